@@ -1,0 +1,59 @@
+"""labloop: wet-lab campaigns as rounds of offline model-based optimisation.
+
+Public names load on first use, so that `labloop --help` and `labloop ingest` import nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Campaign": "labloop.campaign",
+    "CampaignConfig": "labloop.config",
+    "Dataset": "labloop.dataset",
+    "DesignSpace": "labloop.space",
+    "LabloopError": "labloop.errors",
+    "Objective": "labloop.objective",
+    "Picks": "labloop.pool",
+    "Pool": "labloop.pool",
+    "RoundConfig": "labloop.config",
+    "create": "labloop.registry",
+    "load_config": "labloop.config",
+    "simulate": "labloop.simulate",
+}
+
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+if TYPE_CHECKING:
+    from labloop.campaign import Campaign as Campaign
+    from labloop.config import CampaignConfig as CampaignConfig
+    from labloop.config import RoundConfig as RoundConfig
+    from labloop.config import load_config as load_config
+    from labloop.dataset import Dataset as Dataset
+    from labloop.errors import LabloopError as LabloopError
+    from labloop.objective import Objective as Objective
+    from labloop.pool import Picks as Picks
+    from labloop.pool import Pool as Pool
+    from labloop.registry import create as create
+    from labloop.simulate import simulate as simulate
+    from labloop.space import DesignSpace as DesignSpace
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'labloop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# The folder flows/ of a checkout is the package labloop.flows; an installed labloop has it inside, a bare checkout does not.
+_checkout = Path(__file__).parent.parent
+if not (Path(__file__).parent / "flows").exists() and (_checkout / "flows" / "__init__.py").exists():
+    __path__.append(str(_checkout))

@@ -1,0 +1,219 @@
+"""Campaign and round files: YAML in, checked values out. Unknown, double and mistyped keys are refused with their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from labloop.errors import ConfigError
+from labloop.objective import Objective
+from labloop.space import DesignSpace
+
+Options = dict[str, Any]
+
+
+def _specs(value: Any) -> Any:
+    """Read `name`, `[name, …]` or `{name: options}` as {name: options}."""
+    if isinstance(value, str):
+        return {value: {}}
+    if isinstance(value, list):
+        return {name: {} for name in value}
+    if isinstance(value, Mapping):
+        return {name: options or {} for name, options in value.items()}
+    return value
+
+
+Plugins = Annotated[dict[str, Options], BeforeValidator(_specs), Field(min_length=1)]
+Plugin = Annotated[dict[str, Options], BeforeValidator(_specs), Field(min_length=1, max_length=1)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Assay(_Config):
+    """How one assay's files are read."""
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    """labloop's column to the lab's: `value`, `plate`, `well`, `design_id`, design columns, `unit`, `measured_at`, `note`."""
+    units: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Accepted units and the factor that turns each into the objective's unit."""
+    low: float | None = None
+    """Lowest plausible value; one below stops the file."""
+    high: float | None = None
+
+
+class Control(_Config):
+    """Wells of a plate that hold the same known thing on every plate."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    wells: int = Field(ge=1)
+    """How many wells of each plate."""
+
+
+class Plate(_Config):
+    """The plates that the lab uses."""
+
+    wells: Literal[96, 384] = 96
+    controls: tuple[Control, ...] = ()
+    edge: Literal["use", "empty"] = "use"
+    """`empty`: the outer wells, which dry out first, stay unused."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return (8, 12) if self.wells == 96 else (16, 24)
+
+    @property
+    def capacity(self) -> int:
+        """Wells a plate has for designs, after the edge and the controls."""
+        rows, columns = self.shape
+        usable = rows * columns if self.edge == "use" else (rows - 2) * (columns - 2)
+        return usable - sum(control.wells for control in self.controls)
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.capacity < 1:
+            raise ValueError("controls and the edge leave no well for a design")
+        names = [control.name for control in self.controls]
+        if len(set(names)) != len(names):
+            raise ValueError("controls must have distinct names")
+        return self
+
+
+class CampaignConfig(_Config):
+    """A campaign: what can be designed, what is measured, on which plates, for how many rounds."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+    description: str = ""
+    space: DesignSpace
+    objective: Objective = Objective()
+    assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
+    plate: Plate = Plate()
+    rounds: int = Field(default=4, ge=1)
+    """Rounds planned; pessimism is scheduled over them."""
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _assay_known(self) -> Self:
+        if self.objective.assay not in self.assays:
+            raise ValueError(f"objective.assay {self.objective.assay!r} is not among assays: {', '.join(self.assays)}")
+        return self
+
+
+class Arm(_Config):
+    """One side of the comparison: who proposes, who selects, how many wells."""
+
+    proposers: Plugins
+    selector: Plugin = {"as_proposed": {}}
+    wells: int | None = Field(default=None, ge=1)
+    """Wells of the plate; arms that name none share what is left evenly."""
+    pool: int | None = Field(default=None, ge=1)
+    """Candidates that each proposer offers; at least the plate's designs."""
+
+
+class RoundConfig(_Config):
+    """A round: the arms that share the plate and the surrogate that judges them."""
+
+    schema_version: Literal[1] = 1
+    arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
+    judge: Plugin = {"ensemble": {}}
+    """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm."""
+    plates: int = Field(default=1, ge=1)
+
+    def wells(self, total: int) -> dict[str, int]:
+        """Split the round's design wells over the arms.
+
+        Raises:
+            ConfigError: the arms ask for more wells than there are, or for none.
+        """
+        fixed = {name: arm.wells for name, arm in self.arms.items() if arm.wells is not None}
+        open_arms = [name for name in self.arms if name not in fixed]
+        left = total - sum(fixed.values())
+        if left < len(open_arms) or (left and not open_arms):
+            raise ConfigError(
+                f"arms ask for {sum(fixed.values())} wells and {len(open_arms)} more share the rest, "
+                f"but the plates have {total} for designs: change arms.*.wells, or leave one arm's out to give it the rest"
+            )
+        share = {name: left // len(open_arms) + (i < left % len(open_arms)) for i, name in enumerate(open_arms)}
+        return {name: fixed.get(name, share.get(name, 0)) for name in self.arms}
+
+
+def resolve(options: Mapping[str, Any], *, round_number: int, rounds: int) -> Options:
+    """Replace each schedule `{first: a, last: b}` by its number in this round (linear from round 1 to the last planned)."""
+    progress = min(max((round_number - 1) / max(rounds - 1, 1), 0.0), 1.0)
+    return {
+        name: value["first"] + (value["last"] - value["first"]) * progress
+        if isinstance(value, Mapping) and set(value) == {"first", "last"}
+        else value
+        for name, value in options.items()
+    }
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, which YAML otherwise lets win silently, and reads 1e-3 as a number."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for (key_node, _), key in zip(node.value, keys, strict=True):
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def load_config(path: Path | str, model: type[C]) -> C:
+    """Read a YAML file as a `CampaignConfig` or `RoundConfig`.
+
+    Raises:
+        ConfigError: with the file, the key's path and what is expected there.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+    try:
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold keys and values, such as the files under config/")
+    return parse_config(raw, model, source=str(path))
+
+
+def parse_config(raw: Mapping[str, Any], model: type[C], *, source: str = "config") -> C:
+    """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            place = ".".join(str(part) for part in fault["loc"]) or "file"
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                message = "unknown key; remove it or mend its spelling"
+            faults.append(f"{place}: {message}")
+        raise ConfigError(f"{source}: " + "; ".join(faults)) from error
+
+
+def preset(name: str) -> Path:
+    """Path of a file that ships with labloop, such as `rounds/default.yaml` (the folder config/ of the repository)."""
+    here = Path(__file__).parent
+    folder = here / "presets" if (here / "presets").is_dir() else here.parent / "config"
+    return folder / name

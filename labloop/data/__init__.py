@@ -1,0 +1,1 @@
+"""Data that ships with labloop; see README.md beside this file."""

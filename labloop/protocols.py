@@ -1,0 +1,80 @@
+"""The four seams of labloop. Anything with these verbs plugs in through an entry point, or by its import path.
+
+Plug-ins are frozen dataclasses made with `labloop.registry.plugin`: options are fields, state they have none.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from labloop.dataset import Dataset
+from labloop.parameters import FloatArray
+from labloop.pool import Picks, Pool
+from labloop.space import DesignSpace
+
+ALL_KINDS = frozenset({"sequence", "real", "integer", "choice", "mixture"})
+"""Every parameter type; a proposer that cannot handle all of them declares `kinds` as a subset."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Trains on the data and offers candidates."""
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        """Offer exactly n valid, distinct designs that are neither measured nor pending, best first.
+
+        Equal seeds give equal pools; no global random generator is touched.
+
+        Raises:
+            MethodError: the space is of a kind it cannot handle, or fewer than n new designs exist.
+        """
+        ...
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """A fitted belief about y."""
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Predict designs X (m, d): mean (m,) and std (m,) of y, larger is better."""
+        ...
+
+
+@runtime_checkable
+class Surrogate(Protocol):
+    """Learns a belief about y; the one that judges a round never proposes in it."""
+
+    def fit(self, data: Dataset, *, seed: int) -> Posterior: ...
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """Chooses an arm's wells from its pool."""
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Choose exactly n of the pool, best first, with the judge's reasons.
+
+        Raises:
+            MethodError: fewer than n candidates may be chosen.
+        """
+        ...
+
+
+@runtime_checkable
+class Lab(Protocol):
+    """Whatever measures: a simulated lab here, people and machines otherwise."""
+
+    @property
+    def space(self) -> DesignSpace: ...
+
+    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+        """Measure designs: a table of the same length and order with `value` (n,), NaN where a well failed, and `status`."""
+        ...
+
+
+def normal_seed(seed: int) -> int:
+    """Fold any seed into the 32 bits that older generators take."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])

@@ -1,0 +1,74 @@
+"""Names to plug-ins: the one place where a name becomes a class, and the only way to reach methods from the core."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as _validated
+
+from labloop.errors import ConfigError, MethodError
+
+Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers"]
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def plugin(cls: type[T]) -> type[T]:
+    """Make a class a plug-in: a frozen dataclass whose options are checked, unknown ones refused."""
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,no-any-return]
+
+
+def available(kind: Kind) -> dict[str, EntryPoint]:
+    """List the plug-ins of a kind by name, sorted; nothing is imported."""
+    return {entry.name: entry for entry in sorted(entry_points(group=f"labloop.{kind}"), key=lambda entry: entry.name)}
+
+
+def load(kind: Kind, name: str) -> type[Any]:
+    """Import a plug-in's class by its registered name, or by its import path `package.module:Class`.
+
+    Raises:
+        ConfigError: nobody knows the name.
+        MethodError: its packages are not installed.
+    """
+    entry = available(kind).get(name)
+    if entry is None and ":" in name:
+        entry = EntryPoint(name=name, value=name, group=f"labloop.{kind}")
+    if entry is None:
+        raise ConfigError(f"{kind[:-1]} {name!r} is unknown; there are: {', '.join(available(kind)) or 'none'}")
+    try:
+        return entry.load()  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        raise MethodError(
+            f"{kind[:-1]} {name!r} needs the package {error.name!r}: pip install 'labloop-toolkit[models]'"
+        ) from error
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{kind[:-1]} {name!r} cannot be imported: {error}") from error
+
+
+def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """Make a plug-in with these options.
+
+    Raises:
+        ConfigError: an option is unknown or of the wrong type; the message lists the options there are.
+    """
+    cls = load(kind, name)
+    try:
+        return cls(**(options or {}))
+    except ValidationError as error:
+        known = ", ".join(field.name for field in fields(cls))
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"{kind[:-1]} {name!r}: {faults} (options: {known or 'none'})") from error
+
+
+def describe(kind: Kind, name: str) -> dict[str, Any]:
+    """Tell a plug-in's first line of documentation, the space kinds it takes and its options with defaults."""
+    cls = load(kind, name)
+    summary = (inspect.getdoc(cls) or "").split("\n", 1)[0]
+    options = {field.name: field.default for field in fields(cls)}
+    return {"name": name, "summary": summary, "kinds": sorted(getattr(cls, "kinds", ())) or ["any"], "options": options}

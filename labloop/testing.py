@@ -1,0 +1,128 @@
+"""Contract suites for plug-in authors: subclass one in a test file, and pytest runs every clause of the contract.
+
+For example `class TestMine(ProposerContract): proposer = Mine(epochs=2)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.parameters import Choice, FloatArray, Integer, Mixture, Real, Sequence
+from labloop.protocols import Proposer
+from labloop.seeds import generator
+from labloop.space import DesignSpace
+
+TOY_SPACES = {
+    "sequence": DesignSpace(parameters=(Sequence(name="dna", length=6),)),
+    "duplex": DesignSpace(parameters=(Sequence(name="dna", length=5),), symmetries=("reverse_complement",)),
+    "continuous": DesignSpace(parameters=(Real(name="ph", low=4, high=9), Real(name="conc", low=0.01, high=10, scale="log"))),
+    "categorical": DesignSpace(
+        parameters=tuple(Choice(name=name, options=("a", "b", "c", "d")) for name in ("base", "ligand", "solvent", "salt"))
+    ),
+    "mixed": DesignSpace(
+        parameters=(
+            Sequence(name="dna", length=4),
+            Real(name="ph", low=4, high=9),
+            Integer(name="cycles", low=1, high=30),
+            Choice(name="host", options=("coli", "yeast", "cho")),
+            Mixture(name="buffer", components=("tris", "hepes", "pbs"), step=0.05),
+        )
+    ),
+}
+
+
+def toy_truth(space: DesignSpace, X: FloatArray) -> FloatArray:
+    """Score designs of any space: a fixed smooth function of X with a mild interaction, twins alike; larger is better, (n,)."""
+    rng = generator(7, "toy", space.d)
+    linear, bend = rng.normal(size=space.d), rng.normal(size=space.d) / np.sqrt(space.d)
+    return np.mean([x @ linear + 0.3 * np.sin(3 * x @ bend) for x in space.orbit(X)], axis=0)  # type: ignore[no-any-return]
+
+
+def toy_data(space: DesignSpace, n: int = 60, *, seed: int = 0, noise: float = 0.05) -> Dataset:
+    """Measure up to n random designs of a toy space, the better half kept out."""
+    rng = generator(seed, "toy data")
+    X = space.sample(4 * n, rng)
+    X = X[space.fresh(X)]
+    order = np.argsort(toy_truth(space, X))[: min(n, len(X) // 2)]
+    y = toy_truth(space, X[order]) + noise * rng.normal(size=len(order))
+    return Dataset.from_measurements(space, space.decode(X[order]), y)
+
+
+class ProposerContract:
+    """What every proposer keeps. Set `proposer` to one at smoke budget."""
+
+    proposer: ClassVar[Any]
+    spaces: ClassVar[dict[str, DesignSpace]] = TOY_SPACES
+    learns: ClassVar[bool] = True
+    """Whether it must beat random designs on a toy problem."""
+
+    @pytest.fixture(scope="class", params=sorted(TOY_SPACES))
+    def data(self, request: pytest.FixtureRequest) -> Dataset:
+        if request.param not in self.spaces:
+            pytest.skip(f"{type(self.proposer).__name__} does not take {request.param} spaces")
+        return toy_data(self.spaces[request.param])
+
+    def test_is_a_proposer(self) -> None:
+        assert isinstance(self.proposer, Proposer)
+
+    def test_offers_exactly_n_valid_distinct_unmeasured_designs(self, data: Dataset) -> None:
+        pool = self.proposer.propose(data, 12, seed=1)
+        assert len(pool) == len(pool.X) == len(pool.score) == len(set(pool.ids)) == 12
+        assert not data.space.check(data.space.decode(pool.X))
+        assert list(pool.ids) == data.space.ids(pool.X)
+        assert not set(pool.ids) & data.taken
+        assert np.isfinite(pool.score).all()
+
+    def test_equal_seeds_agree_and_other_seeds_do_not(self, data: Dataset) -> None:
+        first, again = (self.proposer.propose(data, 12, seed=3) for _ in range(2))
+        assert first.ids == again.ids
+        np.testing.assert_array_equal(first.score, again.score)
+        others = [self.proposer.propose(data, 12, seed=seed) for seed in (4, 5)]
+        if not getattr(type(self.proposer), "deterministic", False):
+            assert any(other.ids != first.ids or (other.score != first.score).any() for other in others)
+
+    def test_touches_no_global_generator(self, data: Dataset) -> None:
+        import random
+
+        import torch
+
+        before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index] # noqa: NPY002
+        self.proposer.propose(data, 4, seed=0)
+        after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index] # noqa: NPY002
+        assert before[:2] == after[:2]
+        assert torch.equal(before[2], after[2])
+
+    def test_keeps_pending_designs_out(self, data: Dataset) -> None:
+        first = self.proposer.propose(data, 8, seed=2)
+        pending = Dataset(**{**_fields(data), "pending": first.X})
+        assert not set(self.proposer.propose(pending, 8, seed=2).ids) & set(first.ids)
+
+    def test_asked_for_more_than_there_are_it_says_so(self) -> None:
+        space = DesignSpace(
+            parameters=(Choice(name="base", options=("a", "b", "c")), Choice(name="salt", options=("x", "y", "z")))
+        )
+        data = Dataset.from_measurements(space, space.decode(space.listing()[:5]), np.arange(5.0))
+        assert len(self.proposer.propose(data, 4, seed=0)) == 4
+        with pytest.raises(MethodError):
+            self.proposer.propose(data, 5, seed=0)
+
+    def test_refuses_unknown_options(self) -> None:
+        with pytest.raises(ValueError, match="nonsense"):
+            type(self.proposer)(nonsense=1)
+
+    def test_beats_random_designs(self, data: Dataset) -> None:
+        if not self.learns:
+            pytest.skip("does not learn")
+        random = toy_truth(data.space, data.space.sample(2000, np.random.default_rng(0))).mean()
+        mine = np.mean([toy_truth(data.space, self.proposer.propose(data, 12, seed=seed).X).mean() for seed in range(2)])
+        assert mine > random
+
+
+def _fields(data: Dataset) -> dict[str, Any]:
+    return {field.name: getattr(data, field.name) for field in fields(data)}
