@@ -123,8 +123,8 @@ class RoundConfig(_Config):
 
     schema_version: Literal[1] = 1
     arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
-    judge: Plugin = {"ensemble": {}}
-    """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm."""
+    judge: Plugin | None = {"ensemble": {}}
+    """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""
     plates: int = Field(default=1, ge=1)
 
     def wells(self, total: int) -> dict[str, int]:

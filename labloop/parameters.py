@@ -356,7 +356,7 @@ class Real(_Number):
     def decode(self, X: FloatArray) -> Array:
         if self.scale == "log":
             unit = np.clip(np.nan_to_num(X[:, 0], nan=0.5), 0.0, 1.0)
-            return self._settle(self.low * (self.high / self.low) ** unit)
+            return self._settle(np.asarray(self.low * (self.high / self.low) ** unit, dtype=np.float64))
         return super().decode(X)
 
     def typed(self, values: Array) -> list[Array]:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 def plugin(cls: type[T]) -> type[T]:
     """Make a class a plug-in: a frozen dataclass whose options are checked, unknown ones refused."""
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    return _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,no-any-return]
+    return _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,no-any-return,return-value]
 
 
 def available(kind: Kind) -> dict[str, EntryPoint]:

@@ -21,7 +21,7 @@ from labloop.errors import DesignError, Fault, SpaceError
 from labloop.parameters import Array, Block, FloatArray, Parameter, Sequence
 from labloop.seeds import generator
 
-LISTABLE = 1_000_000
+LISTABLE = 2**20
 """Spaces of up to this many designs are scored whole; larger ones are searched."""
 
 

@@ -1,0 +1,45 @@
+"""The command line: one call to a public verb per command.
+
+Exit codes: 0 done, 1 something you can mend (the message says how), 2 wrong usage, 70 a fault of labloop's own.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    from cyclopts import CycloptsError
+
+    from labloop.cli.app import app
+    from labloop.cli.show import complain
+    from labloop.errors import LabloopError
+
+    try:
+        app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return 2
+    except LabloopError as error:
+        complain(error)
+        return 1
+    except OSError as error:
+        complain(
+            f"{error.filename or 'the system'}: {error.strerror}; free the disk, mend the permissions or choose another folder"
+        )
+        return 1
+    except KeyboardInterrupt:
+        complain("stopped; run the same command again to go on where it stopped")
+        return 130
+    except Exception:  # noqa: BLE001  (the last line of defence: a fault of ours must not look like the user's)
+        traceback.print_exc()
+        complain("this is a fault of labloop, not of yours: please report it with the lines above")
+        return 70
+    return 0
+
+
+def run() -> None:
+    """Entry point of the `labloop` command."""
+    sys.exit(main())

@@ -1,0 +1,37 @@
+# make demo: see a whole campaign.  make test: the test suite.  make lint: style, types, architecture.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-all lint ci clean
+
+demo: $(STAMP)
+	$(BIN)/labloop demo
+
+test: $(STAMP)
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ci: lint test
+
+# The pins are what we test with; users may take any version in pyproject's ranges.
+# design-bench asks for packages that it does not need and that break each other, so it comes alone.
+$(STAMP): pyproject.toml config/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c config/constraints.txt pip setuptools wheel
+	$(BIN)/pip install -q -c config/constraints.txt torch
+	$(BIN)/pip install -q -c config/constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q --no-deps --no-build-isolation design-bench==2.0.20
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info labloop-demo

@@ -1,0 +1,418 @@
+"""The façade: one object for everything that a lab does with a campaign. The only place that knows both ledger and methods.
+
+Every verb can be run again: what is finished is read from the ledger, never done twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from labloop import views
+from labloop.batch import Batch, write_batch
+from labloop.compare import Comparison, compare
+from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.dataset import Dataset
+from labloop.errors import CampaignError
+from labloop.ingest import AssayFile, read_assay, sha256_of
+from labloop.ledger import Ledger, Round
+from labloop.plate import lay_out
+from labloop.pool import Picks, Pool
+from labloop.rounds import Training, choose, judge, notes_of, plan, train, versions
+from labloop.seeds import derive
+
+log = logging.getLogger("labloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What one ingest did, or would do in a dry run."""
+
+    file: str
+    sha256: str
+    dialect: str
+    n_rows: int
+    n_measured: int
+    n_failed: int
+    n_new_designs: int
+    """Designs that labloop had neither proposed nor seen: the lab's own."""
+    stored: bool
+    note: str
+    """What happened and what comes next, for a person."""
+
+
+class Campaign:
+    """A campaign in a ledger. Make one with `Campaign.create` or `Campaign.open`."""
+
+    def __init__(self, config: CampaignConfig, ledger: Ledger, home: Path) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.folder = home / config.name
+        """Reports, locks and trained models of this campaign; everything in it can be made again from the ledger."""
+
+    @classmethod
+    def create(cls, config: CampaignConfig | Path | str, *, home: Path | str | None = None, ledger: str | None = None) -> Self:
+        """Start a campaign from its configuration, or from the YAML file that holds it.
+
+        Args:
+            home: folder of ledger and reports; `$LABLOOP_HOME`, else `labloop-data` here.
+            ledger: database URL; `$LABLOOP_LEDGER`, else a SQLite file in `home`.
+
+        Raises:
+            ConfigError: the file does not make sense.
+            CampaignError: a campaign of this name exists.
+        """
+        if not isinstance(config, CampaignConfig):
+            config = load_config(config, CampaignConfig)
+        place, opened = _open_ledger(home, ledger)
+        opened.add_campaign(config.name, config.model_dump_json())
+        return cls(config, opened, place)
+
+    @classmethod
+    def open(cls, name: str, *, home: Path | str | None = None, ledger: str | None = None) -> Self:
+        """Open a campaign of the ledger by its name.
+
+        Raises:
+            CampaignError: there is none of this name; the message lists those there are.
+        """
+        place, opened = _open_ledger(home, ledger)
+        config = parse_config(json.loads(opened.config(name)), CampaignConfig, source=f"ledger entry of {name}")
+        return cls(config, opened, place)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    # ---- measurements
+
+    def ingest(self, path: Path | str, *, assay: str | None = None, dry_run: bool = False) -> Receipt:
+        """Read an assay CSV, check all of it, and append it to the ledger in one transaction; known bytes change nothing.
+
+        Raises:
+            IngestError: with every faulty cell; nothing was stored.
+        """
+        path = Path(path)
+        digest = sha256_of(path)
+        if self.ledger.has_file(self.name, digest):
+            return Receipt(
+                file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
+                note=f"{path.name} is in the ledger already: nothing to do",
+            )  # fmt: skip
+        wells = self.ledger.wells(self.name)
+        read = read_assay(path, self.config, wells=wells, designs=self.ledger.designs(self.name), assay=assay)
+        stored = False
+        if not dry_run:
+            stored = self.ledger.add_file(
+                self.name, sha256=read.sha256, name=path.name, designs=read.designs, measurements=read.measurements
+            )
+            self._note_measured_rounds()
+        return self._receipt(read, stored=stored, dry_run=dry_run)
+
+    def _receipt(self, read: AssayFile, *, stored: bool, dry_run: bool) -> Receipt:
+        measured = read.measurements["status"].isin(views.MEASURED)
+        note = "checked, nothing stored (dry run)" if dry_run else self.status()["next"]
+        return Receipt(
+            file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
+            n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new),
+            stored=stored, note=note,
+        )  # fmt: skip
+
+    def _note_measured_rounds(self) -> None:
+        for entry in self.ledger.rounds(self.name):
+            if entry.state in views.AT_THE_LAB and views.missing(self.config, self.ledger, entry.number).empty:
+                self.ledger.advance(self.name, entry.number, "EXPORTED")
+                self.ledger.advance(self.name, entry.number, "MEASURED")
+
+    def dataset(self) -> Dataset:
+        """Take every measurement so far, with the designs that are in the lab now as pending."""
+        return views.dataset(self.config, self.ledger)
+
+    # ---- a round
+
+    def propose(self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None) -> Batch:
+        """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
+
+        A round that is open already is taken up where it stopped; a finished one gives its batch again, unchanged.
+
+        Raises:
+            CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
+        """
+        number = self.ensure_round(config)
+        for arm, training in self.trainings(number):
+            self.ensure_trained(number, arm, training)
+        batch = self.ensure_proposed(number)
+        if out is not None:
+            self.export(out, number=number)
+        return batch
+
+    def ensure_round(self, config: RoundConfig | Path | str | None = None) -> int:
+        """Open the next round, or return the number of the one that is open with this configuration."""
+        if config is None:
+            config = preset("rounds/default.yaml")
+        if not isinstance(config, RoundConfig):
+            config = load_config(config, RoundConfig)
+        text = config.model_dump_json()
+        with self._lock():
+            rounds = self.ledger.rounds(self.name)
+            last = rounds[-1] if rounds else None
+            if last is not None and last.state == "MEASURED":
+                self.close(last.number)
+            elif last is not None and last.state != "CLOSED":
+                if last.config != text:
+                    raise CampaignError(
+                        f"round {last.number} of {self.name} is open with another configuration: ingest its wells or run "
+                        f"'labloop close {self.name}' before a round with this one"
+                    )
+                return last.number
+            number = last.number + 1 if last else 1
+            config.wells(self.config.plate.capacity * config.plates)
+            data = self.dataset()
+            if len(data) < views.ENOUGH and config.judge is not None:
+                raise CampaignError(
+                    f"{self.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
+                    f"('labloop ingest FILE.csv -c {self.name}'), or begin with a plate of random designs "
+                    f"('labloop propose {self.name} config/rounds/first.yaml')"
+                )
+            known = self.ledger.measurements(self.name)["id"]
+            self.ledger.open_round(
+                self.name, number, config=text, seed=derive(self.config.seed, "round", number), fingerprint=data.fingerprint,
+                incumbent=float(data.y[data.best]) if len(data) else None, snapshot=int(known.max()) if len(known) else 0,
+            )  # fmt: skip
+            log.info("%s: round %d opened on %d measured designs", self.name, number, len(data))
+            return number
+
+    def trainings(self, number: int) -> list[tuple[str, Training]]:
+        """List (arm, training) of a round, in order."""
+        entry = self._round(number)
+        config = self._round_config(entry)
+        wells = self.config.plate.capacity * config.plates
+        planned = plan(
+            config, self._round_data(number), wells=wells, seed=self.config.seed, number=number, rounds=self.config.rounds
+        )
+        return [(arm, training) for arm, trainings in planned.items() for training in trainings]
+
+    def ensure_trained(self, number: int, arm: str, training: Training) -> str:
+        """Train one proposer and store its pool, unless that is done; returns the run's key."""
+        entry = self._round(number)
+        key = self._key(entry, training)
+        if key in set(self.ledger.runs(self.name, number)["key"]):
+            return key
+        with self._lock("training"):
+            if key in set(self.ledger.runs(self.name, number)["key"]):
+                return key
+            trained = train(training, self._round_data(number))
+        pool = trained.pool
+        notes = notes_of(pool)
+        self.ledger.add_run(
+            self.name, number, key=key, proposer=training.proposer, arm=arm, options=training.options, seed=training.seed,
+            fingerprint=entry.fingerprint, device=str(notes.get("device", "cpu")), seconds=trained.seconds,
+            cpu_seconds=trained.cpu_seconds, versions=versions(), notes=notes, designs=self._designs(pool),
+            pool=pd.DataFrame({"design_id": pool.ids, "rank": np.arange(1, len(pool) + 1), "score": pool.score}),
+        )  # fmt: skip
+        return key
+
+    def ensure_proposed(self, number: int) -> Batch:
+        """Choose every arm's wells and lay them out, unless that is done; returns the round's batch."""
+        entry = self._round(number)
+        if entry.state in ("READY", "TRAINED"):
+            with self._lock():
+                self._propose(entry)
+        return self.batch(number)
+
+    def _propose(self, entry: Round) -> None:
+        config, data, number = self._round_config(entry), self._round_data(entry.number), entry.number
+        setting = {"seed": self.config.seed, "number": number, "rounds": self.config.rounds}
+        offered: dict[str, list[Pool]] = {}
+        for arm, training in self.trainings(number):
+            offered.setdefault(arm, []).append(self._pool(number, self._key(entry, training), training.proposer))
+        self.ledger.advance(self.name, number, "TRAINED")
+        wells = config.wells(self.config.plate.capacity * config.plates)
+        posterior = judge(config, data, past=self._past(number), **setting) if config.judge else None
+        pools = {arm: Pool.interleave(pools) for arm, pools in offered.items()}
+        picks = choose(config, pools, posterior, data, wells, **setting)
+        table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
+        names = [f"{self.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
+        layout = lay_out(
+            self.config.plate, table, plates=config.plates, names=names, seed=derive(self.config.seed, "round", number, "layout")
+        )
+        designs = pd.concat([self._designs(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
+        self.ledger.add_batch(self.name, number, designs=designs, picks=table, wells=layout)
+        log.info("%s: round %d has its plate of %d designs", self.name, number, table["design_id"].nunique())
+
+    def batch(self, number: int | None = None) -> Batch:
+        """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
+        entry = self._round(number)
+        if entry.state in ("READY", "TRAINED"):
+            raise CampaignError(f"round {entry.number} of {self.name} has no batch yet: run 'labloop propose {self.name}'")
+        picks = self.ledger.picks(self.name, entry.number).drop(columns="round")
+        manifest = {
+            "campaign": self.config.model_dump(mode="json"),
+            "round": json.loads(entry.config),
+            "number": entry.number,
+            "seed": self.config.seed,
+            "fingerprint": entry.fingerprint,
+            "versions": self.ledger.runs(self.name, entry.number)["versions"].iloc[0],
+        }
+        return Batch(
+            campaign=self.name, round=entry.number, picks=picks, wells=self.ledger.wells(self.name, entry.number),
+            designs=self.ledger.designs(self.name, picks["design_id"].unique().tolist()), manifest=manifest,
+            space=self.config.space, objective=self.config.objective,
+        )  # fmt: skip
+
+    def export(self, out: Path | str, *, number: int | None = None) -> dict[str, Path]:
+        """Write the files of a round's batch into a folder: pick list, plate map, manifest and the empty assay CSV."""
+        batch = self.batch(number)
+        written = write_batch(batch, Path(out))
+        self.ledger.advance(self.name, batch.round, "EXPORTED")
+        return written
+
+    def close(self, number: int | None = None, *, reason: str | None = None) -> Comparison:
+        """Close a measured round with its comparison. Wells without a result need a reason; they may be proposed again.
+
+        Raises:
+            CampaignError: wells are missing and no reason is given.
+        """
+        entry = self._round(number)
+        if entry.state != "CLOSED":
+            missing = views.missing(self.config, self.ledger, entry.number)
+            if (len(missing) or entry.state in ("READY", "TRAINED")) and not reason:
+                raise CampaignError(
+                    f"round {entry.number} of {self.name} waits for {len(missing)} wells ({', '.join(missing['well'].head(5))}, …): "
+                    "ingest them, or close the round with a reason"
+                )
+            detail = {"missing": len(missing), "reason": reason or ""}
+            for state in ("TRAINED", "PROPOSED", "EXPORTED", "MEASURED", "CLOSED"):
+                self.ledger.advance(self.name, entry.number, state, detail if state == "CLOSED" else None)
+        return self.compare(entry.number)
+
+    # ---- what came of it
+
+    def compare(self, number: int | None = None) -> Comparison:
+        """Compare the arms of one round (the latest that has results, where no number is given).
+
+        Raises:
+            CampaignError: no well of a round has been measured yet.
+        """
+        results = views.results(self.config, self.ledger)
+        if number is None:
+            with_results = results.loc[results["y"].notna(), "round"]
+            if with_results.empty:
+                raise CampaignError(
+                    f"{self.name} has no measured round to compare: run 'labloop propose {self.name}', then ingest its plate"
+                )
+            number = int(with_results.max())
+        entry = self._round(number)
+        runs = self.ledger.runs(self.name, number)
+        pools: dict[str, set[str]] = {}
+        for run in runs.itertuples():
+            pools.setdefault(str(run.arm), set()).update(self.ledger.pool(self.name, number, str(run.key))["design_id"])
+        return compare(
+            results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
+            objective=self.config.objective, seed=derive(self.config.seed, "round", number, "compare"),
+        )  # fmt: skip
+
+    def report(self, path: Path | str | None = None) -> Path:
+        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given."""
+        from labloop.report import report_of, write_report
+
+        return write_report(Path(path) if path else self.folder / "report.html", report_of(self))
+
+    def status(self) -> dict[str, Any]:
+        """Tell where the campaign stands and what comes next, as plain values."""
+        return views.standing(self.config, self.ledger)
+
+    # ---- helpers
+
+    def _round(self, number: int | None) -> Round:
+        rounds = self.ledger.rounds(self.name)
+        if not rounds:
+            raise CampaignError(f"{self.name} has no round yet: run 'labloop propose {self.name}'")
+        if number is None:
+            return rounds[-1]
+        if not 1 <= number <= len(rounds):
+            raise CampaignError(f"{self.name} has rounds 1 … {len(rounds)}, not {number}")
+        return rounds[number - 1]
+
+    @staticmethod
+    def _round_config(entry: Round) -> RoundConfig:
+        return parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
+
+    @cached_property
+    def _snapshots(self) -> dict[int, Dataset]:
+        return {}
+
+    def _round_data(self, number: int) -> Dataset:
+        """The dataset as it was when the round opened, whatever came in since."""
+        if number not in self._snapshots:
+            entry = self._round(number)
+            data = views.dataset(self.config, self.ledger, until=entry.snapshot, before_round=number)
+            if data.fingerprint != entry.fingerprint:
+                raise CampaignError(
+                    f"the data that round {number} of {self.name} was opened on cannot be taken again (fingerprint "
+                    f"{data.fingerprint}, not {entry.fingerprint}): close the round with a reason and open the next"
+                )
+            self._snapshots[number] = data
+        return self._snapshots[number]
+
+    def _key(self, entry: Round, training: Training) -> str:
+        parts = [self.name, entry.number, entry.fingerprint, training.proposer, training.options, training.n, training.seed]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _pool(self, number: int, key: str, proposer: str) -> Pool:
+        rows = self.ledger.pool(self.name, number, key).sort_values("rank")
+        X = self.config.space.encode(rows[list(self.config.space.columns)])
+        return Pool.of(self.config.space, X, rows["score"].to_numpy(float), proposer=proposer)
+
+    def _past(self, number: int) -> tuple[np.ndarray[Any, Any], ...]:
+        earlier = views.results(self.config, self.ledger)
+        earlier = earlier[earlier["round"] < number]
+        return tuple(earlier[column].to_numpy(float) for column in ("mean", "std", "y"))
+
+    def _designs(self, pool: Pool) -> pd.DataFrame:
+        return self.config.space.decode(pool.X).assign(design_id=pool.ids, in_space=True)
+
+    @contextmanager
+    def _lock(self, what: str = "campaign") -> Iterator[None]:
+        """Hold a file lock; the kernel frees it if this process dies. One training at a time on this machine's device."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f"{what}.lock"):
+            yield
+
+
+def _open_ledger(home: Path | str | None, ledger: str | None) -> tuple[Path, Ledger]:
+    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
+    return place, Ledger.open(ledger or os.environ.get("LABLOOP_LEDGER") or place / "ledger.db")
+
+
+def _table(arm: str, picks: Picks) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "design_id": picks.pool.ids,
+            "rank": np.arange(1, len(picks) + 1),
+            "proposer": picks.pool.proposer,
+            "score": picks.pool.score,
+            "mean": picks.mean,
+            "std": picks.std,
+            "lcb": picks.lcb,
+            "nearest_id": picks.nearest_id,
+            "nearest_distance": picks.nearest_distance,
+        }
+    )
+
+
+def campaigns(*, home: Path | str | None = None, ledger: str | None = None) -> list[str]:
+    """List the names of the campaigns in a ledger."""
+    return _open_ledger(home, ledger)[1].campaigns()

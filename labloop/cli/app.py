@@ -1,0 +1,267 @@
+"""The commands. Heavy imports stay inside them: `labloop --help` and `labloop ingest` load no torch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Group, Parameter
+
+from labloop import __version__
+from labloop.cli import show
+
+if TYPE_CHECKING:
+    from labloop.campaign import Campaign
+
+app = App(
+    name="labloop",
+    version=__version__,
+    help="Wet-lab campaigns as rounds of offline model-based optimisation: propose a plate, measure it, compare, repeat.",
+)
+_lab = Group("At the lab", sort_key=1)
+_research = Group("Before a well is spent", sort_key=2)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    home: Path | None = None
+    """Folder of ledger and reports [default: $LABLOOP_HOME, else labloop-data]."""
+    ledger: str | None = None
+    """Database URL [default: $LABLOOP_LEDGER, else a SQLite file in the home folder]."""
+    json: bool = False
+    """Print JSON for programs instead of tables for people."""
+    verbose: bool = False
+    """Print what is going on while it goes on."""
+
+    def open(self, name: str) -> Campaign:
+        from labloop.campaign import Campaign
+
+        return Campaign.open(name, home=self.home, ledger=self.ledger)
+
+    def start(self) -> None:
+        logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format="%(message)s")
+
+
+@app.command(group=_lab)
+def init(config: Path, *, common: Common = Common()) -> None:
+    """Start a campaign.
+
+    Args:
+        config: the campaign's YAML file, such as config/campaigns/tfbind8.yaml.
+    """
+    from labloop.campaign import Campaign
+
+    common.start()
+    campaign = Campaign.create(config, home=common.home, ledger=common.ledger)
+    show.status(campaign.status(), json=common.json, title=f"Campaign {campaign.name} is made.")
+
+
+@app.command(group=_lab)
+def ingest(
+    file: Path,
+    *,
+    campaign: Annotated[str, Parameter(name=["--campaign", "-c"])],
+    assay: str | None = None,
+    dry_run: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Read an assay CSV into the ledger, whole or not at all.
+
+    Args:
+        file: the CSV as the lab sends it.
+        campaign: the campaign that it belongs to.
+        assay: which assay it holds [default: the objective's].
+        dry_run: check everything and store nothing.
+    """
+    common.start()
+    receipt = common.open(campaign).ingest(file, assay=assay, dry_run=dry_run)
+    show.receipt(receipt, json=common.json)
+
+
+@app.command(group=_lab)
+def status(campaign: str | None = None, *, common: Common = Common()) -> None:
+    """Tell where a campaign stands and what comes next; without a name, list the campaigns.
+
+    Args:
+        campaign: the campaign's name.
+    """
+    from labloop.campaign import campaigns
+
+    common.start()
+    if campaign is not None:
+        show.status(common.open(campaign).status(), json=common.json)
+        return
+    show.statuses([common.open(name).status() for name in campaigns(home=common.home, ledger=common.ledger)], json=common.json)
+
+
+@app.command(group=_lab)
+def propose(
+    campaign: str,
+    config: Path | None = None,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
+    common: Common = Common(),
+) -> None:
+    """Train every proposer, choose the wells and write the plate's files. Run again, it goes on or changes nothing.
+
+    Args:
+        campaign: the campaign's name.
+        config: the round's YAML file [default: config/rounds/default.yaml].
+        out: folder for pick list, plate map, manifest and the empty assay CSV.
+    """
+    common.start()
+    run = common.open(campaign)
+    with show.progress(json=common.json):
+        batch = run.propose(config)
+    written = run.export(out, number=batch.round)
+    show.batch(batch, written, json=common.json)
+
+
+@app.command(group=_lab)
+def export(
+    campaign: str,
+    *,
+    round: int | None = None,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
+    common: Common = Common(),
+) -> None:
+    """Write the files of a proposed round again.
+
+    Args:
+        campaign: the campaign's name.
+        round: which round [default: the latest].
+        out: folder for the files.
+    """
+    common.start()
+    run = common.open(campaign)
+    batch = run.batch(round)
+    show.batch(batch, run.export(out, number=batch.round), json=common.json)
+
+
+@app.command(group=_lab)
+def compare(campaign: str, *, round: int | None = None, common: Common = Common()) -> None:
+    """Compare the arms of a measured round.
+
+    Args:
+        campaign: the campaign's name.
+        round: which round [default: the latest with results].
+    """
+    common.start()
+    show.comparison(common.open(campaign).compare(round), json=common.json)
+
+
+@app.command(group=_lab)
+def close(campaign: str, *, round: int | None = None, reason: str | None = None, common: Common = Common()) -> None:
+    """Close a round with its comparison; wells that will never be measured need a reason.
+
+    Args:
+        campaign: the campaign's name.
+        round: which round [default: the latest].
+        reason: why wells are missing, kept in the ledger.
+    """
+    common.start()
+    run = common.open(campaign)
+    comparison = run.close(round, reason=reason)
+    if comparison is not None:
+        show.comparison(comparison, json=common.json)
+
+
+@app.command(group=_lab)
+def report(
+    campaign: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None, common: Common = Common()
+) -> None:
+    """Write the campaign's report, one HTML page that opens without a network.
+
+    Args:
+        campaign: the campaign's name.
+        out: the page's path [default: report.html in the campaign's folder].
+    """
+    common.start()
+    show.written(common.open(campaign).report(out), json=common.json)
+
+
+@app.command(group=_research)
+def methods(*, common: Common = Common()) -> None:
+    """List proposers, surrogates, selectors and simulated labs, those of plug-ins too."""
+    from labloop.registry import available, describe
+
+    kinds = ("proposers", "surrogates", "selectors", "labs")
+    show.methods({kind: [describe(kind, name) for name in available(kind)] for kind in kinds}, json=common.json)
+
+
+@app.command(group=_research)
+def check(campaign: Path, round: Path | None = None, *, common: Common = Common()) -> None:
+    """Check a campaign's YAML, and a round's with it, and say what was understood; nothing is stored.
+
+    Args:
+        campaign: the campaign's YAML file.
+        round: the round's YAML file.
+    """
+    from labloop.checks import check_configs
+
+    show.checked(check_configs(campaign, round), json=common.json)
+
+
+@app.command(group=_research)
+def simulate(
+    campaign: Path,
+    *,
+    lab: str,
+    round: Path | None = None,
+    start: int | Literal["offline"] = 500,
+    rounds: int = 4,
+    batch: int = 96,
+    seeds: int = 5,
+    arms: str | None = None,
+    mode: Literal["separate", "shared"] = "separate",
+    common: Common = Common(),
+) -> None:
+    """Run simulated campaigns: what would these arms have found in a lab that is known?
+
+    Args:
+        campaign: the campaign's YAML file.
+        lab: tfbind8, or lookup:FILE.csv for a complete table of designs and values.
+        round: the round's YAML file, with its arms [default: config/rounds/default.yaml].
+        start: measured designs to begin with, from the lower half; `offline` for all of it.
+        rounds: plates in a row.
+        batch: wells of a plate.
+        seeds: campaigns of each arm, each from another start.
+        arms: names of arms or proposers, with commas between [default: all].
+        mode: `separate`: every arm fills its own plates. `shared`: one plate, side by side.
+    """
+    from labloop.simulate import simulate as run
+
+    common.start()
+    with show.progress(json=common.json):
+        table = run(
+            campaign, lab, round_config=round, start=start, rounds=rounds, batch=batch, seeds=seeds,
+            arms=arms.split(",") if arms else None, mode=mode,
+        )  # fmt: skip
+    show.simulated(table, json=common.json)
+
+
+@app.command(group=_research)
+def demo(
+    *,
+    start: int | Literal["offline"] = 500,
+    rounds: int = 3,
+    common: Common = Common(),
+) -> None:
+    """See a whole campaign: TF Bind 8 as the lab, three plates through ledger, CSV files and comparison.
+
+    Args:
+        start: measured designs to begin with, from the lower half; `offline` for all of it.
+        rounds: plates in a row.
+    """
+    from labloop.demo import rehearse
+
+    common.start()
+    folder = common.home or Path("labloop-demo")
+    with show.progress(json=common.json):
+        run = rehearse(folder, start=start, rounds=rounds, ledger=common.ledger)
+    show.demo(run, folder, json=common.json)

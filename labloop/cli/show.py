@@ -1,0 +1,219 @@
+"""What a person or a program sees: tables on a terminal, JSON on request, progress and complaints on standard error."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labloop.errors import DesignError, IngestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labloop.batch import Batch
+    from labloop.campaign import Campaign, Receipt
+    from labloop.compare import Comparison
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def dump(value: Any) -> None:
+    """Print JSON that any program reads: numbers that are not finite become null."""
+    print(jsonlib.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False))  # noqa: T201
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def complain(error: Exception | str) -> None:
+    """Say what is wrong on standard error, every faulty cell of a table included."""
+    if isinstance(error, IngestError | DesignError) and error.faults:
+        err.print(Text(f"Refused: {error.summary}", style="bold red"))
+        table = Table("row", "column", "rule", "cell", title="Faults", title_justify="left")
+        for fault in error.faults[:50]:
+            table.add_row(*map(Text, (str(fault.row), fault.column, fault.rule, fault.cell)))
+        err.print(table)
+        if len(error.faults) > 50:
+            err.print(f"… and {len(error.faults) - 50} more")
+        err.print("Nothing was stored. Mend the file and ingest it again.")
+        return
+    err.print(Text(f"Error: {error}", style="bold red"))
+
+
+@contextmanager
+def progress(*, json: bool) -> Iterator[None]:
+    """Show bars for long work on standard error, where a person looks on."""
+    if json or not err.is_terminal:
+        yield
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from labloop.progress import listening
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def listener(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, total=total)
+            if done == total:
+                bars.remove_task(tasks.pop(label))
+
+        with listening(listener):
+            yield
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, columns: Sequence[str] | None = None) -> None:
+    if not rows:
+        return
+    names = list(columns or rows[0])
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(Text(_number(row.get(name))) for name in names))
+    out.print(table)
+
+
+def receipt(receipt: Receipt, *, json: bool) -> None:
+    if json:
+        return dump(asdict(receipt))
+    if receipt.dialect:
+        out.print(f"{receipt.file}: read as {receipt.dialect}")
+    out.print(
+        f"{receipt.n_rows} rows: {receipt.n_measured} measured, {receipt.n_failed} without a value, "
+        f"{receipt.n_new_designs} designs new to labloop"
+    )
+    out.print(("Stored. " if receipt.stored else "") + f"Next: {receipt.note}" if receipt.stored else receipt.note)
+
+
+def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -> None:
+    if json:
+        return dump(status)
+    if title:
+        out.print(title, style="bold")
+    best = f", best {_number(status['best'])} {status['unit']}".rstrip() if status["best"] is not None else ""
+    out.print(f"{status['campaign']}: {status['designs']} measured designs{best}")
+    _table(status["rounds"])
+    out.print(f"Next: {status['next']}")
+
+
+def statuses(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
+    if json:
+        return dump(list(found))
+    if not found:
+        out.print("No campaign yet. Next: labloop init config/campaigns/tfbind8.yaml")
+    for one in found:
+        status(one, json=False)
+
+
+def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
+    if json:
+        return dump(
+            {"campaign": batch.campaign, "round": batch.round, "wells": _records(batch.wells), "picks": _records(batch.picks),
+             "files": {name: str(path) for name, path in written.items()}}
+        )  # fmt: skip
+    rows = [
+        {"arm": arm, "wells": len(picks), "proposers": ", ".join(dict.fromkeys(picks["proposer"])),
+         "predicted mean": float(picks["mean"].mean()), "predicted best": float(picks["mean"].max()),
+         "from nearest measured": float(picks["nearest_distance"].mean())}
+        for arm, picks in batch.picks.groupby("arm", sort=False)
+    ]  # fmt: skip
+    n = batch.picks["design_id"].nunique()
+    _table(
+        rows, title=f"{batch.campaign}, round {batch.round}: {n} designs (predictions as the judge sees them, larger is better)"
+    )
+    for path in written.values():
+        out.print(f"  {path}")
+    sheet = next((path for path in written.values() if path.name.endswith("_assay.csv")), "the assay CSV")
+    out.print(f"Next: measure the plate, fill {sheet} in, then: labloop ingest {sheet} -c {batch.campaign}")
+
+
+def comparison(comparison: Comparison, *, json: bool) -> None:
+    if json:
+        return dump(comparison.to_dict())
+    columns = ("arm", "n_wells", "n_measured", "mean_value", "top_mean_value", "best_value", "hit_rate", "seconds")
+    _table([asdict(one) for one in comparison.arms], title="Arms, in the lab's unit", columns=columns)
+    columns = ("first", "second", "measure", "estimate", "low", "high", "p_holm")
+    rows = [asdict(one) for one in comparison.differences if one.measure == "mean"]
+    _table(rows, title="Difference of means, in y (larger is better for the first), with 95 % interval", columns=columns)
+    out.print(comparison.sentence, style="bold")
+
+
+def written(path: Path, *, json: bool) -> None:
+    if json:
+        return dump({"report": str(path)})
+    out.print(f"Report: {path}  (open it in a browser; it needs no network)")
+
+
+def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> None:
+    if json:
+        return dump(found)
+    for kind, plugins in found.items():
+        rows = [{"name": one["name"], "what it does": one["summary"], "options": ", ".join(one["options"])} for one in plugins]
+        _table(rows, title=kind)
+
+
+def checked(understood: Mapping[str, Any], *, json: bool) -> None:
+    if json:
+        return dump(understood)
+    size = f"{understood['size']:,}" if understood["listable"] else f"about {understood['size']:.3g}"
+    out.print(f"{understood['campaign']}: {size} designs" + (", scored whole" if understood["listable"] else ", searched"))
+    _table(understood["examples"], title="Three random designs")
+    plate, objective = understood["plate"], understood["objective"]
+    out.print(f"Objective: {objective['direction']} of assay {objective['assay']} {objective['unit']}".rstrip())
+    out.print(f"Plate: {plate['wells']} wells, {plate['for_designs']} for designs")
+    _table([{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())], title="Arms")
+    out.print("All good.", style="bold green")
+
+
+def simulated(table: pd.DataFrame, *, json: bool) -> None:
+    if json:
+        return dump(_records(table))
+    from labloop.simulate import summary
+
+    for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
+        _table(summary(table, column=column).to_dict("records"), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
+
+
+def demo(run: Campaign, folder: Path, *, json: bool) -> None:
+    if json:
+        return dump({"status": run.status(), "comparison": run.compare().to_dict(), "report": str(folder / "report.html")})
+    status(run.status(), json=False)
+    for entry in run.status()["rounds"]:
+        out.print(f"\nRound {entry['round']}", style="bold")
+        comparison(run.compare(entry["round"]), json=False)
+    out.print(f"\nPlates went out to {folder / 'to_the_lab'} and came back in {folder / 'from_the_lab'}.")
+    written(folder / "report.html", json=False)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]

@@ -1,0 +1,202 @@
+"""The pure middle of a round: dataset in, pools, then the wells of every arm. No ledger, no files, no clock in the results."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from labloop.config import Arm, Options, RoundConfig, resolve
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.parameters import FloatArray
+from labloop.pool import Picks, Pool
+from labloop.protocols import Posterior
+from labloop.registry import create, load
+from labloop.seeds import derive
+
+log = logging.getLogger("labloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One proposer to train in one round: everything its pool depends on besides the data."""
+
+    proposer: str
+    options: Options
+    """Schedules resolved."""
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trained:
+    """A pool with what it cost."""
+
+    pool: Pool
+    seconds: float
+    cpu_seconds: float
+
+
+def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> dict[str, list[Training]]:
+    """List each arm's trainings. An arm offers at least the whole plate, so that wells freed by agreement can be refilled."""
+    room = len(data.space.listing()) - len(data.taken) if data.space.listable else np.inf
+    if room < wells:
+        raise MethodError(
+            f"{wells} wells but only {int(room)} designs of this space are neither measured nor pending: "
+            "use a smaller plate, or widen the space"
+        )
+    return {
+        name: [
+            Training(
+                proposer=proposer,
+                options=resolve(options, round_number=number, rounds=rounds),
+                n=int(min(max(arm.pool or wells, wells), room)),
+                seed=derive(seed, "round", number, "propose", proposer),
+            )
+            for proposer, options in arm.proposers.items()
+        ]
+        for name, arm in config.arms.items()
+    }
+
+
+def train(training: Training, data: Dataset) -> Trained:
+    """Train one proposer and let it offer its pool.
+
+    Raises:
+        MethodError: it cannot work on this space, or breaks its contract.
+    """
+    proposer = create("proposers", training.proposer, training.options)
+    kinds = getattr(load("proposers", training.proposer), "kinds", data.space.kinds)
+    if not data.space.kinds <= kinds:
+        raise MethodError(
+            f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
+        )
+    started, cpu = time.perf_counter(), time.process_time()
+    pool = proposer.propose(data, training.n, seed=training.seed)
+    spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu
+    if len(set(pool.ids)) != training.n or set(pool.ids) & data.taken:
+        raise MethodError(
+            f"{training.proposer} was asked for {training.n} distinct new designs and gave {len(set(pool.ids) - data.taken)}: "
+            "it breaks the proposer's contract (labloop.testing.ProposerContract)"
+        )
+    log.info("%s offered %d designs in %.1f s", training.proposer, len(pool), spent)
+    return Trained(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
+
+
+def judge(
+    config: RoundConfig, data: Dataset, *, seed: int, number: int, rounds: int, past: Sequence[FloatArray] = ()
+) -> Posterior:
+    """Fit the reference surrogate, and stretch its std by how far it was off in earlier rounds.
+
+    Args:
+        past: stored mean, stored std and measured y of earlier picks, three arrays (k,): new labels of designs that the
+            surrogate had never seen are an honest test set away from the data.
+    """
+    assert config.judge is not None
+    ((name, options),) = config.judge.items()
+    surrogate = create("surrogates", name, resolve(options, round_number=number, rounds=rounds))
+    posterior: Posterior = surrogate.fit(data, seed=derive(seed, "round", number, "judge"))
+    stretch = _stretch(*past) if past else 1.0
+    if stretch == 1.0:
+        return posterior
+
+    def stretched(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        mean, std = posterior(X)
+        return mean, std * stretch
+
+    log.info("the judge's intervals were off in earlier rounds: its std is multiplied by %.2f", stretch)
+    return stretched
+
+
+def _stretch(mean: FloatArray, std: FloatArray, y: FloatArray, *, least: int = 16, prior: int = 16) -> float:
+    """Root mean square z-score of earlier predictions, shrunk towards 1 by `prior` imaginary well-predicted designs."""
+    known = np.isfinite(mean) & np.isfinite(y) & (std > 0)
+    if known.sum() < least:
+        return 1.0
+    z2 = np.minimum(((y[known] - mean[known]) / std[known]) ** 2, 25.0)  # one odd well must not blow up every interval
+    return float(np.sqrt((z2.sum() + prior) / (known.sum() + prior)))
+
+
+def choose(
+    config: RoundConfig,
+    pools: Mapping[str, Pool],
+    posterior: Posterior | None,
+    data: Dataset,
+    wells: Mapping[str, int],
+    *,
+    seed: int,
+    number: int,
+    rounds: int,
+) -> dict[str, Picks]:
+    """Let every arm's selector choose; a design that two arms choose takes one well and counts for both.
+
+    The wells that agreement frees go to the arms' next choices by turns, so that exactly `sum(wells)` designs are chosen.
+
+    Raises:
+        MethodError: the arms' pools hold too few designs that may be chosen.
+    """
+
+    def select(name: str, n: int) -> Picks:
+        arm: Arm = config.arms[name]
+        ((selector, options),) = arm.selector.items()
+        made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
+        return made.select(pools[name], posterior, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
+
+    total = sum(wells.values())
+    picks = {name: select(name, wells[name]) for name in config.arms}
+    chosen = {one for arm in picks.values() for one in arm.pool.ids}
+    if len(chosen) == total:
+        return picks
+    freed = total - len(chosen)
+    longer = {}
+    for name in config.arms:
+        try:
+            longer[name] = select(name, min(len(pools[name]), wells[name] + 2 * freed))
+        except MethodError:  # this arm has no further choice; the others may
+            longer[name] = picks[name]
+    counts = dict(wells)
+    while len(chosen) < total:
+        before = len(chosen)
+        for name, more in longer.items():
+            while counts[name] < len(more) and len(chosen) < total:
+                one = more.pool.ids[counts[name]]
+                counts[name] += 1
+                if one not in chosen:
+                    chosen.add(one)
+                    break
+        if len(chosen) == before:
+            raise MethodError(
+                f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool, or use fewer wells"
+            )
+    return {name: _first(longer[name], counts[name]) for name in config.arms}
+
+
+def _first(picks: Picks, n: int) -> Picks:
+    rows = np.arange(n)
+    return Picks(
+        pool=picks.pool.take(rows), mean=picks.mean[:n], std=picks.std[:n], lcb=picks.lcb[:n],
+        nearest_id=picks.nearest_id[:n], nearest_distance=picks.nearest_distance[:n],
+    )  # fmt: skip
+
+
+def notes_of(pool: Pool) -> dict[str, Any]:
+    """Give a pool's notes as plain numbers and strings."""
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in pool.notes.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a batch depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("labloop-toolkit", "torch", "botorch", "gpytorch", "scikit-learn", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,120 @@
+"""What the ledger says of a campaign, as values: the dataset, what is missing, what each pick came to, where things stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.config import CampaignConfig
+from labloop.dataset import Dataset
+from labloop.ledger import Ledger
+
+MEASURED = ("ok", "censored_low", "censored_high")
+"""Statuses of a well that carry a value to learn from."""
+
+AT_THE_LAB = ("PROPOSED", "EXPORTED")
+"""States of a round whose plate waits for results."""
+
+ENOUGH = 5
+"""Measured designs that the first model needs."""
+
+
+def dataset(config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None) -> Dataset:
+    """Take every measurement so far, with the designs that are in the lab now as pending.
+
+    Args:
+        until: only measurements up to this ledger id: the view that a past round had.
+        before_round: only earlier rounds count as pending.
+    """
+    rows = ledger.measurements(config.name)
+    if until is not None:
+        rows = rows[rows["id"] <= until]
+    seen = rows[(rows["assay"] == config.objective.assay) & rows["design_id"].notna()]
+    use = seen[seen["status"].isin(MEASURED)]
+    designs = ledger.designs(config.name)
+    columns = list(config.space.columns)
+    return Dataset.from_measurements(
+        config.space,
+        designs.loc[use["design_id"], columns].reset_index(drop=True),
+        use["value"].to_numpy(float),
+        objective=config.objective,
+        qualifiers=use["qualifier"].tolist(),
+        pending=designs.loc[_pending(config, ledger, seen, before_round), columns],
+    )
+
+
+def _pending(config: CampaignConfig, ledger: Ledger, seen: pd.DataFrame, before_round: int | None) -> list[str]:
+    waiting = [
+        entry.number
+        for entry in ledger.rounds(config.name)
+        if entry.state in AT_THE_LAB and (before_round is None or entry.number < before_round)
+    ]
+    wells = ledger.wells(config.name)
+    wells = wells[wells["round"].isin(waiting) & wells["design_id"].notna()]
+    return sorted(set(_without(wells, seen)["design_id"]))
+
+
+def missing(config: CampaignConfig, ledger: Ledger, number: int) -> pd.DataFrame:
+    """List the wells of a round that hold a design and have no result yet, not even a failed one."""
+    wells = ledger.wells(config.name, number)
+    rows = ledger.measurements(config.name)
+    return _without(wells[wells["design_id"].notna()], rows[rows["assay"] == config.objective.assay])
+
+
+def _without(wells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    done = set(zip(rows["plate"], rows["well"], strict=True))
+    return wells[[pair not in done for pair in zip(wells["plate"], wells["well"], strict=True)]]
+
+
+def results(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
+    """List every pick of every arm with its stored predictions and its measured y (NaN where it failed or is missing)."""
+    picks = ledger.picks(config.name)
+    rows = ledger.measurements(config.name)
+    rows = rows[(rows["assay"] == config.objective.assay) & rows["round"].notna() & rows["design_id"].notna()]
+    rows = rows.assign(round=rows["round"].astype(int))
+    good = rows[rows["status"].isin(MEASURED)]
+    key = ["round", "design_id"]
+    y = good.assign(y=config.objective.to_y(good["value"].to_numpy(float))).groupby(key, as_index=False)["y"].mean()
+    status = rows.groupby(key, as_index=False)["status"].first()
+    out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
+    out["status"] = np.where(out["y"].notna(), "ok", out["status"].fillna("missing"))
+    return out
+
+
+def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
+    """Tell where the campaign stands and what comes next, as plain values."""
+    data = dataset(config, ledger)
+    rounds = []
+    for entry in ledger.rounds(config.name):
+        wells = ledger.wells(config.name, entry.number)["design_id"].notna().sum()
+        rounds.append(
+            {
+                "round": entry.number,
+                "state": entry.state,
+                "wells": int(wells),
+                "missing": len(missing(config, ledger, entry.number)),
+            }
+        )
+    return {
+        "campaign": config.name,
+        "designs": len(data),
+        "best": float(config.objective.to_value(data.y[[data.best]])[0]) if len(data) else None,
+        "unit": config.objective.unit,
+        "rounds": rounds,
+        "next": _next(config, rounds, len(data)),
+    }
+
+
+def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:
+    last = rounds[-1] if rounds else None
+    if last is not None and last["state"] in ("READY", "TRAINED"):
+        return f"finish round {last['round']}: labloop propose {config.name}"
+    if last is not None and last["state"] in AT_THE_LAB:
+        return f"round {last['round']} waits for {last['missing']} of {last['wells']} wells: labloop ingest FILE.csv -c {config.name}"
+    if n_designs < ENOUGH:
+        return f"ingest the lab's measurements: labloop ingest FILE.csv -c {config.name}"
+    done = f" ({len(rounds)} of {config.rounds} planned rounds are done)" if rounds else ""
+    return f"propose round {len(rounds) + 1}: labloop propose {config.name}{done}"

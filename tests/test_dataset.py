@@ -1,0 +1,101 @@
+"""The dataset: replicates, censoring, direction, identity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.objective import Objective
+from labloop.parameters import Choice, Sequence
+from labloop.pool import Pool
+from labloop.space import DesignSpace
+
+SPACE = DesignSpace(parameters=(Sequence(name="dna", length=4),), symmetries=("reverse_complement",))
+
+
+def dataset(rows, **options):
+    frame = pd.DataFrame(rows, columns=["dna", "value"])
+    return Dataset.from_measurements(SPACE, frame[["dna"]], frame["value"], **options)
+
+
+def row(data, dna):
+    return data.ids.index(SPACE.ids(SPACE.encode(pd.DataFrame({"dna": [dna]})))[0])
+
+
+def test_replicates_and_strands_become_one_row_with_a_pooled_error():
+    data = dataset([("AAAC", 1.0), ("GTTT", 3.0), ("CCCA", 5.0), ("CCCA", 5.2), ("ACAC", 0.0)])
+    assert len(data) == 3
+    i, j, k = row(data, "AAAC"), row(data, "CCCA"), row(data, "ACAC")
+    assert data.y[[i, j, k]].tolist() == [2.0, 5.1, 0.0]
+    pooled = np.sqrt((1 + 1 + 0.1**2 + 0.1**2) / 2)
+    np.testing.assert_allclose(data.sem[[i, j, k]], [pooled / np.sqrt(2), pooled / np.sqrt(2), pooled])
+
+
+def test_without_replicates_the_noise_is_unknown_not_zero():
+    assert np.isnan(dataset([("AAAC", 1.0), ("CCCA", 2.0)]).sem).all()
+
+
+def test_a_minimised_objective_is_maximised_inside():
+    objective = Objective(direction="min", transform="log10")
+    data = dataset([("AAAC", 100.0), ("CCCA", 1.0)], objective=objective)
+    assert data.best == row(data, "CCCA")
+    np.testing.assert_allclose(objective.to_value(data.y[[row(data, "AAAC"), row(data, "CCCA")]]), [100, 1])
+
+
+def test_a_logarithm_of_a_value_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="positive"):
+        dataset([("AAAC", 0.0)], objective=Objective(transform="log"))
+
+
+def test_censored_readings_keep_their_side_and_the_tightest_bound():
+    data = dataset(
+        [("AAAC", 3.0), ("AAAC", 5.0), ("CCCA", 1.0), ("ACAC", 9.0), ("ACAC", 2.0)], qualifiers=[">", ">", "<", ">", "="]
+    )
+    i, j, k = row(data, "AAAC"), row(data, "CCCA"), row(data, "ACAC")
+    assert data.censored[[i, j, k]].tolist() == [1, -1, 0]
+    assert data.y[[i, j, k]].tolist() == [5.0, 1.0, 2.0]
+    flipped = dataset([("AAAC", 3.0)], qualifiers=[">"], objective=Objective(direction="min"))
+    assert flipped.censored.tolist() == [-1]
+
+
+def test_the_fingerprint_tells_data_apart_and_forgets_row_order():
+    rows = [("AAAC", 1.0), ("CCCA", 2.0), ("AAAC", 1.5)]
+    assert dataset(rows).fingerprint == dataset(rows[::-1]).fingerprint
+    assert dataset(rows).fingerprint != dataset(rows[:2]).fingerprint
+    pending = pd.DataFrame({"dna": ["TTTT"]})
+    assert dataset(rows).fingerprint != dataset(rows, pending=pending).fingerprint
+
+
+def test_pending_designs_are_taken_and_not_measured():
+    data = dataset([("AAAC", 1.0)], pending=pd.DataFrame({"dna": ["TTTT"]}))
+    assert len(data) == 1
+    assert len(data.taken) == 2
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        dataset([("AAAC", np.nan)])
+
+
+def test_a_pool_keeps_the_best_new_designs_once():
+    data = dataset([("AAAC", 1.0)])
+    X = SPACE.encode(pd.DataFrame({"dna": ["AAAC", "CCCA", "TGGG", "ACAC", "CCCC"]}))  # TGGG is the twin of CCCA
+    pool = Pool.best(data, X, [9, 1, 5, 3, 4], 3, proposer="mine")
+    assert list(pool.score) == [5, 4, 3]
+    assert SPACE.decode(pool.X)["dna"].tolist() == ["CCCA", "CCCC", "ACAC"]
+    with pytest.raises(MethodError, match=r"mine found 3 of the 4"):
+        Pool.best(data, X, [9, 1, 5, 3, 4], 4, proposer="mine")
+
+
+def test_pools_interleave_by_turns_without_repeats():
+    space = DesignSpace(parameters=(Choice(name="c", options=tuple("abcdef")),))
+    X = space.listing()
+    first = Pool.of(space, X[[0, 1, 2]], [3, 2, 1], proposer="one")
+    second = Pool.of(space, X[[1, 3]], [9, 8], proposer="two")
+    both = Pool.interleave([first, second])
+    assert space.decode(both.X)["c"].tolist() == ["a", "b", "d", "c"]
+    assert both.proposer.tolist() == ["one", "two", "two", "one"]
+    assert list(both.ids) == space.ids(both.X)

@@ -1,0 +1,242 @@
+"""What a design space promises: every decoded design is valid, decode undoes encode, twins are one."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
+
+from labloop.constraints import Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
+from labloop.errors import DesignError, SpaceError
+from labloop.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.space import DesignSpace
+from labloop.testing import TOY_SPACES
+
+CONSTRAINED = DesignSpace(
+    parameters=(
+        Sequence(name="dna", length=8),
+        Real(name="ph", low=4, high=9),
+        Real(name="dose", low=1e-3, high=10, scale="log"),
+        Real(name="heat", low=20, high=95, step=2.5),
+        Integer(name="cycles", low=1, high=30),
+        Choice(name="base", options=("KOAc", "KOPiv", 3)),
+        Mixture(name="metals", components=("Ni", "Fe", "Co"), step=0.1),
+    ),
+    constraints=(
+        ForbiddenMotifs(parameter="dna", motifs=("GAATTC", "GGN")),
+        GCRange(parameter="dna", low=0.25, high=0.75),
+        MaxHomopolymer(parameter="dna", length=2),
+        LinearInequality(weights={"ph": 1.0, "Ni": 2.0}, high=8.0),
+        Excluded(combinations=({"base": 3, "cycles": 4}, {"base": "KOAc", "heat": 95.0})),
+    ),
+    symmetries=("reverse_complement",),
+)
+SPACES = {**TOY_SPACES, "constrained": CONSTRAINED}
+
+
+@pytest.fixture(params=sorted(SPACES))
+def space(request: pytest.FixtureRequest) -> DesignSpace:
+    return SPACES[request.param]
+
+
+def revcomp(dna: str) -> str:
+    return dna[::-1].translate(str.maketrans("ACGT", "TGCA"))
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+@given(data=st.data())
+def test_any_matrix_decodes_to_valid_designs(name, data):
+    space = SPACES[name]
+    X = data.draw(arrays(float, (4, space.d), elements=st.floats(-1e9, 1e9)))
+    designs = space.decode(X)
+    assert space.check(designs) == []
+
+
+def test_decode_undoes_encode(space):
+    designs = space.decode(space.sample(300, np.random.default_rng(0)))
+    again = space.decode(space.encode(designs))
+    pd.testing.assert_frame_equal(designs, again)
+
+
+def test_encode_undoes_decode_on_canonical_designs(space):
+    X = space.sample(300, np.random.default_rng(1))
+    np.testing.assert_allclose(space.encode(space.decode(X)), X, atol=1e-9)
+    assert space.ids(space.encode(space.decode(X))) == space.ids(X)
+
+
+def test_designs_survive_a_csv_file(space, tmp_path):
+    X = space.sample(50, np.random.default_rng(2))
+    space.decode(X).to_csv(tmp_path / "designs.csv", index=False)
+    read = pd.read_csv(tmp_path / "designs.csv", dtype=str)
+    assert space.ids(space.encode(read)) == space.ids(X)
+
+
+def test_decode_is_deterministic_and_repairs_without_moving_valid_designs():
+    X = CONSTRAINED.sample(100, np.random.default_rng(3))
+    np.testing.assert_array_equal(CONSTRAINED.repair(X), X)
+    Z = np.random.default_rng(4).normal(size=(100, CONSTRAINED.d))
+    np.testing.assert_array_equal(CONSTRAINED.repair(Z), CONSTRAINED.repair(Z[::-1])[::-1])
+
+
+def test_mutants_and_neighbours_are_valid_and_different(space):
+    X = space.sample(60, np.random.default_rng(5))
+    mutants = space.mutate(X, np.random.default_rng(6))
+    assert space.check(space.decode(mutants)) == []
+    assert np.mean([a != b for a, b in zip(space.ids(X), space.ids(mutants), strict=True)]) > 0.8
+    near = space.neighbours(X[0])
+    assert space.check(space.decode(near)) == []
+    assert space.ids(X[:1])[0] not in space.ids(near)
+    assert len(set(space.ids(near))) == len(near)
+
+
+def test_an_eight_mer_has_24_neighbours_at_distance_one():
+    space = DesignSpace(parameters=(Sequence(name="dna", length=8),))
+    x = space.encode(pd.DataFrame({"dna": ["ACGTACGT"]}))
+    near = space.neighbours(x[0])
+    assert len(near) == 24
+    np.testing.assert_array_equal(space.distance(x, near), np.ones((1, 24)))
+
+
+def test_listing_holds_every_valid_design_once():
+    space = DesignSpace(
+        parameters=(Sequence(name="dna", length=4), Choice(name="salt", options=("Na", "K"))),
+        constraints=(ForbiddenMotifs(parameter="dna", motifs=("GG",), reverse_complement=False),),
+    )
+    expected = {
+        ("".join(letters), salt)
+        for letters in itertools.product("ACGT", repeat=4)
+        for salt in ("Na", "K")
+        if "GG" not in "".join(letters)
+    }
+    listed = space.decode(space.listing())
+    assert set(listed.itertuples(index=False, name=None)) == expected
+    assert len(listed) == len(expected) == len(set(space.listing_ids))
+
+
+def test_mixtures_are_listed_whole():
+    mixture = Mixture(name="oxide", components=("Ni", "Fe", "Co", "Mn", "Ce", "La"), step=0.1)
+    X = DesignSpace(parameters=(mixture,)).listing()
+    assert len(X) == mixture.size == 3003
+    np.testing.assert_allclose(X.sum(1), 1)
+    assert len(np.unique(np.round(X * 10).astype(int), axis=0)) == 3003
+
+
+def test_both_strands_are_one_design():
+    space = DesignSpace(parameters=(Sequence(name="dna", length=8),), symmetries=("reverse_complement",))
+    strands = pd.DataFrame({"dna": ["TGATACCT", revcomp("TGATACCT"), "ACGTACGT"]})
+    X = space.encode(strands)
+    first, second, other = space.ids(X)
+    assert first == second != other
+    assert space.distance(X[:1], X[1:2])[0, 0] == 0
+    assert len(space.listing()) == (4**8 + 4**4) // 2  # 32,896 duplexes, 256 of them their own twin
+    twins = space.orbit(X)
+    assert twins.shape == (2, 3, 32)
+    np.testing.assert_array_equal(space.canonical(twins[1]), X)
+
+
+def test_distance_to_a_twin_is_the_shorter_way():
+    space = DesignSpace(parameters=(Sequence(name="dna", length=6),), symmetries=("reverse_complement",))
+    a, b = "AACCGT", "TTTGGT"
+    X = space.encode(pd.DataFrame({"dna": [a, b]}))
+    hamming = min(sum(x != y for x, y in zip(a, other, strict=True)) for other in (b, revcomp(b)))
+    assert space.distance(X[:1], X[1:])[0, 0] == hamming
+
+
+def test_without_the_symmetry_strands_stay_apart():
+    space = DesignSpace(parameters=(Sequence(name="dna", length=8),))
+    assert len(set(space.ids(space.encode(pd.DataFrame({"dna": ["TGATACCT", "AGGTATCA"]}))))) == 2
+
+
+def test_design_ids_do_not_depend_on_the_range_or_the_order_of_parameters():
+    row = pd.DataFrame({"ph": ["7.10"], "dna": ["acg t"]})
+    narrow = DesignSpace(parameters=(Sequence(name="dna", length=4), Real(name="ph", low=6, high=8)))
+    wide = DesignSpace(parameters=(Real(name="ph", low=1, high=13), Sequence(name="dna", length=4)))
+    assert narrow.ids(narrow.encode(row)) == wide.ids(wide.encode(row))
+
+
+@pytest.mark.parametrize(
+    ("cells", "rule"),
+    [
+        ({"dna": "ACGTACGN"}, "letters 'N' are not in the alphabet ACGT"),
+        ({"dna": "ACG"}, "length 3 is not 8"),
+        ({"ph": "nine"}, "is not a finite number"),
+        ({"ph": "nan"}, "is not a finite number"),
+        ({"ph": "9.5"}, "is outside 4 … 9"),
+        ({"cycles": "2.5"}, "is not a whole number"),
+        ({"base": "NaOH"}, "is none of the options"),
+        ({"Ni": "0.9"}, "Ni + Fe + Co is 1.7, not 1"),
+        ({"dna": "ATGGAACA"}, "has none of the motifs GAATTC, GGN"),
+        ({"dna": "AATTAATC"}, "GC fraction"),
+        ({"base": "3", "cycles": "4"}, "avoids base=3 with cycles=4"),
+        ({"ph": "7.9"}, "keeps"),
+    ],
+)
+def test_a_fault_names_row_column_rule_and_cell(cells, rule):
+    good = {
+        "dna": "ATCAGATC", "ph": "5", "dose": "0.1", "heat": "20", "cycles": "7", "base": "KOPiv", "Ni": "0.2", "Fe": "0.3", "Co": "0.5",
+    }  # fmt: skip
+    assert CONSTRAINED.check(pd.DataFrame([good, good])) == []
+    (fault, *_) = CONSTRAINED.check(pd.DataFrame([good, {**good, **cells}]))
+    assert fault.row == 1
+    assert rule in fault.rule
+    assert next(iter(cells.values())) in fault.cell
+    with pytest.raises(DesignError, match="not of this design space"):
+        CONSTRAINED.encode(pd.DataFrame([good, {**good, **cells}]))
+
+
+def test_missing_design_columns_are_named():
+    with pytest.raises(DesignError, match="ph"):
+        CONSTRAINED.encode(pd.DataFrame({"dna": ["ATCAGATC"]}))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"parameters": []},
+        {"parameters": [{"type": "sequence", "name": "s", "length": 0}]},
+        {"parameters": [{"type": "sequence", "name": "s", "length": 4, "alphabet": "AAC"}]},
+        {"parameters": [{"type": "real", "name": "r", "low": 2, "high": 1}]},
+        {"parameters": [{"type": "real", "name": "r", "low": 0, "high": 1, "scale": "log"}]},
+        {"parameters": [{"type": "choice", "name": "c", "options": [1, "1.0"]}]},
+        {"parameters": [{"type": "mixture", "name": "m", "components": ["a", "b"], "step": 0.3}]},
+        {"parameters": [{"type": "integer", "name": "i", "low": 0, "high": 5}] * 2},
+        {"parameters": [{"type": "sequence", "name": "p", "length": 4, "alphabet": "HP"}], "symmetries": ["reverse_complement"]},
+        {
+            "parameters": [{"type": "sequence", "name": "s", "length": 4}],
+            "constraints": [{"type": "forbidden_motifs", "parameter": "s", "motifs": ["AXA"]}],
+        },
+    ],
+    ids=lambda broken: str(broken)[:60],
+)
+def test_a_space_that_cannot_be_is_refused(broken):
+    with pytest.raises(ValidationError):
+        DesignSpace.model_validate(broken)
+
+
+def test_constraints_that_leave_nothing_say_so():
+    space = DesignSpace(
+        parameters=(Sequence(name="dna", length=8),), constraints=(ForbiddenMotifs(parameter="dna", motifs=("N",)),)
+    )
+    with pytest.raises(SpaceError, match="loosen"):
+        space.sample(10, np.random.default_rng(0))
+    with pytest.raises(SpaceError, match="loosen"):
+        _ = space.listing()
+
+
+def test_a_space_too_large_to_list_says_so():
+    with pytest.raises(SpaceError, match="too large to list"):
+        DesignSpace(parameters=(Sequence(name="dna", length=20),)).listing()
+
+
+def test_forbidden_motifs_count_on_both_strands():
+    space = DesignSpace(
+        parameters=(Sequence(name="dna", length=6),), constraints=(ForbiddenMotifs(parameter="dna", motifs=("GGTCTC",)),)
+    )
+    good = space.feasible(space.encode(pd.DataFrame({"dna": ["GGTCTC", "GAGACC", "GGTCTA"]}), strict=False))
+    assert good.tolist() == [False, False, True]
