@@ -289,7 +289,7 @@ class Campaign:
             missing = views.missing(self.config, self.ledger, entry.number)
             if (len(missing) or entry.state in ("READY", "TRAINED")) and not reason:
                 raise CampaignError(
-                    f"round {entry.number} of {self.name} waits for {len(missing)} wells ({', '.join(missing['well'].head(5))}, …): "
+                    f"round {entry.number} of {self.name} waits for {len(missing)} wells ({', '.join(missing['well'][:5])}, …): "
                     "ingest them, or close the round with a reason"
                 )
             detail = {"missing": len(missing), "reason": reason or ""}

@@ -173,7 +173,7 @@ def choose(
                     break
         if len(chosen) == before:
             raise MethodError(
-                f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool, or use fewer wells"
+                f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool"
             )
     return {name: _first(longer[name], counts[name]) for name in config.arms}
 

@@ -76,7 +76,8 @@ def simulate(
     lab = open_lab(lab) if isinstance(lab, str) else lab
     if set(lab.space.columns) != set(campaign.space.columns):
         raise ConfigError(
-            f"campaign {campaign.name} designs {', '.join(campaign.space.columns)}, but the lab measures {', '.join(lab.space.columns)}"
+            f"campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
+            f"but the lab measures {', '.join(lab.space.columns)}"
         )
     config = _pick_arms(round_config, arms, split=mode == "separate")
     runs = (
@@ -123,7 +124,8 @@ def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool)
             chosen[name] = Arm(proposers={name: {}})
         else:
             raise ConfigError(
-                f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) nor a proposer ({', '.join(available('proposers'))})"
+                f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
+                f"nor a proposer ({', '.join(available('proposers'))})"
             )
     return config.model_copy(update={"arms": chosen})
 
@@ -190,7 +192,7 @@ class _Loop:
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
         designs = measured[list(self.campaign.space.columns)]
-        return Dataset.from_measurements(self.campaign.space, designs, measured["value"], objective=self.campaign.objective)
+        return Dataset.from_measurements(self.campaign.space, designs, measured["value"].to_numpy(float), objective=self.campaign.objective)
 
     def _past(self, measured: pd.DataFrame) -> tuple[FloatArray, ...]:
         if "mean" not in measured:

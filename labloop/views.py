@@ -113,7 +113,8 @@ def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: i
     if last is not None and last["state"] in ("READY", "TRAINED"):
         return f"finish round {last['round']}: labloop propose {config.name}"
     if last is not None and last["state"] in AT_THE_LAB:
-        return f"round {last['round']} waits for {last['missing']} of {last['wells']} wells: labloop ingest FILE.csv -c {config.name}"
+        waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
+        return f"{waits}: labloop ingest FILE.csv -c {config.name}"
     if n_designs < ENOUGH:
         return f"ingest the lab's measurements: labloop ingest FILE.csv -c {config.name}"
     done = f" ({len(rounds)} of {config.rounds} planned rounds are done)" if rounds else ""

@@ -179,7 +179,8 @@ def test_design_ids_do_not_depend_on_the_range_or_the_order_of_parameters():
 )
 def test_a_fault_names_row_column_rule_and_cell(cells, rule):
     good = {
-        "dna": "ATCAGATC", "ph": "5", "dose": "0.1", "heat": "20", "cycles": "7", "base": "KOPiv", "Ni": "0.2", "Fe": "0.3", "Co": "0.5",
+        "dna": "ATCAGATC", "ph": "5", "dose": "0.1", "heat": "20", "cycles": "7", "base": "KOPiv",
+        "Ni": "0.2", "Fe": "0.3", "Co": "0.5",
     }  # fmt: skip
     assert CONSTRAINED.check(pd.DataFrame([good, good])) == []
     (fault, *_) = CONSTRAINED.check(pd.DataFrame([good, {**good, **cells}]))

@@ -188,9 +188,9 @@ def report(
 @app.command(group=_research)
 def methods(*, common: Common = Common()) -> None:
     """List proposers, surrogates, selectors and simulated labs, those of plug-ins too."""
-    from labloop.registry import available, describe
+    from labloop.registry import Kind, available, describe
 
-    kinds = ("proposers", "surrogates", "selectors", "labs")
+    kinds: tuple[Kind, ...] = ("proposers", "surrogates", "selectors", "labs")
     show.methods({kind: [describe(kind, name) for name in available(kind)] for kind in kinds}, json=common.json)
 
 

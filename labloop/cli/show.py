@@ -160,7 +160,7 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
 def comparison(comparison: Comparison, *, json: bool) -> None:
     if json:
         return dump(comparison.to_dict())
-    columns = ("arm", "n_wells", "n_measured", "mean_value", "top_mean_value", "best_value", "hit_rate", "seconds")
+    columns: Sequence[str] = ("arm", "n_wells", "n_measured", "mean_value", "top_mean_value", "best_value", "hit_rate", "seconds")
     _table([asdict(one) for one in comparison.arms], title="Arms, in the lab's unit", columns=columns)
     columns = ("first", "second", "measure", "estimate", "low", "high", "p_holm")
     rows = [asdict(one) for one in comparison.differences if one.measure == "mean"]
@@ -201,7 +201,7 @@ def simulated(table: pd.DataFrame, *, json: bool) -> None:
     from labloop.simulate import summary
 
     for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
-        _table(summary(table, column=column).to_dict("records"), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
+        _table(_records(summary(table, column=column)), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
 
 
 def demo(run: Campaign, folder: Path, *, json: bool) -> None:
