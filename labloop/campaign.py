@@ -30,7 +30,7 @@ from labloop.ingest import AssayFile, read_assay, sha256_of
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
-from labloop.rounds import Training, choose, judge, notes_of, plan, train, versions
+from labloop.rounds import Training, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
@@ -167,17 +167,18 @@ class Campaign:
         with self._lock():
             rounds = self.ledger.rounds(self.name)
             last = rounds[-1] if rounds else None
-            if last is not None and last.state == "MEASURED":
-                self.close(last.number)
-            elif last is not None and last.state != "CLOSED":
-                if last.config != text:
-                    raise CampaignError(
-                        f"round {last.number} of {self.name} is open with another configuration: ingest its wells or run "
-                        f"'labloop close {self.name}' before a round with this one"
-                    )
+            if last is not None and last.state not in ("MEASURED", "CLOSED") and last.config == text:
                 return last.number
             number = last.number + 1 if last else 1
             config.wells(self.config.plate.capacity * config.plates)
+            check_plugins(config, number=number, rounds=self.config.rounds)
+            if last is not None and last.state in views.AT_THE_LAB:
+                raise CampaignError(
+                    f"round {last.number} of {self.name} is at the lab with another configuration: ingest its wells, or run "
+                    f"'labloop close {self.name} --reason …', before a round with this one"
+                )
+            if last is not None and last.state != "CLOSED":
+                self.close(last.number, reason="" if last.state == "MEASURED" else "replaced before it had a plate")
             data = self.dataset()
             if len(data) < views.ENOUGH and config.judge is not None:
                 raise CampaignError(
@@ -278,8 +279,11 @@ class Campaign:
         self.ledger.advance(self.name, batch.round, "EXPORTED")
         return written
 
-    def close(self, number: int | None = None, *, reason: str | None = None) -> Comparison:
+    def close(self, number: int | None = None, *, reason: str | None = None) -> Comparison | None:
         """Close a measured round with its comparison. Wells without a result need a reason; they may be proposed again.
+
+        Returns:
+            The comparison of the arms; None where no well of the round has a value.
 
         Raises:
             CampaignError: wells are missing and no reason is given.
@@ -295,7 +299,9 @@ class Campaign:
             detail = {"missing": len(missing), "reason": reason or ""}
             for state in ("TRAINED", "PROPOSED", "EXPORTED", "MEASURED", "CLOSED"):
                 self.ledger.advance(self.name, entry.number, state, detail if state == "CLOSED" else None)
-        return self.compare(entry.number)
+        results = views.results(self.config, self.ledger)
+        measured = results.loc[results["round"] == entry.number, "y"].notna().any()
+        return self.compare(entry.number) if measured else None
 
     # ---- what came of it
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labloop.config import CampaignConfig, RoundConfig, load_config, resolve
-from labloop.registry import create
+from labloop.config import CampaignConfig, RoundConfig, load_config
+from labloop.rounds import check_plugins
 from labloop.seeds import generator
 
 
@@ -36,13 +36,8 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str, Any]]:
     wells = config.wells(campaign.plate.capacity * config.plates)
-    arms = []
-    for name, arm in config.arms.items():
-        for kind, plugins in (("proposers", arm.proposers), ("selectors", arm.selector)):
-            for plugin, options in plugins.items():
-                create(kind, plugin, resolve(options, round_number=1, rounds=campaign.rounds))  # type: ignore[arg-type]
-        arms.append({"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))})
-    if config.judge:
-        ((judge, options),) = config.judge.items()
-        create("surrogates", judge, resolve(options, round_number=1, rounds=campaign.rounds))
-    return arms
+    check_plugins(config, number=1, rounds=campaign.rounds)
+    return [
+        {"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))}
+        for name, arm in config.arms.items()
+    ]

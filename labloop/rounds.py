@@ -18,7 +18,7 @@ from labloop.errors import MethodError
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
 from labloop.protocols import Posterior
-from labloop.registry import create, load
+from labloop.registry import Kind, create, load
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
@@ -42,6 +42,20 @@ class Trained:
     pool: Pool
     seconds: float
     cpu_seconds: float
+
+
+def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
+    """Make every plug-in of a round's configuration once, so that a mistake shows before anything is stored or trained.
+
+    Raises:
+        ConfigError: a plug-in or one of its options is unknown.
+    """
+    named: list[tuple[Kind, str, Options]] = [("surrogates", name, options) for name, options in (config.judge or {}).items()]
+    for arm in config.arms.values():
+        named += [("proposers", name, options) for name, options in arm.proposers.items()]
+        named += [("selectors", name, options) for name, options in arm.selector.items()]
+    for kind, name, options in named:
+        create(kind, name, resolve(options, round_number=number, rounds=rounds))
 
 
 def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> dict[str, list[Training]]:
@@ -172,9 +186,7 @@ def choose(
                     chosen.add(one)
                     break
         if len(chosen) == before:
-            raise MethodError(
-                f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool"
-            )
+            raise MethodError(f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool")
     return {name: _first(longer[name], counts[name]) for name in config.arms}
 
 

@@ -192,7 +192,9 @@ class _Loop:
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
         designs = measured[list(self.campaign.space.columns)]
-        return Dataset.from_measurements(self.campaign.space, designs, measured["value"].to_numpy(float), objective=self.campaign.objective)
+        return Dataset.from_measurements(
+            self.campaign.space, designs, measured["value"].to_numpy(float), objective=self.campaign.objective
+        )
 
     def _past(self, measured: pd.DataFrame) -> tuple[FloatArray, ...]:
         if "mean" not in measured:

@@ -1,0 +1,51 @@
+"""Cheap plug-ins for tests of everything around the methods, named in configs by import path (`fakes:Flat`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labloop.dataset import Dataset
+from labloop.parameters import FloatArray
+from labloop.pool import Pool
+from labloop.registry import plugin
+from labloop.seeds import generator
+
+
+@plugin
+class Flat:
+    """A surrogate that believes the data's mean everywhere."""
+
+    std: float = 1.0
+
+    def fit(self, data: Dataset, *, seed: int):
+        mean = float(data.y.mean()) if len(data) else 0.0
+
+        def posterior(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+            return np.full(len(X), mean), np.full(len(X), self.std)
+
+        return posterior
+
+
+@plugin
+class Near:
+    """A proposer that offers random mutants of the best measured designs; counts how often it was asked."""
+
+    shift: int = 0
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        CALLS.append(seed)
+        rng = generator(seed, "near", self.shift)
+        X = np.concatenate([data.space.mutate(data.X[data.top(20)], rng, steps=2) for _ in range(max(20, n // 2))])
+        return Pool.best(data, X, rng.random(len(X)), n, proposer="near", notes={"device": "cpu", "epochs": np.int64(3)})
+
+
+CALLS: list[int] = []
+
+
+@plugin
+class Broken:
+    """A proposer that breaks its contract: every design is the same one."""
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        X = data.space.sample(1, generator(seed, "broken"))
+        return Pool.of(data.space, np.repeat(X, n, axis=0), np.zeros(n), proposer="broken")
