@@ -99,7 +99,7 @@ def lay_out(plate: Plate, picks: pd.DataFrame, *, plates: int, names: Sequence[s
     rows = []
     controls = _rotating_controls(plate, plates, generator(seed, "layout", "controls"))
     for name, held_by, size, share in zip(names, controls, sizes, shares, strict=True):
-        wells = {where: (np.nan, control) for where, control in held_by.items()}
+        wells: dict[tuple[int, int], tuple[object, object]] = {where: (np.nan, control) for where, control in held_by.items()}
         free = [where for where in _usable(plate) if where not in wells][:size]
         tiles = _tiles(free)
         for tile, counts in zip(tiles, _apportion(np.array([len(tile) for tile in tiles]), share, rng), strict=True):
@@ -145,7 +145,7 @@ def _apportion(sizes: Array, totals: Array, rng: np.random.Generator) -> Array:
     """Split `totals` (a,) over places of `sizes` (b,), both summing to n: counts (b, a), each less than one from its share.
 
     Unbiased controlled rounding (Cox, JASA 82, 1987): along a cycle of cells that still hold a fraction, move as much as makes
-    one of them whole, up or down, with the odds that keep every cell's expectation. All in n-ths, so nothing is rounded by accident.
+    one of them whole, up or down, with the odds that keep every cell's expectation. Counted in n-ths, all of it is exact.
     """
     n = int(sizes.sum())
     whole, part = np.divmod(np.outer(sizes, totals), n)
@@ -176,7 +176,9 @@ def _rotating_controls(plate: Plate, plates: int, rng: np.random.Generator) -> l
     The pattern lives on a torus, the inside of the plate with opposite sides joined, so that every shift of it is as spread out
     as the first. It reaches the outer ring only where the inside has too few wells.
     """
-    order = [c.name for turn in range(max((c.wells for c in plate.controls), default=0)) for c in plate.controls if turn < c.wells]
+    order = [
+        c.name for turn in range(max((c.wells for c in plate.controls), default=0)) for c in plate.controls if turn < c.wells
+    ]
     inside = len(order) <= (plate.shape[0] - 2) * (plate.shape[1] - 2)
     first = 2 if inside else 1
     shape = (plate.shape[0] - 2, plate.shape[1] - 2) if inside else plate.shape

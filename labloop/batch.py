@@ -1,0 +1,306 @@
+"""A round's batch: picks and controls in wells, and the files that go to the lead and to the bench.
+
+`render` turns a batch into bytes, equal for equal batches on every machine; `write_batch` puts them on disk, whole or not at all.
+Wells stand row after row in every file (A01, A02, …), as plate readers list them and spreadsheets sort them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.errors import BatchError
+from labloop.objective import Objective
+from labloop.plate import LAYOUT_COLUMNS
+
+PICK_COLUMNS = ("arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
+"""What `Batch.picks` holds, one row an arm's pick."""
+ASSAY_COLUMNS = ("plate", "well", "value", "unit", "status", "measured_at", "note")
+"""The columns of the empty assay file, which `labloop ingest` reads with no mapping."""
+RESERVED = frozenset({*PICK_COLUMNS, *ASSAY_COLUMNS, "sample", "control", "predicted"})
+"""Columns of labloop's own files; a design column of such a name could not be told from them."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SAMPLE_LENGTH = 30
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """What a lab gets for one round, and why.
+
+    Raises at construction:
+        BatchError: a design column has the name of one of labloop's own columns.
+        ValueError: the tables do not fit together.
+    """
+
+    campaign: str
+    round: int
+    picks: pd.DataFrame
+    """One row an arm's pick with `PICK_COLUMNS`; mean, std and lcb are the judge's, in y (larger is better)."""
+    wells: pd.DataFrame
+    """One row a used well, as `labloop.plate.lay_out` gives."""
+    designs: pd.DataFrame
+    """The design columns, indexed by `design_id`; designs of no well are ignored."""
+    manifest: Mapping[str, Any]
+    """Where the batch comes from: campaign and round config, seed, dataset fingerprint, versions. Plain values only."""
+    objective: Objective
+    arms: tuple[str, ...]
+    """In the order in which a shared design names them."""
+    shape: tuple[int, int] = (8, 12)
+    """Rows and columns of the plates."""
+
+    def __post_init__(self) -> None:
+        for table, wanted in ((self.picks, PICK_COLUMNS), (self.wells, LAYOUT_COLUMNS)):
+            missing = [column for column in wanted if column not in table.columns]
+            if missing:
+                raise ValueError(f"columns are missing: {', '.join(missing)}")
+        clash = sorted(RESERVED & {str(column) for column in self.designs.columns})
+        if clash:
+            raise BatchError(f"design columns {', '.join(clash)} have names that labloop's files use: rename these parameters")
+        placed = self.wells["design_id"].dropna().tolist()
+        if len(set(placed)) != len(placed) or set(placed) != set(self.picks["design_id"]):
+            raise ValueError("every picked design needs exactly one well, and every other well a control")
+        if not set(placed) <= set(self.designs.index) or not self.designs.index.is_unique:
+            raise ValueError("designs must hold every picked design, each once")
+        if not set(self.picks["arm"]) <= set(self.arms):
+            raise ValueError(f"picks are of arms that are not among {', '.join(self.arms)}")
+        if self.wells["row"].max() > self.shape[0] or self.wells["column"].max() > self.shape[1]:
+            raise ValueError(f"wells lie outside plates of {self.shape[0]} x {self.shape[1]}")
+        if {"batch", "files"} & set(self.manifest):
+            raise ValueError("manifest keys 'batch' and 'files' are written by write_batch")
+
+    @property
+    def stem(self) -> str:
+        """How the names of this batch's files begin."""
+        return f"{self.campaign}-R{self.round:02d}"
+
+
+def render(batch: Batch) -> dict[str, bytes]:
+    """Make the files of a batch: name to content, the manifest last.
+
+    - `…_picks.csv`, for the lead: one row a design's well, with arm, proposer and the judge's reasons. A design that two arms
+      chose names both (`offline+bo`); its rank and score are those of the arm named first. `predicted` is the judge's mean in the
+      lab's unit.
+    - `…_platemap.csv`, for the bench: every used well with its sample name and design or control. It is blinded: nothing in it
+      tells arms apart.
+    - `…_grid.csv`, to print: each plate as it lies on the bench; a cell holds the control, the design where it is one short
+      text, else the sample name.
+    - `…_assay.csv`: the empty form for the results.
+    - `…_manifest.json`: where all this comes from, and the SHA-256 of each file.
+    """
+    wells = _in_order(batch.wells)
+    wells["sample"] = _samples(batch, wells)
+    designs = _cells(batch.designs)
+    files = {
+        f"{batch.stem}_picks.csv": _csv(_pick_list(batch, wells, designs)),
+        f"{batch.stem}_platemap.csv": _csv(_plate_map(wells, designs)),
+        f"{batch.stem}_grid.csv": _csv(_grid(batch, wells, designs)),
+        f"{batch.stem}_assay.csv": _csv(
+            [ASSAY_COLUMNS, *((plate, well, "", batch.objective.unit, "", "", "") for plate, well in _places(wells))]
+        ),
+    }
+    manifest = {
+        **batch.manifest,
+        "batch": _summary(batch),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    text = json.dumps(_plain(manifest), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return {**files, f"{batch.stem}_manifest.json": (text + "\n").encode()}
+
+
+def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[str, Path]:
+    """Write the files of a batch into a folder; files that are already there and equal are left alone.
+
+    Every file is first written whole under a temporary name beside its place, so that a full disk or a killed process leaves
+    no half-written file; the manifest takes its place last.
+
+    Args:
+        replace: overwrite files that differ, such as those of another batch or a results form that was filled in.
+
+    Returns:
+        The paths of `picks`, `platemap`, `grid`, `assay` and `manifest`.
+
+    Raises:
+        BatchError: a file cannot be written, or one of that name with other content is there (the manifest, which names
+            versions, aside) and `replace` is not set. Nothing was changed then.
+    """
+    files = {folder / name: content for name, content in render(batch).items()}
+    mark, at = secrets.token_hex(4), folder
+    drafts = {path: path.with_name(f".{path.name}.{mark}.tmp") for path in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stale = []
+        for at, content in files.items():
+            if at.exists() and at.read_bytes() == content:
+                continue
+            if at.exists() and at.suffix == ".csv" and not replace:
+                raise BatchError(
+                    f"{at}: is there already with other content (filled in, edited, or of another batch): ingest it if it "
+                    "holds results, then move it away or choose another folder"
+                )
+            stale.append(at)
+        for at in stale:
+            _write(drafts[at], files[at])
+        for at in stale:
+            os.replace(drafts[at], at)
+        _sync(folder)
+    except OSError as error:
+        raise BatchError(
+            f"{at}: cannot be written: {error.strerror or error}; free some space or choose another folder, then export again "
+            "(no file was left half-written)"
+        ) from error
+    finally:
+        for draft in drafts.values():
+            if draft.exists():
+                draft.unlink()
+    return {path.stem.removeprefix(f"{batch.stem}_"): path for path in files}
+
+
+def neutral(text: str) -> str:
+    """Keep a spreadsheet from taking a cell for a formula: prefix it with `'` if it starts like one and is no plain number."""
+    formula = text[:1] in {"=", "+", "-", "@", "\t", "\r"} and len(text) > 1 and not _NUMBER.fullmatch(text)
+    return "'" + text if formula else text
+
+
+def _pick_list(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
+    place = {arm: i for i, arm in enumerate(batch.arms)}
+    picks = batch.picks.iloc[np.argsort(batch.picks["arm"].map(place).to_numpy(), kind="stable")]
+    by_design = picks.groupby("design_id")
+    one_each = picks.drop_duplicates("design_id").set_index("design_id")
+    one_each = one_each.assign(
+        arm=by_design["arm"].agg("+".join),
+        proposer=by_design["proposer"].agg(lambda names: "+".join(dict.fromkeys(names))),
+        predicted=batch.objective.to_value(one_each["mean"].to_numpy(float)),
+    )
+    before = _cells(one_each[["rank", "arm", "proposer"]])
+    after = _cells(one_each[["score", "predicted", "mean", "std", "lcb", "nearest_id", "nearest_distance"]], digits=6)
+    lines: list[Sequence[str]] = [["plate", "well", *before, "design_id", *designs, *after]]
+    for place_of, one in zip(_places(wells), wells["design_id"].tolist(), strict=True):
+        if one in one_each.index:
+            parts = ([column[one] for column in group.values()] for group in (before, {"": {one: one}}, designs, after))
+            lines.append([*place_of, *(cell for part in parts for cell in part)])
+    return lines
+
+
+def _plate_map(wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
+    told = [[column.get(one, "") for column in designs.values()] for one in wells["design_id"]]
+    rows = zip(_places(wells), wells["sample"], told, wells["control"].map(_cell), strict=True)
+    return [
+        ["plate", "well", "sample", *designs, "control"],
+        *([*place, name, *cells, held] for place, name, cells, held in rows),
+    ]
+
+
+def _grid(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
+    only = next(iter(designs.values())) if len(designs) == 1 else {}
+    short = all(len(only.get(one, "")) <= _SAMPLE_LENGTH for one in wells["design_id"])
+    lines: list[Sequence[str]] = []
+    for plate, there in wells.groupby("plate", sort=False):
+        held = there["control"].map(_cell)
+        shown = held.where(held != "", there["design_id"].map(only).fillna(there["sample"]) if short else there["sample"])
+        cells = dict(zip(zip(there["row"], there["column"]), shown.tolist()))
+        columns = range(1, batch.shape[1] + 1)
+        if lines:
+            lines.append([])
+        lines.append([str(plate), *map(str, columns)])
+        lines += [["ABCDEFGHIJKLMNOP"[r - 1], *(cells.get((r, c), "") for c in columns)] for r in range(1, batch.shape[0] + 1)]
+    return lines
+
+
+def _samples(batch: Batch, wells: pd.DataFrame) -> list[str]:
+    """Name each well's tube for order sheets: at most 30 of [A-Za-z0-9_-], a letter first, such as TFBIND8_R01_A01."""
+    plates = list(dict.fromkeys(wells["plate"]))
+    number = {plate: f"_P{i}" if len(plates) > 1 else "" for i, plate in enumerate(plates, start=1)}
+    ends = [f"_R{batch.round:02d}{number[plate]}_{well}" for plate, well in _places(wells)]
+    room = _SAMPLE_LENGTH - max(map(len, ends))
+    name = batch.campaign.upper()
+    if len(name) > room:  # two long campaigns that begin alike must not name their tubes alike
+        name = name[: room - 5] + "-" + hashlib.sha256(batch.campaign.encode()).hexdigest()[:4].upper()
+    return [name + end for end in ends]
+
+
+def _summary(batch: Batch) -> dict[str, Any]:
+    credited = Counter(batch.picks["arm"])
+    n_arms = batch.picks.groupby("design_id")["arm"].nunique()
+    return {
+        "schema_version": 1,
+        "campaign": batch.campaign,
+        "round": batch.round,
+        "plates": list(dict.fromkeys(batch.wells["plate"])),
+        "n_wells": len(batch.wells),
+        "designs": len(n_arms),
+        "designs_by_arm": {arm: credited[arm] for arm in batch.arms},
+        "designs_shared": int((n_arms > 1).sum()),
+        "controls": dict(Counter(batch.wells["control"].dropna())),
+    }
+
+
+def _in_order(wells: pd.DataFrame) -> pd.DataFrame:
+    """Sort wells by plate, in the layout's order so that P10 stands after P9, then row by row."""
+    plates = {plate: i for i, plate in enumerate(dict.fromkeys(wells["plate"]))}
+    return wells.iloc[np.lexsort((wells["column"], wells["row"], wells["plate"].map(plates)))].reset_index(drop=True)
+
+
+def _places(wells: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(wells["plate"].tolist(), wells["well"].tolist(), strict=True))
+
+
+def _cells(table: pd.DataFrame, digits: int = 10) -> dict[str, dict[str, str]]:
+    """Write a table for people: column -> row's name -> text; ten digits are those of a design's own canonical text."""
+    return {str(name): {i: _cell(v, digits) for i, v in zip(table.index, column.tolist())} for name, column in table.items()}
+
+
+def _cell(value: Any, digits: int = 10) -> str:
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{float(value) + 0.0:.{digits}g}"
+    return "" if value is None else str(value)
+
+
+def _csv(lines: Sequence[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([neutral(cell) for cell in line] for line in lines)
+    return text.getvalue().encode()
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy numbers into Python's and infinities into text, which JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file down to the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in a folder last through a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
