@@ -136,7 +136,7 @@ def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[st
 
     Raises:
         BatchError: a file cannot be written, or one of that name with other content is there (the manifest, which names
-            versions, aside) and `replace` is not set. Nothing was changed then.
+            versions, aside) and `replace` is not set. Only a rename that fails can leave some files new and others not yet there.
     """
     files = {folder / name: content for name, content in render(batch).items()}
     mark, at = secrets.token_hex(4), folder

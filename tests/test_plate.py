@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from labloop.config import Control, Plate
 from labloop.errors import BatchError
-from labloop.plate import lay_out, parse_well, well_name
+from labloop.plate import _apportion, lay_out, parse_well, well_name
 
 POSITIVE, NEGATIVE = Control(name="positive", wells=4), Control(name="negative", wells=4)
 
@@ -122,7 +122,7 @@ def test_no_arm_sits_on_one_side() -> None:
 
 
 def test_over_seeds_the_edge_belongs_to_the_arms_in_proportion() -> None:
-    plate, sizes, seeds = Plate(controls=(POSITIVE,)), {"offline": 50, "bo": 30, "free": 12}, 200
+    plate, sizes, seeds = Plate(controls=(POSITIVE,)), {"offline": 50, "bo": 30, "free": 12}, 100
     counts = np.zeros((seeds, 3))
     for seed in range(seeds):
         layout = lay(plate, picks(**sizes), seed=seed)
@@ -134,12 +134,24 @@ def test_over_seeds_the_edge_belongs_to_the_arms_in_proportion() -> None:
 
 
 def test_every_single_well_goes_to_an_arm_with_its_share() -> None:
-    seeds, n = 300, {"a": 5, "b": 11, "c": 1}
+    seeds, n = 200, {"a": 5, "b": 11, "c": 1}
     hits = np.zeros(17)
     for seed in range(seeds):
         hits += (arm_of(lay(Plate(), picks(**n), seed=seed)) == "b").to_numpy()
     share = 11 / 17
     assert (np.abs(hits / seeds - share) < 4.5 * np.sqrt(share * (1 - share) / seeds)).all()
+
+
+@pytest.mark.parametrize("sizes", [(5, 3, 2), (1, 1, 8), (4, 3, 3)], ids=str)
+def test_shares_are_rounded_without_favour(sizes: tuple[int, ...]) -> None:
+    totals, draws, rng = np.array([4, 5, 1]), 1500, np.random.default_rng(0)
+    tables = np.array([_apportion(np.array(sizes), totals, rng) for _ in range(draws)])
+    share = np.outer(sizes, totals) / 10
+    assert (tables.sum(2) == sizes).all()
+    assert (tables.sum(1) == totals).all()
+    assert (np.abs(tables - share) < 1).all()
+    fraction = share % 1  # a cell is its share rounded up with this probability, else down
+    assert (np.abs(tables.mean(0) - share) <= 4.5 * np.sqrt(fraction * (1 - fraction) / draws) + 1e-9).all()
 
 
 def test_arms_and_designs_share_the_plates_evenly() -> None:
