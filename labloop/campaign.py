@@ -268,8 +268,9 @@ class Campaign:
         }
         return Batch(
             campaign=self.name, round=entry.number, picks=picks, wells=self.ledger.wells(self.name, entry.number),
-            designs=self.ledger.designs(self.name, picks["design_id"].unique().tolist()), manifest=manifest,
-            space=self.config.space, objective=self.config.objective,
+            designs=self.ledger.designs(self.name, picks["design_id"].unique().tolist())[list(self.config.space.columns)],
+            manifest=manifest, objective=self.config.objective, arms=tuple(self._round_config(entry).arms),
+            shape=self.config.plate.shape,
         )  # fmt: skip
 
     def export(self, out: Path | str, *, number: int | None = None) -> dict[str, Path]:
