@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -25,7 +26,7 @@ import pandas as pd
 
 from labloop.errors import BatchError
 from labloop.objective import Objective
-from labloop.plate import LAYOUT_COLUMNS
+from labloop.plate import LAYOUT_COLUMNS, SHAPES
 
 PICK_COLUMNS = ("arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
 """What `Batch.picks` holds, one row an arm's pick."""
@@ -33,6 +34,8 @@ ASSAY_COLUMNS = ("plate", "well", "value", "unit", "status", "measured_at", "not
 """The columns of the empty assay file, which `labloop ingest` reads with no mapping."""
 RESERVED = frozenset({*PICK_COLUMNS, *ASSAY_COLUMNS, "sample", "control", "predicted"})
 """Columns of labloop's own files; a design column of such a name could not be told from them."""
+
+log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SAMPLE_LENGTH = 30
@@ -60,8 +63,8 @@ class Batch:
     objective: Objective
     arms: tuple[str, ...]
     """In the order in which a shared design names them."""
-    shape: tuple[int, int] = (8, 12)
-    """Rows and columns of the plates."""
+    shape: tuple[int, int] | None = None
+    """Rows and columns of the plates; the smallest plate that has all the wells, if None."""
 
     def __post_init__(self) -> None:
         for table, wanted in ((self.picks, PICK_COLUMNS), (self.wells, LAYOUT_COLUMNS)):
@@ -72,14 +75,18 @@ class Batch:
         if clash:
             raise BatchError(f"design columns {', '.join(clash)} have names that labloop's files use: rename these parameters")
         placed = self.wells["design_id"].dropna().tolist()
-        if len(set(placed)) != len(placed) or set(placed) != set(self.picks["design_id"]):
+        if (
+            (self.wells["design_id"].isna() == self.wells["control"].isna()).any()
+            or len(set(placed)) != len(placed)
+            or set(placed) != set(self.picks["design_id"])
+        ):
             raise ValueError("every picked design needs exactly one well, and every other well a control")
         if not set(placed) <= set(self.designs.index) or not self.designs.index.is_unique:
             raise ValueError("designs must hold every picked design, each once")
         if not set(self.picks["arm"]) <= set(self.arms):
             raise ValueError(f"picks are of arms that are not among {', '.join(self.arms)}")
-        if self.wells["row"].max() > self.shape[0] or self.wells["column"].max() > self.shape[1]:
-            raise ValueError(f"wells lie outside plates of {self.shape[0]} x {self.shape[1]}")
+        if self.wells["row"].max() > self.plate_shape[0] or self.wells["column"].max() > self.plate_shape[1]:
+            raise ValueError(f"wells lie outside plates of {self.plate_shape[0]} x {self.plate_shape[1]}")
         if {"batch", "files"} & set(self.manifest):
             raise ValueError("manifest keys 'batch' and 'files' are written by write_batch")
 
@@ -87,6 +94,12 @@ class Batch:
     def stem(self) -> str:
         """How the names of this batch's files begin."""
         return f"{self.campaign}-R{self.round:02d}"
+
+    @property
+    def plate_shape(self) -> tuple[int, int]:
+        """Rows and columns of the plates."""
+        small = self.wells["row"].max() <= SHAPES[96][0] and self.wells["column"].max() <= SHAPES[96][1]
+        return self.shape or SHAPES[96 if small else 384]
 
 
 def render(batch: Batch) -> dict[str, bytes]:
@@ -125,11 +138,12 @@ def render(batch: Batch) -> dict[str, bytes]:
 def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[str, Path]:
     """Write the files of a batch into a folder; files that are already there and equal are left alone.
 
-    Every file is first written whole under a temporary name beside its place, so that a full disk or a killed process leaves
-    no half-written file; the manifest takes its place last.
+    A results form that the lab has filled in where it lies is the lab's: it stays as it is while the plate map beside it is
+    this batch's. Every file is first written whole under a temporary name beside its place, so that a full disk or a killed
+    process leaves no half-written file; the manifest takes its place last.
 
     Args:
-        replace: overwrite files that differ, such as those of another batch or a results form that was filled in.
+        replace: overwrite the files of another batch.
 
     Returns:
         The paths of `picks`, `platemap`, `grid`, `assay` and `manifest`.
@@ -143,16 +157,17 @@ def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[st
     drafts = {path: path.with_name(f".{path.name}.{mark}.tmp") for path in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stale = []
-        for at, content in files.items():
-            if at.exists() and at.read_bytes() == content:
-                continue
+        stale = [at for at, content in files.items() if not at.exists() or at.read_bytes() != content]
+        plate_map, form = (folder / f"{batch.stem}_{kind}.csv" for kind in ("platemap", "assay"))
+        if plate_map not in stale and form in stale and form.exists():
+            log.info("%s: was filled in, it stays as it is", form)
+            stale.remove(form)
+        for at in stale:
             if at.exists() and at.suffix == ".csv" and not replace:
                 raise BatchError(
-                    f"{at}: is there already with other content (filled in, edited, or of another batch): ingest it if it "
-                    "holds results, then move it away or choose another folder"
+                    f"{at}: is there already with other content (edited, or of another batch): "
+                    "move it away or choose another folder"
                 )
-            stale.append(at)
         for at in stale:
             _write(drafts[at], files[at])
         for at in stale:
@@ -208,16 +223,17 @@ def _plate_map(wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) ->
 def _grid(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
     only = next(iter(designs.values())) if len(designs) == 1 else {}
     short = all(len(only.get(one, "")) <= _SAMPLE_LENGTH for one in wells["design_id"])
+    n_rows, n_columns = batch.plate_shape
     lines: list[Sequence[str]] = []
     for plate, there in wells.groupby("plate", sort=False):
         held = there["control"].map(_cell)
         shown = held.where(held != "", there["design_id"].map(only).fillna(there["sample"]) if short else there["sample"])
         cells = dict(zip(zip(there["row"], there["column"]), shown.tolist()))
-        columns = range(1, batch.shape[1] + 1)
+        columns = range(1, n_columns + 1)
         if lines:
             lines.append([])
         lines.append([str(plate), *map(str, columns)])
-        lines += [["ABCDEFGHIJKLMNOP"[r - 1], *(cells.get((r, c), "") for c in columns)] for r in range(1, batch.shape[0] + 1)]
+        lines += [["ABCDEFGHIJKLMNOP"[r - 1], *(cells.get((r, c), "") for c in columns)] for r in range(1, n_rows + 1)]
     return lines
 
 

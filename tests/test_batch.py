@@ -205,6 +205,25 @@ def test_the_order_of_rows_in_its_tables_changes_no_byte() -> None:
     assert render(batch) == render(shuffled)
 
 
+def test_columns_that_the_ledger_adds_stay_out_of_the_files() -> None:
+    batch = make()
+    assert render(batch) == render(replace(batch, wells=batch.wells.assign(round=2), picks=batch.picks.assign(round=2)))
+
+
+def test_picks_that_nobody_judged_have_empty_reasons() -> None:
+    batch = make()
+    unknown = dict.fromkeys(["score", "mean", "std", "lcb", "nearest_distance"], np.nan)
+    picks = table(replace(batch, picks=batch.picks.assign(nearest_id=None, **unknown)), "picks")
+    empty = ["score", "predicted", "mean", "std", "lcb", "nearest_id", "nearest_distance"]
+    assert (picks[empty] == "").all().all()
+
+
+def test_plates_without_a_given_shape_are_the_smallest_that_have_the_wells() -> None:
+    for wells, rows in ((96, 8), (384, 16)):
+        batch = replace(make(Plate(wells=wells)), shape=None)
+        assert render(batch)["tfbind8-R02_grid.csv"].count(b"\n") == rows + 1
+
+
 def test_files_hold_no_carriage_return_and_end_with_a_newline() -> None:
     for content in render(make()).values():
         assert b"\r" not in content
@@ -243,16 +262,29 @@ def test_writing_gives_the_files_and_writing_again_touches_nothing(tmp_path: Pat
     assert {path: path.stat().st_ino for path in paths.values()} == before
 
 
-def test_a_form_with_results_in_it_is_never_overwritten(tmp_path: Path) -> None:
+def test_a_form_that_the_lab_filled_in_where_it_lies_is_never_overwritten(tmp_path: Path) -> None:
     batch = make()
-    form = write_batch(batch, tmp_path)["assay"]
-    filled = form.read_text().replace("A01,,nM", "A01,0.7,nM")
-    form.write_text(filled)
-    with pytest.raises(BatchError, match=r"assay\.csv: is there already with other content.*ingest it"):
-        write_batch(batch, tmp_path)
-    assert form.read_text() == filled
-    write_batch(batch, tmp_path, replace=True)
-    assert form.read_bytes() == render(batch)[form.name]
+    paths = write_batch(batch, tmp_path)
+    filled = paths["assay"].read_text().replace("A01,,nM", "A01,0.7,nM")
+    paths["assay"].write_text(filled)
+    paths["picks"].unlink()
+    for replaced in (False, True):
+        assert write_batch(batch, tmp_path, replace=replaced) == paths
+        assert paths["assay"].read_text() == filled
+    assert paths["picks"].read_bytes() == render(batch)[paths["picks"].name]
+
+
+def test_a_filled_form_of_another_batch_stops_the_export(tmp_path: Path) -> None:
+    form = write_batch(make(n=90), tmp_path)["assay"]
+    with pytest.raises(BatchError, match=r"is there already with other content .*move it away"):
+        write_batch(make(), tmp_path)
+    for path in tmp_path.iterdir():
+        if path != form:
+            path.unlink()
+    with pytest.raises(BatchError, match=r"assay\.csv: is there already"):
+        write_batch(make(), tmp_path)
+    assert list(tmp_path.iterdir()) == [form]
+    assert write_batch(make(), tmp_path, replace=True)["assay"].read_bytes() == render(make())[form.name]
 
 
 def test_another_batch_does_not_overwrite_this_ones_files_by_accident(tmp_path: Path) -> None:
