@@ -1,0 +1,10 @@
+"""Prefect flows over labloop's verbs. Imported as `labloop.flows`; needs `pip install 'labloop-toolkit[flows]'`.
+
+A flow holds nothing: every task calls one verb of `labloop.Campaign` with names and paths, the ledger keeps what came of it,
+and a flow that was killed is simply run again.
+"""
+
+from labloop.flows.round import close_round, propose_round
+from labloop.flows.simulate import simulated_campaign
+
+__all__ = ["close_round", "propose_round", "simulated_campaign"]

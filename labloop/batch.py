@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labloop.config import RESERVED
 from labloop.errors import BatchError
 from labloop.objective import Objective
 from labloop.plate import LAYOUT_COLUMNS, SHAPES
@@ -32,10 +32,6 @@ PICK_COLUMNS = ("arm", "design_id", "rank", "proposer", "score", "mean", "std", 
 """What `Batch.picks` holds, one row an arm's pick."""
 ASSAY_COLUMNS = ("plate", "well", "value", "unit", "status", "measured_at", "note")
 """The columns of the empty assay file, which `labloop ingest` reads with no mapping."""
-RESERVED = frozenset({*PICK_COLUMNS, *ASSAY_COLUMNS, "sample", "control", "predicted"})
-"""Columns of labloop's own files; a design column of such a name could not be told from them."""
-
-log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SAMPLE_LENGTH = 30

@@ -150,8 +150,8 @@ class Campaign:
             CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
         """
         number = self.ensure_round(config)
-        for arm, training in self.trainings(number):
-            self.ensure_trained(number, arm, training)
+        for key in self.trainings(number):
+            self.ensure_trained(number, key)
         batch = self.ensure_proposed(number)
         if out is not None:
             self.export(out, number=number)
@@ -194,31 +194,31 @@ class Campaign:
             log.info("%s: round %d opened on %d measured designs", self.name, number, len(data))
             return number
 
-    def trainings(self, number: int) -> list[tuple[str, Training]]:
-        """List (arm, training) of a round, in order."""
+    def trainings(self, number: int) -> dict[str, Training]:
+        """List the trainings of a round by their key; two arms that ask for the same share it."""
         entry = self._round(number)
         config = self._round_config(entry)
         wells = self.config.plate.capacity * config.plates
         planned = plan(
             config, self._round_data(number), wells=wells, seed=self.config.seed, number=number, rounds=self.config.rounds
         )
-        return [(arm, training) for arm, trainings in planned.items() for training in trainings]
+        return {self._key(entry, training): training for training in planned}
 
-    def ensure_trained(self, number: int, arm: str, training: Training) -> str:
-        """Train one proposer and store its pool, unless that is done; returns the run's key."""
+    def ensure_trained(self, number: int, key: str) -> str:
+        """Do one of the round's trainings and store its pool, unless that is done; returns the key."""
         entry = self._round(number)
-        key = self._key(entry, training)
         if key in set(self.ledger.runs(self.name, number)["key"]):
             return key
         with self._lock("training"):
             if key in set(self.ledger.runs(self.name, number)["key"]):
                 return key
+            training = self.trainings(number)[key]
             trained = train(training, self._round_data(number))
         pool = trained.pool
         notes = notes_of(pool)
         self.ledger.add_run(
-            self.name, number, key=key, proposer=training.proposer, arm=arm, options=training.options, seed=training.seed,
-            fingerprint=entry.fingerprint, device=str(notes.get("device", "cpu")), seconds=trained.seconds,
+            self.name, number, key=key, proposer=training.proposer, arm=training.arm, options=training.options,
+            seed=training.seed, fingerprint=entry.fingerprint, device=str(notes.get("device", "cpu")), seconds=trained.seconds,
             cpu_seconds=trained.cpu_seconds, versions=versions(), notes=notes, designs=self._designs(pool),
             pool=pd.DataFrame({"design_id": pool.ids, "rank": np.arange(1, len(pool) + 1), "score": pool.score}),
         )  # fmt: skip
@@ -236,8 +236,8 @@ class Campaign:
         config, data, number = self._round_config(entry), self._round_data(entry.number), entry.number
         setting = {"seed": self.config.seed, "number": number, "rounds": self.config.rounds}
         offered: dict[str, list[Pool]] = {}
-        for arm, training in self.trainings(number):
-            offered.setdefault(arm, []).append(self._pool(number, self._key(entry, training), training.proposer))
+        for key, training in self.trainings(number).items():
+            offered.setdefault(training.arm, []).append(self._pool(number, key, training.proposer))
         self.ledger.advance(self.name, number, "TRAINED")
         wells = config.wells(self.config.plate.capacity * config.plates)
         posterior = judge(config, data, past=self._past(number), **setting) if config.judge else None
@@ -339,6 +339,10 @@ class Campaign:
     def status(self) -> dict[str, Any]:
         """Tell where the campaign stands and what comes next, as plain values."""
         return views.standing(self.config, self.ledger)
+
+    def state(self, number: int) -> str | None:
+        """Tell a round's state, READY … CLOSED; None where it has not been opened."""
+        return next((entry.state for entry in self.ledger.rounds(self.name) if entry.number == number), None)
 
     # ---- helpers
 

@@ -86,6 +86,34 @@ class Plate(_Config):
         return self
 
 
+RESERVED = frozenset(
+    [
+        "arm",
+        "design_id",
+        "rank",
+        "proposer",
+        "score",
+        "mean",
+        "std",
+        "lcb",
+        "nearest_id",
+        "nearest_distance",
+        "plate",
+        "well",
+        "value",
+        "unit",
+        "status",
+        "measured_at",
+        "note",
+        "sample",
+        "control",
+        "predicted",
+        "in_space",
+    ]
+)
+"""Columns of labloop's own files; a design column of such a name could not be told from them."""
+
+
 class CampaignConfig(_Config):
     """A campaign: what can be designed, what is measured, on which plates, for how many rounds."""
 
@@ -104,6 +132,9 @@ class CampaignConfig(_Config):
     def _assay_known(self) -> Self:
         if self.objective.assay not in self.assays:
             raise ValueError(f"objective.assay {self.objective.assay!r} is not among assays: {', '.join(self.assays)}")
+        clash = sorted(RESERVED & set(self.space.columns))
+        if clash:
+            raise ValueError(f"space: columns {', '.join(clash)} have names of labloop's own files: rename these parameters")
         return self
 
 

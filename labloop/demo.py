@@ -8,9 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from labloop.campaign import Campaign
+from labloop.campaign import Campaign, campaigns
 from labloop.config import CampaignConfig, RoundConfig, load_config, preset
-from labloop.errors import CampaignError
 from labloop.files import write_text
 from labloop.protocols import Lab
 from labloop.seeds import derive
@@ -41,22 +40,37 @@ def rehearse(
         The campaign, its rounds closed.
     """
     folder = Path(folder)
-    config = (
-        campaign
-        if isinstance(campaign, CampaignConfig)
-        else load_config(campaign or preset("campaigns/tfbind8.yaml"), CampaignConfig)
-    )
     lab = open_lab(lab) if isinstance(lab, str) else lab
-    try:
-        run = Campaign.create(config, home=folder, ledger=ledger)
-    except CampaignError:  # it is there: go on with it
-        run = Campaign.open(config.name, home=folder, ledger=ledger)
-    run.ingest(_write_start(run, lab, folder, start))
-    for number in range(len([r for r in run.status()["rounds"] if r["state"] == "CLOSED"]) + 1, rounds + 1):
-        run.propose(round_config, out=folder / "to_the_lab")
-        run.ingest(measure_plate(run, lab, folder / "to_the_lab", folder / "from_the_lab", number=number))
-        run.close(number)
+    run = begin(folder, campaign=campaign, lab=lab, start=start, ledger=ledger)
+    for number in range(1, rounds + 1):
+        state = run.state(number)
+        if state not in ("MEASURED", "CLOSED"):
+            run.propose(round_config, out=folder / "to_the_lab")
+            run.ingest(measure_plate(run, lab, folder / "to_the_lab", folder / "from_the_lab", number=number))
+        if state != "CLOSED":
+            run.close(number)
     run.report(folder / "report.html")
+    return run
+
+
+def begin(
+    folder: Path,
+    *,
+    campaign: CampaignConfig | Path | str | None = None,
+    lab: Lab,
+    start: int | Literal["offline"] = 500,
+    ledger: str | None = None,
+) -> Campaign:
+    """Make the campaign and ingest its start data, unless that is done."""
+    if not isinstance(campaign, CampaignConfig):
+        campaign = load_config(campaign or preset("campaigns/tfbind8.yaml"), CampaignConfig)
+    if campaign.name in campaigns(home=folder, ledger=ledger):
+        run = Campaign.open(campaign.name, home=folder, ledger=ledger)
+    else:
+        run = Campaign.create(campaign, home=folder, ledger=ledger)
+    table = draw_start(lab, start, seed=derive(campaign.seed, "start", 0))
+    text = table.to_csv(index=False, lineterminator="\n")
+    run.ingest(write_text(folder / "from_the_lab" / f"{run.name}-history.csv", text))
     return run
 
 
@@ -65,15 +79,12 @@ def measure_plate(run: Campaign, lab: Lab, plates: Path, results: Path, *, numbe
     stem = f"{run.name}-R{number:02d}"
     plate_map = pd.read_csv(plates / f"{stem}_platemap.csv", dtype=str)
     sheet = pd.read_csv(plates / f"{stem}_assay.csv", dtype=str, keep_default_na=False)
-    designs = plate_map.dropna(subset=list(run.config.space.columns), how="all")
-    measured = lab.measure(designs[list(run.config.space.columns)], seed=derive(run.config.seed, "round", number, "measure"))
+    columns = list(run.config.space.columns)
+    designs = plate_map[plate_map["control"].isna()]
+    cells = designs[columns].apply(lambda cell: cell.str.removeprefix("'"))  # what keeps a spreadsheet from reading a formula
+    measured = lab.measure(cells, seed=derive(run.config.seed, "round", number, "measure"))
     measured.index = pd.MultiIndex.from_frame(designs[["plate", "well"]])
     places = pd.MultiIndex.from_frame(sheet[["plate", "well"]])
     sheet["value"] = measured["value"].reindex(places).map("{:.6f}".format, na_action="ignore").fillna("").to_numpy()
     sheet["status"] = measured["status"].reindex(places).fillna("excluded").to_numpy()
     return write_text(results / f"{stem}_assay.csv", sheet.to_csv(index=False, lineterminator="\n"))
-
-
-def _write_start(run: Campaign, lab: Lab, folder: Path, start: int | Literal["offline"]) -> Path:
-    table = draw_start(lab, start, seed=derive(run.config.seed, "start", 0))
-    return write_text(folder / "from_the_lab" / f"{run.name}-history.csv", table.to_csv(index=False, lineterminator="\n"))

@@ -28,6 +28,7 @@ log = logging.getLogger("labloop")
 class Training:
     """One proposer to train in one round: everything its pool depends on besides the data."""
 
+    arm: str
     proposer: str
     options: Options
     """Schedules resolved."""
@@ -58,26 +59,25 @@ def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
         create(kind, name, resolve(options, round_number=number, rounds=rounds))
 
 
-def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> dict[str, list[Training]]:
-    """List each arm's trainings. An arm offers at least the whole plate, so that wells freed by agreement can be refilled."""
+def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> list[Training]:
+    """List every arm's trainings. An arm offers at least the whole plate, so that wells freed by agreement can be refilled."""
     room = len(data.space.listing()) - len(data.taken) if data.space.listable else np.inf
     if room < wells:
         raise MethodError(
             f"{wells} wells but only {int(room)} designs of this space are neither measured nor pending: "
             "use a smaller plate, or widen the space"
         )
-    return {
-        name: [
-            Training(
-                proposer=proposer,
-                options=resolve(options, round_number=number, rounds=rounds),
-                n=int(min(max(arm.pool or wells, wells), room)),
-                seed=derive(seed, "round", number, "propose", proposer),
-            )
-            for proposer, options in arm.proposers.items()
-        ]
+    return [
+        Training(
+            arm=name,
+            proposer=proposer,
+            options=resolve(options, round_number=number, rounds=rounds),
+            n=int(min(max(arm.pool or wells, wells), room)),
+            seed=derive(seed, "round", number, "propose", name, proposer),
+        )
         for name, arm in config.arms.items()
-    }
+        for proposer, options in arm.proposers.items()
+    ]
 
 
 def train(training: Training, data: Dataset) -> Trained:

@@ -207,11 +207,13 @@ class _Loop:
         self, data: Dataset, wells: dict[str, int], number: int, *, past: tuple[FloatArray, ...]
     ) -> tuple[dict[str, Picks], dict[str, float]]:
         setting: dict[str, int] = {"seed": self.seed, "number": number, "rounds": self.rounds}
-        seconds, pools = {}, {}
-        for arm, trainings in plan(self.config, data, wells=self.batch, **setting).items():
-            trained = [train(training, data) for training in trainings]
-            pools[arm] = Pool.interleave([one.pool for one in trained])
-            seconds[arm] = sum(one.seconds for one in trained)
+        seconds: dict[str, float] = {}
+        offered: dict[str, list[Pool]] = {}
+        for training in plan(self.config, data, wells=self.batch, **setting):
+            trained = train(training, data)
+            offered.setdefault(training.arm, []).append(trained.pool)
+            seconds[training.arm] = seconds.get(training.arm, 0.0) + trained.seconds
+        pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
         started = time.perf_counter()
         # Only an arm that selects needs the judge; a lab always stores its opinion, a simulation need not pay for it.
         selects = any(set(arm.selector) != {"as_proposed"} for arm in self.config.arms.values())
