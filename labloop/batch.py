@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -27,6 +28,8 @@ from labloop.config import RESERVED
 from labloop.errors import BatchError
 from labloop.objective import Objective
 from labloop.plate import LAYOUT_COLUMNS, SHAPES
+
+log = logging.getLogger("labloop")
 
 PICK_COLUMNS = ("arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
 """What `Batch.picks` holds, one row an arm's pick."""

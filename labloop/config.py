@@ -87,30 +87,11 @@ class Plate(_Config):
 
 
 RESERVED = frozenset(
-    [
-        "arm",
-        "design_id",
-        "rank",
-        "proposer",
-        "score",
-        "mean",
-        "std",
-        "lcb",
-        "nearest_id",
-        "nearest_distance",
-        "plate",
-        "well",
-        "value",
-        "unit",
-        "status",
-        "measured_at",
-        "note",
-        "sample",
-        "control",
-        "predicted",
-        "in_space",
-    ]
-)
+    {
+        "arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance",
+        "plate", "well", "value", "unit", "status", "measured_at", "note", "sample", "control", "predicted", "in_space",
+    }
+)  # fmt: skip
 """Columns of labloop's own files; a design column of such a name could not be told from them."""
 
 
