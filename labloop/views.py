@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from labloop.config import CampaignConfig
@@ -78,10 +77,10 @@ def results(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
     good = rows[rows["status"].isin(MEASURED)]
     key = ["round", "design_id"]
     y = good.assign(y=config.objective.to_y(good["value"].to_numpy(float))).groupby(key, as_index=False)["y"].mean()
-    status = rows.groupby(key, as_index=False)["status"].first()
+    measured_first = rows.sort_values("status", key=lambda status: ~status.isin(MEASURED), kind="stable")
+    status = measured_first.groupby(key, as_index=False)["status"].first()
     out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
-    out["status"] = np.where(out["y"].notna(), "ok", out["status"].fillna("missing"))
-    return out
+    return out.assign(status=out["status"].fillna("missing"))
 
 
 def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
