@@ -80,7 +80,9 @@ def results(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
     measured_first = rows.sort_values("status", key=lambda status: ~status.isin(MEASURED), kind="stable")
     status = measured_first.groupby(key, as_index=False)["status"].first()
     out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
-    return out.assign(status=out["status"].fillna("missing"))
+    closed = [entry.number for entry in ledger.rounds(config.name) if entry.state == "CLOSED"]
+    waiting = out["round"].isin(closed).map({True: "missing", False: "pending"})
+    return out.assign(status=out["status"].fillna(waiting))
 
 
 def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
