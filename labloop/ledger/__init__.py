@@ -1,0 +1,7 @@
+"""The ledger, a campaign's only memory: append-only tables in SQLite or PostgreSQL behind one class."""
+
+from labloop.ledger.rounds import Round
+from labloop.ledger.store import Ledger
+from labloop.ledger.tables import STATES
+
+__all__ = ["STATES", "Ledger", "Round"]

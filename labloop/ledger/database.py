@@ -1,0 +1,203 @@
+"""One open database: the one way to write, the one way to read, and every database error in a user's words."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, create_engine, event, exc, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+
+from labloop.errors import LedgerError
+
+CHUNK = 20_000
+"""Rows sent at a time: enough to hide the cost of a call, few enough to keep their tuples out of memory."""
+
+_POSTGRES_LOCK = 0x6C61626C6F6F70  # the letters "labloop": the advisory lock that every writer holds
+_STEPS = {
+    "SQLITE_BUSY": "is locked by another process: wait for it to end or end it, then run this again",
+    "SQLITE_LOCKED": "is locked by another process: wait for it to end or end it, then run this again",
+    "SQLITE_FULL": "the disk is full: free some space, then run this again (nothing was written)",
+    "SQLITE_READONLY": "is read-only: make the file and its folder writable for you, or work on a copy",
+    "SQLITE_NOTADB": "is not a ledger, nor any SQLite database: name another file, or move this one away to begin a new ledger",
+    "SQLITE_CORRUPT": "is damaged: restore it from a backup",
+    "SQLITE_CANTOPEN": "cannot be opened: check that its folder exists and that you may read and write it",
+    "SQLITE_PERM": "may not be opened: make the file and its folder readable and writable for you",
+    "SQLITE_AUTH": "may not be opened: make the file and its folder readable and writable for you",
+    "SQLITE_IOERR": "could not be read or written by the system: check the disk (a network folder is no place for a ledger)",
+    "SQLITE_PROTOCOL": "could not be locked: move it from the network folder to a local disk",
+    "SQLITE_TOOBIG": "cannot hold a text this long: shorten the cell",
+    "55P03": "is locked by another process: wait for it to end or end it, then run this again",
+    "40P01": "was wanted by two processes at once: run this again",
+    "57014": "the server ended the statement: run this again",
+    "53100": "the server's disk is full: free some space, then run this again (nothing was written)",
+    "53300": "the server has too many clients: close some, then run this again",
+    "25006": "is read-only: connect to the server that takes writes",
+    "42501": "your account may not do this: ask for the right to create and write tables there",
+}
+"""What each error code means for a user and what to do; the SQLite names also stand for their finer kinds."""
+
+
+class Database:
+    """A SQLite file or PostgreSQL database behind one `begin()` for writing and one `read()`."""
+
+    def __init__(self, where: Path | str, *, timeout: float) -> None:
+        """Connect lazily to a path, or to a URL (`sqlite:///…`, `postgresql+psycopg://…`); see `Ledger.open`."""
+        url = _url(where)
+        self.path: Path | None = None
+        if url.get_backend_name() == "sqlite":
+            self.path = Path(str(url.database).removeprefix("file:"))
+        self.where = str(self.path) if self.path else url.render_as_string(hide_password=True)
+        self.timeout = timeout
+        self._thread = threading.local()
+        try:
+            self.engine = create_engine(url)
+        except ModuleNotFoundError as error:
+            raise LedgerError(
+                f"{self.where}: needs the package {error.name!r}: pip install 'labloop-toolkit[postgres]'"
+            ) from error
+        if self.path:
+            event.listen(self.engine, "connect", self._set_up_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Write in one transaction: all of the block, or nothing of it if it raises.
+
+        Writers take turns, on both databases, for `timeout` seconds at most. A block inside a block of the same thread is a part
+        of the outer one: undone alone if it raises, kept only if the outer one ends well.
+
+        Raises:
+            LedgerError: the database is locked, full, read-only, gone or not a ledger's.
+        """
+        outer: Connection | None = getattr(self._thread, "connection", None)
+        if outer is not None:
+            with outer.begin_nested():
+                yield outer
+            return
+        with self._explained(), self.engine.connect() as connection:
+            connection = connection.execution_options(labloop_writes=True)
+            with connection.begin():
+                if self.path is None:
+                    connection.execute(text("SELECT set_config('lock_timeout', :ms, true)"), {"ms": f"{self.timeout * 1000:.0f}"})
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+                self._thread.connection = connection
+                try:
+                    yield connection
+                finally:
+                    self._thread.connection = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Read; inside `begin()` of the same thread this sees what was written so far.
+
+        Raises:
+            LedgerError: the database cannot be read.
+        """
+        outer: Connection | None = getattr(self._thread, "connection", None)
+        if outer is not None:
+            yield outer
+            return
+        with self._explained(), self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give back all connections; a later verb opens a new one."""
+        self.engine.dispose()
+
+    def _set_up_sqlite(self, connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own
+        for pragma in (
+            f"busy_timeout = {self.timeout * 1000:.0f}",
+            "foreign_keys = ON",
+            "synchronous = FULL",
+            "cache_size = -131072",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                # Another process is at it this moment, or the file is read-only: both can be read without.
+                if not error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_READONLY")):
+                    raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.IntegrityError, exc.DataError) as error:
+            reason = " ".join(str(error.orig).split())
+            raise LedgerError(f"{self.where}: refuses what was to be written ({reason}): mend it; nothing was written") from error
+        except exc.DatabaseError as error:
+            code = getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
+            step = _STEPS.get(code or "") or next((_STEPS[name] for name in _STEPS if (code or "").startswith(name + "_")), None)
+            if step is None and self.path is None and (code is None or code[:2] in {"08", "57"}):
+                step = "cannot be reached: see that the server runs and that the URL's host, port, user and database are right"
+            if step is None:
+                raise
+            raise LedgerError(f"{self.where}: {step} [{' '.join(str(error.orig).split())}]") from error
+
+
+def insert_once(connection: Connection, table: Table, **row: Any) -> bool:
+    """Insert a row unless its key is there already, and say whether it was inserted."""
+    statement = _ignoring(connection, table).values(**row).inline()
+    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
+
+
+def insert_many(connection: Connection, table: Table, columns: Mapping[str, Iterable[Any]], *, ignore: bool = False) -> None:
+    """Insert rows given as columns of plain Python values (None where missing), as fast as the driver allows.
+
+    Args:
+        ignore: leave out rows whose key is there already.
+    """
+    # SQLAlchemy would carry every row as a dict; with positional parameters the driver takes the tuples as they are.
+    sqlite_here = connection.dialect.name == "sqlite"
+    make: Any = type(connection.dialect)
+    positional = make(paramstyle="qmark" if sqlite_here else "format")
+    statement = _ignoring(connection, table) if ignore else table.insert()
+    compiled = statement.inline().compile(dialect=positional, column_keys=list(columns))
+    rows = zip(*(columns[name] for name in compiled.positiontup or ()), strict=False)  # a constant column has no end
+    while chunk := list(islice(rows, CHUNK)):
+        connection.exec_driver_sql(str(compiled), chunk)
+
+
+def _ignoring(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer locks at once: one that reads first and locks later can find the ledger changed and has to give up.
+    writes = connection.get_execution_options().get("labloop_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _url(where: Path | str) -> URL:
+    if isinstance(where, Path) or "://" not in where:
+        path = Path(where).expanduser()
+        if path.is_dir():
+            raise LedgerError(f"{path}: is a folder: name a file in it, such as {path / 'ledger.db'}")
+        if not path.parent.is_dir():
+            raise LedgerError(f"{path}: its folder does not exist: create {path.parent} first, or name another place")
+        return URL.create("sqlite", database=str(path))
+    try:
+        url = make_url(where)
+    except exc.ArgumentError as error:
+        raise LedgerError(
+            f"the ledger's URL cannot be read: write postgresql+psycopg://user@host/database, or a path ({error})"
+        ) from error
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        return url
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    shown = url.render_as_string(hide_password=True)
+    raise LedgerError(
+        f"{shown}: a ledger lives in an SQLite file (a path) or in PostgreSQL (postgresql+psycopg://user@host/database)"
+    )

@@ -1,0 +1,131 @@
+"""Tables of people (pandas) to columns of plain values for the database, and back. Missing is None there and NaN here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_float_dtype, is_integer_dtype
+from sqlalchemy import Table
+
+TEXT: Any = pd.Series(["a"]).dtype
+"""The dtype of text: `str` since pandas 3, `object` before."""
+_DTYPES = {float: np.dtype(float), int: pd.Int64Dtype(), str: TEXT}
+
+
+def to_columns(
+    frame: pd.DataFrame, table: Table, names: Iterable[str], *, defaults: Mapping[str, Any] | None = None
+) -> dict[str, list[Any]]:
+    """Take the columns `names` of a frame as lists that suit the table's columns.
+
+    Args:
+        defaults: what an absent column or a missing cell stands for; an absent column without a default is missing throughout.
+
+    Raises:
+        ValueError: the frame has other columns than these, an infinite number, a gap where the table allows none, or a cell of
+            the wrong type.
+    """
+    names = list(names)
+    unknown = [str(name) for name in frame.columns if name not in names]
+    if unknown:
+        raise ValueError(f"the ledger's {table.name} table has no column {', '.join(unknown)}; it takes {', '.join(names)}")
+    out = {}
+    for name in names:
+        default = (defaults or {}).get(name)
+        if name in frame.columns:
+            out[name] = _cells(frame[name], table.c[name].type.python_type, default)
+        else:
+            out[name] = [default] * len(frame)
+        if not table.c[name].nullable and None in out[name]:
+            raise ValueError(f"{table.name}.{name} may not be missing (row {out[name].index(None)})")
+    return out
+
+
+def _cells(series: pd.Series[Any], kind: type, default: Any) -> list[Any]:
+    missing = series.isna().to_numpy(dtype=bool)
+    cells: list[Any]
+    if kind is str:
+        cells = [cell if isinstance(cell, str) else str(cell) for cell in series.to_numpy(dtype=object).tolist()]
+    else:
+        numbers = pd.to_numeric(series)
+        if kind is int and is_integer_dtype(numbers) and not missing.any():
+            return numbers.tolist()
+        values = numbers.to_numpy(dtype=float, na_value=np.nan)
+        if np.isinf(values).any():
+            raise ValueError(
+                f"column {series.name!r} holds an infinite number: a reading off the scale needs a qualifier instead"
+            )
+        if kind is int and (values[~missing] % 1 != 0).any():
+            raise ValueError(f"column {series.name!r} holds a number that is not whole")
+        cells = np.where(missing, 0, values).astype(int).tolist() if kind is int else values.tolist()
+    return [default if gone else cell for cell, gone in zip(cells, missing.tolist())] if missing.any() else cells
+
+
+def to_frame(rows: Sequence[Sequence[Any]], columns: Mapping[str, type]) -> pd.DataFrame:
+    """Make a frame of rows from the database; `columns` names each one's type: float, int (may have gaps) or str."""
+    cells = list(zip(*rows, strict=True)) or [()] * len(columns)
+    dtypes: list[Any] = [_DTYPES[kind] for kind in columns.values()]
+    return pd.DataFrame({name: pd.Series(list(cell), dtype=dtype) for name, cell, dtype in zip(columns, cells, dtypes)})
+
+
+def types_of(table: Table, names: Iterable[str]) -> dict[str, type]:
+    """Name the Python type of each of a table's columns."""
+    return {name: table.c[name].type.python_type for name in names}
+
+
+def to_texts(designs: pd.DataFrame) -> list[str]:
+    """Write each row as a JSON object of its columns; whole numbers stay whole, missing cells are null.
+
+    Raises:
+        ValueError: a number is infinite.
+    """
+    for name in designs.columns:
+        if is_float_dtype(designs[name]) and np.isinf(designs[name].to_numpy(dtype=float, na_value=np.nan)).any():
+            raise ValueError(f"column {name!r} holds an infinite number, which no design can")
+    columns = [designs[name].to_numpy(dtype=object).tolist() for name in designs.columns]
+    gaps = designs.isna().to_numpy()
+    if gaps.any():
+        columns = [[None if gone else cell for cell, gone in zip(cells, gaps[:, j].tolist())] for j, cells in enumerate(columns)]
+    names = [str(name) for name in designs.columns]
+    encode = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain, check_circular=False
+    ).encode
+    return [encode(dict(zip(names, row))) for row in zip(*columns, strict=True)] if columns else ["{}"] * len(designs)
+
+
+def from_texts(texts: Sequence[str]) -> pd.DataFrame:
+    """Read rows written by `to_texts`; rows with other columns than their neighbours get NaN in those that they lack."""
+    rows = json.loads(f"[{','.join(texts)}]")  # one call: a million small ones cost ten times as much
+    if not rows:
+        return pd.DataFrame()
+    names = list(rows[0])
+    if all(list(row) == names for row in rows):
+        return pd.DataFrame({name: [row[name] for row in rows] for name in names})
+    return pd.DataFrame(rows)
+
+
+def to_json(value: Any) -> str:
+    """Write what a proposer or a person tells as JSON: NaN becomes null, an infinite number the text "inf" or "-inf"."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _finite(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a design cannot hold {value!r} ({type(value).__name__})")

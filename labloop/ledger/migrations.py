@@ -1,0 +1,97 @@
+"""The ledger's version: a new ledger is made whole, an older one is brought up step by step, a newer one is refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection, func, inspect, select
+
+from labloop.errors import LedgerError
+from labloop.ledger.database import Database
+from labloop.ledger.tables import metadata, version
+
+Step = Callable[[Connection], None]
+
+MIGRATIONS: tuple[Step, ...] = ()
+"""Step i brings a ledger from version i + 1 to i + 2. A step that has been released never changes again; it may use its own SQL
+only, as `tables` describes the newest version."""
+
+
+def newest() -> int:
+    """The version that this labloop writes."""
+    return 1 + len(MIGRATIONS)
+
+
+def present(connection: Connection, where: str) -> int:
+    """The ledger's version, 0 in an empty database.
+
+    Raises:
+        LedgerError: the database is someone else's.
+    """
+    tables = set(inspect(connection).get_table_names())
+    if version.name in tables:
+        return connection.execute(select(func.max(version.c.version))).scalar() or 0
+    # An SQLite file belongs to one program; a PostgreSQL database may hold tables of several.
+    others = tables if connection.dialect.name == "sqlite" else tables & set(metadata.tables)
+    if others:
+        raise LedgerError(
+            f"{where}: is the database of another program (it has the tables "
+            f"{', '.join(sorted(others)[:3])}, …): name another place for the ledger"
+        )
+    return 0
+
+
+def prepare(database: Database, now: Callable[[], str]) -> None:
+    """Bring the database to the newest version: make the tables, or run the missing steps, in one transaction.
+
+    An older SQLite ledger is copied to `NAME.v1.bak` (its version) beside it first.
+
+    Raises:
+        LedgerError: the ledger is newer than this labloop, or someone else's, or cannot be written.
+    """
+    with database.read() as connection:
+        if _current(database, present(connection, database.where)):
+            return
+    with database.begin() as connection:
+        old = present(connection, database.where)  # again: another process may have been quicker
+        if _current(database, old):
+            return
+        if old == 0:
+            metadata.create_all(connection, checkfirst=False)
+        else:
+            if database.path is not None:
+                _copy(database.path, database.path.with_name(f"{database.path.name}.v{old}.bak"))
+            for step in MIGRATIONS[old - 1 :]:
+                step(connection)
+        connection.execute(version.insert().values(version=newest(), at=now()))
+
+
+def _current(database: Database, found: int) -> bool:
+    if found > newest():
+        raise LedgerError(
+            f"{database.where}: was written by a newer labloop (ledger version {found}, this one knows {newest()}): "
+            "upgrade labloop, or name another ledger"
+        )
+    return found == newest()
+
+
+def _copy(path: Path, backup: Path) -> None:
+    """Copy a ledger that others may be reading: SQLite's own backup takes what still lies in the write-ahead log along."""
+    unfinished = backup.with_name(backup.name + ".tmp")
+    unfinished.unlink(missing_ok=True)
+    try:
+        source, target = sqlite3.connect(path), sqlite3.connect(unfinished)
+        try:
+            source.backup(target)
+        finally:
+            source.close()
+            target.close()
+        os.replace(unfinished, backup)
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(
+            f"{path}: is of an older version and could not be copied to {backup.name} before it is brought up to date ({error}): "
+            "make room and see that the folder is writable, then run this again"
+        ) from error

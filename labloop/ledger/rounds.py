@@ -1,0 +1,85 @@
+"""A round's state, read from its events and moved by adding one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from labloop.errors import CampaignError
+from labloop.ledger.database import insert_once
+from labloop.ledger.frames import to_json
+from labloop.ledger.tables import STATES, event, round_
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """A round as it stands now."""
+
+    number: int
+    state: str
+    """One of `STATES`."""
+    config: str
+    """The round's configuration, the JSON text that it was opened with."""
+    seed: int
+    fingerprint: str
+    """Of the dataset that the round learns from."""
+    incumbent: float | None
+    """The best value when the round was opened; None before any."""
+    opened_at: str
+
+
+def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:
+    """List a campaign's rounds by number; the state is the furthest one that has an event."""
+    r = round_.c
+    query = (
+        select(r.number, r.config, r.seed, r.fingerprint, r.incumbent, r.at, event.c.state)
+        .join_from(round_, event, (event.c.campaign == r.campaign) & (event.c.round == r.number))
+        .where(r.campaign == campaign_id, event.c.state.is_not(None))
+        .order_by(r.number)
+    )
+    rounds: dict[int, Round] = {}
+    for number, config, seed, fingerprint, incumbent, at, state in connection.execute(query).tuples():
+        if number not in rounds or STATES.index(state) > STATES.index(rounds[number].state):
+            rounds[number] = Round(
+                number=number, state=state, config=config, seed=seed, fingerprint=fingerprint, incumbent=incumbent, opened_at=at
+            )
+    return list(rounds.values())
+
+
+def round_of(connection: Connection, campaign_id: int, campaign: str, number: int) -> Round:
+    """Find one round.
+
+    Raises:
+        CampaignError: it is not open.
+    """
+    rounds = {one.number: one for one in rounds_of(connection, campaign_id)}
+    if number not in rounds:
+        known = ", ".join(map(str, rounds)) or "none yet"
+        raise CampaignError(f"round {number} of {campaign!r} is not open (open: {known}): run `labloop propose {campaign}` first")
+    return rounds[number]
+
+
+def advance(
+    connection: Connection, campaign_id: int, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None, *, at: str
+) -> bool:
+    """Move a round one state on, or say False where it is there or beyond; see `Ledger.advance`."""
+    if state not in STATES:
+        raise ValueError(f"{state!r} is not a state of a round: {', '.join(STATES)}")
+    now = round_of(connection, campaign_id, campaign, number).state
+    have, want = STATES.index(now), STATES.index(state)
+    if have >= want:
+        return False
+    if have < want - 1:
+        raise CampaignError(f"round {number} of {campaign!r} is {now} and cannot be {state} before it is {STATES[want - 1]}")
+    return enter(connection, campaign_id, number, state, detail, at=at)
+
+
+def enter(
+    connection: Connection, campaign_id: int, number: int, state: str, detail: Mapping[str, Any] | None, *, at: str
+) -> bool:
+    """Write the event of a transition unless it stands there already; the caller has checked that it is due."""
+    text = None if detail is None else to_json(detail)
+    return insert_once(connection, event, campaign=campaign_id, round=number, kind="state", state=state, detail=text, at=at)

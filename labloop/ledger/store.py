@@ -1,0 +1,388 @@
+"""The ledger: all that a campaign remembers. Names in and out, frames in and out; nothing outside this folder sees SQL.
+
+Every verb that writes is one transaction, and those that are asked to make something sure do nothing, and say so with False,
+where it is there already. Nothing is ever changed or removed: a corrected reading is a new row, a round's state its last event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Table, select
+
+from labloop.errors import CampaignError, LedgerError
+from labloop.ledger import tables as t
+from labloop.ledger.database import Database, insert_many, insert_once
+from labloop.ledger.designs import add_designs, check_supersedes, design_columns, designs_of
+from labloop.ledger.frames import TEXT, to_columns, to_frame, to_json, types_of
+from labloop.ledger.migrations import prepare
+from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
+from labloop.ledger.tables import STATES
+
+_READING = (
+    "design_id", "assay", "value", "qualifier", "unit", "status", "plate", "well", "round", "measured_at", "note",
+)  # fmt: skip
+_READING_DEFAULTS = {"qualifier": "=", "status": "ok"}
+_PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
+_WELL = ("plate", "well", "row", "column", "design_id", "control")
+_RUN = (
+    "round", "key", "proposer", "arm", "options", "seed", "fingerprint", "device", "seconds", "cpu_seconds", "versions", "notes",
+    "at",
+)  # fmt: skip
+
+
+def utc_now() -> datetime:
+    """The system's clock."""
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """An append-only ledger of campaigns in an SQLite file or a PostgreSQL database; make one with `Ledger.open`.
+
+    Verbs that take a campaign's name raise CampaignError where nobody knows it, and all raise LedgerError where the database is
+    locked, full, read-only or damaged. Threads may share a ledger; processes open their own.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(
+        cls, where: Path | str, *, create: bool = True, timeout: float = 60.0, clock: Callable[[], datetime] = utc_now
+    ) -> Ledger:
+        """Open a ledger; make it where there is none, bring it up to date where it is older.
+
+        Args:
+            where: a path, or `sqlite:///path` or `postgresql+psycopg://user@host/database`.
+            create: whether a missing SQLite file is made.
+            timeout: seconds to wait for another writer.
+            clock: gives the time that rows are stamped with.
+
+        Raises:
+            LedgerError: it is missing, locked, read-only, full, someone else's, or newer than this labloop.
+        """
+        database = Database(where, timeout=timeout)
+        if not create and database.path is not None and not database.path.exists():
+            raise LedgerError(f"{database.path}: there is no ledger here: run `labloop init` first, or name the ledger's place")
+        ledger = cls(database, clock)
+        try:
+            prepare(database, ledger._now)
+        except LedgerError:
+            database.close()
+            raise
+        return ledger
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def where(self) -> str:
+        """The file's path or the database's URL, without its password."""
+        return self._database.where
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Join several verbs in one transaction: all of the block is stored, or nothing of it if it raises."""
+        with self._database.begin() as connection:
+            yield connection
+
+    # ---- campaigns
+
+    def add_campaign(self, name: str, config_json: str) -> None:
+        """Begin a campaign.
+
+        Raises:
+            CampaignError: the name is taken.
+        """
+        with self.begin() as connection:
+            if not insert_once(connection, t.campaign, name=name, config=config_json, at=self._now()):
+                raise CampaignError(
+                    f"{self.where}: campaign {name!r} exists already: go on with it (`labloop status {name}`), "
+                    "or give the new one another name"
+                )
+
+    def campaigns(self) -> list[str]:
+        """Name the campaigns, oldest first."""
+        with self._database.read() as connection:
+            return list(connection.execute(select(t.campaign.c.name).order_by(t.campaign.c.id)).scalars())
+
+    def config(self, name: str) -> str:
+        """Give a campaign's configuration, the JSON text that it began with.
+
+        Raises:
+            CampaignError: nobody knows the campaign.
+        """
+        with self._database.read() as connection:
+            query = select(t.campaign.c.config).where(t.campaign.c.id == self._id(connection, name))
+            return connection.execute(query).scalar_one()
+
+    # ---- designs and measurements
+
+    def add_file(self, campaign: str, *, sha256: str, name: str, designs: pd.DataFrame, measurements: pd.DataFrame) -> bool:
+        """Store a file's measurements and the designs they are of, once.
+
+        Args:
+            designs: one row a design, indexed by `design_id` (or with that column): the design's own columns, and `in_space`
+                where it is not True throughout. Designs that are known already stay as they are.
+            measurements: one row a reading: `design_id` (missing for controls), `assay`, `value` (missing for failed wells), and
+                any of `qualifier` (else "="), `unit`, `status` (else "ok"), `plate`, `well`, `round`, `measured_at`, `note`,
+                `row` (else counted from 1) and `supersedes` (the `id` of the reading that this one corrects).
+
+        Returns:
+            False, with nothing written, where the campaign has these bytes already.
+
+        Raises:
+            CampaignError: a superseded reading is not the campaign's, or is superseded already.
+            LedgerError: a design is neither given nor known.
+            ValueError: unknown columns, gaps where none may be, infinite numbers.
+        """
+        if "row" not in measurements.columns:
+            measurements = measurements.assign(row=np.arange(1, len(measurements) + 1))
+        readings = to_columns(measurements, t.measurement, (*_READING, "row", "supersedes"), defaults=_READING_DEFAULTS)
+        new = design_columns(designs)
+        with self.begin() as connection:
+            key = self._id(connection, campaign)
+            file = {"campaign": key, "sha256": sha256}
+            if not insert_once(connection, t.source_file, **file, name=name, n_rows=len(measurements), at=self._now()):
+                return False
+            file_id = connection.execute(select(t.source_file.c.id).filter_by(**file)).scalar_one()
+            check_supersedes(connection, key, [one for one in readings["supersedes"] if one is not None])
+            add_designs(connection, key, new)
+            insert_many(connection, t.measurement, {"campaign": repeat(key), "file": repeat(file_id), **readings})
+        return True
+
+    def has_file(self, campaign: str, sha256: str) -> bool:
+        """Say whether the campaign has a file of these bytes."""
+        with self._database.read() as connection:
+            query = select(t.source_file.c.id).filter_by(campaign=self._id(connection, campaign), sha256=sha256)
+            return connection.execute(query).first() is not None
+
+    def files(self, campaign: str) -> pd.DataFrame:
+        """List the files taken in, oldest first: sha256, name, n_rows, at."""
+        return self._rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at"))
+
+    def measurements(self, campaign: str) -> pd.DataFrame:
+        """List the readings that stand, in the order they came in; those that a later one supersedes are left out.
+
+        Columns: design_id, assay, value, qualifier, unit, status, plate, well, round, measured_at, note, file (its name), row and
+        id (for `supersedes`).
+        """
+        m = t.measurement
+        superseded = select(m.c.supersedes).where(m.c.supersedes.is_not(None))
+        with self._database.read() as connection:
+            key = self._id(connection, campaign)
+            files = dict(
+                connection.execute(select(t.source_file.c.id, t.source_file.c.name).filter_by(campaign=key)).tuples().all()
+            )
+            columns = (*_READING, "file", "row", "id")
+            query = (
+                select(*(m.c[name] for name in columns)).filter_by(campaign=key).where(m.c.id.not_in(superseded)).order_by(m.c.id)
+            )
+            frame = to_frame(connection.execute(query).all(), types_of(m, columns))
+        return frame.assign(file=frame["file"].map(files).astype(TEXT))
+
+    def designs(self, campaign: str, ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Give designs by their id: the design's columns and `in_space`, indexed by `design_id`.
+
+        Args:
+            ids: which, in this order; unknown ones are left out. All the campaign's, sorted by id, if None.
+        """
+        with self._database.read() as connection:
+            wanted = None if ids is None else list(dict.fromkeys(ids))
+            return designs_of(connection, self._id(connection, campaign), wanted)
+
+    # ---- rounds
+
+    def open_round(
+        self, campaign: str, number: int, *, config: str, seed: int, fingerprint: str, incumbent: float | None
+    ) -> bool:
+        """Open a round, READY, unless it is open already (then False, and the round stays as it was opened).
+
+        Args:
+            config: the round's configuration as JSON text.
+            fingerprint: of the dataset that the round learns from.
+            incumbent: the best value now, which the round's results will be held against; None or NaN where there is none.
+        """
+        with self.begin() as connection:
+            key = self._id(connection, campaign)
+            if not insert_once(
+                connection, t.round_, campaign=key, number=number, config=config, seed=seed, fingerprint=fingerprint,
+                incumbent=_number(incumbent), at=self._now(),
+            ):  # fmt: skip
+                return False
+            enter(connection, key, number, STATES[0], None, at=self._now())
+        return True
+
+    def rounds(self, campaign: str) -> list[Round]:
+        """List the rounds by number, each with its present state."""
+        with self._database.read() as connection:
+            return rounds_of(connection, self._id(connection, campaign))
+
+    def advance(self, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None = None) -> bool:
+        """Move a round to its next state, unless it is there or beyond already (then False).
+
+        Raises:
+            CampaignError: the round is not open, or has not come as far as the state before.
+        """
+        with self.begin() as connection:
+            return advance(connection, self._id(connection, campaign), campaign, number, state, detail, at=self._now())
+
+    # ---- runs and batches
+
+    def add_run(
+        self, campaign: str, number: int, *, key: str, proposer: str, arm: str | None, options: Mapping[str, Any], seed: int,
+        fingerprint: str, device: str | None, seconds: float, cpu_seconds: float, versions: Mapping[str, Any],
+        notes: Mapping[str, Any], designs: pd.DataFrame, pool: pd.DataFrame,
+    ) -> bool:  # fmt: skip
+        """Store a finished training and the pool it offers, unless one of this key is there (then False, nothing written).
+
+        Args:
+            key: what the run is a function of: round, proposer, options, seed, dataset.
+            designs: the pool's designs, as in `add_file`.
+            pool: design_id, rank, score.
+        """
+        offered = to_columns(pool, t.proposal, ("design_id", "rank", "score"))
+        new = design_columns(designs)
+        told = {"options": to_json(options), "versions": to_json(versions), "notes": to_json(notes)}
+        with self.begin() as connection:
+            campaign_id = self._id(connection, campaign)
+            round_of(connection, campaign_id, campaign, number)
+            run = {"campaign": campaign_id, "round": number, "key": key}
+            if not insert_once(
+                connection, t.run, **run, **told, proposer=proposer, arm=arm, seed=seed, fingerprint=fingerprint, device=device,
+                seconds=_number(seconds), cpu_seconds=_number(cpu_seconds), at=self._now(),
+            ):  # fmt: skip
+                return False
+            run_id = connection.execute(select(t.run.c.id).filter_by(**run)).scalar_one()
+            add_designs(connection, campaign_id, new)
+            insert_many(connection, t.proposal, {"run": repeat(run_id), "campaign": repeat(campaign_id), **offered})
+        return True
+
+    def runs(self, campaign: str, number: int | None = None) -> pd.DataFrame:
+        """List the runs of a round, or of all, oldest first; options, versions and notes are dicts."""
+        frame = self._rows(campaign, t.run, _RUN, number)
+        return frame.assign(**{name: _from_json(frame[name]) for name in ("options", "versions", "notes")})
+
+    def pool(self, campaign: str, number: int, key: str) -> pd.DataFrame:
+        """Give the pool that a run offered, best first: design_id, rank, score and the design's columns.
+
+        Raises:
+            CampaignError: the round has no such run.
+        """
+        p = t.proposal
+        with self._database.read() as connection:
+            campaign_id = self._id(connection, campaign)
+            runs = (
+                connection.execute(select(t.run.c.key, t.run.c.id).filter_by(campaign=campaign_id, round=number)).tuples().all()
+            )
+            if key not in dict(runs):
+                known = ", ".join(one for one, _ in runs) or "none yet"
+                raise CampaignError(f"round {number} of {campaign!r} has no run {key!r} (there are: {known}): train it first")
+            query = select(p.c.design_id, p.c.rank, p.c.score).filter_by(run=dict(runs)[key]).order_by(p.c.rank)
+            frame = to_frame(connection.execute(query).all(), types_of(p, ("design_id", "rank", "score")))
+            points = designs_of(connection, campaign_id, frame["design_id"].tolist()).drop(columns="in_space")
+        return pd.concat([frame, points.reset_index(drop=True)], axis=1)
+
+    def add_batch(self, campaign: str, number: int, *, designs: pd.DataFrame, picks: pd.DataFrame, wells: pd.DataFrame) -> bool:
+        """Store the round's batch and move the round to PROPOSED, unless it has one (then False: the first batch stands).
+
+        Args:
+            designs: the picks' designs, as in `add_file`.
+            picks: arm, rank, design_id, proposer and any of score, mean, std, lcb, nearest_id, nearest_distance.
+            wells: plate (a name that the campaign has not used before), well, row, column, and design_id or control.
+
+        Raises:
+            CampaignError: the round is not TRAINED, or a plate's name is taken.
+            LedgerError: a pick stands twice in its arm, or a well twice on its plate.
+        """
+        chosen, laid = to_columns(picks, t.pick, _PICK), to_columns(wells, t.well, _WELL)
+        new = design_columns(designs)
+        with self.begin() as connection:
+            key = self._id(connection, campaign)
+            if not advance(connection, key, campaign, number, "PROPOSED", {"n_wells": len(wells)}, at=self._now()):
+                return False
+            plates = select(t.well.c.plate).distinct().filter_by(campaign=key).where(t.well.c.plate.in_(set(laid["plate"])))
+            if twice := sorted(connection.execute(plates).scalars()):
+                raise CampaignError(
+                    f"campaign {campaign!r} has a plate {', '.join(twice)} already: name round {number}'s otherwise"
+                )
+            place = {"campaign": repeat(key), "round": repeat(number)}
+            add_designs(connection, key, new)
+            insert_many(connection, t.pick, {**place, **chosen})
+            insert_many(connection, t.well, {**place, **laid})
+        return True
+
+    def picks(self, campaign: str, number: int | None = None) -> pd.DataFrame:
+        """List the picks of a round, or of all, in the order they were stored: round, arm, rank, design_id and the reasons."""
+        return self._rows(campaign, t.pick, ("round", *_PICK), number)
+
+    def wells(self, campaign: str, number: int | None = None) -> pd.DataFrame:
+        """List the wells of a round, or of all: round, plate, well, row, column, design_id, control."""
+        return self._rows(campaign, t.well, ("round", *_WELL), number)
+
+    # ---- events
+
+    def add_event(self, campaign: str, kind: str, detail: Mapping[str, Any] | None = None, number: int | None = None) -> None:
+        """Note that something happened, in a round where `number` is given."""
+        with self.begin() as connection:
+            key = self._id(connection, campaign)
+            if number is not None:
+                round_of(connection, key, campaign, number)
+            text = None if detail is None else to_json(detail)
+            connection.execute(t.event.insert().values(campaign=key, round=number, kind=kind, detail=text, at=self._now()))
+
+    def events(self, campaign: str) -> pd.DataFrame:
+        """List what happened, in order: at, kind, round, state (of a round's transitions), detail (a dict or None)."""
+        frame = self._rows(campaign, t.event, ("at", "kind", "round", "state", "detail"))
+        return frame.assign(detail=_from_json(frame["detail"]))
+
+    # ---- below the verbs
+
+    def _now(self) -> str:
+        """The one place where rows get their time: ISO 8601, UTC."""
+        return self._clock().astimezone(UTC).isoformat(timespec="microseconds")
+
+    def _id(self, connection: Connection, name: str) -> int:
+        found = connection.execute(select(t.campaign.c.id).filter_by(name=name)).scalar()
+        if found is None:
+            known = ", ".join(self.campaigns()) or "none yet"
+            raise CampaignError(
+                f"{self.where}: there is no campaign {name!r} (there are: {known}): run `labloop init`, or mend the name"
+            )
+        return found
+
+    def _rows(self, campaign: str, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
+        """Read a campaign's rows of a table in the order they were written."""
+        with self._database.read() as connection:
+            query = select(*(table.c[name] for name in columns)).filter_by(campaign=self._id(connection, campaign))
+            if number is not None:
+                query = query.filter_by(round=number)
+            return to_frame(connection.execute(query.order_by(table.c.id)).all(), types_of(table, columns))
+
+
+def _number(value: float | None) -> float | None:
+    if value is None or np.isnan(value):
+        return None
+    if np.isinf(value):
+        raise ValueError("the ledger takes no infinite number")
+    return float(value)
+
+
+def _from_json(texts: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.Series([json.loads(one) if isinstance(one, str) else None for one in texts], dtype=object)
