@@ -89,7 +89,7 @@ def read_assay(
             "well": keys.well,
             "round": keys.round,
             "measured_at": measured_at,
-            "note": note,
+            "note": np.where(pd.isna(note), values.said, note),
         }
     )
     measured, new = _designs(keys, config.space, designs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
@@ -28,6 +28,8 @@ GONE = ("failed_technical", "failed_design", "excluded")
 Mark = Literal[".", ","]
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_DIGITS = frozenset("0123456789+-.eE")
+_HUGE = "is too large to be a number"
 _SPACED = re.compile(r"[+-]?[0-9]{1,3}(?:[ \u00a0\u202f'’][0-9]{3})+(?![0-9])")
 _BOUND = re.compile(r"(<=|>=|=<|=>|<|>|≤|≥|⩽|⩾|≦|≧)\s*(.*)", re.DOTALL)
 _LOWER = frozenset({"<", "<=", "=<", "≤", "⩽", "≦"})
@@ -78,19 +80,25 @@ _COMMA, _COMMA_GROUPED = _shapes(",")
 _UNSURE = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 
 
-def find_marks(texts: Iterable[str], delimiter: str) -> Marks:
+def find_marks(texts: Sequence[str], delimiter: str) -> Marks:
     """Find out what point and comma mean, from every numeric cell of the file; cells that can only be read one way decide."""
-    series = pd.Series([text for text in map(_bare, texts) if "," in text or "." in text], dtype=object)
-    if not len(series):
-        return Marks(".", False)
-    point, comma = (int(series.str.fullmatch(shape).sum()) for shape in (_POINT, _COMMA))
+    points = [text for text in texts if "." in text or text.count(",") > 1]
+    commas = [text for text in texts if "," in text or text.count(".") > 1]
+    point, comma = _shows(points, _POINT), _shows(commas, _COMMA)
+    if point and comma:
+        # Somebody typed into the file: the few that differ become faults.
+        point = sum(map(bool, map(_POINT.fullmatch, map(_bare, points))))
+        comma = sum(map(bool, map(_COMMA.fullmatch, map(_bare, commas))))
     if comma > point:
-        return Marks(",", bool(series.str.fullmatch(_COMMA_GROUPED).any()))
+        return Marks(",", _shows(commas, _COMMA_GROUPED))
     if point:
-        return Marks(".", bool(series.str.fullmatch(_POINT_GROUPED).any()))
-    if delimiter == "," or not series.str.fullmatch(_UNSURE).any():
-        return Marks(".", False)
-    return Marks(None, False)
+        return Marks(".", "," in "".join(points) and _shows(points, _POINT_GROUPED))
+    unsure = delimiter != "," and _shows((*points, *commas), _UNSURE)
+    return Marks(None if unsure else ".", False)
+
+
+def _shows(texts: Iterable[str], shape: re.Pattern[str]) -> bool:
+    return any(map(shape.fullmatch, map(_bare, texts)))
 
 
 def _bare(text: str) -> str:
@@ -110,6 +118,13 @@ def _joined(text: str) -> str:
 def numbers(texts: Array, marks: Marks) -> tuple[FloatArray, Array]:
     """Read plain numbers; returns values (k,), NaN where a rule is broken, and the rules (k,)."""
     values, rules = np.full(len(texts), np.nan), np.full(len(texts), "", dtype=object)
+    if marks.decimal == "." and _DIGITS.issuperset("".join(texts)):
+        try:
+            values = texts.astype(float)
+        except ValueError:  # such as a lone sign; each text is looked at below
+            pass
+        else:
+            return np.where(np.isinf(values), np.nan, values), np.where(np.isinf(values), _HUGE, rules)
     series = pd.Series(texts, dtype=object)
     if marks.decimal == ",":
         series = series.where(series.str.contains(".", regex=False), series.str.replace(",", ".", regex=False))
@@ -123,7 +138,7 @@ def numbers(texts: Array, marks: Marks) -> tuple[FloatArray, Array]:
     for i in np.flatnonzero(~plain).tolist():
         values[i], rules[i] = _number(texts[i], marks)
     huge = np.isinf(values)
-    values[huge], rules[huge] = np.nan, "is too large to be a number"
+    values[huge], rules[huge] = np.nan, _HUGE
     return values, rules
 
 
@@ -233,13 +248,14 @@ def factors(texts: Array, accepted: Mapping[str, float], where: str) -> tuple[Fl
 
 def well_names(texts: Array) -> tuple[Array, Array]:
     """Write wells as labloop does (`a1` and `A01` are `A01`); a rule where a text is no well of any plate."""
-    names, rules = texts.copy(), np.full(len(texts), "", dtype=object)
-    for i, text in enumerate(texts.tolist()):
+    codes, distinct = pd.factorize(texts)
+    names, rules = distinct.copy(), np.full(len(distinct), "", dtype=object)
+    for i, text in enumerate(distinct.tolist()):
         if match := re.fullmatch(r"([A-Z]{1,2})\s?0*([1-9][0-9]?)", text.upper()):
             names[i] = f"{match[1]}{int(match[2]):02d}"
         elif text:
             rules[i] = "is no well, such as A1 or H12"
-    return names, rules
+    return names[codes], rules[codes]
 
 
 def instants(texts: Array) -> tuple[Array, Array]:

@@ -24,6 +24,8 @@ class Values:
     qualifier: Array
     """`<`: the truth is the value or lower, `>`: the value or higher, `=`: the value."""
     status: Array
+    said: Array
+    """The reader's own word for a well that it did not read, else NaN."""
     unit: str
     """The objective's unit, or the file's where the campaign names none."""
     faults: tuple[Fault, ...]
@@ -62,7 +64,8 @@ def find_values(table: Table, found: Mapping[str, str], config: CampaignConfig, 
     faults += more
     value = column.spread(read.number) * factor
     value, more = _limited(table, place, config, assay, unit, value, np.where(gone, "", limit), counts=~gone)
-    return Values(value, qualifier, status, unit, (*faults, *more))
+    said = np.where(skipped & column.given, column.cells, np.nan)
+    return Values(value, qualifier, status, said, unit, (*faults, *more))
 
 
 def _stated(table: Table, found: Mapping[str, str]) -> tuple[Array, list[Fault]]:
