@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from labloop.ingest.assay import AssayFile, read_assay
 from labloop.ingest.parse import STATUSES
+from labloop.ingest.read import sha256_of
 
-__all__ = ["STATUSES", "AssayFile", "read_assay"]
+__all__ = ["STATUSES", "AssayFile", "read_assay", "sha256_of"]

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.parameters import Array, FloatArray
+from labloop.plate import parse_well, well_name
 
 STATUSES = ("ok", "failed_technical", "failed_design", "censored_low", "censored_high", "excluded")
 """What can become of a well. Only `ok` and the censored ones are learned from; a failure is never a number."""
@@ -84,7 +85,7 @@ def find_marks(texts: Sequence[str], delimiter: str) -> Marks:
     """Find out what point and comma mean, from every numeric cell of the file; cells that can only be read one way decide."""
     points = [text for text in texts if "." in text or text.count(",") > 1]
     commas = [text for text in texts if "," in text or text.count(".") > 1]
-    point, comma = _shows(points, _POINT), _shows(commas, _COMMA)
+    point, comma = int(_shows(points, _POINT)), int(_shows(commas, _COMMA))
     if point and comma:
         # Somebody typed into the file: the few that differ become faults.
         point = sum(map(bool, map(_POINT.fullmatch, map(_bare, points))))
@@ -251,9 +252,11 @@ def well_names(texts: Array) -> tuple[Array, Array]:
     codes, distinct = pd.factorize(texts)
     names, rules = distinct.copy(), np.full(len(distinct), "", dtype=object)
     for i, text in enumerate(distinct.tolist()):
-        if match := re.fullmatch(r"([A-Z]{1,2})\s?0*([1-9][0-9]?)", text.upper()):
-            names[i] = f"{match[1]}{int(match[2]):02d}"
-        elif text:
+        if not text:
+            continue
+        try:
+            names[i] = well_name(*parse_well(text))
+        except ValueError:
             rules[i] = "is no well, such as A1 or H12"
     return names[codes], rules[codes]
 

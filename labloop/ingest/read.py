@@ -32,6 +32,8 @@ _MAGIC = {
     b"PAR1": "a Parquet file",
 }
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_GUARD = re.compile(r"^'(?=[=+@-])")
+"""The apostrophe by which labloop's own files keep a spreadsheet from taking text for a formula."""
 _CHUNK = 8192
 
 
@@ -50,7 +52,7 @@ class Column:
     @classmethod
     def of(cls, cells: list[str]) -> Column:
         codes, raw = pd.factorize(np.array(cells, dtype=object))
-        stripped = np.array([text.strip() for text in raw], dtype=object)
+        stripped = np.array([_GUARD.sub("", text.strip()) for text in raw], dtype=object)
         if (stripped == raw).all():
             return cls(raw, codes)
         again, texts = pd.factorize(stripped)
@@ -122,10 +124,7 @@ def read_table(path: Path, known: Collection[str]) -> Table:
     Raises:
         IngestError: the file is missing, empty, binary, cut short, or has no rows or no proper header.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise IngestError(f"{path}: cannot be read: {error.strerror or error}") from error
+    data = _bytes(path)
     text, encoding = decode(data, path.name)
     text, delimiter, skipped = _delimiter(text, {fold(name) for name in known}, path.name)
     header, cells, lines, faults, remarks = _records(text, delimiter, skipped, path.name)
@@ -143,7 +142,7 @@ def read_table(path: Path, known: Collection[str]) -> Table:
         raise IngestError(f"{path.name}: has a header but no rows: nothing was measured, or the wrong file was saved")
     return Table(
         name=path.name,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=_digest(data),
         columns={name: column.take(kept) for name, column in columns.items()},
         lines=np.array(lines, dtype=np.int64)[kept],
         encoding=encoding,
@@ -151,6 +150,26 @@ def read_table(path: Path, known: Collection[str]) -> Table:
         faults=tuple(faults),
         remarks=tuple(remarks),
     )
+
+
+def sha256_of(path: Path | str) -> str:
+    """Give the SHA-256 of a file's bytes, by which the same file is known again.
+
+    Raises:
+        IngestError: it cannot be read.
+    """
+    return _digest(_bytes(Path(path)))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IngestError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def decode(data: bytes, name: str) -> tuple[str, str]:
