@@ -119,10 +119,12 @@ class DesignSpace(BaseModel):
         Raises:
             DesignError: with every faulty cell.
         """
-        faults = self.check(designs) if strict else self._read(designs)[1]
+        X, faults = self._read(designs)
+        if strict:
+            faults = self.check(designs)
         if faults:
             raise DesignError(f"{len(faults)} cells are not of this design space", faults)
-        return self._read(designs)[0]
+        return X
 
     def decode(self, X: FloatArray) -> pd.DataFrame:
         """Turn any (n, d) matrix into valid designs: project every block, mend broken constraints, pick the canonical twin."""

@@ -1,0 +1,152 @@
+"""One assay file, from bytes to checked measurements: all of it, or an error that lists every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labloop.config import CampaignConfig
+from labloop.errors import Fault, IngestError
+from labloop.ingest.columns import find_columns, known_names
+from labloop.ingest.keys import Keys, numeric_columns, resolve
+from labloop.ingest.parse import Marks, find_marks, instants
+from labloop.ingest.read import DELIMITERS, Table, read_table
+from labloop.ingest.values import find_values
+from labloop.parameters import Array
+from labloop.space import DesignSpace
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AssayFile:
+    """A file that was understood in every cell; nothing of it is stored yet."""
+
+    name: str
+    """The file's name without its folder."""
+    sha256: str
+    """Of the file's bytes, 64 hex digits: the same file is recognised by it."""
+    assay: str
+    dialect: str
+    """What was recognised, one line for people."""
+    measurements: pd.DataFrame
+    """One row a measured well, in the file's order.
+
+    Columns: `row` (line of the file), `design_id` (NaN for a control), `control` (NaN for a design), `assay`, `value` (float in
+    `unit`, NaN where the well gave none), `qualifier` (`=`, `<`, `>`), `unit`, `status`, `plate`, `well`, `round`,
+    `measured_at` (ISO 8601) and `note`; NaN where the file or the layout says nothing.
+    """
+    designs: pd.DataFrame
+    """The designs measured, once each: `design_id`, the space's columns, and `in_space`: whether it keeps the constraints."""
+    new: tuple[str, ...]
+    """Ids among `designs` that labloop neither proposed nor saw before."""
+
+
+def read_assay(
+    path: Path | str, config: CampaignConfig, *, wells: pd.DataFrame, designs: pd.DataFrame, assay: str | None = None
+) -> AssayFile:
+    """Read a long CSV, one row a well, and check all of it.
+
+    Args:
+        wells: what labloop has laid out, one row a well: `round`, `plate`, `well`, `design_id` (NaN for a control) and
+            `control` (its name, NaN for a design).
+        designs: designs that labloop knows: the space's columns, by `design_id`.
+        assay: which of the campaign's assays this is; the objective's where left out.
+
+    Raises:
+        IngestError: with every fault at once, each with the line of the file and the lab's own column name.
+    """
+    path = Path(path)
+    assay = config.objective.assay if assay is None else assay
+    if assay not in config.assays:
+        raise IngestError(f"{path.name}: assay {assay!r} is not in campaign {config.name}; it has {', '.join(config.assays)}")
+    table = read_table(path, known_names(config, assay))
+    found = find_columns(table.columns, config, assay, file=table.name)
+    numeric = [table.columns[found[name]].texts for name in ("value", *numeric_columns(config.space)) if name in found]
+    marks = find_marks(np.concatenate(numeric).tolist(), table.delimiter)
+    values = find_values(table, found, config, assay, marks)
+    keys = resolve(table, found, config, marks, wells=wells, designs=designs)
+    measured_at, note, more = _remarks(table, found, config, assay)
+    faults = sorted([*table.faults, *values.faults, *keys.faults, *more], key=lambda fault: fault.row)
+    if faults:
+        rows = len({fault.row for fault in faults})
+        raise IngestError(
+            f"{table.name}: {_count(len(faults), 'fault')} in {rows} of {_count(len(table), 'row')}; nothing was taken", faults
+        )
+    measurements = pd.DataFrame(
+        {
+            "row": table.lines,
+            "design_id": keys.design_id,
+            "control": keys.control,
+            "assay": assay,
+            "value": values.value,
+            "qualifier": values.qualifier,
+            "unit": values.unit,
+            "status": values.status,
+            "plate": keys.plate,
+            "well": keys.well,
+            "round": keys.round,
+            "measured_at": measured_at,
+            "note": np.where(pd.isna(note), values.said, note),
+        }
+    )
+    measured, new = _designs(keys, config.space, designs)
+    return AssayFile(
+        name=table.name,
+        sha256=table.sha256,
+        assay=assay,
+        dialect=_dialect(table, found, marks, config.space),
+        measurements=measurements,
+        designs=measured,
+        new=new,
+    )
+
+
+def _remarks(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> tuple[Array, Array, list[Fault]]:
+    """Read when each row was measured and what was noted, and notice a column `assay` that speaks of another one."""
+    when, note = np.full(len(table), np.nan, dtype=object), np.full(len(table), np.nan, dtype=object)
+    faults: list[Fault] = []
+    if "measured_at" in found:
+        column = table.columns[found["measured_at"]]
+        texts, rules = instants(column.texts)
+        when = column.spread(texts)
+        faults += table.mark(column.spread(rules != ""), found["measured_at"], "{}", column.spread(rules))
+    if "note" in found:
+        column = table.columns[found["note"]]
+        note = np.where(column.given, column.cells, np.nan)
+    if "assay" in table.columns and "assay" not in found.values():
+        column = table.columns["assay"]
+        other = column.spread(pd.Index(column.texts).isin(set(config.assays) - {assay}))
+        faults += table.mark(other, "assay", f"the file is read as assay {assay}: put other assays into files of their own")
+    return when, note, faults
+
+
+def _designs(keys: Keys, space: DesignSpace, designs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """List the designs measured, in the order of their first row, and the ids that labloop had not seen."""
+    ids = pd.Index(pd.unique(pd.Series(keys.design_id).dropna()), dtype=object)
+    fresh = ids[~ids.isin(designs.index)]
+    known = designs.loc[ids[ids.isin(designs.index)], list(space.columns)]
+    faulty = {fault.row for fault in space.check(known.reset_index(drop=True))} if len(known) else set()
+    known = known.assign(in_space=[i not in faulty for i in range(len(known))])
+    parts = [part for part in (known, keys.written.loc[fresh]) if len(part)]
+    table = pd.concat(parts).loc[ids] if parts else keys.written.iloc[:0]
+    return table.rename_axis("design_id").reset_index(), tuple(fresh)
+
+
+def _dialect(table: Table, found: Mapping[str, str], marks: Marks, space: DesignSpace) -> str:
+    """Say in one line what was recognised, so that a person notices what was not."""
+    read = ", ".join(name if name == place else f"{name} from {place!r}" for name, place in found.items())
+    ignored = [name for name in table.columns if name not in found.values()]
+    parts = [
+        f"{table.encoding}, {DELIMITERS[table.delimiter]}-separated, {marks.describe}",
+        f"{_count(len(table), 'row')}, columns {read}",
+        *([f"ignored {', '.join(ignored)}"] if ignored else []),
+        *table.remarks,
+    ]
+    return "; ".join(parts)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")
