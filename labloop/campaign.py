@@ -25,7 +25,7 @@ from labloop.batch import Batch, write_batch
 from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.dataset import Dataset
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, LedgerError
 from labloop.ingest import AssayFile, read_assay, sha256_of
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
@@ -76,7 +76,7 @@ class Campaign:
         """
         if not isinstance(config, CampaignConfig):
             config = load_config(config, CampaignConfig)
-        place, opened = _open_ledger(home, ledger)
+        place, opened = _open_ledger(home, ledger, create=True)
         opened.add_campaign(config.name, config.model_dump_json())
         return cls(config, opened, place)
 
@@ -111,11 +111,15 @@ class Campaign:
                 note=f"{path.name} is in the ledger already: nothing to do",
             )  # fmt: skip
         wells = self.ledger.wells(self.name)
-        read = read_assay(path, self.config, wells=wells, designs=self.ledger.designs(self.name), assay=assay)
+        read = read_assay(path, self.config, wells=wells, designs=views.designs(self.config, self.ledger), assay=assay)
         stored = False
         if not dry_run:
             stored = self.ledger.add_file(
-                self.name, sha256=read.sha256, name=path.name, designs=read.designs, measurements=read.measurements
+                self.name,
+                sha256=read.sha256,
+                name=path.name,
+                designs=read.designs,
+                measurements=read.measurements.drop(columns="control"),
             )
             self._note_measured_rounds()
         return self._receipt(read, stored=stored, dry_run=dry_run)
@@ -402,9 +406,17 @@ class Campaign:
             yield
 
 
-def _open_ledger(home: Path | str | None, ledger: str | None) -> tuple[Path, Ledger]:
+def _open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = False) -> tuple[Path, Ledger]:
     place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
-    return place, Ledger.open(ledger or os.environ.get("LABLOOP_LEDGER") or place / "ledger.db")
+    url = ledger or os.environ.get("LABLOOP_LEDGER")
+    if url is None and not create and not (place / "ledger.db").exists():
+        raise CampaignError(f"{place} holds no ledger: start a campaign with 'labloop init', or name its folder with --home")
+    if create:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{place}: cannot be made: {error.strerror}; choose another folder with --home") from error
+    return place, Ledger.open(url or place / "ledger.db")
 
 
 def _table(arm: str, picks: Picks) -> pd.DataFrame:
@@ -425,5 +437,8 @@ def _table(arm: str, picks: Picks) -> pd.DataFrame:
 
 
 def campaigns(*, home: Path | str | None = None, ledger: str | None = None) -> list[str]:
-    """List the names of the campaigns in a ledger."""
-    return _open_ledger(home, ledger)[1].campaigns()
+    """List the names of the campaigns in a ledger; none where there is no ledger yet."""
+    try:
+        return _open_ledger(home, ledger)[1].campaigns()
+    except CampaignError:
+        return []

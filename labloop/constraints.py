@@ -140,8 +140,8 @@ class LinearInequality(_Constraint):
 
     type: Literal["linear"] = "linear"
     weights: dict[str, float] = Field(min_length=1)
-    low: float = -np.inf
-    high: float = np.inf
+    low: float | None = None
+    high: float | None = None
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         numeric = {c for p in parameters.values() if not isinstance(p, Sequence | Choice) for c in p.columns}
@@ -156,11 +156,17 @@ class LinearInequality(_Constraint):
                 if column in self.weights:
                     held = values[parameter.name]
                     total = total + self.weights[column] * (held if held.ndim == 1 else held[:, j])
-        return (total >= self.low - 1e-9) & (total <= self.high + 1e-9)
+        low, high = self._limits
+        return (total >= low - 1e-9) & (total <= high + 1e-9)
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        return -np.inf if self.low is None else self.low, np.inf if self.high is None else self.high
 
     def describe(self) -> str:
         terms = " + ".join(f"{weight:g}·{column}" for column, weight in self.weights.items())
-        return f"keeps {self.low:g} ≤ {terms} ≤ {self.high:g}"
+        low, high = self._limits
+        return f"keeps {low:g} ≤ {terms} ≤ {high:g}"
 
 
 class Excluded(_Constraint):

@@ -68,7 +68,7 @@ def begin(
         run = Campaign.open(campaign.name, home=folder, ledger=ledger)
     else:
         run = Campaign.create(campaign, home=folder, ledger=ledger)
-    table = draw_start(lab, start, seed=derive(campaign.seed, "start", 0))
+    table = draw_start(lab, start, seed=derive(campaign.seed, "start", 0), objective=campaign.objective)
     text = table.to_csv(index=False, lineterminator="\n")
     run.ingest(write_text(folder / "from_the_lab" / f"{run.name}-history.csv", text))
     return run

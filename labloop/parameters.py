@@ -72,7 +72,7 @@ class Sequence(ParameterBase):
         return codes, faults
 
     def encode(self, values: Array) -> FloatArray:
-        return np.eye(len(self.alphabet))[values].reshape(len(values), -1)
+        return np.eye(len(self.alphabet))[values].reshape(len(values), self.width)
 
     def decode(self, X: FloatArray) -> Array:
         return X.reshape(len(X), self.length, len(self.alphabet)).argmax(-1)

@@ -14,14 +14,15 @@ import pandas as pd
 
 from labloop.config import Arm, CampaignConfig, RoundConfig, load_config, preset
 from labloop.dataset import Dataset
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, MethodError
+from labloop.objective import Objective
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
 from labloop.progress import track
 from labloop.protocols import Lab
 from labloop.registry import available, create
 from labloop.rounds import choose, judge, plan, train
-from labloop.seeds import derive
+from labloop.seeds import derive, generator
 
 log = logging.getLogger("labloop")
 
@@ -95,7 +96,7 @@ def simulate(
         loop = _Loop(
             campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch
         )
-        for row in loop.run(draw_start(lab, start, seed=derive(campaign.seed, "start", seed))):
+        for row in loop.run(draw_start(lab, start, seed=derive(campaign.seed, "start", seed), objective=campaign.objective)):
             rows.append({"lab": name, "arm": row.pop("arm"), "seed": seed, **row})
             log.info("seed %d %s", seed, rows[-1])
     order = ["arm", "seed", "round"]
@@ -134,12 +135,36 @@ def _whole(arm: Arm) -> Arm:
     return arm.model_copy(update={"wells": None})
 
 
-def draw_start(lab: Lab, n: int | Literal["offline"], *, seed: int) -> pd.DataFrame:
-    """Draw the measured designs that a simulated campaign begins with: the design columns and `value`."""
-    draw = getattr(lab, "start", None)
-    if draw is None:
-        raise ConfigError(f"lab {type(lab).__name__} has no table to draw a start from")
-    return draw(n, seed=seed)  # type: ignore[no-any-return]
+def draw_start(
+    lab: Lab, n: int | Literal["offline"], *, seed: int, quantile: float = 0.5, objective: Objective | None = None
+) -> pd.DataFrame:
+    """Measure n random designs from the worse part of a lab, as the data that a campaign starts from.
+
+    The worse part are designs whose value is not better than the quantile of the lab's whole table; a lab without a `table`
+    has its quantile taken over random designs that it measures. `offline` takes the worse part whole.
+
+    Returns:
+        The design columns, `value` and `status`, one row a distinct design.
+
+    Raises:
+        MethodError: the part holds fewer than n designs.
+    """
+    objective = objective or Objective()
+    rng = generator(seed, "start")
+    if hasattr(lab, "table"):
+        designs, values = lab.table()
+    else:
+        X = lab.space.sample(max(2000, 4 * n if isinstance(n, int) else 0), rng)
+        designs = lab.space.decode(X[lab.space.fresh(X)])
+        found = lab.measure(designs, seed=derive(seed, "start", "survey"))["value"].to_numpy(dtype=float)
+        designs, values = designs[np.isfinite(found)].reset_index(drop=True), found[np.isfinite(found)]
+    y = objective.to_y(values)
+    low = np.flatnonzero(y <= np.quantile(y, quantile))
+    n = len(low) if n == "offline" else n
+    if len(low) < n:
+        raise MethodError(f"a start of {n} designs was asked for, but only {len(low)} lie in the worse {quantile:.0%} of the lab")
+    chosen = designs.iloc[rng.permutation(low)[:n]].reset_index(drop=True)
+    return pd.concat([chosen, lab.measure(chosen, seed=derive(seed, "start", "measure"))], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,16 @@ class DesignSpace(BaseModel):
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
         return self
 
+    @cached_property
+    def _identity(self) -> str:
+        return self.model_dump_json()
+
+    def __eq__(self, other: object) -> bool:  # pydantic's own would compare what is cached here, arrays too
+        return isinstance(other, DesignSpace) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
     # ---- shape
 
     @cached_property

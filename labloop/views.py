@@ -21,6 +21,11 @@ ENOUGH = 5
 """Measured designs that the first model needs."""
 
 
+def designs(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
+    """Give every design that the campaign knows, indexed by `design_id`, with the space's columns (also where there is none)."""
+    return ledger.designs(config.name).reindex(columns=list(config.space.columns))
+
+
 def dataset(config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None) -> Dataset:
     """Take every measurement so far, with the designs that are in the lab now as pending.
 
@@ -28,20 +33,17 @@ def dataset(config: CampaignConfig, ledger: Ledger, *, until: int | None = None,
         until: only measurements up to this ledger id: the view that a past round had.
         before_round: only earlier rounds count as pending.
     """
-    rows = ledger.measurements(config.name)
-    if until is not None:
-        rows = rows[rows["id"] <= until]
+    rows = ledger.measurements(config.name, until=until)
     seen = rows[(rows["assay"] == config.objective.assay) & rows["design_id"].notna()]
     use = seen[seen["status"].isin(MEASURED)]
-    designs = ledger.designs(config.name)
-    columns = list(config.space.columns)
+    known = designs(config, ledger)
     return Dataset.from_measurements(
         config.space,
-        designs.loc[use["design_id"], columns].reset_index(drop=True),
+        known.loc[use["design_id"]].reset_index(drop=True),
         use["value"].to_numpy(float),
         objective=config.objective,
         qualifiers=use["qualifier"].tolist(),
-        pending=designs.loc[_pending(config, ledger, seen, before_round), columns],
+        pending=known.loc[_pending(config, ledger, seen, before_round)],
     )
 
 
@@ -64,8 +66,8 @@ def missing(config: CampaignConfig, ledger: Ledger, number: int) -> pd.DataFrame
 
 
 def _without(wells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    done = set(zip(rows["plate"], rows["well"], strict=True))
-    return wells[[pair not in done for pair in zip(wells["plate"], wells["well"], strict=True)]]
+    places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
+    return wells[~places.isin(pd.MultiIndex.from_frame(rows[["plate", "well"]]))]
 
 
 def results(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:

@@ -172,8 +172,7 @@ def test_the_same_file_again_and_a_dry_run_change_nothing(campaign, start, tmp_p
 
 def test_data_that_come_late_do_not_move_an_open_round(campaign, start, tmp_path, lab, tfbind8_config):
     number = campaign.ensure_round(ROUND)
-    (first, *_) = campaign.trainings(number)
-    campaign.ensure_trained(number, *first)
+    campaign.ensure_trained(number, next(iter(campaign.trainings(number))))
     draw_start(lab, 30, seed=2).to_csv(tmp_path / "late.csv", index=False)
     campaign.ingest(tmp_path / "late.csv")
     again = Campaign.open("tfbind8", home=tmp_path / "home")

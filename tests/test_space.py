@@ -77,6 +77,15 @@ def test_designs_survive_a_csv_file(space, tmp_path):
     assert space.ids(space.encode(read)) == space.ids(X)
 
 
+def test_a_space_survives_json_and_is_compared_by_what_it_says(space):
+    again = DesignSpace.model_validate_json(space.model_dump_json())
+    if space.listable:
+        space.listing()
+    assert again == space
+    assert hash(again) == hash(space)
+    assert space != DesignSpace(parameters=(Real(name="other", low=0, high=1),))
+
+
 def test_decode_is_deterministic_and_repairs_without_moving_valid_designs():
     X = CONSTRAINED.sample(100, np.random.default_rng(3))
     np.testing.assert_array_equal(CONSTRAINED.repair(X), X)

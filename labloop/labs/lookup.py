@@ -1,4 +1,4 @@
-"""A simulated lab that looks values up in a complete table of designs, and the start data drawn from such a lab."""
+"""A simulated lab that looks values up in a complete table of designs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from labloop.errors import DesignError, Fault, MethodError
-from labloop.objective import Objective
 from labloop.parameters import Array, Choice, FloatArray, Integer, Parameter, Real, Sequence
-from labloop.protocols import Lab
 from labloop.registry import plugin
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
@@ -146,35 +144,6 @@ def readings(values: FloatArray, *, noise: float, failures: float, seed: int) ->
     lost = (rng.random(len(values)) < failures) & (status == "ok")
     status[lost] = "failed_technical"
     return pd.DataFrame({"value": np.where(lost, np.nan, value), "status": status})
-
-
-def start(lab: Lab, n: int, seed: int, *, quantile: float = 0.5, objective: Objective | None = None) -> pd.DataFrame:
-    """Measure n random designs from the worse part of a lab, as the data that a campaign starts from.
-
-    The worse part are designs whose value is not better than the quantile of the lab's whole table; a lab without a `table`
-    has its quantile taken over random designs that it measures.
-
-    Returns:
-        The design columns, `value` and `status`, one row a distinct design.
-
-    Raises:
-        MethodError: the part holds fewer than n designs.
-    """
-    sign = (objective or Objective()).sign
-    rng = generator(seed, "start")
-    if hasattr(lab, "table"):
-        designs, values = lab.table()
-    else:
-        X = lab.space.sample(max(2000, 4 * n), rng)
-        designs = lab.space.decode(X[lab.space.fresh(X)])
-        found = lab.measure(designs, seed=derive(seed, "start", "survey"))["value"].to_numpy(dtype=float)
-        designs, values = designs[np.isfinite(found)].reset_index(drop=True), found[np.isfinite(found)]
-    y = sign * values
-    low = np.flatnonzero(y <= np.quantile(y, quantile))
-    if len(low) < n:
-        raise MethodError(f"a start of {n} designs was asked for, but only {len(low)} lie in the worse {quantile:.0%} of the lab")
-    chosen = designs.iloc[rng.permutation(low)[:n]].reset_index(drop=True)
-    return pd.concat([chosen, lab.measure(chosen, seed=derive(seed, "start", "measure"))], axis=1)
 
 
 def _space_of(raw: pd.DataFrame, columns: list[str], name: str) -> DesignSpace:

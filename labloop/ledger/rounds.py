@@ -28,6 +28,8 @@ class Round:
     """Of the dataset that the round learns from."""
     incumbent: float | None
     """The best value when the round was opened; None before any."""
+    snapshot: int
+    """Id of the last reading that the round learns from; 0 where there is none."""
     opened_at: str
 
 
@@ -35,16 +37,23 @@ def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:
     """List a campaign's rounds by number; the state is the furthest one that has an event."""
     r = round_.c
     query = (
-        select(r.number, r.config, r.seed, r.fingerprint, r.incumbent, r.at, event.c.state)
+        select(r.number, r.config, r.seed, r.fingerprint, r.incumbent, r.snapshot, r.at, event.c.state)
         .join_from(round_, event, (event.c.campaign == r.campaign) & (event.c.round == r.number))
         .where(r.campaign == campaign_id, event.c.state.is_not(None))
         .order_by(r.number)
     )
     rounds: dict[int, Round] = {}
-    for number, config, seed, fingerprint, incumbent, at, state in connection.execute(query).tuples():
+    for number, config, seed, fingerprint, incumbent, snapshot, at, state in connection.execute(query).tuples():
         if number not in rounds or STATES.index(state) > STATES.index(rounds[number].state):
             rounds[number] = Round(
-                number=number, state=state, config=config, seed=seed, fingerprint=fingerprint, incumbent=incumbent, opened_at=at
+                number=number,
+                state=state,
+                config=config,
+                seed=seed,
+                fingerprint=fingerprint,
+                incumbent=incumbent,
+                snapshot=snapshot,
+                opened_at=at,
             )
     return list(rounds.values())
 

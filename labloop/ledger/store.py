@@ -177,14 +177,18 @@ class Ledger:
         """List the files taken in, oldest first: sha256, name, n_rows, at."""
         return self._rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at"))
 
-    def measurements(self, campaign: str) -> pd.DataFrame:
+    def measurements(self, campaign: str, *, until: int | None = None) -> pd.DataFrame:
         """List the readings that stand, in the order they came in; those that a later one supersedes are left out.
 
         Columns: design_id, assay, value, qualifier, unit, status, plate, well, round, measured_at, note, file (its name), row and
         id (for `supersedes`).
+
+        Args:
+            until: the readings as they stood when the one of this id was the last.
         """
         m = t.measurement
-        superseded = select(m.c.supersedes).where(m.c.supersedes.is_not(None))
+        seen = [] if until is None else [m.c.id <= until]
+        superseded = select(m.c.supersedes).where(m.c.supersedes.is_not(None), *seen)
         with self._database.read() as connection:
             key = self._id(connection, campaign)
             files = dict(
@@ -192,7 +196,10 @@ class Ledger:
             )
             columns = (*_READING, "file", "row", "id")
             query = (
-                select(*(m.c[name] for name in columns)).filter_by(campaign=key).where(m.c.id.not_in(superseded)).order_by(m.c.id)
+                select(*(m.c[name] for name in columns))
+                .filter_by(campaign=key)
+                .where(m.c.id.not_in(superseded), *seen)
+                .order_by(m.c.id)
             )
             frame = to_frame(connection.execute(query).all(), types_of(m, columns))
         return frame.assign(file=frame["file"].map(files).astype(TEXT))
@@ -210,7 +217,7 @@ class Ledger:
     # ---- rounds
 
     def open_round(
-        self, campaign: str, number: int, *, config: str, seed: int, fingerprint: str, incumbent: float | None
+        self, campaign: str, number: int, *, config: str, seed: int, fingerprint: str, incumbent: float | None, snapshot: int = 0
     ) -> bool:
         """Open a round, READY, unless it is open already (then False, and the round stays as it was opened).
 
@@ -218,12 +225,13 @@ class Ledger:
             config: the round's configuration as JSON text.
             fingerprint: of the dataset that the round learns from.
             incumbent: the best value now, which the round's results will be held against; None or NaN where there is none.
+            snapshot: id of the last reading that the round learns from; 0 where there is none.
         """
         with self.begin() as connection:
             key = self._id(connection, campaign)
             if not insert_once(
                 connection, t.round_, campaign=key, number=number, config=config, seed=seed, fingerprint=fingerprint,
-                incumbent=_number(incumbent), at=self._now(),
+                incumbent=_number(incumbent), snapshot=snapshot, at=self._now(),
             ):  # fmt: skip
                 return False
             enter(connection, key, number, STATES[0], None, at=self._now())

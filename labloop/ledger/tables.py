@@ -117,6 +117,7 @@ round_ = Table(
     Column("seed", BigInteger, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("incumbent", Float(53)),
+    Column("snapshot", BigInteger, nullable=False),
     Column("at", Text, nullable=False),
 )  # fmt: skip
 
