@@ -57,13 +57,13 @@ def test_a_batch_larger_than_what_is_left_of_the_space_is_refused():
 
 def test_pools_are_capped_by_what_is_left_of_the_space():
     big = parse_config({"arms": {"one": {"proposers": "random", "pool": 512}}}, RoundConfig)
-    (training,) = plan(big, DATA, wells=4, **SETTING)["one"]
+    (training,) = plan(big, DATA, wells=4, **SETTING)
     assert training.n == 36 - len(DATA)
 
 
 def test_a_proposer_that_repeats_itself_is_caught():
     with pytest.raises(MethodError, match="breaks the proposer's contract"):
-        train(Training(proposer="fakes:Broken", options={}, n=4, seed=0), toy_data(TOY_SPACES["sequence"]))
+        train(Training(arm="a", proposer="fakes:Broken", options={}, n=4, seed=0), toy_data(TOY_SPACES["sequence"]))
 
 
 def test_the_judge_widens_its_intervals_after_rounds_that_surprised_it():
@@ -83,7 +83,7 @@ def test_a_schedule_reaches_the_selector():
     scheduled = parse_config({"arms": arms, "judge": "fakes:Flat"}, RoundConfig)
     data = toy_data(TOY_SPACES["sequence"])
     posterior = judge(scheduled, data, **SETTING)
-    offered = train(Training(proposer="random", options={}, n=40, seed=0), data).pool
+    offered = train(Training(arm="a", proposer="random", options={}, n=40, seed=0), data).pool
     for number, beta in ((1, -1.0), (4, 2.0)):
         picks = choose(scheduled, {"a": offered}, posterior, data, {"a": 5}, seed=0, number=number, rounds=4)["a"]
         np.testing.assert_allclose(picks.lcb, picks.mean - beta * picks.std)

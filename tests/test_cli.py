@@ -1,0 +1,151 @@
+"""The command line as people and programs meet it: what is printed, what the exit code says, what is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from labloop.cli import main
+from labloop.config import preset
+from labloop.simulate import draw_start, open_lab
+
+CAMPAIGN = preset("campaigns/tfbind8.yaml")
+ROUND = {
+    "arms": {
+        "offline": {"proposers": "fakes:Near", "selector": {"conservative": {"beta": 1.0}}, "pool": 150},
+        "free": {"proposers": "random"},
+    },
+    "judge": "fakes:Flat",
+}
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """An empty folder with a start CSV and a cheap round, as a person would stand in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LABLOOP_HOME", raising=False)
+    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv("start.csv", index=False)
+    (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
+    return tmp_path
+
+
+def run(capsys, *arguments, code=0):
+    assert main([str(argument) for argument in arguments]) == code
+    printed = capsys.readouterr()
+    return printed.out + printed.err
+
+
+def test_a_campaign_from_the_command_line(lab, capsys):
+    assert "labloop ingest" in run(capsys, "init", CAMPAIGN)
+    assert "100 measured" in run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    assert "propose round 1" in run(capsys, "status")
+    text = run(capsys, "propose", "tfbind8", "round.yaml", "-o", "out")
+    assert "round 1: 96 designs" in text
+    assert "tfbind8-R01_assay.csv" in text
+    assert "waits for 96 of 96 wells" in run(capsys, "status", "tfbind8")
+    sheet = pd.read_csv("out/tfbind8-R01_assay.csv", dtype=str)
+    plate = pd.read_csv("out/tfbind8-R01_platemap.csv", dtype=str)
+    measured = open_lab("tfbind8").measure(plate[["dna"]], seed=0)
+    sheet["value"] = measured["value"].map("{:.5f}".format).to_numpy()
+    sheet.to_csv("results.csv", index=False)
+    assert "Stored" in run(capsys, "ingest", "results.csv", "-c", "tfbind8")
+    assert "offline" in run(capsys, "compare", "tfbind8")
+    assert "CLOSED" in run(capsys, "close", "tfbind8") + run(capsys, "status", "tfbind8")
+    report = run(capsys, "report", "tfbind8", "-o", "report.html")
+    assert "report.html" in report
+    assert "<html" in (lab / "report.html").read_text()
+
+
+def test_json_is_for_programs(lab, capsys):
+    run(capsys, "init", CAMPAIGN)
+    receipt = json.loads(run(capsys, "ingest", "start.csv", "-c", "tfbind8", "--json"))
+    assert receipt["n_measured"] == 100
+    assert receipt["stored"] is True
+    assert json.loads(run(capsys, "ingest", "start.csv", "-c", "tfbind8", "--json"))["stored"] is False
+    batch = json.loads(run(capsys, "propose", "tfbind8", "round.yaml", "--json"))
+    assert len({well["design_id"] for well in batch["wells"]}) == 96
+    assert json.loads(run(capsys, "status", "--json"))[0]["rounds"][0]["state"] == "EXPORTED"
+    assert "coms" in [one["name"] for one in json.loads(run(capsys, "methods", "--json"))["proposers"]]
+    understood = json.loads(run(capsys, "check", CAMPAIGN, "round.yaml", "--json"))
+    assert understood["size"] == 32_896
+    assert [arm["wells"] for arm in understood["arms"]] == [48, 48]
+
+
+def test_simulate_prints_one_object_an_arm_seed_and_round(lab, capsys):
+    arguments = ("--lab", "tfbind8", "--round", "round.yaml", "--start", 60, "--rounds", 2, "--batch", 8, "--seeds", 2, "--json")
+    rows = json.loads(run(capsys, "simulate", CAMPAIGN, *arguments))
+    assert {(row["arm"], row["seed"], row["round"]) for row in rows} == {
+        (arm, seed, number) for arm in ("offline", "free") for seed in (0, 1) for number in (1, 2)
+    }
+    assert set(rows[0]) == {"lab", "arm", "seed", "round", "n_wells", "best", "top10_mean", "batch_mean", "seconds"}
+    assert all(row["n_wells"] == 8 for row in rows)
+    again = json.loads(run(capsys, "simulate", CAMPAIGN, *arguments))
+    assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in again]
+    shared = json.loads(run(capsys, "simulate", CAMPAIGN, *arguments, "--mode", "shared", "--arms", "free,mutate"))
+    assert {(row["arm"], row["n_wells"]) for row in shared} >= {("free", 4), ("mutate", 4)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("init", "none.yaml"), "No such file"),
+        (("status", "nobody"), "labloop init"),
+        (("ingest", "start.csv", "-c", "nobody"), "labloop init"),
+        (("check", "round.yaml"), "unknown key"),
+        (("simulate", CAMPAIGN, "--lab", "moon"), "'moon' is unknown"),
+        (("simulate", CAMPAIGN, "--lab", "tfbind8", "--arms", "luck"), "luck"),
+        (("simulate", CAMPAIGN, "--lab", "lookup:none.csv"), "none.csv"),
+    ],
+)
+def test_what_a_user_can_mend_ends_with_1_and_says_how(lab, capsys, arguments, message):
+    text = run(capsys, *arguments, code=1)
+    assert message in text.replace("\n", " ")
+    assert "Traceback" not in text
+
+
+def test_wrong_usage_ends_with_2(lab, capsys):
+    run(capsys, "propse", code=2)
+    run(capsys, "ingest", "start.csv", code=2)
+    run(capsys, "simulate", CAMPAIGN, "--lab", "tfbind8", "--seeds", "many", code=2)
+
+
+def test_a_fault_of_ours_ends_with_70(lab, capsys, monkeypatch):
+    monkeypatch.setattr("labloop.registry.describe", lambda *_: 1 / 0)
+    assert "report it" in run(capsys, "methods", code=70)
+
+
+def test_a_refused_file_shows_every_faulty_cell(lab, capsys):
+    run(capsys, "init", CAMPAIGN)
+    (lab / "bad.csv").write_text("dna,value\nACGTACGN,0.5\nACGTACGT,lots\nAAAAAAAA,0.1\n")
+    text = run(capsys, "ingest", "bad.csv", "-c", "tfbind8", code=1)
+    assert "ACGTACGN" in text
+    assert "lots" in text
+    assert "Nothing was stored" in text
+    assert "ingest the lab's measurements" in run(capsys, "status", "tfbind8")
+
+
+def test_a_folder_that_cannot_be_written_is_named(lab, capsys):
+    (lab / "file").write_text("")
+    assert "file" in run(capsys, "init", CAMPAIGN, "--home", "file", code=1)
+    run(capsys, "init", CAMPAIGN)
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    assert "file" in run(capsys, "propose", "tfbind8", "round.yaml", "-o", "file/out", code=1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ingest", "start.csv", "-c", "tfbind8"], ["status", "tfbind8"]], ids=lambda a: a[0].strip("-")
+)
+def test_a_bench_computer_loads_no_torch_and_no_prefect(lab, capsys, arguments):
+    run(capsys, "init", CAMPAIGN)
+    code = (
+        "import sys; from labloop.cli import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'botorch', 'gpytorch', 'prefect', 'altair', 'sklearn'} & set(sys.modules); "
+        "print(sorted(heavy)); sys.exit(code or bool(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
