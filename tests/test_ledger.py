@@ -796,10 +796,10 @@ class TestSQLite:
         script = (
             "import sys; from labloop.ledger import Ledger\nwith Ledger.open(sys.argv[1]) as l: l.add_campaign(sys.argv[2], '{}')"
         )
-        processes = [subprocess.Popen([sys.executable, "-c", script, path, f"c{i}"]) for i in range(3)]
-        assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+        processes = [subprocess.Popen([sys.executable, "-c", script, path, f"c{i}"]) for i in range(2)]
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
         with Ledger.open(path) as ledger:
-            assert sorted(ledger.campaigns()) == ["c0", "c1", "c2"]
+            assert sorted(ledger.campaigns()) == ["c0", "c1"]
 
 
 def tmp_files(path: Path) -> list[Path]:

@@ -49,7 +49,9 @@ def _cells(series: pd.Series[Any], kind: type, default: Any) -> list[Any]:
     missing = series.isna().to_numpy(dtype=bool)
     cells: list[Any]
     if kind is str:
-        cells = [cell if isinstance(cell, str) else str(cell) for cell in series.to_numpy(dtype=object).tolist()]
+        cells = series.to_numpy(dtype=object).tolist()
+        if not isinstance(series.dtype, pd.StringDtype):
+            cells = [cell if isinstance(cell, str) else str(cell) for cell in cells]
     else:
         numbers = pd.to_numeric(series)
         if kind is int and is_integer_dtype(numbers) and not missing.any():
@@ -86,15 +88,18 @@ def to_texts(designs: pd.DataFrame) -> list[str]:
     for name in designs.columns:
         if is_float_dtype(designs[name]) and np.isinf(designs[name].to_numpy(dtype=float, na_value=np.nan)).any():
             raise ValueError(f"column {name!r} holds an infinite number, which no design can")
-    columns = [designs[name].to_numpy(dtype=object).tolist() for name in designs.columns]
-    gaps = designs.isna().to_numpy()
-    if gaps.any():
-        columns = [[None if gone else cell for cell, gone in zip(cells, gaps[:, j].tolist())] for j, cells in enumerate(columns)]
-    names = [str(name) for name in designs.columns]
-    encode = json.JSONEncoder(
-        ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain, check_circular=False
-    ).encode
-    return [encode(dict(zip(names, row))) for row in zip(*columns, strict=True)] if columns else ["{}"] * len(designs)
+    names = [json.dumps(str(name), ensure_ascii=False) for name in designs.columns]
+    if not names:
+        return ["{}"] * len(designs)
+    # One call a column instead of one a row: JSON escapes every line break in a text, so that a bare one parts the cells.
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=("\n", ":"), default=_plain).encode
+    cells = []
+    for name in designs.columns:
+        values = designs[name].to_numpy(dtype=object, copy=True)
+        values[designs[name].isna().to_numpy(dtype=bool)] = None
+        cells.append(encode(values.tolist())[1:-1].split("\n"))
+    template = "{" + ",".join(name.replace("%", "%%") + ":%s" for name in names) + "}"
+    return [template % row for row in zip(*cells, strict=True)] if len(designs) else []
 
 
 def from_texts(texts: Sequence[str]) -> pd.DataFrame:

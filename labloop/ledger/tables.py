@@ -101,8 +101,8 @@ measurement = Table(
 )  # fmt: skip
 """One reading of one well. A control's reading has no design; a failed one has no value. The seed data's round is 0 or none."""
 
-# A dataset takes a campaign as a whole, and an audit takes one design of it: one index serves both.
-Index("measurement_of_design", measurement.c.campaign, measurement.c.design_id)
+# A dataset takes a campaign as a whole. An index by design would cost every file more than a scan costs the rare audit.
+Index("measurement_of_campaign", measurement.c.campaign)
 # A reading is corrected at most once (the correction may be corrected in turn). Nearly no reading is: only those are indexed.
 Index(
     "measurement_superseded", measurement.c.supersedes, unique=True,
