@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from labloop.config import CampaignConfig, parse_config
 from labloop.errors import IngestError
 from labloop.ingest import STATUSES, AssayFile, read_assay, sha256_of
+from labloop.ledger import Ledger
 
 TEMPLATE = "plate,well,value,unit,status,measured_at,note\n"
-NO_WELLS = pd.DataFrame(columns=["round", "plate", "well", "design_id", "control"])
-
 MIXED = {
     "name": "enzyme",
     "space": {
@@ -549,6 +548,33 @@ def test_the_file_is_known_by_its_bytes(read):
     assert file.sha256 == hashlib.sha256(content).hexdigest()
     assert file.name == "assay.csv"
     assert "UTF-8, comma-separated, decimal point" in file.dialect
+
+
+@pytest.mark.parametrize("name", ["tfbind8", "mixed"])
+def test_what_was_read_goes_into_a_new_ledger_and_is_known_from_then_on(read, tmp_path, tfbind8_config, mixed, name):
+    config = {"tfbind8": tfbind8_config, "mixed": mixed}[name]
+    text = {
+        "tfbind8": "dna,value,status\nACGTACGA,0.4,\nTTTTTTTT,>0.5,\nTTTTTTTT,,failed_technical\n",
+        "mixed": f"{MIXED_HEADER},status\n8.5,3,coli,0.5,0.5,1,\n7.5,3,coli,0.5,0.5,>2,\n7.5,3,coli,0.5,0.5,,failed_design\n",
+    }[name]
+    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger.add_campaign(config.name, config.model_dump_json())
+    known = {"wells": ledger.wells(config.name), "designs": ledger.designs(config.name)}
+    file = read(text, config, **known)
+    assert len(file.new) == 2
+    assert ledger.add_file(
+        config.name,
+        sha256=file.sha256,
+        name=file.name,
+        designs=file.designs,
+        measurements=file.measurements.drop(columns="control"),
+    )
+    stored = ledger.measurements(config.name)
+    for column in ("design_id", "qualifier", "status", "row"):
+        assert stored[column].tolist() == file.measurements[column].tolist()
+    again = read(text, config, wells=ledger.wells(config.name), designs=ledger.designs(config.name))
+    assert again.new == ()
+    assert again.designs["in_space"].tolist() == file.designs["in_space"].tolist() == [name == "tfbind8", True]
 
 
 def test_ingesting_loads_no_torch():
