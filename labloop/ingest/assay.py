@@ -126,13 +126,15 @@ def _remarks(table: Table, found: Mapping[str, str], config: CampaignConfig, ass
 def _designs(keys: Keys, space: DesignSpace, designs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """List the designs measured, in the order of their first row, and the ids that labloop had not seen."""
     ids = pd.Index(pd.unique(pd.Series(keys.design_id).dropna()), dtype=object)
-    fresh = ids[~ids.isin(designs.index)]
-    known = designs.loc[ids[ids.isin(designs.index)], list(space.columns)]
-    faulty = {fault.row for fault in space.check(known.reset_index(drop=True))} if len(known) else set()
-    known = known.assign(in_space=[i not in faulty for i in range(len(known))])
-    parts = [part for part in (known, keys.written.loc[fresh]) if len(part)]
+    seen = ids.isin(designs.index)
+    parts = [keys.written.loc[ids[~seen]]]
+    if seen.any():
+        known = designs.loc[ids[seen], list(space.columns)]
+        faulty = {fault.row for fault in space.check(known.reset_index(drop=True))}
+        parts.append(known.assign(in_space=[i not in faulty for i in range(len(known))]))
+    parts = [part for part in parts if len(part)]
     table = pd.concat(parts).loc[ids] if parts else keys.written.iloc[:0]
-    return table.rename_axis("design_id").reset_index(), tuple(fresh)
+    return table.rename_axis("design_id").reset_index(), tuple(ids[~seen])
 
 
 def _dialect(table: Table, found: Mapping[str, str], marks: Marks, space: DesignSpace) -> str:

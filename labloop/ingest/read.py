@@ -32,6 +32,7 @@ _MAGIC = {
     b"PAR1": "a Parquet file",
 }
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BLANK = ',;\t"'
 _GUARD = re.compile(r"^'(?=[=+@-])")
 """The apostrophe by which labloop's own files keep a spreadsheet from taking text for a formula."""
 _CHUNK = 8192
@@ -136,7 +137,7 @@ def read_table(path: Path, known: Collection[str]) -> Table:
     if nameless:
         remarks.append(f"ignored column {', '.join(map(str, nameless))}, which has no name")
     if not columns:
-        raise IngestError(f"{path.name}: line 1 must name the columns, but it is blank")
+        raise IngestError(f"{path.name}: the first line must name the columns, but it names none")
     kept = np.flatnonzero(np.any([column.given for column in columns.values()], axis=0))
     if not len(kept):
         raise IngestError(f"{path.name}: has a header but no rows: nothing was measured, or the wrong file was saved")
@@ -193,7 +194,7 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     if found := _CONTROL.search(text):
         line = len(re.findall("\r\n|\r|\n", text[: found.start()])) + 1
         raise IngestError(f"{name}: is a binary file (line {line} holds character {ord(found[0])}): save it as CSV")
-    if not text.strip():
+    if not text.translate(dict.fromkeys(map(ord, _BLANK))).strip():
         raise IngestError(f"{name}: is empty")
     return text, encoding
 
@@ -216,7 +217,7 @@ def _delimiter(text: str, known: set[str], name: str) -> tuple[str, str, int]:
     """Find the separator; returns the text after Excel's `sep=` line, the separator, and how many lines were skipped."""
     if declared := re.match(r'"?sep=([,;\t])"?(\r\n|\r|\n)', text, re.IGNORECASE):
         return text[declared.end() :], declared[1], 1
-    top = text.find(text.strip()[0])
+    top = next(i for i, letter in enumerate(text) if letter not in _BLANK and not letter.isspace())
     top = max(text.rfind("\n", 0, top), text.rfind("\r", 0, top)) + 1
     head = text[top : top + 65536]
     ranks = {}
@@ -306,7 +307,7 @@ def _regular(text: str, delimiter: str, skipped: int) -> tuple[list[str], list[l
         return None
     rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines = [line for line, row in enumerate(rows, skipped + 1) if row]
-    rows = list(filter(None, rows))
+    rows = list(filter(None, rows)) or [""]
     width = rows[0].count(delimiter) + 1
     if not rows[0].replace(delimiter, "").strip() or any(row.count(delimiter) != width - 1 for row in rows):
         return None
