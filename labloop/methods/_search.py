@@ -1,0 +1,116 @@
+"""Finding the best designs of a model: all of the space where it can be listed, evolutionary local search elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from labloop.dataset import Dataset
+from labloop.parameters import Array, FloatArray
+from labloop.progress import track
+from labloop.seeds import generator
+from labloop.space import DesignSpace
+
+Score = Callable[[FloatArray], FloatArray]
+"""Scores designs X (m, d) as (m,), larger is better; always called with at most `CHUNK` rows."""
+
+CHUNK = 16_384
+GENERATIONS = 40
+POPULATION = 512
+
+
+def search(
+    data: Dataset, score: Score, n: int, *, seed: int, label: str, generations: int = GENERATIONS, population: int = POPULATION
+) -> tuple[FloatArray, FloatArray]:
+    """Find at least n distinct designs, neither measured nor pending, that score best; fewer only where no more were found.
+
+    A space that can be listed is scored whole, so the answer is exact. Elsewhere an elite of the best designs so far (it
+    starts with the best measured and random ones) has `max(population, n)` children a generation: a child takes some sites of
+    a second parent, one or two steps of mutation, and joins the elite if it is good enough. Designs of equal score are
+    ordered at random.
+
+    Args:
+        label: what progress is reported as.
+
+    Returns:
+        Canonical X (m, d) and score (m,), best first.
+    """
+    rng = generator(seed, "search", label)
+    if data.space.listable:
+        return _everything(data, score, n, label, rng)
+    return _evolve(data, score, n, label, rng, generations, max(population, n))
+
+
+def chunked(score: Score, X: FloatArray, label: str | None = None) -> FloatArray:
+    """Score X (m, d) in pieces of `CHUNK` rows, which bounds the memory a model needs."""
+    starts = range(0, len(X), CHUNK)
+    steps = starts if label is None else (starts[i] for i in track(len(starts), label))
+    parts = [np.asarray(score(X[start : start + CHUNK]), dtype=float) for start in steps]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _everything(data: Dataset, score: Score, n: int, label: str, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    X = data.space.listing()
+    scores = chunked(score, X, label)
+    # The front of the order holds n new designs for sure where there are as many: each known one takes a place at most once.
+    front = np.lexsort((rng.random(len(X)), -scores))[: n + len(data.taken)]
+    keep = front[data.space.fresh(X[front], known=data.taken)]
+    return X[keep], scores[keep]
+
+
+def _evolve(
+    data: Dataset, score: Score, n: int, label: str, rng: np.random.Generator, generations: int, population: int
+) -> tuple[FloatArray, FloatArray]:
+    space = data.space
+    measured = data.X[data.top(population // 2)]
+    measured = measured[space.feasible(measured)]
+    X = np.concatenate([measured, space.sample(population - len(measured), rng)])
+    X = X[space.fresh(X)]
+    elite, elite_score = X, chunked(score, X)
+    new = space.fresh(elite, known=data.taken)
+    found, found_score = elite[new], elite_score[new]
+    seen = set(space.ids(X))
+    for _ in track(generations, label):
+        X = _children(space, elite, population, rng)
+        X = X[space.fresh(X, known=seen)]
+        seen.update(space.ids(X))
+        scores = chunked(score, X)
+        elite, elite_score = _best(np.concatenate([elite, X]), np.concatenate([elite_score, scores]), population)
+        new = space.fresh(X, known=data.taken)
+        found, found_score = _best(np.concatenate([found, X[new]]), np.concatenate([found_score, scores[new]]), population)
+    if len(found) < n:  # few designs are valid: chance may still know some that no parent leads to
+        X = space.sample(20 * n, rng)
+        X = X[space.fresh(X, known=seen | data.taken)]
+        found, found_score = _best(np.concatenate([found, X]), np.concatenate([found_score, chunked(score, X)]), population)
+    return found, found_score
+
+
+def _best(X: FloatArray, score: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
+    order = np.argsort(-score, kind="stable")[:n]
+    return X[order], score[order]
+
+
+def _children(space: DesignSpace, elite: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """Cross and mutate parents from the elite, better ones more often (the square of a uniform draw as rank); X (n, d)."""
+    rank = (rng.random((2, n)) ** 2 * len(elite)).astype(np.int64)
+    twins = space.orbit(elite[rank[1]])
+    other = twins[rng.integers(len(twins), size=n), np.arange(n)]  # a strand of DNA crosses with either strand of another
+    # A site is one letter, one option, one number, one mixture: it changes hands as a whole, so the child is a valid encoding.
+    site, sites = site_of_column(space)
+    taken = rng.random((n, sites)) < rng.random((n, 1)) * 0.5 * (rng.random((n, 1)) < 0.5)
+    crossed = np.where(taken[:, site], other, elite[rank[0]])
+    crossed = np.where(space.feasible(crossed)[:, None], crossed, elite[rank[0]])
+    once = space.mutate(crossed, rng)
+    return np.where(rng.random((n, 1)) < 0.3, space.mutate(once, rng), once)
+
+
+def site_of_column(space: DesignSpace) -> tuple[Array, int]:
+    """Number the sites of a space: for each column of X (d,) the site it belongs to, and how many sites there are."""
+    site = np.zeros(space.d, dtype=np.int64)
+    sites = 0
+    for block in space.blocks:
+        width = block.classes if block.kind == "onehot" else block.stop - block.start
+        site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
+        sites += (block.stop - block.start) // width
+    return site, sites
