@@ -1,0 +1,31 @@
+"""The mean of a Gaussian process, best first: the plainest use of a model, and a hard baseline to beat."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import PositiveInt
+
+from labloop.dataset import Dataset
+from labloop.methods._search import search
+from labloop.pool import Pool
+from labloop.registry import plugin
+from labloop.surrogates.gp import GP
+
+
+@plugin
+class GPMean:
+    """Posterior mean of an exact Gaussian process, top n over the whole space, by evolutionary search where it is too large."""
+
+    deterministic: ClassVar[bool] = True
+
+    max_points: PositiveInt = 2_000
+    """Up to so many designs the Gaussian process is exact."""
+    iterations: PositiveInt = 200
+    """Most iterations of its fit."""
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        """Offer the n new designs of the highest posterior mean; the score is that mean, in y."""
+        fitted = GP(max_points=self.max_points, iterations=self.iterations).fit(data, seed=seed)
+        X, mean = search(data, lambda X: fitted.belief(X)[0], n, seed=seed, label="gp_mean")
+        return Pool.best(data, X, mean, n, proposer="gp_mean")
