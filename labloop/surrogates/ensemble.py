@@ -1,0 +1,224 @@
+"""A bootstrapped ensemble of small networks, trained as one computation and calibrated on what each network has not seen.
+
+Bagging after Breiman (Machine Learning 24, 1996): every network sees its own bootstrap sample, so that each measurement is
+out of the bag of about 37 % of them. These give an honest error at no cost, which says when to stop and how wide std must be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.methods._nets import StackedMLP
+from labloop.methods._train import pick_device, torch_generator, without_denormals
+from labloop.parameters import Array, FloatArray
+from labloop.progress import track
+from labloop.registry import plugin
+from labloop.seeds import generator
+from labloop.space import DesignSpace
+
+CHECK_EVERY = 50
+"""Steps between two looks at the out-of-bag correlation."""
+PATIENCE = 500
+"""Steps without a correlation higher by `GAIN` that end the training."""
+GAIN = 0.002
+CHECK_ROWS = 2_000
+"""Rows that a look, and the calibration, is taken over at most."""
+ACTIVATIONS = 2**23
+"""Numbers in a hidden layer that are held at once while predicting; this bounds memory."""
+FEWEST_FOR_CALIBRATION = 12
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+@plugin
+class Ensemble:
+    """Bootstrapped multilayer perceptrons with calibrated uncertainty; symmetric twins have equal predictions.
+
+    Training stops by a rule that needs nothing but the measurements: at the last look at which the out-of-bag correlation of
+    prediction and y is within one standard error of the best look. The longest training of those the data cannot tell apart
+    is taken because a shorter one shrinks predictions towards the mean, and designs beyond the data are ranked by what is left.
+    """
+
+    members: Annotated[int, Field(ge=2)] = 20
+    hidden: tuple[PositiveInt, ...] = (128,)
+    steps: PositiveInt = 3_000
+    """Steps at most."""
+    batch_size: PositiveInt = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+
+    def fit(self, data: Dataset, *, seed: int) -> EnsemblePosterior:
+        """Train on all measurements; a censored one pulls only at predictions on its wrong side.
+
+        Raises:
+            MethodError: nothing is measured yet.
+        """
+        if not len(data):
+            raise MethodError("the ensemble needs measured designs: ingest some, or start with the proposer `random`")
+        device = pick_device()
+        bags = _bags(len(data), self.members, generator(seed, "ensemble", "bags"))
+        with without_denormals():
+            return _train(self, data, bags, seed, device)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EnsemblePosterior:
+    """The fitted ensemble. Call it for mean and std of y; `each` gives every member's prediction."""
+
+    space: DesignSpace
+    net: StackedMLP
+    location: float
+    """Mean of the y trained on."""
+    scale: float
+    """Standard deviation of the y trained on."""
+    spread: float
+    """Factor from the members' variance to predictive variance."""
+    floor: float
+    """Predictive variance where all members agree, in y²."""
+    steps: int
+    """Steps trained."""
+    correlation: float
+    """Out-of-bag correlation of prediction and y; NaN where there are too few measurements to tell."""
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Predict mean (m,) and std (m,) of a measurement of each design X (m, d), in y, larger is better."""
+        each = self.each(X)
+        return each.mean(0), np.sqrt(self.spread * each.var(0, ddof=1) + self.floor)
+
+    def each(self, X: FloatArray) -> FloatArray:
+        """Predict every member's y, (members, m)."""
+        device = self.net.weights[0].device
+        orbit = np.asarray(self.space.orbit(np.asarray(X, dtype=float)))
+        width = max(weight.shape[-1] for weight in self.net.weights)
+        rows = max(1, ACTIVATIONS // (len(orbit) * len(self.net.weights[0]) * width))
+        parts = []
+        with torch.no_grad(), without_denormals():
+            for start in range(0, orbit.shape[1], rows):
+                inputs = torch.as_tensor(_inputs(self.space, orbit[:, start : start + rows]), device=device)
+                parts.append(_invariant(self.net, inputs).double().cpu().numpy())
+        stacked = np.concatenate(parts, axis=1) if parts else np.zeros((len(self.net.weights[0]), 0))
+        return self.location + self.scale * stacked
+
+
+def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: torch.device) -> EnsemblePosterior:
+    rng = generator(seed, "ensemble", "batches")
+    n = len(data)
+    location, scale = float(data.y.mean()), float(data.y.std()) or 1.0
+    target = torch.as_tensor((data.y - location) / scale, dtype=torch.float32, device=device)
+    side = torch.as_tensor(data.censored, device=device)
+    inputs = torch.as_tensor(_inputs(data.space, data.space.orbit(data.X)), device=device)
+    weights = torch.as_tensor(bags, dtype=torch.float32, device=device)
+    net = StackedMLP(options.members, data.space.d, options.hidden, generator=torch_generator(seed, "ensemble", "net")).to(device)
+    optimiser = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
+    # Rows that can tell the error: an exact reading, out of the bag of at least two members, which have a mean and a spread.
+    honest = np.flatnonzero((data.censored == 0) & ((bags == 0).sum(0) >= 2))
+    honest = np.sort(rng.permutation(honest)[:CHECK_ROWS])
+    watch = _Watch(enough=len(honest) >= FEWEST_FOR_CALIBRATION)
+    batch = min(options.batch_size, n)
+    for step in track(options.steps, "train ensemble"):
+        rows = torch.as_tensor(rng.permutation(n)[:batch] if n <= 4 * batch else rng.integers(n, size=batch), device=device)
+        error = _invariant(net, inputs[:, rows]) - target[rows]
+        error = torch.where(side[rows] * error > 0, torch.zeros_like(error), error)  # the truth may be further that way
+        optimiser.zero_grad(set_to_none=True)
+        (weights[:, rows] * error**2).mean(1).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if (step + 1) % CHECK_EVERY == 0 and watch.enough:
+            mean, _ = _out_of_bag(net, inputs, bags, honest)
+            if watch.ends(step + 1, mean, data.y[honest], net):
+                break
+    watch.restore(net)
+    spread, floor = _calibrated(net, inputs, bags, honest, data, location, scale)
+    return EnsemblePosterior(
+        space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
+        steps=watch.step or options.steps, correlation=watch.correlation,
+    )  # fmt: skip
+
+
+class _Watch:
+    """Remembers the network of the last look whose out-of-bag correlation is within a standard error of the best one's."""
+
+    def __init__(self, *, enough: bool) -> None:
+        self.enough = enough
+        self.best, self.step, self.correlation = -np.inf, 0, np.nan
+        self.mark, self.mark_step = -np.inf, 0
+        self._kept: dict[str, Tensor] = {}
+
+    def ends(self, step: int, mean: FloatArray, y: FloatArray, net: StackedMLP) -> bool:
+        """Take a look and say whether training should end."""
+        flat = mean.std() == 0 or y.std() == 0
+        found = 0.0 if flat else float(np.corrcoef(mean, y)[0, 1])
+        if found > self.mark + GAIN:
+            self.mark, self.mark_step = found, step
+        self.best = max(self.best, found)
+        good = found >= self.best - (1 - self.best**2) / np.sqrt(len(y) - 1)
+        if good:
+            self.step, self.correlation = step, found
+            self._kept = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        return not good or step - self.mark_step >= PATIENCE
+
+    def restore(self, net: StackedMLP) -> None:
+        if self._kept:
+            net.load_state_dict(self._kept)
+
+
+def _bags(n: int, members: int, rng: np.random.Generator) -> Array:
+    """Draw how often each member sees each of n measurements, (members, n): bootstrap samples as weights, without copies."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=members)
+
+
+def _inputs(space: DesignSpace, X: FloatArray) -> Array:
+    """Centre and scale numbers and fractions to unit variance over their range; one-hot blocks stay. (..., d) float32."""
+    shift, factor = np.zeros(space.d), np.ones(space.d)
+    for block in space.blocks:
+        part, k = slice(block.start, block.stop), block.classes
+        if block.kind == "unit":
+            shift[part], factor[part] = 0.5, np.sqrt(12)
+        elif block.kind == "simplex":
+            shift[part], factor[part] = 1 / k, k * np.sqrt((k + 1) / (k - 1))  # of the flat Dirichlet distribution
+    return ((X - shift) * factor).astype(np.float32)
+
+
+def _invariant(net: StackedMLP, inputs: Tensor) -> Tensor:
+    """Average over symmetric twins: inputs (g, b, d) to predictions (members, b) that are equal for all twins of a design."""
+    twins, rows, d = inputs.shape
+    return net(inputs.reshape(-1, d)).reshape(-1, twins, rows).mean(1)
+
+
+def _out_of_bag(net: StackedMLP, inputs: Tensor, bags: Array, rows: Array) -> tuple[FloatArray, FloatArray]:
+    """Mean and variance of the predictions by members that did not see a row, standardised y, (len(rows),) each."""
+    with torch.no_grad():
+        each = _invariant(net, inputs[:, rows]).double().cpu().numpy()
+    unseen = bags[:, rows] == 0
+    count = unseen.sum(0)
+    mean = np.where(unseen, each, 0).sum(0) / count
+    return mean, np.where(unseen, (each - mean) ** 2, 0).sum(0) / (count - 1)
+
+
+def _calibrated(
+    net: StackedMLP, inputs: Tensor, bags: Array, rows: Array, data: Dataset, location: float, scale: float
+) -> tuple[float, float]:
+    """Fit predictive variance = spread · member variance + floor to out-of-bag residuals: (spread, floor).
+
+    The floor's share is the likeliest of a grid under a normal; the level then makes the mean squared z-score one. The share is
+    a half at most: rows resemble the training data, where disagreement hardly varies, but beyond them it has to count. The few
+    unseen members of a row predict with more variance than all members together will, so the result errs on the wide side.
+    """
+    if len(rows) < FEWEST_FOR_CALIBRATION:
+        return 1.0, scale**2  # nothing can be told: as uncertain as the values are spread
+    mean, variance = _out_of_bag(net, inputs, bags, rows)
+    residual = data.y[rows] - (location + scale * mean)
+    typical = float(variance.mean()) or 1.0
+    best = (np.inf, 1.0, 1.0)
+    for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
+        shape = (1 - share) * variance / typical + share
+        level = float((residual**2 / shape).mean())
+        best = min(best, (float(np.log(shape).mean() + np.log(max(level, 1e-300))), share, level))
+    _, share, level = best
+    return (1 - share) * level / (typical * scale**2), max(share * level, 1e-8 * scale**2)

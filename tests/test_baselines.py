@@ -1,0 +1,118 @@
+"""The free baselines: what a method has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.labs import tfbind8
+from labloop.methods._search import search
+from labloop.methods.mutate import Mutate
+from labloop.methods.random import Random
+from labloop.parameters import FloatArray, Real, Sequence
+from labloop.pool import Pool
+from labloop.protocols import Proposer
+from labloop.space import DesignSpace
+from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
+
+SMALL = DesignSpace(parameters=(Sequence(name="dna", length=3),), symmetries=("reverse_complement",))
+"""32 duplexes: small enough to ask for all of them."""
+
+
+class TestRandomKeepsTheContract(ProposerContract):
+    proposer = Random()
+    learns = False
+
+
+class TestMutateKeepsTheContract(ProposerContract):
+    proposer = Mutate()
+    learns = False  # mutants of designs from the worst quarter stay below the mean of the space
+
+
+@pytest.mark.parametrize("proposer", [Random(), Mutate()], ids=lambda p: type(p).__name__)
+def test_n_means_n_up_to_the_whole_space_with_both_strands_as_one(proposer: Proposer) -> None:
+    X = SMALL.listing()[:8]
+    data = Dataset.from_measurements(SMALL, SMALL.decode(X), toy_truth(SMALL, X))
+    pool = proposer.propose(data, 24, seed=0)
+    assert len(set(pool.ids)) == 24
+    assert set(pool.ids) | set(data.ids) == set(SMALL.listing_ids)
+    with pytest.raises(MethodError, match="24 of the 25 new designs"):
+        proposer.propose(data, 25, seed=0)
+
+
+# ---- search
+
+
+def test_search_of_a_listable_space_is_exact() -> None:
+    data = toy_data(TOY_SPACES["duplex"])
+    _, scores = search(data, lambda X: toy_truth(data.space, X), 10, seed=0, label="toy")
+    new = ~np.isin(data.space.listing_ids, list(data.taken))
+    truth = toy_truth(data.space, data.space.listing()[new])
+    np.testing.assert_allclose(scores[:10], -np.sort(-truth)[:10])
+
+
+@pytest.mark.parametrize("kind", ["continuous", "mixed"])
+def test_search_elsewhere_climbs_beyond_any_random_design(kind: str) -> None:
+    data = toy_data(TOY_SPACES[kind])
+    assert not data.space.listable
+    random = toy_truth(data.space, data.space.sample(5_000, np.random.default_rng(0)))
+    X, scores = search(data, lambda X: toy_truth(data.space, X), 100, seed=0, label="toy")
+    assert len(set(data.space.ids(X)) - data.taken) == len(X) >= 100
+    np.testing.assert_allclose(toy_truth(data.space, X), scores)
+    assert scores[0] > random.max()
+    assert scores[99] > np.quantile(random, 0.99)
+
+
+def test_search_finds_the_best_of_a_space_too_large_to_list() -> None:
+    space = DesignSpace(parameters=(Sequence(name="dna", length=20),), symmetries=("reverse_complement",))
+    goal = space.sample(1, np.random.default_rng(5))
+    data = toy_data(space)
+
+    def score(X: FloatArray) -> FloatArray:
+        return -space.distance(X, goal)[:, 0]
+
+    _, scores = search(data, score, 61, seed=0, label="toy")
+    assert scores[0] == 0
+    assert (scores[1:61] >= -2).all()
+
+
+def test_designs_of_equal_score_come_in_an_order_of_chance() -> None:
+    data = toy_data(TOY_SPACES["sequence"])
+    firsts = [search(data, lambda X: np.zeros(len(X)), 5, seed=seed, label="flat")[0][:1] for seed in range(8)]
+    assert len({data.space.ids(X)[0] for X in firsts}) > 4
+
+
+def test_constraints_hold_where_parents_break_them() -> None:
+    ab = [Real(name=name, low=0, high=1) for name in "ab"]
+    free = DesignSpace(parameters=tuple(ab))
+    rule = {"type": "linear", "weights": {"a": 1, "b": 1}, "high": 0.5}
+    space = DesignSpace.model_validate({"parameters": [p.model_dump() for p in ab], "constraints": [rule]})
+    outside = free.decode(np.array([[0.9, 0.9], [0.8, 0.9], [0.1, 0.2]]))
+    data = Dataset.from_measurements(space, outside, [3.0, 2.0, 1.0])
+    X, _ = search(data, lambda X: X.sum(1), 30, seed=0, label="toy")
+    assert len(X) >= 30
+    assert space.feasible(X).all()
+    assert space.feasible(Mutate().propose(data, 30, seed=0).X).all()
+
+
+# ---- what the baselines reach on TF Bind 8
+
+
+def truth_of(pool: Pool) -> FloatArray:
+    return tfbind8.truth(pool.X)
+
+
+def test_128_random_designs_of_tfbind8_already_reach_0_937() -> None:
+    data = tfbind8.visible().take(np.arange(1))
+    best = [truth_of(Random().propose(data, 128, seed=seed)).max() for seed in range(100)]
+    assert np.mean(best) == pytest.approx(0.937, abs=0.012)  # three standard errors of a mean of 100
+    assert np.std(best) == pytest.approx(0.038, abs=0.01)
+
+
+def test_mutants_of_the_best_beat_the_designs_they_come_from() -> None:
+    data = tfbind8.visible()
+    pool = Mutate(parents=128, two_steps=0).propose(data, 128, seed=0)
+    assert truth_of(pool).max() > data.y.max()
+    assert (data.space.distance(pool.X, data.X[data.top(128)]).min(1) == 1).all()

@@ -1,0 +1,234 @@
+"""Simulated labs: the TF Bind 8 table, any complete table, and the start data drawn from one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop.errors import DesignError, LabloopError, MethodError
+from labloop.labs import tfbind8
+from labloop.labs.lookup import Lookup, start
+from labloop.labs.tfbind8 import TFBind8
+from labloop.objective import Objective
+from labloop.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.protocols import Lab
+from labloop.registry import create
+from labloop.space import DesignSpace
+
+
+def reverse_complement(dna: str) -> str:
+    return dna[::-1].translate(str.maketrans("ACGT", "TGCA"))
+
+
+def saved(array: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+# ---- TF Bind 8
+
+
+def test_design_bench_arrays_are_rebuilt_bit_for_bit() -> None:
+    x, y = tfbind8.design_bench_arrays()
+    assert (x.shape, y.shape) == ((65_792, 8), (65_792, 1))
+    assert saved(x) == "8957a728704d2e6c5dbba921dd9e16cbd76797489b081c5dc7f39ca23582d95d"
+    assert saved(y) == "a61dd97796a4173d3a2a3d016db44e5d42e1f1d6a39d9f1ad2465d2c6b94fcb7"
+
+
+def test_the_table_holds_every_duplex_once_from_zero_to_one() -> None:
+    designs, y = tfbind8.table()
+    assert len(designs) == len(y) == 32_896
+    both = set(designs["dna"]) | {reverse_complement(dna) for dna in designs["dna"]}
+    assert len(both) == 4**8
+    assert (y.min(), y.max()) == (0.0, 1.0)
+    assert designs["dna"][y.argmax()] in {"TGATACCT", "AGGTATCA"}
+
+
+def test_the_lab_reads_either_strand_as_the_table_has_it() -> None:
+    x, y = tfbind8.design_bench_arrays()
+    rows = np.random.default_rng(0).choice(len(x), 300, replace=False)
+    words = ["".join("ACGT"[code] for code in x[row]) for row in rows]
+    measured = TFBind8().measure(pd.DataFrame({"dna": words}), seed=0)
+    np.testing.assert_allclose(measured["value"], y[rows, 0], atol=1e-7)
+    assert set(measured["status"]) == {"ok"}
+
+
+def test_the_visible_half_is_what_design_bench_shows() -> None:
+    x, y = tfbind8.design_bench_arrays()
+    shown = y[:, 0] <= np.percentile(y, 50)
+    assert shown.sum() == 32_898
+    words = {"".join("ACGT"[code] for code in row) for row in x[shown]}
+    data = tfbind8.visible()
+    mine = data.space.decode(data.X)["dna"]
+    assert set(mine) | {reverse_complement(dna) for dna in mine} == words
+    assert data.y.max() == pytest.approx(0.439296, abs=1e-6)
+
+
+def test_noise_and_failures_follow_the_options_and_the_seed() -> None:
+    designs, y = tfbind8.table()
+    lab = TFBind8(noise=0.05, failures=0.1)
+    measured = lab.measure(designs, seed=3)
+    lost = measured["status"] == "failed_technical"
+    assert (measured["value"].isna() == lost).all()
+    assert lost.mean() == pytest.approx(0.1, abs=0.01)
+    assert (measured["value"] - y).std() == pytest.approx(0.05, rel=0.05)
+    pd.testing.assert_frame_equal(measured, lab.measure(designs, seed=3))
+    assert not measured["value"].equals(lab.measure(designs, seed=4)["value"])
+
+
+def test_labs_are_labs_and_refuse_impossible_options() -> None:
+    assert isinstance(create("labs", "tfbind8"), Lab)
+    for options in ({"noise": -1}, {"failures": 2}, {"nonsense": 1}):
+        with pytest.raises(LabloopError, match=next(iter(options))):
+            create("labs", "tfbind8", options)
+    with pytest.raises(DesignError, match="length 7"):
+        TFBind8().measure(pd.DataFrame({"dna": ["ACGTACG"]}), seed=0)
+
+
+def test_a_start_is_distinct_random_designs_of_the_worse_half() -> None:
+    lab = TFBind8()
+    _, y = tfbind8.table()
+    first, again, other = start(lab, 500, 1), start(lab, 500, 1), start(lab, 500, 2)
+    assert list(first.columns) == ["dna", "value", "status"]
+    assert len(set(lab.space.ids(lab.space.encode(first)))) == 500
+    assert first["value"].max() <= np.median(y)
+    pd.testing.assert_frame_equal(first, again)
+    assert set(first["dna"]) != set(other["dna"])
+    assert start(lab, 300, 0, quantile=0.1)["value"].max() <= np.quantile(y, 0.1)
+    upper = start(lab, 300, 0, objective=Objective(direction="min"))
+    assert upper["value"].min() >= np.median(y)
+    with pytest.raises(MethodError, match="16449"):
+        start(lab, 17_000, 0)
+
+
+def test_a_start_needs_no_table() -> None:
+    class Wave:
+        space = DesignSpace(parameters=(Real(name="t", low=0, high=1),))
+
+        def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+            return pd.DataFrame({"value": np.sin(7 * designs["t"].to_numpy(float)), "status": "ok"})
+
+    begun = start(Wave(), 20, 0)
+    assert len(begun) == 20
+    assert begun["value"].max() < 0.4  # the sine's median over the range is 0.19
+
+
+def test_labs_and_selectors_load_no_torch() -> None:
+    code = "import sys, labloop.labs.tfbind8, labloop.labs.lookup, labloop.selection; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- lookup tables
+
+
+def write(path: Path, table: pd.DataFrame) -> Path:
+    table.to_csv(path, index=False)
+    return path
+
+
+def factorial(**levels: list[object]) -> pd.DataFrame:
+    table = pd.DataFrame(list(itertools.product(*levels.values())), columns=list(levels))
+    return table.assign(value=np.arange(len(table)) / 7)
+
+
+def test_a_table_of_sequences_becomes_a_sequence_space(tmp_path: Path) -> None:
+    words = ["".join(letters) for letters in itertools.product("ACGU", repeat=3)]
+    lab = Lookup(path=write(tmp_path / "rna.csv", pd.DataFrame({"rna": words, "value": np.arange(64.0)})))
+    assert lab.space == DesignSpace(parameters=(Sequence(name="rna", length=3, alphabet="ACGU"),))
+    shuffled = list(np.random.default_rng(0).permutation(words))
+    assert lab.measure(pd.DataFrame({"rna": shuffled}), seed=0)["value"].tolist() == [words.index(word) for word in shuffled]
+
+
+def test_columns_become_options_steps_and_whole_numbers(tmp_path: Path) -> None:
+    table = factorial(base=["KOAc", "CsOPiv"], conc=[0.057, 0.1, 0.153], temp=[90, 105, 120], cycles=[1, 2, 3, 4])
+    lab = create("labs", "lookup", {"path": str(write(tmp_path / "yields.csv", table))})
+    assert isinstance(lab, Lab)
+    assert lab.space.parameters == (
+        Choice(name="base", options=("CsOPiv", "KOAc")),
+        Choice(name="conc", options=(0.057, 0.1, 0.153)),
+        Real(name="temp", low=90, high=120, step=15),
+        Integer(name="cycles", low=1, high=4),
+    )
+    mixed = table.sample(frac=1, random_state=0)
+    np.testing.assert_allclose(lab.measure(mixed, seed=0)["value"], mixed["value"])
+    designs, values = lab.table()
+    np.testing.assert_allclose(lab.measure(designs, seed=0)["value"], values)
+
+
+def test_a_given_space_and_failing_designs_take_an_incomplete_table(tmp_path: Path) -> None:
+    space = DesignSpace(parameters=(Mixture(name="metals", components=("Ni", "Fe", "Co"), step=0.5),))
+    table = pd.DataFrame({"Ni": [1, 0.5, 0], "Fe": [0, 0.5, 0.5], "Co": [0, 0, 0.5], "mV": [310.0, 290.0, 305.0]})
+    path = write(tmp_path / "oxides.csv", table)
+    with pytest.raises(MethodError, match="lacks 3 of the 6 designs"):
+        _ = Lookup(path=path, value="mV", design_space=space).space
+    lab = Lookup(path=path, value="mV", design_space=space, missing="failed")
+    asked = pd.DataFrame({"Ni": [0.5, 0.0], "Fe": [0.5, 1.0], "Co": [0.0, 0.0]})
+    measured = lab.measure(asked, seed=0)
+    assert measured["value"][0] == 290.0
+    assert np.isnan(measured["value"][1])
+    assert measured["status"].tolist() == ["ok", "failed_design"]
+
+
+def broken(edit: str) -> pd.DataFrame | str:
+    table = factorial(base=["KOAc", "CsOPiv"], temp=[90, 105, 120])
+    tables = {
+        "incomplete": table.drop(index=4),
+        "twice": pd.concat([table, table.iloc[[1]]]),
+        "not a number": table.assign(value=["1", "2", "OVRFLW", "3", "4", "5"]),
+        "no value": table.rename(columns={"value": "yield"}),
+        "empty cell": table.assign(base=["KOAc", None, "KOAc", "CsOPiv", "CsOPiv", "CsOPiv"]),
+        "one level": table.assign(solvent="DMAc"),
+    }
+    texts = {"empty": "", "header only": "base,temp,value\n", "binary": "\x00\xff\x00", "ragged": "a,value\n1,2\n1,2,3,4\n"}
+    return tables[edit] if edit in tables else texts[edit]
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ("incomplete", r"lacks 1 of the 6 designs of its space, such as CsOPiv, 105"),
+        ("twice", r"row 8, base, temp: is the design of row 3 again"),
+        ("not a number", r"row 4, value: is not a finite number \(got 'OVRFLW'\)"),
+        ("no value", r"no column 'value' \(there are: base, temp, yield\)"),
+        ("empty cell", r"row 3, base: is empty"),
+        ("one level", r"'solvent' holds one value only"),
+        ("empty", r"is not a CSV table"),
+        ("header only", r"has no rows"),
+        ("binary", r"broken.csv"),
+        ("ragged", r"broken.csv is not a CSV table"),
+    ],
+)
+def test_a_table_that_cannot_be_a_lab_is_refused_with_the_place(edit: str, told: str, tmp_path: Path) -> None:
+    content = broken(edit)
+    path = tmp_path / "broken.csv"
+    if isinstance(content, str):
+        path.write_bytes(content.encode("latin-1"))
+    else:
+        write(path, content)
+    with pytest.raises(LabloopError, match=told):
+        _ = Lookup(path=path).space
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match=r"nowhere.csv cannot be read: No such file"):
+        _ = Lookup(path=tmp_path / "nowhere.csv").space
+
+
+def test_a_real_table_of_reaction_yields_is_a_lab() -> None:
+    path = Path(__file__).parents[2] / "shared/data/direct_arylation/experiment_index.csv"
+    if not path.exists():
+        pytest.skip("the table of direct arylation yields is not beside the repository")
+    raw = pd.read_csv(path)
+    columns = tuple(c for c in raw.columns if c.endswith("SMILES") or c in {"Concentration", "Temp_C"})
+    lab = Lookup(path=path, value="yield", columns=columns)
+    assert lab.space.size == len(raw) == 1728
+    np.testing.assert_allclose(lab.measure(raw, seed=0)["value"], raw["yield"])

@@ -1,0 +1,136 @@
+"""The reference surrogate: a calibrated bootstrapped ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.labs import tfbind8
+from labloop.parameters import Real
+from labloop.protocols import Posterior, Surrogate
+from labloop.space import DesignSpace
+from labloop.surrogates.ensemble import Ensemble, _bags
+from labloop.testing import TOY_SPACES, toy_data, toy_truth
+
+SMALL = Ensemble(members=6, hidden=(32,), steps=300)
+
+
+def sample(space: DesignSpace, n: int, *, seed: int = 0, noise: float = 0.0) -> Dataset:
+    """Random designs from all of a toy space, the better ones too."""
+    rng = np.random.default_rng(seed)
+    X = space.sample(n, rng)
+    X = X[space.fresh(X)]
+    return Dataset.from_measurements(space, space.decode(X), toy_truth(space, X) + noise * rng.normal(size=len(X)))
+
+
+@pytest.mark.parametrize("kind", sorted(TOY_SPACES))
+def test_it_learns_every_kind_of_space(kind: str) -> None:
+    space = TOY_SPACES[kind]
+    posterior = SMALL.fit(sample(space, 150), seed=0)
+    X = space.sample(400, np.random.default_rng(9))
+    mean, std = posterior(X)
+    assert isinstance(posterior, Posterior)
+    assert mean.shape == std.shape == (400,)
+    assert mean.dtype == std.dtype == np.float64
+    assert (std > 0).all()
+    assert np.corrcoef(mean, toy_truth(space, X))[0, 1] > 0.75
+
+
+def test_equal_seeds_agree_other_seeds_do_not_and_no_global_generator_moves() -> None:
+    data = toy_data(TOY_SPACES["sequence"])
+    before = torch.get_rng_state()
+    first, again, other = (SMALL.fit(data, seed=seed)(data.X)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_both_strands_of_a_duplex_are_predicted_alike() -> None:
+    data = toy_data(TOY_SPACES["duplex"])
+    posterior = SMALL.fit(data, seed=0)
+    own, twin = data.space.orbit(data.X)
+    assert not np.array_equal(own, twin)
+    np.testing.assert_allclose(posterior(own), posterior(twin), rtol=1e-5)
+
+
+def test_z_scores_of_new_measurements_have_about_unit_variance() -> None:
+    space = TOY_SPACES["sequence"]
+    ratios = []
+    for seed in range(4):
+        posterior = SMALL.fit(sample(space, 200, seed=seed, noise=0.3), seed=seed)
+        X = space.sample(1_000, np.random.default_rng(100 + seed))
+        truth = toy_truth(space, X) + 0.3 * np.random.default_rng(seed).normal(size=len(X))
+        mean, std = posterior(X)
+        ratios.append(np.mean(((truth - mean) / std) ** 2))
+    assert 0.6 < np.mean(ratios) < 1.4
+
+
+def test_std_grows_away_from_the_data() -> None:
+    space = DesignSpace(parameters=(Real(name="t", low=0, high=1), Real(name="u", low=0, high=1)))
+    X = 0.25 * np.random.default_rng(0).random((80, 2))
+    data = Dataset.from_measurements(space, space.decode(X), np.sin(8 * X[:, 0]) + X[:, 1])
+    _, std = Ensemble(hidden=(64,), steps=600).fit(data, seed=0)(np.array([[0.12, 0.12], [0.95, 0.95]]))
+    assert std[1] > 2 * std[0]
+
+
+def test_a_censored_reading_is_a_bound_and_not_a_value() -> None:
+    space = DesignSpace(parameters=(Real(name="t", low=0, high=1),))
+    t = np.linspace(0, 1, 40)
+    truth = 2 * t
+    bound = np.where(t > 0.5, ">", "=")
+    data = Dataset.from_measurements(space, space.decode(t[:, None]), np.minimum(truth, 1.0), qualifiers=bound.tolist())
+    as_values = replace(data, censored=np.zeros(len(data), dtype=np.int64))
+    top = np.array([[0.9]])
+    assert SMALL.fit(data, seed=0)(top)[0][0] > SMALL.fit(as_values, seed=0)(top)[0][0] + 0.2
+
+
+def test_bags_are_bootstrap_samples() -> None:
+    bags = _bags(500, 200, np.random.default_rng(0))
+    assert (bags.sum(1) == 500).all()
+    assert (bags == 0).mean() == pytest.approx(np.exp(-1), abs=0.01)
+
+
+def test_training_stops_earlier_where_the_values_are_noise() -> None:
+    space = TOY_SPACES["sequence"]
+    clean = sample(space, 150)
+    noise = replace(clean, y=np.random.default_rng(0).normal(size=len(clean)))
+    learnt, guessed = (SMALL.fit(data, seed=0) for data in (clean, noise))
+    assert learnt.correlation > 0.7
+    assert guessed.correlation < 0.4
+    X = space.sample(300, np.random.default_rng(1))
+    assert guessed(X)[1].min() > 0.7  # about the standard deviation of the noise
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_handful_of_measurements_gives_a_belief_as_wide_as_their_spread(n: int) -> None:
+    data = sample(TOY_SPACES["mixed"], n)
+    mean, std = SMALL.fit(data, seed=0)(TOY_SPACES["mixed"].sample(20, np.random.default_rng(0)))
+    assert np.isfinite(mean).all()
+    assert (std >= (data.y.std() or 1.0) * 0.99).all()
+
+
+def test_nothing_measured_is_an_error_with_a_next_step() -> None:
+    empty = sample(TOY_SPACES["sequence"], 5).take(np.arange(0))
+    with pytest.raises(MethodError, match="ingest some"):
+        SMALL.fit(empty, seed=0)
+
+
+def test_it_is_a_surrogate_and_refuses_unknown_options() -> None:
+    assert isinstance(SMALL, Surrogate)
+    with pytest.raises(ValueError, match="nonsense"):
+        Ensemble(nonsense=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.slow
+def test_on_the_visible_half_of_tfbind8_its_best_128_lie_far_above_the_data() -> None:
+    data = tfbind8.visible()
+    mean, _ = Ensemble().fit(data, seed=0)(data.space.listing())
+    mean[np.isin(data.space.listing_ids, list(data.taken))] = -np.inf
+    scores = tfbind8.truth(data.space.listing()[np.argsort(-mean)[:128]])
+    assert np.median(scores) > 0.8
+    assert scores.max() > 0.95
