@@ -431,7 +431,7 @@ def _table(arm: str, picks: Picks) -> pd.DataFrame:
             "std": picks.std,
             "lcb": picks.lcb,
             "nearest_id": picks.nearest_id,
-            "nearest_distance": picks.nearest_distance,
+            "nearest_distance": np.where(np.isfinite(picks.nearest_distance), picks.nearest_distance, np.nan),
         }
     )
 

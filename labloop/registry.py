@@ -44,6 +44,8 @@ def load(kind: Kind, name: str) -> type[Any]:
     try:
         return entry.load()  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("labloop"):
+            raise ConfigError(f"{kind[:-1]} {name!r} is registered at {entry.value}, where there is nothing") from error
         raise MethodError(
             f"{kind[:-1]} {name!r} needs the package {error.name!r}: pip install 'labloop-toolkit[models]'"
         ) from error

@@ -161,7 +161,7 @@ def choose(
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
         made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
-        return made.select(pools[name], posterior, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
+        return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
 
     total = sum(wells.values())
     picks = {name: select(name, wells[name]) for name in config.arms}
@@ -188,6 +188,11 @@ def choose(
         if len(chosen) == before:
             raise MethodError(f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool")
     return {name: _first(longer[name], counts[name]) for name in config.arms}
+
+
+def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The posterior of nobody: NaN for every design. A selector that goes by predictions cannot work with it."""
+    return np.full(len(X), np.nan), np.full(len(X), np.nan)
 
 
 def _first(picks: Picks, n: int) -> Picks:
