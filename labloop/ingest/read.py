@@ -32,7 +32,7 @@ _MAGIC = {
     b"PAR1": "a Parquet file",
 }
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_BLANK = ',;\t"'
+_TEXT = re.compile(r'[^\s,;"]')
 _GUARD = re.compile(r"^'(?=[=+@-])")
 """The apostrophe by which labloop's own files keep a spreadsheet from taking text for a formula."""
 _CHUNK = 8192
@@ -194,7 +194,7 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     if found := _CONTROL.search(text):
         line = len(re.findall("\r\n|\r|\n", text[: found.start()])) + 1
         raise IngestError(f"{name}: is a binary file (line {line} holds character {ord(found[0])}): save it as CSV")
-    if not text.translate(dict.fromkeys(map(ord, _BLANK))).strip():
+    if not _TEXT.search(text):
         raise IngestError(f"{name}: is empty")
     return text, encoding
 
@@ -217,8 +217,8 @@ def _delimiter(text: str, known: set[str], name: str) -> tuple[str, str, int]:
     """Find the separator; returns the text after Excel's `sep=` line, the separator, and how many lines were skipped."""
     if declared := re.match(r'"?sep=([,;\t])"?(\r\n|\r|\n)', text, re.IGNORECASE):
         return text[declared.end() :], declared[1], 1
-    top = next(i for i, letter in enumerate(text) if letter not in _BLANK and not letter.isspace())
-    top = max(text.rfind("\n", 0, top), text.rfind("\r", 0, top)) + 1
+    first = _TEXT.search(text)
+    top = 0 if first is None else max(text.rfind(end, 0, first.start()) for end in _ENDS) + 1
     head = text[top : top + 65536]
     ranks = {}
     for delimiter in DELIMITERS:
