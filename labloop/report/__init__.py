@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from labloop import compare
 from labloop.comparison import Comparison
 from labloop.errors import LabloopError
+from labloop.files import write_text
 from labloop.objective import Objective
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
@@ -91,14 +91,4 @@ def write_report(path: Path | str, data: ReportData) -> Path:
         from labloop.report.page import render
     except ModuleNotFoundError as error:
         raise LabloopError(f"a report needs the package {error.name!r}: pip install 'labloop-toolkit[report]'") from error
-    text = render(data)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise LabloopError(f"{path}: the report cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_text(path, render(data))
