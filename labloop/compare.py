@@ -22,7 +22,7 @@ from labloop.evidence import Block, Draws, Pair
 from labloop.objective import Objective
 
 COLUMNS = ("round", "arm", "design_id", "proposer", "mean", "std", "lcb", "y", "status")
-LOST = ("failed", "excluded")
+LOST = ("failed", "excluded", "missing")
 """How the status of a well starts that will give no value."""
 _NAN = float("nan")
 

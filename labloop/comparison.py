@@ -220,7 +220,7 @@ def _sentence(c: Comparison) -> str:
         said.append(f"{_join(also)}.")
     if all(arm.n_hits is not None for arm in measured):
         hits = [f"{arm.n_hits} of {arm.n_measured} for {arm.arm}" for arm in measured]
-        said.append(f"Wells above the incumbent: {_join(hits)}.")
+        said.append(f"Wells that beat the incumbent: {_join(hits)}.")
     return " ".join(said)
 
 

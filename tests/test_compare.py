@@ -55,7 +55,7 @@ def test_an_arm_is_summed_up_over_its_measured_wells():
 
 
 def test_a_well_that_the_lab_still_holds_is_pending_and_not_lost():
-    arm = quick(picks_of({(1, "a"): [1.0, math.nan]}, status=["ok", "missing"])).arms[0]
+    arm = quick(picks_of({(1, "a"): [1.0, math.nan]}, status=["ok", "pending"])).arms[0]
     assert (arm.n_failed, arm.n_pending) == (0, 1)
 
 

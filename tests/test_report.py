@@ -60,7 +60,7 @@ def campaign(
         sides: dict[str, list[str]] = {}
         for row in made:
             sides.setdefault(row[2], []).append(row[1])
-            status = "missing" if not back else "failed_technical" if row[2] in failed else "ok"
+            status = "pending" if not back else "failed_technical" if row[2] in failed else "ok"
             y = row[7] if status == "ok" else math.nan
             picks.append((*row[:7], y, status, row[8]))
         at = iter(places)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,6 +18,9 @@ from labloop.comparison import Comparison
 from labloop.errors import LabloopError
 from labloop.files import write_text
 from labloop.objective import Objective
+
+if TYPE_CHECKING:
+    from labloop.campaign import Campaign
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
 PICKS = (*compare.COLUMNS, "design")
@@ -78,6 +82,13 @@ class ReportData:
         for name, columns in wanted.items():
             if missing := [column for column in columns if column not in getattr(self, name).columns]:
                 raise ValueError(f"report: {name} lacks the columns {', '.join(missing)}")
+
+
+def report_of(campaign: Campaign) -> ReportData:
+    """Take everything that a report shows from a campaign's ledger."""
+    from labloop.report.collect import collect
+
+    return collect(campaign)
 
 
 def write_report(path: Path | str, data: ReportData) -> Path:

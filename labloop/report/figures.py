@@ -232,7 +232,7 @@ def limits_of(values: Sequence[float], *, log: bool = False) -> tuple[float, flo
         return 0.0, 1.0
     low, high = float(known.min()), float(known.max())
     if log:
-        room = max(1.05, (high / low) ** 0.03)
+        room = max(1.05, (high / low) ** 0.07)
         return low / room, high * room
     room = 0.03 * (high - low) or 0.1 * abs(low) or 1.0
     return low - room, high + room

@@ -17,6 +17,7 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
+from labloop.compare import LOST
 from labloop.comparison import Comparison, spell
 from labloop.report import ReportData, figures, tables
 from labloop.report.tables import NONE, Numbers
@@ -24,7 +25,6 @@ from labloop.report.tables import NONE, Numbers
 PLATES = 12
 """Plates drawn, the latest first; a long campaign's page stays light."""
 _HERE = Path(__file__).parent
-_LOST = ("failed", "excluded")
 _DRAW = """
 for (const place of document.querySelectorAll("[data-figure]")) {
   const spec = JSON.parse(document.getElementById(place.dataset.figure).textContent);
@@ -143,7 +143,7 @@ class View:
         states = [f"round {r.number} {r.state.lower()}" for r in self.data.rounds[-1:]]
         found.append(("Rounds measured", f"{len(self.measured_rounds)}{planned}", states[0] if states else "none proposed", ""))
         wells = self.picks.drop_duplicates(["round", "design_id"])
-        lost = int(wells["status"].astype(str).str.startswith(_LOST).sum())
+        lost = int(wells["status"].astype(str).str.startswith(LOST).sum())
         waiting = int(wells["y"].isna().sum()) - lost
         rest = ", ".join([f"{n} {word}" for n, word in ((lost, "lost"), (waiting, "without result")) if n]) or "none lost"
         found.append(("Designs measured", f"{int(wells['y'].notna().sum())}", rest, ""))
@@ -326,7 +326,7 @@ class View:
         status = "" if reading is None else str(reading["status"])
         value = None if reading is None or not np.isfinite(reading["value"]) else float(reading["value"])
         is_control = not pd.isna(well["control"])
-        lost = value is None and status.startswith(_LOST)
+        lost = value is None and status.startswith(LOST)
         arm = "control" if is_control else tables.text(well["arm"])
         return {
             "row": "ABCDEFGHIJKLMNOP"[int(well["row"]) - 1], "column": int(well["column"]), "well": str(well["well"]),

@@ -76,7 +76,7 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
         Column("95 % interval", "number", "of the mean"),
         Column(f"Top {top_k}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
         Column("Best", "number"),
-        Column("Hits", "number", "wells above the best value that was known when the round was proposed"),
+        Column("Hits", "number", "wells better than the best value that was known when the round was proposed"),
         Column("Hit rate", "number", "with Wilson's 95 % interval"),
         Column("Computing", "number", "seconds its proposers ran"),
     )
