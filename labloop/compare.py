@@ -21,6 +21,8 @@ from labloop.comparison import ArmSummary, Calibration, Comparison, Difference, 
 from labloop.evidence import Block, Draws, Pair
 from labloop.objective import Objective
 
+__all__ = ["COLUMNS", "LOST", "Comparison", "compare"]
+
 COLUMNS = ("round", "arm", "design_id", "proposer", "mean", "std", "lcb", "y", "status")
 LOST = ("failed", "excluded", "missing")
 """How the status of a well starts that will give no value."""
@@ -209,14 +211,14 @@ def _overlaps(sets: Mapping[str, Collection[Any]], of: Literal["pools", "picks"]
 
 def _notes(picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair], top_k: int) -> tuple[str, ...]:
     notes = []
+    if lost := [f"{arm.arm} {arm.n_failed} of {arm.n_wells}" for arm in arms if arm.n_failed]:
+        notes.append(
+            f"Lost wells: {', '.join(lost)}. They are left out, never counted as zero; where bad designs fail more often, "
+            "that flatters an arm."
+        )
+    if waiting := [f"{arm.arm} {arm.n_pending} of {arm.n_wells}" for arm in arms if arm.n_pending]:
+        notes.append(f"Wells without a result yet: {', '.join(waiting)}.")
     for arm in arms:
-        if arm.n_failed:
-            notes.append(
-                f"{arm.arm} lost {arm.n_failed} of its {arm.n_wells} wells. Lost wells are left out, never counted as zero; "
-                "where bad designs fail more often, that flatters the arm."
-            )
-        if arm.n_pending:
-            notes.append(f"{arm.arm} has no result yet for {arm.n_pending} of its {arm.n_wells} wells.")
         if 0 < arm.n_measured < evidence.TOP_WELLS:
             notes.append(f"{arm.arm} has fewer than {evidence.TOP_WELLS} measured wells: read its figures as anecdotes.")
         if arm.n_measured and arm.n_hits is None:
@@ -231,7 +233,8 @@ def _notes(picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair
             continue
         if pair.n_shared:
             notes.append(f"{names} both chose {pair.n_shared} of these designs; they count for both and cannot tell them apart.")
-        if pair.n(0) != pair.n(1) and top_k < max(pair.n(0), pair.n(1)):
+        few, many = sorted((pair.n(0), pair.n(1)))
+        if many > 1.1 * few and many > top_k:
             notes.append(f"{names} have {pair.n(0)} and {pair.n(1)} measured wells: best and top-{top_k} favour the larger arm.")
         if 2 / evidence.relabellings(pair) > 1 - evidence.LEVEL and not pair.same:
             notes.append(f"{names} have too few wells for any permutation test to reach p = 0.05.")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +29,8 @@ TOP = ("design_id", "design", "value", "round", "arm", "proposer")
 RUNS = ("round", "arm", "proposer", "seconds", "device", "seed", "fingerprint", "notes")
 
 
-def _table(columns: tuple[str, ...]) -> pd.DataFrame:
-    return field(default_factory=lambda: pd.DataFrame(columns=list(columns)))  # type: ignore[no-any-return]
+def _no_rows(*columns: str) -> Callable[[], pd.DataFrame]:
+    return lambda: pd.DataFrame(columns=list(columns))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,25 +48,25 @@ class RoundInfo:
 class ReportData:
     """Everything a report shows. Tables may hold more columns than named here, and no rows.
 
-    `y`, `mean`, `std` and `lcb` are in y (larger is better), `value` is in the lab's unit; `design` is a design as people write it.
+    `y`, `mean`, `std` and `lcb` are in y (larger is better), `value` is in the lab's unit; `design` is written as people do.
     """
 
     name: str
     description: str = ""
-    objective: Objective = Objective()
+    objective: Objective = field(default_factory=Objective)
     plate_shape: tuple[int, int] = (8, 12)
     """Rows and columns."""
     planned_rounds: int | None = None
     rounds: tuple[RoundInfo, ...] = ()
-    measurements: pd.DataFrame = _table(MEASUREMENTS)
+    measurements: pd.DataFrame = field(default_factory=_no_rows(*MEASUREMENTS))
     """One row a reading: `round` (missing or 0 for the start data), `status` as ingested; value and y NaN where a well failed."""
-    picks: pd.DataFrame = _table(PICKS)
+    picks: pd.DataFrame = field(default_factory=_no_rows(*PICKS))
     """One row a (round, arm, design), as for `labloop.compare.compare`."""
-    wells: pd.DataFrame = _table(WELLS)
+    wells: pd.DataFrame = field(default_factory=_no_rows(*WELLS))
     """One row a used well: `row` and `column` from 1, `control` its name or missing, `arm` (arms joined by " + ")."""
-    top: pd.DataFrame = _table(TOP)
+    top: pd.DataFrame = field(default_factory=_no_rows(*TOP))
     """The best designs, best first; a predicted `mean` is shown where the column is there."""
-    runs: pd.DataFrame = _table(RUNS)
+    runs: pd.DataFrame = field(default_factory=_no_rows(*RUNS))
     """One row a finished training."""
     comparisons: Mapping[int, Comparison] = field(default_factory=dict)
     """By round."""

@@ -77,7 +77,9 @@ def _top(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.D
     """The best measured designs with the first pick that asked for each; the lab's own have none."""
     data = campaign.dataset()
     rows = data.top(N_TOP)
-    frame = pd.DataFrame({"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])})
+    frame = pd.DataFrame(
+        {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}
+    )
     first = picks.sort_values("round", kind="stable").drop_duplicates("design_id")
     return frame.merge(first[["design_id", "round", "arm", "proposer", "mean"]], how="left", on="design_id").assign(
         design=lambda top: top["design_id"].map(texts)
@@ -89,9 +91,9 @@ def _overall(campaign: Campaign, picks: pd.DataFrame, measured: list[int]) -> Co
         return None
     runs = campaign.ledger.runs(campaign.name)
     pools: dict[str, set[str]] = {}
-    for run in runs[runs["round"].isin(measured)].itertuples():
-        offered = campaign.ledger.pool(campaign.name, int(run.round), str(run.key))  # type: ignore[call-overload]
-        pools.setdefault(str(run.arm), set()).update(offered["design_id"])
+    for run in runs[runs["round"].isin(measured)].to_dict("records"):
+        offered = campaign.ledger.pool(campaign.name, int(run["round"]), run["key"])
+        pools.setdefault(run["arm"], set()).update(offered["design_id"])
     return compare(
         picks, rounds=measured, incumbent={entry.number: entry.incumbent for entry in campaign.ledger.rounds(campaign.name)},
         objective=campaign.config.objective, runs=runs, pools=pools, seed=derive(campaign.config.seed, "compare"),

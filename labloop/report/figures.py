@@ -6,8 +6,8 @@ of steadily falling lightness, which survives a black-and-white printer too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -41,15 +41,15 @@ def colours(arms: Sequence[str]) -> dict[str, str]:
     return {arm: OKABE_ITO[i % len(OKABE_ITO)] for i, arm in enumerate(arms)}
 
 
-def spread_out(values: pd.Series[float], width: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+def spread_out(values: pd.Series[float], width: float) -> list[float]:
     """Offsets that keep points of like value apart: steps of the golden ratio along their order, within ± width / 2."""
     order = values.rank(method="first").to_numpy(float)
-    return (order * 0.6180339887498949 % 1 - 0.5) * width
+    return ((order * 0.6180339887498949 % 1 - 0.5) * width).tolist()  # type: ignore[no-any-return]
 
 
 def progress(
-    start: Mapping[str, Any] | None, wells: Records, best: Records, waiting: Sequence[int], rounds: Sequence[int], arms: Sequence[str],
-    objective: Objective,
+    start: Mapping[str, Any] | None, wells: Records, best: Records, *, waiting: Sequence[int], rounds: Sequence[int],
+    arms: Sequence[str], objective: Objective,
 ) -> Spec:  # fmt: skip
     """Best so far by round, over each arm's wells.
 
@@ -95,8 +95,8 @@ def progress(
 
 
 def strips(
-    wells: Records, means: Records, incumbent: float | None, arms: Sequence[str], objective: Objective, *, shown: Sequence[str] = ("shown",)
-) -> Spec:  # fmt: skip
+    wells: Records, means: Records, incumbent: float | None, *, arms: Sequence[str], objective: Objective, shown: str = "shown"
+) -> Spec:
     """Each arm's wells of one round, measured or predicted, with mean and interval.
 
     Args:
@@ -111,7 +111,7 @@ def strips(
     x = alt.X("value:Q", title=None, scale=_scale(objective, every), axis=alt.Axis(tickCount=7))
     offset = alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-0.7, 0.7]))
     points = _of("wells").mark_circle(size=40, opacity=0.5)
-    layers = [points.encode(x=x, y=y, yOffset=offset, color=_by_arm(arms), tooltip=_tips("design", "proposer", *shown))]
+    layers = [points.encode(x=x, y=y, yOffset=offset, color=_by_arm(arms), tooltip=_tips("design", "proposer", shown))]
     if incumbent is not None:
         mark = _of("incumbent").encode(x=x)
         layers += [
@@ -185,7 +185,12 @@ def predicted(rows: Records, colour: str, limits: tuple[float, float], objective
 
 
 def plate(
-    wells: Records, shape: tuple[int, int], objective: Objective, *, limits: tuple[float, float], arms: Sequence[str] | None = None
+    wells: Records,
+    shape: tuple[int, int],
+    objective: Objective,
+    *,
+    limits: tuple[float, float],
+    arms: Sequence[str] | None = None,
 ) -> Spec:
     """A plate's wells by value, or by arm where `arms` are given.
 
@@ -194,7 +199,7 @@ def plate(
     """
     rows, columns = shape
     letters = list("ABCDEFGHIJKLMNOP"[:rows])
-    look = {"labelFontSize": 10 if rows <= 8 else 8, "domain": False, "ticks": False, "grid": False, "labelPadding": 3}
+    look: Spec = {"labelFontSize": 10 if rows <= 8 else 8, "domain": False, "ticks": False, "grid": False, "labelPadding": 3}
     x = alt.X(
         "column:O", title=None, scale=alt.Scale(domain=list(range(1, columns + 1)), padding=0.07),
         axis=alt.Axis(orient="top", labelAngle=0, labelOverlap=True, **look),
@@ -206,13 +211,19 @@ def plate(
     layers = [_of("ground").mark_rect(fill="#f6f7f8", cornerRadius=3).encode(x=x, y=y)]
     if arms is None:
         ramp = list(RAMP) if objective.sign > 0 else list(reversed(RAMP))
-        bar = alt.Legend(title=None, orient="bottom", direction="horizontal", gradientLength=180, gradientThickness=8, tickCount=4)
-        fill = alt.Fill("value:Q", scale=alt.Scale(domain=list(limits), range=ramp, type=_kind(objective), clamp=True), legend=bar)
+        bar = alt.Legend(
+            title=None, orient="bottom", direction="horizontal", gradientLength=180, gradientThickness=8, tickCount=4
+        )
+        fill = alt.Fill(
+            "value:Q", scale=alt.Scale(domain=list(limits), range=ramp, type=_kind(objective), clamp=True), legend=bar
+        )
         measured, lost = used.transform_filter("datum.value != null"), used.transform_filter("datum.value == null")
         layers += [
             measured.mark_rect(cornerRadius=3).encode(x=x, y=y, fill=fill, tooltip=tip),
             lost.mark_rect(fill="#e6e9ec", cornerRadius=3).encode(x=x, y=y, tooltip=tip),
-            used.transform_filter("datum.kind == 'lost'").mark_text(text="×", color=INK, fontSize=13).encode(x=x, y=y, tooltip=tip),
+            used.transform_filter("datum.kind == 'lost'")
+            .mark_text(text="×", color=INK, fontSize=13)
+            .encode(x=x, y=y, tooltip=tip),
         ]
     else:
         shown = [*arms, "control", "two arms"]
@@ -224,9 +235,9 @@ def plate(
     return _finished(layers, (28 if rows <= 8 else 16) * rows, wells=wells, ground=ground)
 
 
-def limits_of(values: Sequence[float], *, log: bool = False) -> tuple[float, float]:
+def limits_of(values: Iterable[float], *, log: bool = False) -> tuple[float, float]:
     """Smallest and largest finite value with a little room, apart even where they are one."""
-    known = np.asarray(values, dtype=float)
+    known = np.asarray(list(values), dtype=float)
     known = known[np.isfinite(known)]
     if not len(known):
         return 0.0, 1.0
@@ -238,7 +249,7 @@ def limits_of(values: Sequence[float], *, log: bool = False) -> tuple[float, flo
     return low - room, high + room
 
 
-def _kind(objective: Objective) -> str:
+def _kind(objective: Objective) -> Literal["linear", "log"]:
     return "linear" if objective.transform == "identity" else "log"
 
 

@@ -19,7 +19,9 @@ from markupsafe import Markup
 
 from labloop.compare import LOST
 from labloop.comparison import Comparison, spell
+from labloop.parameters import FloatArray
 from labloop.report import ReportData, figures, tables
+from labloop.report.figures import Spec
 from labloop.report.tables import NONE, Numbers
 
 PLATES = 12
@@ -34,17 +36,22 @@ for (const place of document.querySelectorAll("[data-figure]")) {
 
 
 def render(data: ReportData) -> str:
-    """Make the page's HTML. It asks the network for nothing: its own policy forbids the browser to, and lets no other script run."""
+    """Make the page's HTML. Its own policy forbids the browser to ask the network for anything, and to run any other script."""
     script = _library()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     view = View(data)
     specs = {name: _json(spec) for name, spec in view.figures.items()}
     return environment.get_template("page.html").render(
         data=data, view=view, specs=specs, style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script), policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'",
+        script=Markup(script), policy=policy,
     )  # fmt: skip
 
 
@@ -80,7 +87,10 @@ class View:
         rows = self.data.picks
         numbers = {column: pd.to_numeric(rows[column]).astype(float) for column in ("mean", "std", "lcb", "y")}
         rows = rows.assign(round=rows["round"].astype(int), arm=rows["arm"].astype(str), **numbers)
-        value = self.data.objective.to_value
+
+        def value(y: pd.Series[float]) -> FloatArray:
+            return self.data.objective.to_value(y.to_numpy(float))
+
         ends = np.sort([value(rows["mean"] - rows["std"]), value(rows["mean"] + rows["std"])], axis=0)
         return rows.assign(value=value(rows["y"]), predicted=value(rows["mean"]), low=ends[0], high=ends[1])
 
@@ -166,8 +176,8 @@ class View:
     # Figures, each under the name that the template draws it by
 
     @cached_property
-    def figures(self) -> dict[str, figures.Spec]:
-        found: dict[str, figures.Spec] = {}
+    def figures(self) -> dict[str, Spec]:
+        found: dict[str, Spec] = {}
         if len(self.designs):
             found["progress"] = self._progress()
         if self.measured_rounds:
@@ -182,10 +192,10 @@ class View:
             found |= plate["specs"]
         return found
 
-    def _progress(self) -> figures.Spec:
+    def _progress(self) -> Spec:
         rounds = [r.number for r in self.data.rounds]
         start = self.readings[(self.readings["round"] == 0) & self.readings["value"].notna() & self.readings["design_id"].notna()]
-        box = None
+        box: dict[str, Any] | None = None
         if len(start):
             marks = start["value"].quantile([0, 0.25, 0.5, 0.75, 1]).tolist()
             box = dict(zip(("low", "q1", "median", "q3", "high"), _rounded(marks), strict=True))
@@ -195,9 +205,10 @@ class View:
         wells = []
         for i, arm in enumerate(self.arms):
             for number, rows in measured[measured["arm"] == arm].groupby("round"):
-                x = number + (i - (len(self.arms) - 1) / 2) * width + figures.spread_out(rows["value"], 0.7 * width)
-                wells += [{"x": _round(at), **row} for at, row in zip(x, self._tips(rows), strict=True)]
-        best, so_far = [], self.designs[self.designs["round"] == 0]
+                centre = float(number) + (i - (len(self.arms) - 1) / 2) * width  # type: ignore[arg-type]
+                offsets = figures.spread_out(rows["value"], 0.7 * width)
+                wells += [{"x": _round(centre + at), **row} for at, row in zip(offsets, self._tips(rows), strict=True)]
+        best = []
         for number in [0, *self.measured_rounds]:
             so_far = self.designs[self.designs["round"] <= number]
             if len(so_far):
@@ -207,9 +218,11 @@ class View:
                     "round": number, "value": _round(top["value"]), "label": label, "design": tables.text(top["design"])
                 })  # fmt: skip
         waiting = [number for number in rounds if number not in self.measured_rounds]
-        return figures.progress(box, wells, best, waiting, rounds, list(self.arms), self.data.objective)
+        return figures.progress(
+            box, wells, best, waiting=waiting, rounds=rounds, arms=list(self.arms), objective=self.data.objective
+        )
 
-    def _strips(self, number: int) -> figures.Spec:
+    def _strips(self, number: int) -> Spec:
         rows = self.picks[(self.picks["round"] == number) & self.picks["value"].notna()]
         wells, means = [], []
         for arm in self.arms:
@@ -226,7 +239,7 @@ class View:
                     "high": _round(one.mean_value_high), "shown": f"{self.numbers.value(one.mean_value)}{ends}",
                 })  # fmt: skip
         arms = [arm for arm in self.arms if (rows["arm"] == arm).any()]
-        return figures.strips(wells, means, self._incumbent(number), arms, self.data.objective)
+        return figures.strips(wells, means, self._incumbent(number), arms=arms, objective=self.data.objective)
 
     @cached_property
     def promised(self) -> int | None:
@@ -235,7 +248,7 @@ class View:
         waits = last not in self.measured_rounds and self.picks.loc[self.picks["round"] == last, "predicted"].notna().any()
         return last if last and waits else None
 
-    def _promises(self, number: int) -> figures.Spec:
+    def _promises(self, number: int) -> Spec:
         rows = self.picks[(self.picks["round"] == number) & self.picks["predicted"].notna()]
         wells = []
         for arm in self.arms:
@@ -246,7 +259,8 @@ class View:
                 for at, row in zip(figures.spread_out(mine["predicted"], 1.0), tips, strict=True)
             ]
         arms = [arm for arm in self.arms if (rows["arm"] == arm).any()]
-        return figures.strips(wells, [], self._incumbent(number), arms, self.data.objective, shown=("promise",))
+        at = self._incumbent(number)
+        return figures.strips(wells, [], at, arms=arms, objective=self.data.objective, shown="promise")
 
     def _incumbent(self, number: int) -> float | None:
         y = next((r.incumbent for r in self.data.rounds if r.number == number), np.nan)
@@ -266,13 +280,14 @@ class View:
                     )
                     rows.append({
                         "pair": f"{gap.first} {'÷' if ratio else '−'} {gap.second}", "over": over, "effect": _round(gap.effect),
-                        "low": _round(gap.effect_low), "high": _round(gap.effect_high), "whole": over == "all rounds" or len(by) == 1,
+                        "low": _round(gap.effect_low), "high": _round(gap.effect_high),
+                        "whole": over == "all rounds" or len(by) == 1,
                         "shown": f"{effect} ({low} to {high})" if np.isfinite(half) else f"{effect}, no interval",
                     })  # fmt: skip
         return rows
 
     @cached_property
-    def _predictions(self) -> list[tuple[str, str, figures.Spec]]:
+    def _predictions(self) -> list[tuple[str, str, Spec]]:
         rows = self.picks[self.picks["value"].notna() & self.picks["predicted"].notna()]
         if rows.empty:
             return []
@@ -312,7 +327,9 @@ class View:
                 specs[f"plate{i}value"] = figures.plate(here, (rows, columns), self.data.objective, limits=limits)
             specs[f"plate{i}arm"] = figures.plate(here, (rows, columns), self.data.objective, limits=limits, arms=list(self.arms))
             n = {kind: sum(well["kind"] == kind for well in here) for kind in ("well", "control", "lost")}
-            parts = [f"{n['well'] + n['lost']} designs", f"{n['control']} controls"] + ([f"{n['lost']} lost"] if n["lost"] else [])
+            parts = [f"{n['well'] + n['lost']} designs", f"{n['control']} controls"] + (
+                [f"{n['lost']} lost"] if n["lost"] else []
+            )
             found.append({"title": f"Round {int(number)}, plate {plate}", "words": ", ".join(parts), "specs": specs})
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,8 +124,8 @@ def calibration(entries: Sequence[Calibration], numbers: Numbers) -> Table:
     """How the reference surrogate's stored predictions held up."""
     logs = " (in logarithms)" if numbers.objective.transform != "identity" else ""
     columns = (
-        Column("Arm", "arm"), Column("Wells", "number"),
-        Column("Within 1 std", "number", "a calibrated judge: 68 %"), Column("Within 2 std", "number", "a calibrated judge: 95 %"),
+        Column("Arm", "arm"), Column("Wells", "number"), Column("Within 1 std", "number", "a calibrated judge: 68 %"),
+        Column("Within 2 std", "number", "a calibrated judge: 95 %"),
         Column("Above the lower bound", "number"), Column("Spearman's ρ", "number", "of predicted and measured"),
         Column(f"Over-optimism{logs}", "number", "predicted minus measured, in the direction of better"),
     )  # fmt: skip
@@ -185,10 +186,8 @@ def runs(frame: pd.DataFrame) -> Table:
 def notes(told: Any, *, longest: int = 160) -> str:
     """Say what a proposer told of its work on one line, whether a mapping, its JSON or plain text."""
     if isinstance(told, str) and told.startswith("{"):
-        try:
+        with suppress(json.JSONDecodeError):
             told = json.loads(told)
-        except json.JSONDecodeError:
-            pass
     if isinstance(told, Mapping):
         told = ", ".join(f"{key} {_short(value)}" for key, value in told.items() if not isinstance(value, (list, tuple, Mapping)))
     line = text(told)
@@ -197,7 +196,7 @@ def notes(told: Any, *, longest: int = 160) -> str:
 
 def text(cell: Any) -> str:
     """A cell as text, a dash where there is nothing."""
-    if cell is None or (np.isscalar(cell) and pd.isna(cell)) or cell == "":  # type: ignore[call-overload]
+    if cell is None or cell == "" or pd.isna(cell):
         return NONE
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
