@@ -21,8 +21,10 @@ from labloop.comparison import ArmSummary, Calibration, Comparison, Difference, 
 from labloop.evidence import Block, Draws, Pair
 from labloop.objective import Objective
 
+__all__ = ["COLUMNS", "LOST", "Comparison", "compare"]
+
 COLUMNS = ("round", "arm", "design_id", "proposer", "mean", "std", "lcb", "y", "status")
-LOST = ("failed", "missing", "excluded")
+LOST = ("failed", "excluded", "missing")
 """How the status of a well starts that will give no value."""
 _NAN = float("nan")
 
@@ -30,7 +32,7 @@ _NAN = float("nan")
 def compare(
     picks: pd.DataFrame,
     *,
-    incumbent: float | Mapping[int, float],
+    incumbent: float | Mapping[int, float | None] | None,
     objective: Objective,
     seed: int,
     runs: pd.DataFrame | None = None,
@@ -44,7 +46,7 @@ def compare(
     Args:
         picks: one row a (round, arm, design) with the columns `COLUMNS`; mean, std, lcb and y in y (larger is better), y NaN
             where nothing was measured, `status` starting with one of `LOST` where nothing will be.
-        incumbent: the best y known when a round was proposed, one for all rounds or by round; NaN where there was none.
+        incumbent: the best y known when a round was proposed, one for all rounds or by round; None or NaN where there was none.
         runs: one row a run: `proposer` and `seconds`, and `arm` and `round` where known.
         pools: design ids of each arm's pool.
         rounds: which rounds; all by default.
@@ -63,7 +65,7 @@ def compare(
     known = incumbent if isinstance(incumbent, Mapping) else dict.fromkeys(over, incumbent)
     y = pd.to_numeric(picks["y"]).astype(float)
     picks = picks.assign(
-        y=y.where(np.isfinite(y)), incumbent=[float(known.get(int(r), _NAN)) for r in picks["round"]],
+        y=y.where(np.isfinite(y)), incumbent=[_number(known.get(int(r))) for r in picks["round"]],
         arm=picks["arm"].astype(str), proposer=picks["proposer"].astype(str), status=picks["status"].astype(str),
     )  # fmt: skip
     names = list(dict.fromkeys(picks["arm"]))
@@ -119,8 +121,8 @@ def _spent(picks: pd.DataFrame, runs: pd.DataFrame | None, rounds: Sequence[int]
         return {}
     if "round" in runs.columns:
         runs = runs[runs["round"].isin(list(rounds))]
-    if "arm" not in runs.columns:
-        runs = runs.merge(picks[["arm", "proposer"]].drop_duplicates(), on="proposer")
+    if "arm" not in runs.columns or runs["arm"].isna().any():
+        runs = runs.drop(columns="arm", errors="ignore").merge(picks[["arm", "proposer"]].drop_duplicates(), on="proposer")
     spent: dict[tuple[str, str | None], float] = {}
     for arm, proposer, seconds in zip(runs["arm"].astype(str), runs["proposer"].astype(str), runs["seconds"], strict=True):
         if math.isfinite(seconds):
@@ -177,7 +179,7 @@ def _effect(
 
 def _calibration(rows: pd.DataFrame, arm: str | None) -> Calibration:
     rows = rows[rows["y"].notna() & rows["mean"].notna()]
-    y, mean, std, lcb = (rows[column].to_numpy(float) for column in ("y", "mean", "std", "lcb"))
+    y, mean, std, lcb = (pd.to_numeric(rows[column]).to_numpy(float) for column in ("y", "mean", "std", "lcb"))
     off, spread, bound = np.abs(y - mean), std[np.isfinite(std)], lcb[np.isfinite(lcb)]
     ranked = len(y) > 2 and np.ptp(y) > 0 and np.ptp(mean) > 0
     return Calibration(
@@ -186,6 +188,10 @@ def _calibration(rows: pd.DataFrame, arm: str | None) -> Calibration:
         rho=float(stats.spearmanr(mean, y).statistic) if ranked else _NAN,
         optimism=float((mean - y).mean()) if len(y) else _NAN,
     )  # fmt: skip
+
+
+def _number(x: float | None) -> float:
+    return _NAN if x is None else float(x)
 
 
 def _share(true: np.ndarray[Any, Any]) -> float:
@@ -205,14 +211,14 @@ def _overlaps(sets: Mapping[str, Collection[Any]], of: Literal["pools", "picks"]
 
 def _notes(picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair], top_k: int) -> tuple[str, ...]:
     notes = []
+    if lost := [f"{arm.arm} {arm.n_failed} of {arm.n_wells}" for arm in arms if arm.n_failed]:
+        notes.append(
+            f"Lost wells: {', '.join(lost)}. They are left out, never counted as zero; where bad designs fail more often, "
+            "that flatters an arm."
+        )
+    if waiting := [f"{arm.arm} {arm.n_pending} of {arm.n_wells}" for arm in arms if arm.n_pending]:
+        notes.append(f"Wells without a result yet: {', '.join(waiting)}.")
     for arm in arms:
-        if arm.n_failed:
-            notes.append(
-                f"{arm.arm} lost {arm.n_failed} of its {arm.n_wells} wells. Lost wells are left out, never counted as zero; "
-                "where bad designs fail more often, that flatters the arm."
-            )
-        if arm.n_pending:
-            notes.append(f"{arm.arm} still waits for {arm.n_pending} of its {arm.n_wells} wells.")
         if 0 < arm.n_measured < evidence.TOP_WELLS:
             notes.append(f"{arm.arm} has fewer than {evidence.TOP_WELLS} measured wells: read its figures as anecdotes.")
         if arm.n_measured and arm.n_hits is None:
@@ -227,7 +233,8 @@ def _notes(picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair
             continue
         if pair.n_shared:
             notes.append(f"{names} both chose {pair.n_shared} of these designs; they count for both and cannot tell them apart.")
-        if pair.n(0) != pair.n(1) and top_k < max(pair.n(0), pair.n(1)):
+        few, many = sorted((pair.n(0), pair.n(1)))
+        if many > 1.1 * few and many > top_k:
             notes.append(f"{names} have {pair.n(0)} and {pair.n(1)} measured wells: best and top-{top_k} favour the larger arm.")
         if 2 / evidence.relabellings(pair) > 1 - evidence.LEVEL and not pair.same:
             notes.append(f"{names} have too few wells for any permutation test to reach p = 0.05.")

@@ -220,7 +220,7 @@ def _sentence(c: Comparison) -> str:
         said.append(f"{_join(also)}.")
     if all(arm.n_hits is not None for arm in measured):
         hits = [f"{arm.n_hits} of {arm.n_measured} for {arm.arm}" for arm in measured]
-        said.append(f"Wells above the incumbent: {_join(hits)}.")
+        said.append(f"Wells that beat the incumbent: {_join(hits)}.")
     return " ".join(said)
 
 
@@ -247,7 +247,10 @@ def _gap(c: Comparison, first: str, second: str, aside: str) -> str:
     half = (high - low) / 2
 
     def size(x: float) -> str:
-        return f"{spell(math.exp(abs(x)), math.exp(abs(x)))}-fold" if fold else spell(abs(x), half)
+        if not fold:
+            return spell(abs(x), half)
+        times = math.exp(abs(x))
+        return f"{spell(times, times * min(1.0, half))}-fold"
 
     way = f"{size(effect)}{unit if not fold else ''} {'higher' if effect > 0 else 'lower'} than" if effect else "the same as"
     text = f"the {'geometric ' if fold else ''}mean of {what} {way} {against}"

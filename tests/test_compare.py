@@ -65,6 +65,7 @@ def test_hits_count_against_the_incumbent_of_their_own_round():
     assert quick(picks, incumbent=2.0).arms[0].n_hits == 0, "equal to the incumbent is not above it"
     assert quick(picks, incumbent={1: 0.5, 2: math.nan}).arms[0].hit_rate == 1.0
     assert quick(picks, incumbent=math.nan).arms[0].n_hits is None
+    assert quick(picks, incumbent=None).arms[0].n_hits is None
 
 
 def test_values_are_given_in_the_labs_unit_too():
@@ -303,7 +304,7 @@ def test_little_data_never_crashes_and_says_what_is_missing(wells, words):
 
 
 def test_missing_predictions_leave_calibration_empty():
-    picks = picks_of({(1, "a"): [1.0, 2.0, 3.0]}).assign(mean=math.nan, std=math.nan, lcb=math.nan)
+    picks = picks_of({(1, "a"): [1.0, 2.0, 3.0]}).assign(mean=None, std=None, lcb=None)
     found = quick(picks).calibration[0]
     assert found.n == 0
     assert math.isnan(found.rho)

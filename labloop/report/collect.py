@@ -1,0 +1,111 @@
+"""What a report shows, taken from a campaign's ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop import __version__, views
+from labloop.campaign import Campaign
+from labloop.compare import Comparison, compare
+from labloop.report import ReportData, RoundInfo
+from labloop.seeds import derive
+
+N_TOP = 15
+
+
+def collect(campaign: Campaign) -> ReportData:
+    """Read a campaign's ledger for its report; the same ledger gives the same report."""
+    config, ledger = campaign.config, campaign.ledger
+    texts = _texts(ledger.designs(campaign.name), list(config.space.columns))
+    results = views.results(config, ledger)
+    results = results.assign(design=results["design_id"].map(texts))
+    entries = ledger.rounds(campaign.name)
+    measured = sorted({int(n) for n in results.loc[results["y"].notna(), "round"]})
+    picked = results["round"].value_counts()
+    return ReportData(
+        name=campaign.name, description=config.description, objective=config.objective, plate_shape=config.plate.shape,
+        planned_rounds=config.rounds,
+        rounds=tuple(
+            RoundInfo(
+                number=entry.number, state=entry.state, n_picks=int(picked.get(entry.number, 0)),
+                incumbent=np.nan if entry.incumbent is None else entry.incumbent,
+            ) for entry in entries
+        ),
+        measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
+        top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
+        comparisons={number: campaign.compare(number) for number in measured},
+        overall=_overall(campaign, results, measured), flags=_flags(campaign), version=__version__,
+    )  # fmt: skip
+
+
+def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:
+    """Write each design as people do: a lone parameter by its value, several by name."""
+    values = designs[columns].to_dict("list")
+    rows = zip(*values.values(), strict=True)
+    if len(columns) == 1:
+        return dict(zip(designs.index, (_cell(row[0]) for row in rows), strict=True))
+    return {
+        key: ", ".join(f"{name} {_cell(value)}" for name, value in zip(columns, row, strict=True))
+        for key, row in zip(designs.index, rows, strict=True)
+    }
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _measurements(campaign: Campaign, texts: dict[str, str]) -> pd.DataFrame:
+    rows = campaign.ledger.measurements(campaign.name)
+    rows = rows[rows["assay"] == campaign.config.objective.assay]
+    known = rows["status"].isin(views.MEASURED) & rows["value"].notna()
+    y = pd.Series(np.nan, index=rows.index)
+    y[known] = campaign.config.objective.to_y(rows.loc[known, "value"].to_numpy(float))
+    value = rows["value"].where(known)
+    return rows.assign(design=rows["design_id"].map(texts), y=y, value=value)
+
+
+def _wells(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
+    wells = campaign.ledger.wells(campaign.name)
+    arms = picks.groupby(["round", "design_id"])["arm"].agg(" + ".join).rename("arm").reset_index()
+    return wells.merge(arms, how="left", on=["round", "design_id"]).assign(design=lambda w: w["design_id"].map(texts))
+
+
+def _top(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
+    """The best measured designs with the first pick that asked for each; the lab's own have none."""
+    data = campaign.dataset()
+    rows = data.top(N_TOP)
+    frame = pd.DataFrame(
+        {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}
+    )
+    first = picks.sort_values("round", kind="stable").drop_duplicates("design_id")
+    return frame.merge(first[["design_id", "round", "arm", "proposer", "mean"]], how="left", on="design_id").assign(
+        design=lambda top: top["design_id"].map(texts)
+    )
+
+
+def _overall(campaign: Campaign, picks: pd.DataFrame, measured: list[int]) -> Comparison | None:
+    if not measured:
+        return None
+    runs = campaign.ledger.runs(campaign.name)
+    pools: dict[str, set[str]] = {}
+    for run in runs[runs["round"].isin(measured)].to_dict("records"):
+        offered = campaign.ledger.pool(campaign.name, int(run["round"]), run["key"])
+        pools.setdefault(run["arm"], set()).update(offered["design_id"])
+    return compare(
+        picks, rounds=measured, incumbent={entry.number: entry.incumbent for entry in campaign.ledger.rounds(campaign.name)},
+        objective=campaign.config.objective, runs=runs, pools=pools, seed=derive(campaign.config.seed, "compare"),
+    )  # fmt: skip
+
+
+def _flags(campaign: Campaign) -> tuple[str, ...]:
+    """Rounds that were closed without all of their wells, with the reason that was given."""
+    flags = []
+    for event in campaign.ledger.events(campaign.name).to_dict("records"):
+        detail = event["detail"] or {}
+        if event["state"] == "CLOSED" and detail.get("missing"):
+            reason = f": {detail['reason']}" if detail.get("reason") else ""
+            flags.append(f"Round {event['round']} was closed without {detail['missing']} of its wells{reason}.")
+    return tuple(flags)

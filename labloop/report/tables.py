@@ -1,0 +1,218 @@
+"""The tables of a report: cells as people read them, each number with the decimals it deserves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from labloop.comparison import ArmSummary, Calibration, Comparison, Overlap, spell
+from labloop.objective import Objective
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's title, how its cells look, and what it means where the title does not say it."""
+
+    title: str
+    kind: Literal["text", "number", "code", "arm", "small"] = "text"
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Writes values of one assay alike: decimals follow their spread, or three digits where they span decades."""
+
+    objective: Objective
+    spread: float
+
+    def value(self, x: float | None) -> str:
+        if x is None or pd.isna(x):
+            return NONE
+        return spell(float(x), abs(float(x)) if self.objective.transform != "identity" else self.spread, digits=3)
+
+    def y(self, x: float) -> str:
+        """Write a difference of y: in the lab's unit, or in units of the logarithm."""
+        text = spell(x, self.spread if self.objective.transform == "identity" else 0.1, digits=2)
+        return f"+{text}" if math.isfinite(x) and x > 0 else text
+
+    def between(self, low: float, high: float) -> str:
+        return f"{self.value(low)} to {self.value(high)}" if math.isfinite(low) and math.isfinite(high) else NONE
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.0f} %" if math.isfinite(rate) else NONE
+
+
+def seconds(spent: float | None) -> str:
+    """Write a time as people say it."""
+    if spent is None or pd.isna(spent):
+        return NONE
+    if spent < 90:
+        return f"{spent:.0f} s" if spent >= 10 else f"{spent:.1f} s"
+    return f"{spent / 60:.0f} min" if spent < 5400 else f"{spent / 3600:.1f} h"
+
+
+def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, proposers: bool = False) -> Table:
+    """What each arm, or each proposer of each arm, got from its wells."""
+    columns = (
+        Column("Arm", "arm"),
+        *((Column("Proposer"),) if proposers else ()),
+        Column("Wells", "number", "measured of picked; the rest failed or has no result yet"),
+        Column("Mean", "number", "in the lab's unit; geometric where the campaign works on logarithms"),
+        Column("95 % interval", "number", "of the mean"),
+        Column(f"Top {top_k}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
+        Column("Best", "number"),
+        Column("Hits", "number", "wells better than the best value that was known when the round was proposed"),
+        Column("Hit rate", "number", "with Wilson's 95 % interval"),
+        Column("Computing", "number", "seconds its proposers ran"),
+    )
+    rows = []
+    for one in summaries:
+        rate = f"{percent(one.hit_rate)} ({percent(one.hit_low)} to {percent(one.hit_high)})" if one.n_hits is not None else NONE
+        hits = f"{one.n_hits} of {one.n_measured}" if one.n_hits is not None else NONE
+        rows.append((
+            one.arm, *((one.proposer or NONE,) if proposers else ()), f"{one.n_measured} of {one.n_wells}",
+            numbers.value(one.mean_value), numbers.between(one.mean_value_low, one.mean_value_high),
+            numbers.value(one.top_mean_value), numbers.value(one.best_value), hits, rate, seconds(one.seconds),
+        ))  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def differences(comparison: Comparison) -> Table:
+    """Every difference between two arms, with how its interval was made."""
+    columns = (
+        Column("First", "arm"), Column("Second", "arm"), Column("Measure"), Column("First minus second", "number"),
+        Column("95 % interval", "number"), Column("p", "number", "permutation test"),
+        Column("p, corrected", "number", "Holm's correction over the pairs of arms"),
+        Column("Wells needed", "number", "measured wells an arm that would show a true difference of this size with 80 % power"),
+        Column("How", "small"),
+    )  # fmt: skip
+    words = {"mean": "mean", "top_mean": f"top {comparison.top_k}", "hit_rate": "hit rate"}
+    rows = []
+    for gap in comparison.differences:
+        scale = (gap.effect_high - gap.effect_low) / 2
+        ratio, rate = gap.effect_kind == "ratio", gap.effect_kind == "rate"
+        unit = "×" if ratio else "%" if rate else ""
+        effect, low, high = (
+            (f"{100 * x:.0f} {unit}" if math.isfinite(x) else NONE) if rate else f"{spell(x, abs(x) if ratio else scale)}{unit}"
+            for x in (gap.effect, gap.effect_low, gap.effect_high)
+        )
+        rows.append((
+            gap.first, gap.second, words[gap.measure], effect.replace("-", "−"),
+            f"{low} to {high}".replace("-", "−") if math.isfinite(scale) else NONE, _p(gap.p), _p(gap.p_holm),
+            f"{gap.wells_needed:,}" if gap.wells_needed is not None else NONE, gap.method,
+        ))  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def calibration(entries: Sequence[Calibration], numbers: Numbers) -> Table:
+    """How the reference surrogate's stored predictions held up."""
+    logs = " (in logarithms)" if numbers.objective.transform != "identity" else ""
+    columns = (
+        Column("Arm", "arm"), Column("Wells", "number"), Column("Within 1 std", "number", "a calibrated judge: 68 %"),
+        Column("Within 2 std", "number", "a calibrated judge: 95 %"),
+        Column("Above the lower bound", "number"), Column("Spearman's ρ", "number", "of predicted and measured"),
+        Column(f"Over-optimism{logs}", "number", "predicted minus measured, in the direction of better"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            one.arm or "all arms", str(one.n), percent(one.within_1_std), percent(one.within_2_std), percent(one.above_lcb),
+            spell(one.rho, 0.1), numbers.y(one.optimism),
+        ) for one in entries
+    )  # fmt: skip
+    return Table(columns, rows)
+
+
+def overlaps(entries: Sequence[Overlap]) -> Table:
+    """Designs that arms have in common."""
+    columns = (
+        Column("First", "arm"), Column("Second", "arm"), Column("Among"), Column("In both", "number"),
+        Column("First has", "number"), Column("Second has", "number"), Column("Jaccard", "number"),
+    )  # fmt: skip
+    rows = tuple(
+        (o.first, o.second, o.of, str(o.n_shared), str(o.n_first), str(o.n_second), spell(o.jaccard, 0.1)) for o in entries
+    )
+    return Table(columns, rows)
+
+
+def top(frame: pd.DataFrame, numbers: Numbers) -> Table:
+    """The best designs, best first."""
+    has_mean = "mean" in frame.columns
+    columns = (
+        Column("", "number"), Column("Design", "code"), Column("Value", "number"),
+        *((Column("Predicted", "number", "by the reference surrogate before it was measured"),) if has_mean else ()),
+        Column("Round"), Column("Arm", "arm"), Column("Proposer"), Column("Id", "small"),
+    )  # fmt: skip
+    rows = []
+    for i, one in enumerate(frame.to_dict("records"), start=1):
+        predicted = (numbers.value(_value(numbers.objective, one["mean"])),) if has_mean else ()
+        rows.append((
+            str(i), text(one["design"]), numbers.value(one["value"]), *predicted, round_name(one["round"]), text(one["arm"]),
+            text(one["proposer"]), text(one["design_id"]),
+        ))  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def runs(frame: pd.DataFrame) -> Table:
+    """How each batch was made."""
+    columns = (
+        Column("Round"), Column("Arm", "arm"), Column("Proposer"), Column("Time", "number"), Column("Device"),
+        Column("Seed", "small"), Column("Data fingerprint", "small"), Column("Notes", "small"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            round_name(one["round"]), text(one["arm"]), text(one["proposer"]), seconds(one["seconds"]), text(one["device"]),
+            text(one["seed"]), text(one["fingerprint"]), notes(one["notes"]),
+        ) for one in frame.to_dict("records")
+    )  # fmt: skip
+    return Table(columns, rows)
+
+
+def notes(told: Any, *, longest: int = 160) -> str:
+    """Say what a proposer told of its work on one line, whether a mapping, its JSON or plain text."""
+    if isinstance(told, str) and told.startswith("{"):
+        with suppress(json.JSONDecodeError):
+            told = json.loads(told)
+    if isinstance(told, Mapping):
+        told = ", ".join(f"{key} {_short(value)}" for key, value in told.items() if not isinstance(value, (list, tuple, Mapping)))
+    line = text(told)
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def text(cell: Any) -> str:
+    """A cell as text, a dash where there is nothing."""
+    if cell is None or cell == "" or pd.isna(cell):
+        return NONE
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def round_name(number: Any) -> str:
+    """Name a round; the start data have none, or 0."""
+    return "start" if number is None or pd.isna(number) or int(number) == 0 else str(int(number))
+
+
+def _value(objective: Objective, y: Any) -> float | None:
+    return None if y is None or pd.isna(y) else float(objective.to_value(np.array([float(y)]))[0])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _p(p: float) -> str:
+    return NONE if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
