@@ -231,6 +231,8 @@ def _notes(picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair
         if not pair.blocks:
             notes.append(f"{names} have no round in which both have measured wells.")
             continue
+        if evidence.heterogeneity(pair) < 1 - evidence.LEVEL:
+            notes.append(f"The difference between {names} changes from round to round; its mean over the rounds hides that.")
         if pair.n_shared:
             notes.append(f"{names} both chose {pair.n_shared} of these designs; they count for both and cannot tell them apart.")
         few, many = sorted((pair.n(0), pair.n(1)))

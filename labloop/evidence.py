@@ -241,6 +241,20 @@ def relabellings(pair: Pair) -> int:
     return math.prod(math.comb(len(b.own[0]) + len(b.own[1]), len(b.own[0])) for b in pair.blocks)
 
 
+def heterogeneity(pair: Pair) -> float:
+    """p of Cochran's Q: whether the rounds' differences of means differ by more than chance; NaN with fewer than two rounds."""
+    rows = []
+    for first, second in zip(*pair.arms(), strict=True):
+        if len(first) > 1 and len(second) > 1:
+            variance = first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second)
+            rows.append((first.mean() - second.mean(), variance))
+    if len(rows) < 2 or min(variance for _, variance in rows) == 0:
+        return _NAN
+    gaps, weights = np.array(rows).T[0], 1 / np.array(rows).T[1]
+    q = (weights * (gaps - np.average(gaps, weights=weights)) ** 2).sum()
+    return float(stats.chi2.sf(q, len(rows) - 1))
+
+
 def holm(ps: Sequence[float]) -> list[float]:
     """Correct p-values for being several (Holm, Scandinavian Journal of Statistics 6, 1979); NaN stays and does not count."""
     known = [i for i in np.argsort(ps, kind="stable").tolist() if not math.isnan(ps[i])]

@@ -162,6 +162,13 @@ def test_arms_with_the_same_picks_are_never_told_apart():
     assert "same designs" in gap.method
 
 
+def test_a_difference_that_turns_between_rounds_is_noted():
+    turning = {(1, "a"): normal(1, 20, 2), (1, "b"): normal(2, 20), (2, "a"): normal(3, 20), (2, "b"): normal(4, 20, 2)}
+    steady = {**turning, (2, "a"): normal(3, 20, 2), (2, "b"): normal(4, 20)}
+    assert any("changes from round to round" in note for note in quick(picks_of(turning)).notes)
+    assert not any("changes from round to round" in note for note in quick(picks_of(steady)).notes)
+
+
 def test_holm_corrects_over_pairs():
     assert evidence.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert evidence.holm([0.02, math.nan, 0.5])[0] == pytest.approx(0.04)
