@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop import __version__, views
+from labloop import views
 from labloop.campaign import Campaign
 from labloop.compare import Comparison, compare
 from labloop.report import ReportData, RoundInfo
+from labloop.rounds import versions
 from labloop.seeds import derive
 
 N_TOP = 15
@@ -37,7 +38,7 @@ def collect(campaign: Campaign) -> ReportData:
         measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: campaign.compare(number) for number in measured},
-        overall=_overall(campaign, results, measured), flags=_flags(campaign), version=__version__,
+        overall=_overall(campaign, results, measured), flags=_flags(campaign), version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
 
 
