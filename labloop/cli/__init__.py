@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something you can mend (the message says how), 2 wrong usa
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    # labloop's matrices are small: a second thread mostly waits for the first, and takes the core from whoever else has work.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
     from cyclopts import CycloptsError
 
     from labloop.cli.app import app

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from labloop import views
-from labloop.campaign import Campaign
 from labloop.compare import Comparison, compare
 from labloop.report import ReportData, RoundInfo
 from labloop.rounds import versions
 from labloop.seeds import derive
+
+if TYPE_CHECKING:
+    from labloop.campaign import Campaign
 
 N_TOP = 15
 
