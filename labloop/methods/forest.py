@@ -1,0 +1,51 @@
+"""A random forest and its best designs: what most labs with a laptop would try first."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+from sklearn.ensemble import RandomForestRegressor
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.methods._search import search
+from labloop.parameters import FloatArray
+from labloop.pool import Pool
+from labloop.protocols import ALL_KINDS, normal_seed
+from labloop.registry import plugin
+from labloop.seeds import derive
+
+
+@plugin
+class Forest:
+    """The n best designs by the mean of a random forest (Breiman, Machine Learning 45, 2001)."""
+
+    trees: Annotated[int, Field(ge=1)] = 100
+    max_features: Annotated[float, Field(gt=0, le=1)] = 1 / 3
+    """Share of the columns that each split chooses from."""
+
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        """Offer the n designs of highest mean; symmetric twins are all learnt from and averaged over, ties are broken by chance.
+
+        A censored reading counts as its bound.
+
+        Raises:
+            MethodError: fewer than n new designs exist, or nothing is measured yet.
+        """
+        if not len(data):
+            raise MethodError("forest needs measured designs: start the campaign with some, or with `random`")
+        twins = data.space.orbit(data.X)
+        model = RandomForestRegressor(
+            n_estimators=self.trees, max_features=self.max_features, n_jobs=1, random_state=normal_seed(derive(seed, "forest"))
+        )
+        model.fit(np.concatenate(list(twins)).astype(np.float32), np.tile(data.y, len(twins)))
+
+        def mean(X: FloatArray) -> FloatArray:
+            return np.mean([model.predict(twin.astype(np.float32)) for twin in data.space.orbit(X)], axis=0)
+
+        X, score = search(data, mean, n, seed=seed, label="score forest")
+        return Pool.best(data, X, score, n, proposer="forest", notes={"trees": self.trees})

@@ -1,0 +1,196 @@
+"""Ridge regression on all single sites and all pairs of sites, solved in closed form and searched exactly.
+
+On TF Bind 8 this plain model beats most published methods in the median of 128 designs: it stands in every comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.methods._search import CHUNK, search
+from labloop.parameters import Array, FloatArray
+from labloop.pool import Pool
+from labloop.protocols import ALL_KINDS
+from labloop.registry import plugin
+from labloop.seeds import derive, generator
+from labloop.space import DesignSpace
+
+LARGEST = 4_096
+"""Largest system of equations that is solved; a larger data set with more features than this is thinned out at random."""
+
+
+@plugin
+class Pairwise:
+    """Ridge on sites and pairs of sites, its strength by generalised cross-validation, the whole space scored where listable."""
+
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS
+    deterministic: ClassVar[bool] = True
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        """Offer the n designs of highest prediction.
+
+        Raises:
+            MethodError: fewer than n new designs exist, or fewer than two are measured.
+        """
+        if len(data) < 2:
+            raise MethodError("pairwise needs at least two measured designs: start the campaign with some, or with `random`")
+        model = fit(data, seed=derive(seed, "fit"))
+        X, score = search(data, model, n, seed=seed, label="score pairwise")
+        notes = {"strength": model.strength, "rows": model.rows, "features": model.features}
+        return Pool.best(data, X, score, n, proposer="pairwise", notes=notes)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Quadratic:
+    """f(x) = constant + linear · z + z' B z / 2 with z the columns of X, numbers moved to -1 … 1. Call it for y (m,)."""
+
+    space: DesignSpace
+    constant: float
+    linear: FloatArray
+    """(d,)"""
+    B: FloatArray
+    """(d, d), symmetric, zero within a one-hot site."""
+    strength: float
+    """The ridge penalty."""
+    rows: int
+    features: int
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        # The quadratic form needs no pair features, and float32 products are exact enough to rank by.
+        z = _columns(self.space, X).astype(np.float32)
+        pairs = np.einsum("nd,nd->n", z @ self.B.astype(np.float32), z, dtype=np.float64)
+        return self.constant + z @ self.linear + pairs / 2
+
+
+def fit(data: Dataset, *, seed: int) -> Quadratic:
+    """Fit by ridge, through whichever system of equations is smaller: features by features, or designs by designs.
+
+    Features are averaged over symmetric twins, so that twins have one prediction. A censored reading counts as its bound.
+    """
+    space = data.space
+    features = _Pairs(space)
+    if features.count < len(data) and features.count <= LARGEST:
+        return _by_features(data, features)
+    return _by_designs(data, features, np.sort(generator(seed, "rows").permutation(len(data))[:LARGEST]))
+
+
+class _Pairs:
+    """Which products of columns are features: pairs from two sites, and squares and pairs of numbers and fractions."""
+
+    def __init__(self, space: DesignSpace) -> None:
+        self.space = space
+        self.onehot = np.zeros(space.d, dtype=bool)
+        site = np.arange(space.d)
+        for block in space.blocks:
+            if block.kind == "onehot":
+                self.onehot[block.start : block.stop] = True
+                site[block.start : block.stop] = (
+                    block.start + np.arange(block.stop - block.start) // block.classes * block.classes
+                )
+        allowed = (site[:, None] != site) | (np.eye(space.d, dtype=bool) & ~self.onehot)
+        self.i, self.j = np.nonzero(np.triu(allowed))
+        self.count = space.d + len(self.i)
+
+    def of(self, X: FloatArray) -> FloatArray:
+        """Features (m, d + pairs) of X (m, d), averaged over twins."""
+        twins = self.space.orbit(X)
+        total = np.zeros((len(X), self.count))
+        for twin in twins:
+            z = _columns(self.space, twin)
+            total += np.concatenate([z, z[:, self.i] * z[:, self.j]], axis=1)
+        return total / len(twins)
+
+    def kernel(self, A: FloatArray, B: FloatArray) -> FloatArray:
+        """Inner products of the features of A (m, d) and B (n, d), (m, n), without making the features.
+
+        The square of <a, b> holds every pair of different columns twice and every square once; products within a one-hot site are
+        taken out (there they are <a, b> again), squares of numbers are completed.
+        """
+        a, b = _columns(self.space, A), _columns(self.space, B)
+        hot, number = self.onehot, ~self.onehot
+        inner = a @ b.T
+        return inner + (inner**2 - a[:, hot] @ b[:, hot].T + a[:, number] ** 2 @ (b[:, number] ** 2).T) / 2
+
+    def form(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Turn feature weights (d + pairs,) into the linear part (d,) and B (d, d)."""
+        d = self.space.d
+        B = np.zeros((d, d))
+        B[self.i, self.j] += weights[d:]
+        return weights[:d], B + B.T
+
+
+def _by_features(data: Dataset, features: _Pairs) -> Quadratic:
+    n, p = len(data), features.count
+    mean = np.zeros(p)
+    gram, cross = np.zeros((p, p)), np.zeros(p)
+    y = data.y - data.y.mean()
+    for start in range(0, n, CHUNK):
+        rows = slice(start, start + CHUNK)
+        F = features.of(data.X[rows])
+        mean += F.sum(0) / n
+        gram += F.T @ F
+        cross += F.T @ y[rows]
+    gram -= n * np.outer(mean, mean)  # y sums to zero, so `cross` needs no centring
+    values, vectors = np.linalg.eigh(gram)
+    values = np.maximum(values, 0)
+    along = vectors.T @ cross
+    strengths = _strengths(values)
+    shrink = values[:, None] / (values[:, None] + strengths)
+    explained = np.where(values > values[-1] * 1e-12, along**2 / np.maximum(values, 1e-300), 0)
+    errors = (y @ y - explained.sum()) + ((1 - shrink) ** 2 * explained[:, None]).sum(0)
+    best = strengths[_gcv(errors, shrink.sum(0), n)]
+    weights = vectors @ (along / (values + best))
+    linear, B = features.form(weights)
+    constant = float(data.y.mean() - mean @ weights)
+    return Quadratic(space=data.space, constant=constant, linear=linear, B=B, strength=float(best), rows=n, features=p)
+
+
+def _by_designs(data: Dataset, features: _Pairs, rows: Array) -> Quadratic:
+    X, n = data.X[rows], len(rows)
+    y = data.y[rows] - data.y[rows].mean()
+    twins = data.space.orbit(X)
+    kernel = np.mean([features.kernel(twin, X) for twin in twins], axis=0)  # twins permute columns: one side's average will do
+    column = kernel.mean(0)
+    values, vectors = np.linalg.eigh(kernel - column - column[:, None] + column.mean())
+    values = np.maximum(values, 0)
+    along = vectors.T @ y
+    strengths = _strengths(values)
+    shrink = values[:, None] / (values[:, None] + strengths)
+    best = strengths[_gcv(((1 - shrink) ** 2 * along[:, None] ** 2).sum(0), shrink.sum(0), n)]
+    share = vectors @ (along / (values + best))
+    share -= share.mean()  # the centring of the features, moved to the weights of the designs
+    linear, B = np.zeros(data.space.d), np.zeros((data.space.d, data.space.d))
+    for twin in twins:
+        z = _columns(data.space, twin)
+        linear += share @ z / len(twins)
+        B += (z * share[:, None]).T @ z / len(twins)
+    allowed = np.zeros_like(B)
+    allowed[features.i, features.j] = 1
+    B = B * (allowed + allowed.T)
+    constant = float(data.y[rows].mean() - column @ share)
+    return Quadratic(
+        space=data.space, constant=constant, linear=linear, B=B, strength=float(best), rows=n, features=features.count
+    )
+
+
+def _strengths(values: FloatArray) -> FloatArray:
+    """Penalties to choose from: from a millionth of the largest eigenvalue to ten times it."""
+    return np.geomspace(1e-6, 10, 57) * max(float(values[-1]), 1e-12)
+
+
+def _gcv(errors: FloatArray, freedom: FloatArray, n: int) -> int:
+    """Index of the least generalised cross-validation score (Golub, Heath and Wahba, Technometrics 21, 1979)."""
+    left = n - 1 - freedom  # one more is spent on the mean
+    return int(np.argmin(np.where(left > 1e-6 * n, errors / np.maximum(left, 1e-12) ** 2, np.inf)))
+
+
+def _columns(space: DesignSpace, X: FloatArray) -> FloatArray:
+    unit = np.zeros(space.d, dtype=bool)
+    for block in space.blocks:
+        unit[block.start : block.stop] = block.kind == "unit"
+    return np.where(unit, 2 * X - 1, X)
