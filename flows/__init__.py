@@ -4,7 +4,8 @@ A flow holds nothing: every task calls one verb of `labloop.Campaign` with names
 and a flow that was killed is simply run again.
 """
 
+from labloop.flows.benchmark import run_benchmark
 from labloop.flows.round import close_round, propose_round
 from labloop.flows.simulate import simulated_campaign
 
-__all__ = ["close_round", "propose_round", "simulated_campaign"]
+__all__ = ["close_round", "propose_round", "run_benchmark", "simulated_campaign"]

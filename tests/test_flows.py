@@ -91,6 +91,21 @@ def test_a_simulated_campaign_runs_as_a_flow_and_again_changes_nothing(prefect_s
     assert [entry["state"] for entry in Campaign.open("tfbind8", home=tmp_path / "sim").status()["rounds"]] == ["CLOSED"] * 2
 
 
+@pytest.mark.server
+def test_a_benchmark_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefect_server, tmp_path):
+    from labloop.flows import run_benchmark
+
+    from labloop.benchmark import benchmark, finished
+
+    kept = benchmark(["tfbind8"], ["random"], 1, q=4, baselines=False, out=tmp_path, in_process=True)
+    report = run_benchmark(["tfbind8"], ["random", "mutate"], out=str(tmp_path), seeds=1, q=4, baselines=False)
+    rows = {row["method"]: row for row in finished(tmp_path).values()}
+    assert set(rows) == {"random", "mutate"}
+    assert rows["random"]["seconds"] == kept["seconds"].item()
+    with open(report) as file:
+        assert "| mutate |" in file.read()
+
+
 def test_labloop_itself_never_imports_prefect():
     code = (
         "import labloop.campaign, labloop.demo, labloop.simulate, labloop.report, labloop.cli.app, sys; "

@@ -246,6 +246,46 @@ def simulate(
 
 
 @app.command(group=_research)
+def benchmark(
+    *,
+    tasks: str = "tfbind8",
+    methods: str,
+    seeds: int = 8,
+    q: Annotated[int, Parameter(name=["--q", "-q"])] = 128,
+    fraction: float = 1.0,
+    noise: float = 0.0,
+    baselines: bool = True,
+    data_dir: Path | None = None,
+    in_process: Annotated[bool, Parameter(negative="")] = False,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out/benchmark"),
+    common: Common = Common(),
+) -> None:
+    """Score offline methods by the Design-Bench protocol. Run again, it goes on: finished jobs are kept in the folder.
+
+    Args:
+        tasks: tfbind8, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between.
+        methods: proposers with commas between, options after slashes: coms,coms/epochs=20.
+        seeds: runs of each method on each task.
+        q: designs that a method offers.
+        fraction: share of the visible data that methods see; 0.01 is the sparse view.
+        noise: noise on the values that methods see, as a share of their full range; 0.1 is the noisy view.
+        baselines: run random, mutate, pairwise and ensemble too.
+        data_dir: folder of Design-Bench's files, for tasks other than TF Bind 8.
+        in_process: run all jobs in one process: faster for small ones, but peak memory is then everybody's.
+        out: folder of the results and of the Markdown table. Choose another one after changing a method's code.
+    """
+    from labloop.benchmark import benchmark as run
+
+    common.start()
+    with show.progress(json=common.json):
+        table = run(
+            tasks.split(","), methods.split(","), seeds, q=q, fraction=fraction, noise=noise, baselines=baselines,
+            data_dir=data_dir, out=out, in_process=in_process,
+        )  # fmt: skip
+    show.benchmarked(table, out, json=common.json)
+
+
+@app.command(group=_research)
 def demo(
     *,
     start: int | Literal["offline"] = 500,

@@ -204,6 +204,21 @@ def simulated(table: pd.DataFrame, *, json: bool) -> None:
         _table(_records(summary(table, column=column)), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
 
 
+def benchmarked(table: pd.DataFrame, folder: Path, *, json: bool) -> None:
+    if json:
+        return dump(_records(table))
+    from labloop.ranking import spread, summary
+
+    for task, found in summary(table).groupby("task", sort=False):
+        rows = [
+            {"method": row["method"], **{name: spread(row[name], row[f"{name}_sd"]) for name in ("max", "median")},
+             **{name: row[name] for name in ("rank_max", "rank_median", "seconds", "peak_mb")}}
+            for row in _records(found)
+        ]  # fmt: skip
+        _table(rows, title=f"{task}: normalised scores, mean ± sd over {found['seeds'].max()} seeds")
+    out.print(f"Results and table: {folder}")
+
+
 def demo(run: Campaign, folder: Path, *, json: bool) -> None:
     if json:
         return dump({"status": run.status(), "comparison": run.compare().to_dict(), "report": str(folder / "report.html")})

@@ -1,0 +1,322 @@
+"""The Design-Bench protocol: what methods see, how designs are scored, what is kept and what is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop import benchmark as module
+from labloop.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task, parse_method
+from labloop.cli import main
+from labloop.errors import ConfigError, MethodError
+from labloop.progress import listening
+from labloop.ranking import markdown, summary
+from labloop.seeds import generator
+
+FAST = {"baselines": False, "in_process": True}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return open_task("tfbind8")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A complete table of 4-mers as a task: the share of G, and A at the front counts half a letter."""
+    words = ["".join(np.array(list("ACGT"))[codes]) for codes in np.ndindex(4, 4, 4, 4) for codes in [list(codes)]]
+    value = [word.count("G") + 0.5 * word.startswith("A") for word in words]
+    pd.DataFrame({"dna": words, "value": value}).to_csv(tmp_path / "small.csv", index=False)
+    return f"lookup:{tmp_path / 'small.csv'}"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Every job that really runs."""
+    seen = []
+    really = Job.run
+    monkeypatch.setattr(Job, "run", lambda self: seen.append(self) or really(self))
+    return seen
+
+
+# ---- the protocol
+
+
+def test_tfbind8_shows_the_papers_rows_and_counts_strands_apart(task):
+    data = task.data()
+    assert task.space.size == 65_536
+    assert not task.space.symmetries
+    assert len(task.values) == 32_898
+    assert len(data) == 32_768
+    assert data.y.max() == pytest.approx(0.43930, abs=5e-6)
+    assert np.isnan(data.sem).all()  # a palindrome listed twice is no replicate
+    assert (data.n_replicates == 1).all()
+
+
+def test_chance_scores_as_published(task):
+    """128 of all designs: 0.937 ± 0.038; of the hidden half, where a proposer draws from: 0.960 ± 0.025 (400 draws each)."""
+    scores = task.scores(task.space.listing())
+    rng = generator(0, "chance")
+    for among, mean, sd in ((scores, 0.937, 0.038), (scores[scores > task.values.max()], 0.960, 0.025)):
+        best = np.array([rng.choice(among, 128, replace=False).max() for _ in range(400)])
+        assert best.mean() == pytest.approx(mean, abs=0.006)
+        assert best.std() == pytest.approx(sd, abs=0.006)
+
+
+def test_a_row_holds_the_protocols_numbers(task):
+    table = benchmark(["tfbind8"], ["random"], [3], q=40, **FAST)
+    assert tuple(table.columns) == COLUMNS
+    row = table.iloc[0]
+    assert (row["task"], row["method"], row["seed"], row["n_unique"], row["share_in_data"]) == ("tfbind8", "random", 3, 40, 0.0)
+    assert task.values.max() < row["median"] < row["max"] <= 1.0
+    assert row["seconds"] >= 0
+    assert row["cpu_seconds"] >= 0
+    assert 20 < row["peak_mb"] < 20_000
+
+
+def test_repeats_and_known_designs_are_counted_not_trusted(task, monkeypatch):
+    class Cheat:
+        def propose(self, data, n, *, seed):
+            from labloop.pool import Pool
+
+            return Pool.of(data.space, np.repeat(data.X[data.top(2)], n // 2, axis=0), np.zeros(n), proposer="cheat")
+
+    monkeypatch.setattr(module, "create", lambda kind, name, options=None: Cheat())
+    monkeypatch.setattr(module, "open_task", lambda *_: task)
+    row = Job(task="tfbind8", method="cheat", seed=0, q=8).run()
+    assert row["n_unique"] == 2
+    assert row["share_in_data"] == 1.0
+    assert row["max"] == pytest.approx(0.43930, abs=5e-6)
+
+
+def test_fraction_and_noise_change_what_is_seen_by_seed_and_never_the_score(task):
+    whole = dict(zip((data := task.data()).ids, data.y, strict=True))
+    sparse = task.data(fraction=0.01, seed=1)
+    assert 320 < len(sparse) <= 328  # 1 % of 32,898 rows, repeated rows once
+    assert all(whole[one] == y for one, y in zip(sparse.ids, sparse.y, strict=True))
+    assert sparse.ids == task.data(fraction=0.01, seed=1).ids
+    assert sparse.ids != task.data(fraction=0.01, seed=2).ids
+    noisy = task.data(noise=0.1, seed=1)
+    assert noisy.ids == data.ids
+    assert (noisy.y - data.y).std() == pytest.approx(0.1, rel=0.05)
+    assert noisy.y.min() < 0  # not clipped
+    assert np.array_equal(noisy.y, task.data(noise=0.1, seed=1).y)
+    assert not np.array_equal(noisy.y, task.data(noise=0.1, seed=2).y)
+    quiet, loud = (benchmark(["tfbind8"], ["random"], 1, q=16, noise=noise, **FAST) for noise in (0.0, 0.5))
+    assert quiet["max"].equals(loud["max"])  # random does not look at values
+
+
+def test_equal_seeds_give_equal_scores_and_other_seeds_others(small):
+    first, again = (benchmark([small], ["mutate"], 3, q=10, **FAST) for _ in range(2))
+    scores = ["max", "median", "mean"]
+    assert first[scores].equals(again[scores])
+    assert first["mean"].nunique() > 1
+
+
+def test_any_complete_table_is_a_task_with_its_worse_half_visible(small):
+    task = open_task(small)
+    assert len(task.space.listing()) == 256
+    assert (task.low, task.high) == (0.0, 4.0)
+    assert task.values.max() == 1.0  # the median
+    table = benchmark([small], ["random", "mutate"], 2, q=5, **FAST)
+    assert (table["max"] > 0.25).all()
+
+
+def test_options_come_after_slashes_and_make_another_method(small):
+    assert parse_method("coms/epochs=20/tau=2.5/device=cpu") == ("coms", {"epochs": 20, "tau": 2.5, "device": "cpu"})
+    table = benchmark([small], ["mutate", "mutate/parents=1/two_steps=0"], 1, q=5, **FAST)
+    assert table["method"].tolist() == ["mutate", "mutate/parents=1/two_steps=0"]
+    one = Job(task=small, method="mutate/parents=1/two_steps=0", seed=0)
+    assert one.key == Job(task=small, method="mutate/two_steps=0/parents=1", seed=0).key
+    assert one.key != Job(task=small, method="mutate", seed=0).key
+
+
+def test_the_free_baselines_always_run_unless_told_otherwise(small, monkeypatch, caplog):
+    monkeypatch.setattr(module, "BASELINES", ("random", "mutate", "needs_more"))
+    missing = MethodError("proposer 'needs_more' needs the package 'torch'")
+
+    def create(kind, name, options=None, really=module.create):
+        if name == "needs_more":
+            raise missing
+        return really(kind, name, options)
+
+    monkeypatch.setattr(module, "create", create)
+    with caplog.at_level(logging.WARNING, "labloop"):
+        assert [job.method for job in jobs([small], ["mutate/parents=2"], 1)] == ["mutate/parents=2", "random", "mutate"]
+    assert "needs_more is left out" in caplog.text
+    assert [job.method for job in jobs([small], ["mutate"], 1, baselines=False)] == ["mutate"]
+
+
+# ---- running and resuming
+
+
+def test_what_is_finished_is_not_run_again(small, tmp_path, runs, caplog):
+    setting = {"q": 6, "out": tmp_path / "kept", **FAST}
+    first = benchmark([small], ["random"], 2, **setting)
+    assert len(runs) == 2
+    again = benchmark([small], ["random"], 2, **setting)
+    assert len(runs) == 2
+    assert again.equals(first)
+    assert "2 of 2 jobs were finished before" in caplog.text
+    more = benchmark([small], ["random", "mutate"], 3, **setting)
+    assert len(runs) == 6
+    assert len(more) == 6
+    for other in ({"q": 7}, {"fraction": 0.5}, {"noise": 0.1}):
+        benchmark([small], ["random"], 1, **{**setting, **other})
+    assert len(runs) == 9
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, runs, monkeypatch, caplog):
+    setting = {"q": 6, "out": tmp_path / "kept", **FAST}
+    really = module.ensure
+
+    def interrupted(job, out, **options):
+        if job.seed == 2:
+            raise KeyboardInterrupt
+        return really(job, out, **options)
+
+    monkeypatch.setattr(module, "ensure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark([small], ["random"], 4, **setting)
+    monkeypatch.setattr(module, "ensure", really)
+    with (tmp_path / "kept" / "results.jsonl").open("a") as file:
+        file.write('{"key": "cut o')
+    table = benchmark([small], ["random"], 4, **setting)
+    assert [job.seed for job in runs] == [0, 1, 2, 3]
+    assert table["seed"].tolist() == [0, 1, 2, 3]
+    assert "line 3 is cut off" in caplog.text
+    assert len(finished(tmp_path / "kept")) == 4
+
+
+def test_a_job_in_a_process_of_its_own_scores_the_same(small, tmp_path):
+    job = Job(task=small, method="fakes:Near/shift=1", seed=4, q=5)
+    apart, here = ensure(job, tmp_path / "kept"), job.run()
+    same = set(here) - {"seconds", "cpu_seconds", "peak_mb"}
+    assert {name: apart[name] for name in same} == {name: here[name] for name in same}
+    assert 20 < apart["peak_mb"] < 2_000
+
+
+def test_a_job_that_fails_says_which_and_why(small, tmp_path):
+    for in_process in (True, False):
+        with pytest.raises(MethodError, match="new designs asked for"):
+            ensure(Job(task=small, method="random", seed=0, q=250), tmp_path, in_process=in_process)
+    with pytest.raises(RuntimeError, match=r"random on .*small\.csv, seed 0 broke:\n[^$]*TypeError"):
+        module._apart(Job(task=small, method="random", seed=0, noise="loud"))
+    assert finished(tmp_path) == {}
+
+
+def test_progress_is_told_job_by_job(small):
+    told = []
+    with listening(lambda label, done, total: told.append((done, total)) if label == "benchmark" else None):
+        benchmark([small], ["random"], 3, q=4, **FAST)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "methods", "setting", "message"),
+    [
+        (["moon"], ["random"], {}, "task 'moon' is unknown; there are: .*tfbind8"),
+        (["tfbind8"], ["luck"], {}, "'luck' is unknown"),
+        (["tfbind8"], ["mutate/luck=1"], {}, r"luck.*options: parents"),
+        (["tfbind8"], ["mutate/parents"], {}, "name/option=value"),
+        (["tfbind8"], ["mutate/parents=[1"], {}, "cannot be read"),
+        ([], ["random"], {}, "at least one task"),
+        (["tfbind8"], [], {"baselines": False}, "needs a method"),
+        (["tfbind8"], ["random"], {"seeds": 0}, "at least one seed"),
+        (["tfbind8"], ["random"], {"q": 0}, "q of at least 1"),
+        (["tfbind8"], ["random"], {"fraction": 0.0}, "fraction"),
+        (["tfbind8"], ["random"], {"noise": -1.0}, "noise"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(tasks, methods, setting, message, runs):
+    with pytest.raises(ConfigError, match=message):
+        benchmark(tasks, methods, **{**FAST, **setting})
+    assert runs == []
+
+
+# ---- the table
+
+
+def results():
+    scores = {"good": [(0.9, 0.8), (1.0, 0.6)], "bad": [(0.5, 0.4), (0.7, 0.5)], "lucky": [(1.0, 0.2), (0.8, 0.5)]}
+    common = {
+        "n_unique": 128,
+        "share_in_data": 0.0,
+        "seconds": 1.0,
+        "cpu_seconds": 2.0,
+        "peak_mb": 100.0,
+        "q": 128,
+        "fraction": 0.01,
+    }
+    return pd.DataFrame(
+        [
+            {"task": task, "method": method, "seed": seed, "max": best, "median": median, "mean": median, **common,
+             "noise": 0.1, "n_visible": 32_898, "best_visible": 0.4393}
+            for task in ("one", "two") for method, pairs in scores.items() for seed, (best, median) in enumerate(pairs)
+        ]
+    )  # fmt: skip
+
+
+def test_the_summary_ranks_within_task_and_seed():
+    found = summary(results())
+    assert found["task"].tolist() == ["one"] * 3 + ["two"] * 3
+    one = found[found["task"] == "one"].set_index("method")
+    assert one.index.tolist() == ["good", "bad", "lucky"]  # best median first
+    assert one.loc["good", "max"] == pytest.approx(0.95)
+    assert one.loc["good", "max_sd"] == pytest.approx(np.std([0.9, 1.0], ddof=1))
+    assert one["rank_median"].tolist() == [1.0, 2.25, 2.75]  # seed 1 ties bad and lucky on places 2 and 3
+    assert one["rank_max"].tolist() == [1.5, 3.0, 1.5]
+
+
+def test_the_markdown_table_tells_the_protocol_and_the_numbers():
+    text = markdown(results())
+    assert "## one" in text
+    assert "Q = 128 designs, 2 seeds, mean ± sd; 32,898 visible rows, the best of them 0.439; 1.00% of these shown" in text
+    assert "noise of 0.1" in text
+    assert "| good | 0.950 ± 0.071 | 0.700 ± 0.141 | 0.700 ± 0.141 | 1.5 | 1.0 | 128 | 0.0% | 1.0 | 2.0 | 100 |" in text
+    assert text.index("| good |") < text.index("| bad |") < text.index("| lucky |")
+    assert "## Mean rank over tasks" in text
+    assert "| good | 1.50 | 1.00 |" in text
+    alone = markdown(results().query("seed == 0 and task == 'one'"))
+    assert "| good | 0.900 |" in alone
+    assert "Mean rank over tasks" not in alone
+
+
+def test_the_command_prints_one_object_a_job_and_keeps_the_table(small, tmp_path, capsys):
+    arguments = [
+        "benchmark",
+        "--tasks",
+        small,
+        "--methods",
+        "mutate",
+        "--seeds",
+        "2",
+        "-q",
+        "4",
+        "--no-baselines",
+        "--in-process",
+    ]
+    arguments += ["-o", str(tmp_path / "table")]
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [tuple(row) for row in rows] == [COLUMNS] * 2
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert "| mutate |" in (tmp_path / "table" / "benchmark.md").read_text()
+    assert main(arguments) == 0
+    assert "mutate" in capsys.readouterr().out
+    assert main(["benchmark", "--tasks", "moon", "--methods", "random"]) == 1
+    assert "'moon' is unknown" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_benchmark_without_learners_loads_no_torch():
+    code = (
+        "import sys; from labloop.benchmark import Job; Job(task='tfbind8', method='random', seed=0, q=2).run(); "
+        "assert not {'torch', 'sklearn', 'prefect', 'design_bench'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
