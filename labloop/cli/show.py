@@ -160,11 +160,26 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
 def comparison(comparison: Comparison, *, json: bool) -> None:
     if json:
         return dump(comparison.to_dict())
-    columns: Sequence[str] = ("arm", "n_wells", "n_measured", "mean_value", "top_mean_value", "best_value", "hit_rate", "seconds")
-    _table([asdict(one) for one in comparison.arms], title="Arms, in the lab's unit", columns=columns)
-    columns = ("first", "second", "measure", "estimate", "low", "high", "p_holm")
-    rows = [asdict(one) for one in comparison.differences if one.measure == "mean"]
-    _table(rows, title="Difference of means, in y (larger is better for the first), with 95 % interval", columns=columns)
+    arms = [
+        {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
+         f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
+         "hits": None if one.n_hits is None else f"{one.n_hits}/{one.n_measured}", "seconds": round(one.seconds, 1)}
+        for one in comparison.arms
+    ]  # fmt: skip
+    _table(arms, title="Arms, in the lab's unit (a hit beats the best value known when the plate was proposed)")
+    means = [
+        {
+            "arm": one.first,
+            "against": one.second,
+            "mean differs by": one.estimate,
+            "from": one.low,
+            "to": one.high,
+            "p": one.p_holm,
+        }
+        for one in comparison.differences
+        if one.measure == "mean"
+    ]
+    _table(means, title="Differences in y (above zero: the first arm is better), 95 % intervals, p after Holm")
     out.print(comparison.sentence, style="bold")
 
 
