@@ -15,12 +15,13 @@ import pytest
 
 from labloop.errors import DesignError, LabloopError, MethodError
 from labloop.labs import tfbind8
-from labloop.labs.lookup import Lookup, start
+from labloop.labs.lookup import Lookup
 from labloop.labs.tfbind8 import TFBind8
 from labloop.objective import Objective
 from labloop.parameters import Choice, Integer, Mixture, Real, Sequence
 from labloop.protocols import Lab
 from labloop.registry import create
+from labloop.simulate import draw_start as start
 from labloop.space import DesignSpace
 
 
@@ -97,17 +98,17 @@ def test_labs_are_labs_and_refuse_impossible_options() -> None:
 def test_a_start_is_distinct_random_designs_of_the_worse_half() -> None:
     lab = TFBind8()
     _, y = tfbind8.table()
-    first, again, other = start(lab, 500, 1), start(lab, 500, 1), start(lab, 500, 2)
+    first, again, other = start(lab, 500, seed=1), start(lab, 500, seed=1), start(lab, 500, seed=2)
     assert list(first.columns) == ["dna", "value", "status"]
     assert len(set(lab.space.ids(lab.space.encode(first)))) == 500
     assert first["value"].max() <= np.median(y)
     pd.testing.assert_frame_equal(first, again)
     assert set(first["dna"]) != set(other["dna"])
-    assert start(lab, 300, 0, quantile=0.1)["value"].max() <= np.quantile(y, 0.1)
-    upper = start(lab, 300, 0, objective=Objective(direction="min"))
+    assert start(lab, 300, seed=0, quantile=0.1)["value"].max() <= np.quantile(y, 0.1)
+    upper = start(lab, 300, seed=0, objective=Objective(direction="min"))
     assert upper["value"].min() >= np.median(y)
     with pytest.raises(MethodError, match="16449"):
-        start(lab, 17_000, 0)
+        start(lab, 17_000, seed=0)
 
 
 def test_a_start_needs_no_table() -> None:
@@ -117,7 +118,7 @@ def test_a_start_needs_no_table() -> None:
         def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
             return pd.DataFrame({"value": np.sin(7 * designs["t"].to_numpy(float)), "status": "ok"})
 
-    begun = start(Wave(), 20, 0)
+    begun = start(Wave(), 20, seed=0)
     assert len(begun) == 20
     assert begun["value"].max() < 0.4  # the sine's median over the range is 0.19
 

@@ -65,25 +65,36 @@ def _evolve(
     space = data.space
     measured = data.X[data.top(population // 2)]
     measured = measured[space.feasible(measured)]
+    # Designs are told apart by the bytes of their encoding here, which costs far less than their ids.
+    known, seen = set(_bytes(data.X)) | set(_bytes(data.pending)), set[bytes]()
+    elite = found = np.zeros((0, space.d))
+    elite_score = found_score = np.zeros(0)
     X = np.concatenate([measured, space.sample(population - len(measured), rng)])
-    X = X[space.fresh(X)]
-    elite, elite_score = X, chunked(score, X)
-    new = space.fresh(elite, known=data.taken)
-    found, found_score = elite[new], elite_score[new]
-    seen = set(space.ids(X))
-    for _ in track(generations, label):
-        X = _children(space, elite, population, rng)
-        X = X[space.fresh(X, known=seen)]
-        seen.update(space.ids(X))
+    for generation in track(generations + 1, label):
+        if generation:
+            X = _children(space, elite, population, rng)
+        X, new = _unseen(X, seen, known)
         scores = chunked(score, X)
         elite, elite_score = _best(np.concatenate([elite, X]), np.concatenate([elite_score, scores]), population)
-        new = space.fresh(X, known=data.taken)
         found, found_score = _best(np.concatenate([found, X[new]]), np.concatenate([found_score, scores[new]]), population)
     if len(found) < n:  # few designs are valid: chance may still know some that no parent leads to
-        X = space.sample(20 * n, rng)
-        X = X[space.fresh(X, known=seen | data.taken)]
-        found, found_score = _best(np.concatenate([found, X]), np.concatenate([found_score, chunked(score, X)]), population)
-    return found, found_score
+        X, new = _unseen(space.sample(20 * n, rng), seen, known)
+        found, found_score = _best(
+            np.concatenate([found, X[new]]), np.concatenate([found_score, chunked(score, X[new])]), population
+        )
+    keep = space.fresh(found, known=data.taken)
+    return found[keep], found_score[keep]
+
+
+def _bytes(X: FloatArray) -> list[bytes]:
+    return [row.tobytes() for row in X + 0.0]  # which makes -0.0 a 0.0
+
+
+def _unseen(X: FloatArray, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray, Array]:
+    """Keep designs not seen before (and remember them); say which of them are neither measured nor pending, (m,) bool."""
+    keys = _bytes(X)
+    rows = [i for i, key in enumerate(keys) if key not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
+    return X[rows], np.array([keys[i] not in known for i in rows], dtype=bool)
 
 
 def _best(X: FloatArray, score: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:

@@ -116,7 +116,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     inputs = torch.as_tensor(_inputs(data.space, data.space.orbit(data.X)), device=device)
     weights = torch.as_tensor(bags, dtype=torch.float32, device=device)
     net = StackedMLP(options.members, data.space.d, options.hidden, generator=torch_generator(seed, "ensemble", "net")).to(device)
-    optimiser = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), lr=options.learning_rate, fused=True)
     # Rows that can tell the error: an exact reading, out of the bag of at least two members, which have a mean and a spread.
     honest = np.flatnonzero((data.censored == 0) & ((bags == 0).sum(0) >= 2))
     honest = np.sort(rng.permutation(honest)[:CHECK_ROWS])
