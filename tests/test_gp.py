@@ -27,7 +27,7 @@ def line(x: np.ndarray, y: np.ndarray) -> Dataset:
 
 
 class TestGPMean(ProposerContract):
-    proposer = GPMean(iterations=30)
+    proposer = GPMean(iterations=30, generations=8)
 
 
 def test_is_a_surrogate_and_gives_a_posterior():

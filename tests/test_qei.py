@@ -19,7 +19,7 @@ from labloop.space import DesignSpace
 from labloop.surrogates.gp import GP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data
 
-SMOKE = {"samples": 64, "candidates": 192, "optimised": 1, "restarts": 1, "iterations": 30}
+SMOKE = {"samples": 64, "candidates": 192, "optimised": 1, "restarts": 1, "iterations": 30, "generations": 6}
 
 
 class TestQEI(ProposerContract):

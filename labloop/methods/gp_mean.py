@@ -23,9 +23,11 @@ class GPMean:
     """Up to so many designs the Gaussian process is exact."""
     iterations: PositiveInt = 200
     """Most iterations of its fit."""
+    generations: PositiveInt = 40
+    """Generations of the search where the space cannot be listed."""
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer the n new designs of the highest posterior mean; the score is that mean, in y."""
         fitted = GP(max_points=self.max_points, iterations=self.iterations).fit(data, seed=seed)
-        X, mean = search(data, lambda X: fitted.belief(X)[0], n, seed=seed, label="gp_mean")
+        X, mean = search(data, lambda X: fitted.belief(X)[0], n, seed=seed, label="gp_mean", generations=self.generations)
         return Pool.best(data, X, mean, n, proposer="gp_mean")

@@ -11,8 +11,8 @@ were integrated out.
 
 1. Candidates: the designs of highest log EI, analytic and against the best posterior mean, over the whole space where it can be
    listed and by evolutionary search elsewhere, and a random share that covers the rest.
-2. Where the space has numbers or mixtures, the first wells are placed between the candidates: BoTorch's gradient optimiser over
-   the numbers and steps to neighbours over the rest by turns, each well with those before it pending.
+2. Where numbers or mixtures vary too freely to be listed, the first wells are placed between the candidates: BoTorch's gradient
+   optimiser over the numbers, then steps to neighbours over all, each well with those before it pending.
 3. One joint draw over the candidates serves the rest of the batch: with the samples fixed, a well costs one pass over a matrix.
    BoTorch's own discrete optimiser would condition the model anew for each well, which takes hours for a plate.
 
@@ -32,8 +32,9 @@ import numpy as np
 import torch
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.exceptions.warnings import OptimizationWarning
-from botorch.optim import optimize_acqf
-from botorch.sampling import SobolQMCNormalSampler
+from botorch.optim.optimize import optimize_acqf
+from botorch.sampling.normal import SobolQMCNormalSampler
+from linear_operator.utils.warnings import NumericalWarning
 from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy.special import erfcx, ndtr
 from torch import Tensor
@@ -73,13 +74,15 @@ class QEI:
     explore: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of the candidates drawn at random instead of by log EI."""
     optimised: NonNegativeInt = 8
-    """Wells placed by gradient in spaces with numbers or mixtures; the rest of the batch comes from the candidates."""
+    """Wells placed by gradient where numbers or mixtures vary freely; the rest of the batch comes from the candidates."""
     restarts: PositiveInt = 3
     """Starts of each gradient search."""
     max_points: PositiveInt = 2_000
     """Up to so many designs the Gaussian process is exact."""
     iterations: PositiveInt = 200
     """Most iterations of its fit."""
+    generations: PositiveInt = 40
+    """Generations of the search for candidates where the space cannot be listed."""
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer a joint batch of n; the score is each well's gain over those before it, in y."""
@@ -87,8 +90,8 @@ class QEI:
         mean, _ = fitted.belief(data.X)
         baseline = data.X[np.argsort(-mean, kind="stable")[:BASELINE]]
         X = self._candidates(data, fitted, float(mean.max()), n, seed)
-        numbers = _has_numbers(data.space) and len(X) > self.optimised
-        first = self._place(data, fitted, baseline, X, min(n, self.optimised), seed) if numbers else X[:0]
+        between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
+        first = self._place(data, fitted, baseline, X, min(n, self.optimised), seed) if between else X[:0]
         X = np.concatenate([first, X])
         X = X[data.space.fresh(X, known=data.taken)]
         if len(X) < n:
@@ -105,7 +108,10 @@ class QEI:
         """Give distinct new designs: the front by log EI, then the random share."""
         space, wanted = data.space, max(self.candidates, 2 * n)
         drawn = round(self.explore * wanted)
-        front, _ = search(data, lambda X: log_ei(*fitted.belief(X), best), wanted - drawn, seed=derive(seed, "qei"), label="qei")
+        front, _ = search(
+            data, lambda X: log_ei(*fitted.belief(X), best), wanted - drawn,
+            seed=derive(seed, "qei"), label="qei", generations=self.generations,
+        )  # fmt: skip
         rng = generator(seed, "qei", "explore")
         everything = space.listing() if space.listable else None
         if everything is None:
@@ -123,7 +129,10 @@ class QEI:
         sampler = SobolQMCNormalSampler(torch.Size([min(self.samples, 128)]), seed=normal_seed(derive(seed, "qei", "sobol")))
         # BoTorch touches torch's global generator in places that depend on its version: whatever it does there is undone.
         with torch.random.fork_rng(devices=[]), botorch.settings.validate_input_scaling(False), warnings.catch_warnings():
+            # A line search that ends early still ends uphill of its start, and jitter is part of the trade.
             warnings.simplefilter("ignore", OptimizationWarning)
+            warnings.simplefilter("ignore", NumericalWarning)
+            warnings.filterwarnings("ignore", "Optimization failed", RuntimeWarning)
             model = fitted.botorch_model()
             # The front by log EI and every so many of the rest: more than n of them, so one is always left.
             half = SHORTLIST // 2
@@ -180,9 +189,14 @@ def _has_numbers(space: DesignSpace) -> bool:
 
 
 def _climb(
-    space: DesignSpace, acquisition: qLogNoisyExpectedImprovement, fitted: FittedGP, X: FloatArray, restarts: int, taken: set[str]
-) -> FloatArray:  # fmt: skip
-    """Find the new design (d,) of highest acquisition: gradient over the numbers from the best of X, then neighbour steps."""
+    space: DesignSpace,
+    acquisition: qLogNoisyExpectedImprovement,
+    fitted: FittedGP,
+    X: FloatArray,
+    restarts: int,
+    taken: frozenset[str],
+) -> FloatArray:
+    """Find the new design (d,) of highest acquisition: by gradient over the numbers from the best of X, then by neighbours."""
 
     def value(X: FloatArray) -> FloatArray:
         with torch.no_grad():
@@ -257,8 +271,8 @@ def _inequalities(space: DesignSpace) -> list[tuple[Tensor, Tensor, float]]:
         index = torch.tensor([place[0] for place, _ in known])
         slope = torch.tensor([weight * place[2] for place, weight in known], dtype=torch.float64)
         offset = sum(weight * place[1] for place, weight in known)
-        if math.isfinite(constraint.low):
+        if constraint.low is not None and math.isfinite(constraint.low):
             out.append((index, slope, constraint.low - offset))
-        if math.isfinite(constraint.high):
+        if constraint.high is not None and math.isfinite(constraint.high):
             out.append((index, -slope, offset - constraint.high))
     return out

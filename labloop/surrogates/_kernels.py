@@ -107,12 +107,23 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
 
     def _hamming(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
         rates = self.rates()
-        roots = rates.sqrt().repeat_interleave(self.classes)
-        every = rates.sum()
-        first = [x1[..., twin[self.site_columns]] * roots for twin in self.twins]
-        second = [x2[..., twin[self.site_columns]] * roots for twin in self.twins]
-        K = sum((_inner(a, b, diag) - every).exp() for a in first for b in second)
-        return K / len(self.twins) ** 2  # type: ignore[no-any-return]
+        roots, every = rates.sqrt().repeat_interleave(self.classes), rates.sum()
+
+        def weighted(x: Tensor, last: Tensor) -> list[Tensor]:
+            """Twins of x with a last column, so that one product is minus the rates of all sites that differ."""
+            column = last.expand(*x.shape[:-1], 1)
+            return [torch.cat([x[..., twin[self.site_columns]] * roots, column], -1) for twin in self.twins]
+
+        first, second = weighted(x1, torch.ones_like(every)), weighted(x2, -every)
+        same = x1 is x2 and not diag
+        K: Tensor | float = 0.0
+        for g, a in enumerate(first):
+            for h, b in enumerate(second):
+                if same and h < g:
+                    continue  # the transpose of one already there
+                k = _inner(a, b, diag).exp()
+                K = K + (k + k.mT if same and h > g else k)
+        return K / len(self.twins) ** 2  # type: ignore[return-value]
 
     def _matern(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
         a, b = (x[..., self.number_columns] / self.lengths() for x in (x1, x2))
@@ -145,7 +156,7 @@ class _Words(nn.Module):
         b = self.block
         out: list[Tensor] = []
         for twin in twins:
-            letters = x[..., twin[b.start : b.stop]].unflatten(-1, (b.rows, b.classes)) - 1 / b.classes
+            letters = x[..., twin[b.start : b.stop]].reshape(*x.shape[:-1], b.rows, b.classes) - 1 / b.classes
             found = []
             for offsets in self.offsets:
                 places = b.rows - offsets[-1]

@@ -29,7 +29,6 @@ import torch
 from botorch.models import SingleTaskGP
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.means import ConstantMean
-from linear_operator.utils.cholesky import psd_safe_cholesky
 from pydantic import Field, PositiveInt
 from scipy.optimize import minimize
 from torch import Tensor, nn
@@ -47,6 +46,7 @@ log = logging.getLogger("labloop")
 CHUNK = 4_096
 """Designs predicted at a time: memory stays at CHUNK × the training designs, whatever the space."""
 JITTER = 1e-8
+"""Least variance added to a diagonal before its Cholesky factor, relative to the variance of y; tenfold until it succeeds."""
 _EXACT: WeakKeyDictionary[Dataset, dict[GP, FittedGP]] = WeakKeyDictionary()
 """Exact fits by dataset, as long as somebody holds the dataset."""
 
@@ -91,9 +91,12 @@ class GP:
         # One well of a design that is not replicated yet: the pooled variance of one reading, and what was inferred.
         one = float(np.nanmean((data.sem / scale) ** 2 * data.n_replicates)) if np.isfinite(data.sem).any() else 0.0
         with torch.no_grad():
-            state = _condition(prior, X, t, known, None if len(rows) == len(data) else support)
-            well = one + float(prior.noise())
-        return FittedGP(prior=prior, **state, shift=shift, scale=scale, well_variance=well)
+            noise = known + prior.noise()
+            root, weights, inner = _condition(prior, X, t, noise, None if len(rows) == len(data) else support)
+        return FittedGP(
+            prior=prior, Z=X[support], t=t[support], noise=noise[support], root=root, weights=weights, inner=inner,
+            shift=shift, scale=scale, well_variance=one + float(prior.noise()),
+        )  # fmt: skip
 
     def _support(self, data: Dataset, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         if len(data) <= self.max_points:
@@ -172,7 +175,7 @@ class FittedGP:
     def draw(self, X: FloatArray, n: int, *, generator: torch.Generator) -> Tensor:
         """Draw n joint samples of designs X (m, d) without noise, in antithetic pairs: (n, m) in y, on the model's device."""
         mean, covariance = self.joint(X)
-        root = psd_safe_cholesky(covariance + JITTER * torch.eye(len(X), dtype=torch.float64, device=covariance.device))
+        root = _cholesky(covariance)
         half = torch.randn(math.ceil(n / 2), len(X), generator=generator, dtype=torch.float64, device=generator.device)
         z = torch.cat([half, -half])[:n].to(mean.device)
         return self.shift + self.scale * (mean + z @ root.T)
@@ -207,17 +210,16 @@ def _maximise(prior: _Prior, X: Tensor, t: Tensor, known: Tensor, iterations: in
         K = prior.kernel.forward(X, X)
         noise = prior.noise()
         with torch.no_grad():
-            root = psd_safe_cholesky(K + torch.diag_embed(known + noise + JITTER))
+            root = _cholesky(K, noise + known)
             inverse = torch.cholesky_inverse(root)
             residual = t - prior.mean
             weights = inverse @ residual
             value = 0.5 * residual @ weights + root.diagonal().log().sum() + 0.5 * len(t) * math.log(2 * math.pi)
-            slope = 0.5 * (inverse - torch.outer(weights, weights))
-        penalty = prior.kernel.penalty() + prior.noise.penalty()
-        # Its gradient is that of the negative log posterior; its value is not.
-        stand_in = (slope * K).sum() + slope.trace() * noise.sum() - prior.mean.sum() * weights.sum() + penalty
-        gradient = torch.autograd.grad(stand_in, parameters)
-        return float(value + penalty.detach()), torch.cat([g.flatten() for g in gradient]).cpu().numpy()
+            slope = inverse.addr_(weights, weights, alpha=-1).mul_(0.5)  # dL/dK
+        rest = slope.trace() * noise.sum() - weights.sum() * prior.mean.sum() + prior.kernel.penalty() + prior.noise.penalty()
+        gradient = torch.autograd.grad([K, rest], parameters, [slope, torch.ones_like(rest)])
+        penalty = (prior.kernel.penalty() + prior.noise.penalty()).detach()
+        return float(value + penalty), torch.cat([g.flatten() for g in gradient]).cpu().numpy()
 
     start = nn.utils.parameters_to_vector(parameters).detach().cpu().numpy()
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
@@ -228,16 +230,16 @@ def _maximise(prior: _Prior, X: Tensor, t: Tensor, known: Tensor, iterations: in
         log.warning("gp: the fit did not converge in %d iterations; raise `iterations`", iterations)
 
 
-def _condition(prior: _Prior, X: Tensor, t: Tensor, known: Tensor, support: Tensor | None) -> dict[str, Tensor | None]:
-    """Condition f on all data: exactly, or by FITC on the rows `support`."""
-    noise = known + prior.noise() + JITTER
+def _condition(
+    prior: _Prior, X: Tensor, t: Tensor, noise: Tensor, support: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """Condition f on all data, exactly or by FITC on the rows `support`: the root, weights and inner root of a `FittedGP`."""
     if support is None:
-        root = psd_safe_cholesky(prior.kernel.forward(X, X) + noise.diag())
-        weights = torch.cholesky_solve((t - prior.mean)[:, None], root)[:, 0]
-        return {"Z": X, "t": t, "noise": noise, "root": root, "weights": weights, "inner": None}
+        root = _cholesky(prior.kernel.forward(X, X), noise)
+        return root, torch.cholesky_solve((t - prior.mean)[:, None], root)[:, 0], None
     Z = X[support]
     eye = torch.eye(len(Z), dtype=torch.float64, device=X.device)
-    root = psd_safe_cholesky(prior.kernel.forward(Z, Z) + JITTER * eye)
+    root = _cholesky(prior.kernel.forward(Z, Z))
     precision, pull = eye.clone(), torch.zeros(len(Z), dtype=torch.float64, device=X.device)
     for start in range(0, len(X), CHUNK):
         part = slice(start, start + CHUNK)
@@ -246,6 +248,23 @@ def _condition(prior: _Prior, X: Tensor, t: Tensor, known: Tensor, support: Tens
         scaled = V / (noise[part] + left.clamp_min(0))
         precision += scaled @ V.T
         pull += scaled @ (t[part] - prior.mean)
-    inner = psd_safe_cholesky(precision)
+    inner = _cholesky(precision)
     weights = torch.linalg.solve_triangular(root.T, torch.cholesky_solve(pull[:, None], inner), upper=True)[:, 0]
-    return {"Z": Z, "t": t[support], "noise": noise[support], "root": root, "weights": weights, "inner": inner}
+    return root, weights, inner
+
+
+def _cholesky(K: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Factor K (n, n) with `noise` (n,) and the least jitter that works on its diagonal.
+
+    Raises:
+        MethodError: no jitter up to 1e-3 makes it positive definite.
+    """
+    jitter = JITTER
+    while jitter <= 1e-3:
+        A = K.clone()
+        A.diagonal().add_(jitter if noise is None else noise + jitter)
+        root, failed = torch.linalg.cholesky_ex(A)
+        if not failed:
+            return root  # type: ignore[no-any-return]
+        jitter *= 10
+    raise MethodError("the Gaussian process found no stable fit: are there values of very different size among the measurements?")
