@@ -163,6 +163,8 @@ def jobs(
     ):  # fmt: skip
         if not good:
             raise ConfigError(f"a benchmark needs {rule}")
+    for task in tasks:
+        _check_task(task)
     for method in methods:
         name, options = parse_method(method)
         create("proposers", name, options)
@@ -171,8 +173,6 @@ def jobs(
         chosen += [name for name in BASELINES if name not in chosen and _loadable(name)]
     if not chosen:
         raise ConfigError(f"a benchmark needs a method; there are: {', '.join(available('proposers'))}")
-    for task in tasks:
-        _check_task(task)
     folder = None if data_dir is None else str(data_dir)
     return [
         Job(task=task, method=method, seed=seed, q=q, fraction=fraction, noise=noise, data_dir=folder)
