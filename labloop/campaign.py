@@ -106,6 +106,7 @@ class Campaign:
         path = Path(path)
         digest = sha256_of(path)
         if self.ledger.has_file(self.name, digest):
+            self._note_measured_rounds()  # the process that stored it may have died before it got here
             return Receipt(
                 file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
                 note=f"{path.name} is in the ledger already: nothing to do",

@@ -211,6 +211,22 @@ def test_killed_around_any_ledger_verb_the_rerun_gives_the_same_batch(
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
+def test_killed_while_a_last_file_came_in_the_rerun_still_ends_the_round(campaign, lab, tmp_path, monkeypatch):
+    campaign.propose(ROUND, out=tmp_path / "out")
+    sheet = measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1)
+
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "advance", dies)
+        campaign.ingest(sheet)
+    assert campaign.state(1) == "EXPORTED"
+    assert not campaign.ingest(sheet).stored
+    assert campaign.state(1) == "MEASURED"
+    assert len(campaign.dataset()) == 120 + 96
+
+
 def test_a_refused_file_leaves_the_ledger_as_it_was(campaign, tmp_path):
     (tmp_path / "bad.csv").write_text("dna,value\nACGTACGT,0.5\nACGTACGN,0.5\nAAAAAAAA,much\n")
     before = len(campaign.ledger.measurements(campaign.name)), len(campaign.ledger.events(campaign.name))
