@@ -260,9 +260,9 @@ class Campaign:
     def batch(self, number: int | None = None) -> Batch:
         """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
         entry = self._round(number)
-        if entry.state in ("READY", "TRAINED"):
-            raise CampaignError(f"round {entry.number} of {self.name} has no batch yet: run 'labloop propose {self.name}'")
         picks = self.ledger.picks(self.name, entry.number).drop(columns="round")
+        if picks.empty:
+            raise CampaignError(f"round {entry.number} of {self.name} has no batch: run 'labloop propose {self.name}'")
         manifest = {
             "campaign": self.config.model_dump(mode="json"),
             "round": json.loads(entry.config),
