@@ -32,6 +32,7 @@ judge: ensemble
 
 class TestMyMethod(ProposerContract):
     proposer = my_method.NearestBest()
+    learns = False  # near the best of a poor start is not yet better than random
 
 
 def test_the_start_data_are_500_designs_of_the_lower_half():
