@@ -60,7 +60,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
 
     has_lengthscale = False
 
-    def __init__(self, space: DesignSpace) -> None:
+    def __init__(self, space: DesignSpace, *, motifs: bool = True) -> None:
         super().__init__()
         sites = [b for b in space.blocks if b.kind == "onehot"]
         columns = [i for b in space.blocks if b.kind != "onehot" for i in range(b.start, b.stop)]
@@ -83,7 +83,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         self.words = nn.ModuleList(
             _Words(b, order)
             for b in sites
-            if b.rows > WINDOW
+            if motifs and b.rows > WINDOW
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )

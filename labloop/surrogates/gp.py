@@ -60,7 +60,9 @@ class GP:
     inducing: PositiveInt = 1_000
     """Designs that carry the posterior above that."""
     iterations: Annotated[int, Field(ge=1)] = 200
-    """Most L-BFGS iterations of the fit; it usually converges in 30 to 80."""
+    """Most L-BFGS iterations of the fit; it usually converges in 20 to 60."""
+    motifs: bool = True
+    """Whether short words of a sequence count wherever they stand, besides letters at their places."""
 
     def fit(self, data: Dataset, *, seed: int) -> FittedGP:
         """Fit to all measured designs; the seed only draws inducing designs.
@@ -85,7 +87,7 @@ class GP:
         shift, scale = float(data.y[rows].mean()), float(data.y[rows].std()) or 1.0
         X, t = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, (data.y - shift) / scale))
         known = torch.tensor(np.nan_to_num((data.sem / scale) ** 2, nan=0.0), dtype=torch.float64, device=device)
-        prior = _Prior(data, measured_noise=bool(np.isfinite(data.sem).any())).to(device)
+        prior = _Prior(data, motifs=self.motifs, measured_noise=bool(np.isfinite(data.sem).any())).to(device)
         support = torch.as_tensor(rows, device=device)
         _maximise(prior, X[support], t[support], known[support], self.iterations)
         # One well of a design that is not replicated yet: the pooled variance of one reading, and what was inferred.
@@ -115,9 +117,9 @@ class GP:
 class _Prior(nn.Module):
     """What is fitted: the kernel, the inferred noise variance s² and the constant mean c."""
 
-    def __init__(self, data: Dataset, *, measured_noise: bool) -> None:
+    def __init__(self, data: Dataset, *, motifs: bool, measured_noise: bool) -> None:
         super().__init__()
-        self.kernel = DesignKernel(data.space)
+        self.kernel = DesignKernel(data.space, motifs=motifs)
         centre = 0.01 if measured_noise else 0.1  # where replicates tell the noise, less is left to infer
         self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -145,10 +147,15 @@ class FittedGP:
     well_variance: float
     """Noise variance of one new well, standardised."""
 
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of one well's reading about its design's own value, in y."""
+        return self.scale * math.sqrt(self.well_variance)
+
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict one new measurement of each design X (m, d): mean (m,) and std (m,) with the noise of a well in it."""
         mean, std = self.belief(X)
-        return mean, np.sqrt(std**2 + self.scale**2 * self.well_variance)
+        return mean, np.hypot(std, self.noise_std)
 
     def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) in y, in chunks of bounded memory."""
