@@ -99,6 +99,15 @@ def test_the_two_ways_to_say_a_prediction_are_inverse(schedule: Schedule) -> Non
     torch.testing.assert_close(diffusion.eps_from_x0(schedule, x, t, x0), noise, rtol=1e-6, atol=1e-6)
 
 
+def test_v_prediction_agrees_with_diffusers_and_trusts_x_where_noise_is_low(schedule: Schedule) -> None:
+    x0, noise, t = draw(8, 5), draw(8, 5, seed=1), torch.arange(8)
+    x = diffusion.q_sample(schedule, x0, t, noise)
+    v = theirs("DDIMScheduler", schedule).get_velocity(x0, noise, t)
+    torch.testing.assert_close(diffusion.x0_from_v(schedule, x, t, v), x0, rtol=1e-9, atol=1e-9)
+    if len(schedule) >= 200:
+        torch.testing.assert_close(diffusion.x0_from_v(schedule, x, 0, torch.zeros_like(x)), x, rtol=1e-3, atol=1e-3)
+
+
 def test_a_times_tensor_and_a_number_mean_the_same(schedule: Schedule) -> None:
     x, x0, noise = draw(4, 3, 2), draw(4, 3, 2, seed=1), draw(4, 3, 2, seed=2)
     t = torch.full((4,), 5)
@@ -168,12 +177,11 @@ def test_float32_steps_stay_near_float64_ones(schedule: Schedule) -> None:
 
 
 def gaussian_denoiser(schedule: Schedule, mean: float, std: float):
-    """The best possible noise estimate where clean samples are N(mean, std²), by conditioning of joint Gaussians."""
+    """The best possible prediction where clean samples are N(mean, std²), by conditioning of joint Gaussians."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         level = schedule.alpha_bar(t, x).to(x.dtype)
-        x0 = mean + level.sqrt() * std**2 / (level * std**2 + 1 - level) * (x - level.sqrt() * mean)
-        return diffusion.eps_from_x0(schedule, x, t, x0)
+        return mean + level.sqrt() * std**2 / (level * std**2 + 1 - level) * (x - level.sqrt() * mean)
 
     return denoise
 
@@ -250,9 +258,9 @@ def test_gradients_flow_through_the_last_steps_only() -> None:
     calls: list[bool] = []
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        eps = scale * x
-        calls.append(eps.requires_grad)
-        return eps
+        x0 = scale * x
+        calls.append(x0.requires_grad)
+        return x0
 
     x = diffusion.sample(schedule, denoise, draw(4, 2), steps=8, generator=torch.Generator().manual_seed(0), grad_last=3)
     assert calls == [False] * 5 + [True] * 3
