@@ -10,6 +10,7 @@ import torch
 
 from labloop.dataset import Dataset
 from labloop.methods import gtg
+from labloop.methods._diffusion import Schedule
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods.gtg import GTG
 from labloop.parameters import FloatArray, Sequence
@@ -19,7 +20,7 @@ from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
 TINY = GTG(
     n_traj=40, horizon=8, context=4, k=10, dim=8, dim_mults=(1, 2), steps=8, batch_size=32, proxies=3, proxy_hidden=(32, 32),
-    proxy_steps=60, proxy_lr=5e-3, sampling_steps=3, n_samples=24,
+    proxy_steps=120, proxy_lr=5e-3, sampling_steps=3, n_samples=64,
 )  # fmt: skip
 
 
@@ -130,12 +131,32 @@ def test_a_hidden_return_has_no_effect_and_a_shown_one_has() -> None:
 
 
 def test_training_lowers_the_loss_and_bfloat16_learns_as_well() -> None:
-    states = walk(toy_data(TOY_SPACES["sequence"])).states
+    data = toy_data(TOY_SPACES["mixed"])
+    states, blocks = walk(data).states, data.space.blocks
     few, many = (replace(TINY, steps=steps, precision="float32", lr=3e-3) for steps in (2, 60))
     half = replace(many, precision="bfloat16")
-    first, last, rough = (gtg.train_denoiser(states, options, seed=0)[1] for options in (few, many, half))
-    assert last < 0.8 * first
+    first, last, rough = (gtg.train_denoiser(states, blocks, options, seed=0)[1] for options in (few, many, half))
+    assert last < 0.9 * first
     assert rough == pytest.approx(last, rel=0.05)
+
+
+def test_an_output_of_zero_means_the_posterior_under_letters_of_equal_chance() -> None:
+    """Against Bayes' rule written out with normal densities; numbers are left as they are where noise is low."""
+    space, schedule = TOY_SPACES["mixed"], Schedule.cosine(200)
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, space.d + 1, generator=rng, dtype=torch.float64)
+    for t in (0, 60, 199):
+        level = float(schedule.alpha_bar(t, x))
+        x0 = gtg.clean(schedule, space.blocks, x, torch.tensor([t, t]), torch.zeros_like(x))
+        for block in space.blocks:
+            part, guess = (one[..., block.start : block.stop].unflatten(-1, (block.rows, -1)) for one in (x, x0))
+            if block.kind == "onehot":
+                corners = 2 * torch.eye(block.classes, dtype=torch.float64) - 1
+                distance = ((part[..., None, :] - level**0.5 * corners) ** 2).sum(-1)
+                weight = torch.softmax(-distance / (2 * (1 - level)), -1)
+                torch.testing.assert_close(guess, weight @ corners, rtol=1e-6, atol=1e-9)
+            elif t == 0:
+                torch.testing.assert_close(guess, part, rtol=1e-3, atol=1e-3)
 
 
 def test_proxies_rank_designs_that_they_have_not_seen() -> None:
@@ -183,7 +204,7 @@ def walked() -> tuple[Dataset, GTG, gtg.Trained]:
     """A model of random local walks, whose returns differ much, that continues them from one state only."""
     data = toy_data(TOY_SPACES["sequence"], 400)
     options = replace(
-        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=250, batch_size=64, lr=3e-3, proxy_steps=300, sampling_steps=10,
+        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=300, batch_size=64, lr=5e-3, proxy_steps=200, sampling_steps=10,
         temperature=1.0,
     )  # fmt: skip
     return data, options, gtg.train(data, options, seed=0)
@@ -197,10 +218,10 @@ def mean_score(walked: tuple[Dataset, GTG, gtg.Trained], **changes: float) -> fl
 
 
 def test_guided_samples_score_above_unguided_ones_and_a_higher_return_gives_better_designs(walked) -> None:  # type: ignore[no-untyped-def]
-    low, unguided, high = mean_score(walked, w=1.5, alpha=0.2), mean_score(walked, w=0.0), mean_score(walked, w=1.5, alpha=1.0)
+    low, unguided, high = mean_score(walked, w=2.0, alpha=0.5), mean_score(walked, w=0.0), mean_score(walked, w=2.0, alpha=1.0)
     spread = walked[0].y.std()
     assert low < unguided - 0.1 * spread
-    assert high > unguided + 0.1 * spread
+    assert high > unguided + 0.3 * spread
 
 
 def test_the_context_is_kept_to_the_digit_and_the_rest_is_new(walked) -> None:  # type: ignore[no-untyped-def]
@@ -261,7 +282,7 @@ def test_every_stage_reports_its_progress() -> None:
     heard: dict[str, int] = {}
     with listening(lambda label, done, _total: heard.update({label: done})):
         TINY.propose(toy_data(TOY_SPACES["sequence"]), 3, seed=0)
-    assert heard == {"gtg: trajectories": 7, "gtg: proxies": 60, "gtg: diffusion": 8, "gtg: sampling": 1}
+    assert heard == {"gtg: trajectories": 7, "gtg: proxies": 120, "gtg: diffusion": 8, "gtg: sampling": 1}
 
 
 def test_equal_measurements_everywhere_are_no_obstacle() -> None:

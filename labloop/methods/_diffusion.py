@@ -158,8 +158,8 @@ def classifier_free(unconditional: Tensor, conditional: Tensor, w: float) -> Ten
     return unconditional + w * (conditional - unconditional)
 
 
-def gradient_guidance(schedule: Schedule, x: Tensor, t: Tensor | int, x0: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
-    """Shift the predicted x0 towards larger `value` of x_t (Dhariwal & Nichol, NeurIPS 2021, algorithm 2, said of x0).
+def gradient_guidance(schedule: Schedule, x: Tensor, t: Tensor | int, eps: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
+    """Shift the noise estimate towards larger `value` of x_t (Dhariwal & Nichol, NeurIPS 2021, algorithm 2).
 
     Args:
         value: maps x (b, …) to (b,), a log-probability or any scaled reward.
@@ -167,8 +167,7 @@ def gradient_guidance(schedule: Schedule, x: Tensor, t: Tensor | int, x0: Tensor
     with torch.enable_grad():
         at = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(value(at).sum(), at)
-    level = schedule.alpha_bar(t, x)
-    return x0 + ((1 - level) * level.rsqrt()).to(x.dtype) * slope
+    return eps - (1 - schedule.alpha_bar(t, x)).sqrt().to(x.dtype) * slope
 
 
 def inpaint(x: Tensor, known: Tensor, mask: Tensor) -> Tensor:

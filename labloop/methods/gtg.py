@@ -90,8 +90,8 @@ class GTG:
     dim_mults: tuple[PositiveInt, ...] = (1, 2, 4)
     activation: Literal["mish", "silu"] = "silu"
     """The U-Net's curve: the paper's Mish costs a CPU four times as much as SiLU, which lies close to it."""
-    predict: Literal["v", "eps"] = "v"
-    """What the U-Net's output means: v, with the loss on the clean trajectory it implies, or the noise, with the loss on that."""
+    predict: Literal["x0", "eps"] = "x0"
+    """What the U-Net predicts, and the loss is on: the clean trajectory (see `clean`), or its noise as in the paper."""
     timesteps: PositiveInt = 200
     """T, steps of the noise schedule."""
     steps: PositiveInt = 1500
@@ -103,6 +103,7 @@ class GTG:
     p_uncond: Fraction = 0.25
     """How often training hides the return."""
     ema_decay: Fraction = 0.995
+    """Of the averaged weights, every tenth step; at most what remembers the last tenth of the training."""
     proxies: PositiveInt = 10
     """Members of the proxy ensemble."""
     proxy_hidden: tuple[PositiveInt, ...] = (256, 256)
@@ -238,6 +239,7 @@ class Trained:
     """Weights of the `StackedMLP`."""
     context: Tensor
     """Last C states of every trajectory, (M, C, d+1)."""
+    blocks: tuple[Block, ...]
     horizon: int
     low: float
     high: float
@@ -263,7 +265,7 @@ def train(data: Dataset, options: GTG, *, seed: int) -> Trained:
         seconds.append(time.perf_counter())
         proxies, correlation = train_proxies(data, s, options, seed=seed, device=device)
         seconds.append(time.perf_counter())
-        denoiser, loss = train_denoiser(paths.states, options, seed=seed)
+        denoiser, loss = train_denoiser(paths.states, data.space.blocks, options, seed=seed)
         seconds.append(time.perf_counter())
     along = (paths.states[:, :, -1] + 1) / 2
     notes: dict[str, float | str] = {
@@ -274,8 +276,8 @@ def train(data: Dataset, options: GTG, *, seed: int) -> Trained:
     for stage, start, end in zip(("trajectories", "proxies", "denoiser"), seconds, seconds[1:], strict=False):
         notes[f"seconds_{stage}"] = round(end - start, 2)
     return Trained(
-        denoiser=denoiser, proxies=proxies, context=paths.states[:, horizon - context :].clone(), horizon=horizon,
-        low=low, high=high, notes=notes, **_standard(along.mean(1)),
+        denoiser=denoiser, proxies=proxies, context=paths.states[:, horizon - context :].clone(),
+        blocks=data.space.blocks, horizon=horizon, low=low, high=high, notes=notes, **_standard(along.mean(1)),
     )  # fmt: skip
 
 
@@ -343,7 +345,25 @@ def score(trained: Trained, space: DesignSpace, options: GTG, X: FloatArray) -> 
     return trained.low + s * (trained.high - trained.low if trained.high > trained.low else 1.0)
 
 
-def train_denoiser(states: Tensor, options: GTG, *, seed: int) -> tuple[dict[str, Tensor], float]:
+def clean(schedule: diffusion.Schedule, blocks: tuple[Block, ...], x: Tensor, t: Tensor, output: Tensor) -> Tensor:
+    """Make the clean trajectory x̂0 of the network's output, both (b, H, d+1), so that an output of 0 is a sensible guess already.
+
+    Numbers and the score: output is v, which leaves x_t alone where noise is low. One-hot blocks: output is the logits of a
+    prior, and Bayes' rule adds the likelihood of x_t, log p(x_t | letter) = 2√ᾱ·x_t / (1-ᾱ) + const for letters at ±1, so the
+    network learns which letters go together and nothing about noise (after Dieleman et al., "Continuous diffusion for
+    categorical data", 2022).
+    """
+    level = schedule.alpha_bar(t, x)
+    logits = output + (2 * level.sqrt() / (1 - level)).to(x.dtype) * x
+    parts = list(diffusion.x0_from_v(schedule, x, t, output).split([block.stop - block.start for block in blocks] + [1], -1))
+    for i, block in enumerate(blocks):
+        if block.kind == "onehot":
+            letters = logits[..., block.start : block.stop].unflatten(-1, (block.rows, block.classes))
+            parts[i] = 2 * letters.softmax(-1).flatten(-2) - 1
+    return torch.cat(parts, -1)
+
+
+def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, seed: int) -> tuple[dict[str, Tensor], float]:
     """Fit the noise of whole trajectories (M, H, d+1), the return hidden at random: averaged weights and the last mean loss."""
     device = states.device
     rng = torch_generator(seed, "gtg", "denoiser", device=device)
@@ -357,7 +377,8 @@ def train_denoiser(states: Tensor, options: GTG, *, seed: int) -> tuple[dict[str
     weight[-1] = options.score_weight
     adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, options.steps, eta_min=0.05 * options.lr)
-    recent = 0.0
+    # 0.995 every tenth step remembers 2,000 steps: far too many where there are fewer than the paper's 10,000.
+    decay, recent = min(options.ema_decay, max(1 - 100 / options.steps, 0.0)), 0.0
     for step in track(options.steps, "gtg: diffusion"):
         rows = torch.randint(len(states), (options.batch_size,), generator=rng, device=device)
         t = torch.randint(options.timesteps, (options.batch_size,), generator=rng, device=device)
@@ -365,14 +386,14 @@ def train_denoiser(states: Tensor, options: GTG, *, seed: int) -> tuple[dict[str
         noise = torch.randn((len(rows), *states.shape[1:]), generator=rng, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=_half(options, device)):
             guess = net(x := diffusion.q_sample(schedule, states[rows], t, noise), t, returns[rows], shown).float()
-        error = diffusion.x0_from_v(schedule, x, t, guess) - states[rows] if options.predict == "v" else guess - noise
+        error = clean(schedule, blocks, x, t, guess) - states[rows] if options.predict == "x0" else guess - noise
         loss = (error**2 * weight).mean()
         adam.zero_grad()
         torch.autograd.backward(loss)
         adam.step()
         rate.step()
-        if step % 10 == 9 or step == options.steps - 1:  # the first fifth is copied, so that no trace of the first weights stays
-            diffusion.ema_update(average, net, options.ema_decay if step >= options.steps // 5 else 0.0)
+        if step % 10 == 9 or step == options.steps - 1:
+            diffusion.ema_update(average, net, decay if step >= options.steps // 5 else 0.0)
             recent = 0.9 * recent + 0.1 * loss.item() if recent else loss.item()
     return average, recent
 
@@ -398,8 +419,10 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=_half(options, device)):
             both = net(torch.cat([x, x]), torch.cat([t, t]), torch.full_like(shown, target), shown)
         conditional, unconditional = both.float().chunk(2)
-        guess = diffusion.classifier_free(unconditional, conditional, options.w)
-        return (diffusion.x0_from_v if options.predict == "v" else diffusion.x0_from_eps)(schedule, x, t, guess)
+        if options.predict == "x0":
+            unconditional, conditional = (clean(schedule, trained.blocks, x, t, one) for one in (unconditional, conditional))
+            return diffusion.classifier_free(unconditional, conditional, options.w)
+        return diffusion.x0_from_eps(schedule, x, t, diffusion.classifier_free(unconditional, conditional, options.w))
 
     out = []
     with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
