@@ -99,6 +99,15 @@ def test_the_two_ways_to_say_a_prediction_are_inverse(schedule: Schedule) -> Non
     torch.testing.assert_close(diffusion.eps_from_x0(schedule, x, t, x0), noise, rtol=1e-6, atol=1e-6)
 
 
+def test_v_prediction_agrees_with_diffusers_and_trusts_x_where_noise_is_low(schedule: Schedule) -> None:
+    x0, noise, t = draw(8, 5), draw(8, 5, seed=1), torch.arange(8)
+    x = diffusion.q_sample(schedule, x0, t, noise)
+    v = theirs("DDIMScheduler", schedule).get_velocity(x0, noise, t)
+    torch.testing.assert_close(diffusion.x0_from_v(schedule, x, t, v), x0, rtol=1e-9, atol=1e-9)
+    if len(schedule) >= 200:
+        torch.testing.assert_close(diffusion.x0_from_v(schedule, x, 0, torch.zeros_like(x)), x, rtol=1e-3, atol=1e-3)
+
+
 def test_a_times_tensor_and_a_number_mean_the_same(schedule: Schedule) -> None:
     x, x0, noise = draw(4, 3, 2), draw(4, 3, 2, seed=1), draw(4, 3, 2, seed=2)
     t = torch.full((4,), 5)
@@ -152,7 +161,7 @@ def test_ddim_step_agrees_with_diffusers(eta: float, clip: bool) -> None:
 
 def test_ddim_with_eta_one_between_neighbours_is_ddpm(schedule: Schedule) -> None:
     x, x0, noise = draw(5, 3), draw(5, 3, seed=1), draw(5, 3, seed=2)
-    for t in range(len(schedule)):
+    for t in range(0, len(schedule), 7):
         torch.testing.assert_close(
             diffusion.ddim_step(schedule, x, t, t - 1, x0, noise, eta=1.0), diffusion.ddpm_step(schedule, x, t, x0, noise)
         )
@@ -160,7 +169,7 @@ def test_ddim_with_eta_one_between_neighbours_is_ddpm(schedule: Schedule) -> Non
 
 def test_float32_steps_stay_near_float64_ones(schedule: Schedule) -> None:
     x, x0, noise = draw(64, 3), draw(64, 3, seed=1), draw(64, 3, seed=2)
-    for t in range(len(schedule)):
+    for t in range(0, len(schedule), 7):
         wide = diffusion.ddpm_step(schedule, x, t, x0, noise)
         narrow = diffusion.ddpm_step(schedule, x.float(), t, x0.float(), noise.float())
         assert narrow.dtype == torch.float32
@@ -168,12 +177,11 @@ def test_float32_steps_stay_near_float64_ones(schedule: Schedule) -> None:
 
 
 def gaussian_denoiser(schedule: Schedule, mean: float, std: float):
-    """The best possible noise estimate where clean samples are N(mean, std²), by conditioning of joint Gaussians."""
+    """The best possible prediction where clean samples are N(mean, std²), by conditioning of joint Gaussians."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         level = schedule.alpha_bar(t, x).to(x.dtype)
-        x0 = mean + level.sqrt() * std**2 / (level * std**2 + 1 - level) * (x - level.sqrt() * mean)
-        return diffusion.eps_from_x0(schedule, x, t, x0)
+        return mean + level.sqrt() * std**2 / (level * std**2 + 1 - level) * (x - level.sqrt() * mean)
 
     return denoise
 
@@ -184,10 +192,10 @@ def gaussian_denoiser(schedule: Schedule, mean: float, std: float):
 def test_the_optimal_denoiser_recovers_a_gaussian(eta: float, steps: int, tolerance: float) -> None:
     schedule = SCHEDULES["cosine"]
     x = diffusion.sample(
-        schedule, gaussian_denoiser(schedule, 0.7, 0.2), draw(40_000, 1), steps=steps, eta=eta,
+        schedule, gaussian_denoiser(schedule, 0.7, 0.2), draw(4_000, 1), steps=steps, eta=eta,
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
-    assert x.mean().item() == pytest.approx(0.7, abs=0.01)
+    assert x.mean().item() == pytest.approx(0.7, abs=0.015)
     assert x.std().item() == pytest.approx(0.2, rel=tolerance)  # the rest is the solver's step
 
 
@@ -226,10 +234,11 @@ def test_gradient_guidance_turns_the_prior_into_the_posterior() -> None:
         def likelihood(at: Tensor) -> Tensor:
             return (-((observed - math.sqrt(level) * at) ** 2) / (2 * (1 - level + noise_var))).sum(-1)
 
-        return diffusion.gradient_guidance(schedule, x, t, prior(x, t), likelihood)
+        eps = diffusion.eps_from_x0(schedule, x, t, prior(x, t))
+        return diffusion.x0_from_eps(schedule, x, t, diffusion.gradient_guidance(schedule, x, t, eps, likelihood))
 
-    x = diffusion.sample(schedule, denoise, draw(40_000, 1), steps=200, eta=1.0, generator=torch.Generator().manual_seed(1))
-    assert x.mean().item() == pytest.approx(observed / (1 + noise_var), abs=0.03)
+    x = diffusion.sample(schedule, denoise, draw(4_000, 1), steps=200, eta=1.0, generator=torch.Generator().manual_seed(1))
+    assert x.mean().item() == pytest.approx(observed / (1 + noise_var), abs=0.04)
     assert x.var().item() == pytest.approx(noise_var / (1 + noise_var), rel=0.1)
 
 
@@ -250,9 +259,9 @@ def test_gradients_flow_through_the_last_steps_only() -> None:
     calls: list[bool] = []
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        eps = scale * x
-        calls.append(eps.requires_grad)
-        return eps
+        x0 = scale * x
+        calls.append(x0.requires_grad)
+        return x0
 
     x = diffusion.sample(schedule, denoise, draw(4, 2), steps=8, generator=torch.Generator().manual_seed(0), grad_last=3)
     assert calls == [False] * 5 + [True] * 3

@@ -1,7 +1,8 @@
 """Gaussian diffusion, written once: schedules, forward and reverse steps, guidance, in-painting, averaging of weights.
 
 Pure functions of tensors. A clean sample is x0, shape (b, …); x_t = √ᾱ_t·x0 + √(1-ᾱ_t)·ε for t = 0 … T-1, and t = -1 stands
-for no noise at all (ᾱ = 1). Networks predict ε. Sources: DDPM is Ho et al. (NeurIPS 2020), DDIM is Song et al. (ICLR 2021).
+for no noise at all (ᾱ = 1). Steps take the predicted x0; `x0_from_eps` makes it of a predicted ε. Sources: DDPM is Ho et al.
+(NeurIPS 2020), DDIM is Song et al. (ICLR 2021).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""Predicts the noise ε from x_t (b, …) and the times t (b,)."""
+"""Predicts the clean x0 from x_t (b, …) and the times t (b,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,12 @@ def eps_from_x0(schedule: Schedule, x: Tensor, t: Tensor | int, x0: Tensor) -> T
     return (x - level.sqrt().to(x.dtype) * x0) * (1 - level).rsqrt().to(x.dtype)
 
 
+def x0_from_v(schedule: Schedule, x: Tensor, t: Tensor | int, v: Tensor) -> Tensor:
+    """The clean sample that x_t and v = √ᾱ·ε - √(1-ᾱ)·x0 imply (Salimans & Ho, ICLR 2022): x_t itself where noise is low."""
+    level = schedule.alpha_bar(t, x)
+    return level.sqrt().to(x.dtype) * x - (1 - level).sqrt().to(x.dtype) * v
+
+
 # ---- reverse
 
 
@@ -134,7 +141,7 @@ def sample(
     times = schedule.times(steps)
     for i, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         with torch.set_grad_enabled(i >= len(times) - grad_last):
-            x0 = x0_from_eps(schedule, x, t, denoise(x, torch.full((len(x),), t, device=x.device)))
+            x0 = denoise(x, torch.full((len(x),), t, device=x.device))
             x0 = x0 if clip is None else clip(x0)
             quiet = eta == 0 or t_next < 0
             noise = torch.zeros_like(x) if quiet else torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -147,7 +154,7 @@ def sample(
 
 
 def classifier_free(unconditional: Tensor, conditional: Tensor, w: float) -> Tensor:
-    """Move the noise estimate beyond the conditional one: 0 ignores the condition, 1 obeys it, more exaggerates it."""
+    """Combine predictions, of x0 or of ε alike: w = 0 ignores the condition, 1 obeys it, more exaggerates it."""
     return unconditional + w * (conditional - unconditional)
 
 
