@@ -19,7 +19,7 @@ from labloop.space import DesignSpace
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
 TINY = GTG(
-    n_traj=40, horizon=8, context=4, k=10, dim=8, dim_mults=(1, 2), steps=8, batch_size=32, proxies=3, proxy_hidden=(32, 32),
+    n_traj=40, horizon=8, context=4, k=10, dim=8, dim_mults=(1, 2), steps=4, batch_size=32, proxies=3, proxy_hidden=(32, 32),
     proxy_steps=120, proxy_lr=5e-3, sampling_steps=3, n_samples=64,
 )  # fmt: skip
 
@@ -265,7 +265,7 @@ def test_too_few_generated_designs_are_filled_up_with_mutants_of_trajectory_desi
 def test_more_rounds_are_sampled_only_where_one_gives_too_few() -> None:
     data = toy_data(TOY_SPACES["continuous"])
     assert TINY.propose(data, 5, seed=0).notes["sampling_rounds"] == 1
-    assert TINY.propose(data, 200, seed=0).notes["sampling_rounds"] > 1
+    assert TINY.propose(data, 400, seed=0).notes["sampling_rounds"] > 1
 
 
 def test_the_pool_is_ranked_by_the_proxies_and_tells_of_its_making() -> None:
@@ -282,7 +282,7 @@ def test_every_stage_reports_its_progress() -> None:
     heard: dict[str, int] = {}
     with listening(lambda label, done, _total: heard.update({label: done})):
         TINY.propose(toy_data(TOY_SPACES["sequence"]), 3, seed=0)
-    assert heard == {"gtg: trajectories": 7, "gtg: proxies": 120, "gtg: diffusion": 8, "gtg: sampling": 1}
+    assert heard == {"gtg: trajectories": 7, "gtg: proxies": 120, "gtg: diffusion": 4, "gtg: sampling": 1}
 
 
 def test_equal_measurements_everywhere_are_no_obstacle() -> None:
