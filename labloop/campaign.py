@@ -9,10 +9,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.dataset import Dataset
 from labloop.errors import CampaignError, LedgerError
-from labloop.ingest import AssayFile, read_assay, sha256_of
+from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
@@ -97,8 +97,22 @@ class Campaign:
 
     # ---- measurements
 
-    def ingest(self, path: Path | str, *, assay: str | None = None, dry_run: bool = False) -> Receipt:
-        """Read an assay CSV, check all of it, and append it to the ledger in one transaction; known bytes change nothing.
+    def ingest(
+        self,
+        path: Path | str,
+        *,
+        assay: str | None = None,
+        dry_run: bool = False,
+        read: str | None = None,
+        plates: Sequence[str] = (),
+        reader: str | None = None,
+    ) -> Receipt:
+        """Read a file of the lab, check all of it, and append it to the ledger in one transaction; known bytes change nothing.
+
+        Args:
+            read: which read to take, where a plate reader's file holds several: `450`.
+            plates: the plate that it shows, where the file does not say, or pairs `Plate 1=NAME`.
+            reader: the reader to use, where several know the file.
 
         Raises:
             IngestError: with every faulty cell; nothing was stored.
@@ -111,19 +125,43 @@ class Campaign:
                 file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
                 note=f"{path.name} is in the ledger already: nothing to do",
             )  # fmt: skip
-        wells = self.ledger.wells(self.name)
-        read = read_assay(path, self.config, wells=wells, designs=views.designs(self.config, self.ledger), assay=assay)
+        file = read_assay(path, self.config, **self._known(assay, read, plates), assay=assay, reader=reader)
         stored = False
         if not dry_run:
             stored = self.ledger.add_file(
                 self.name,
-                sha256=read.sha256,
+                sha256=file.sha256,
                 name=path.name,
-                designs=read.designs,
-                measurements=read.measurements.drop(columns="control"),
+                designs=file.designs,
+                measurements=file.measurements.drop(columns="control"),
             )
             self._note_measured_rounds()
-        return self._receipt(read, stored=stored, dry_run=dry_run)
+        return self._receipt(file, stored=stored, dry_run=dry_run)
+
+    def explain(
+        self,
+        path: Path | str,
+        *,
+        assay: str | None = None,
+        read: str | None = None,
+        plates: Sequence[str] = (),
+        reader: str | None = None,
+    ) -> Explanation:
+        """Tell what `ingest` would make of a file; nothing is stored, and a refusal is told, not raised."""
+        return explain_assay(path, self.config, **self._known(assay, read, plates), assay=assay, reader=reader)
+
+    def _known(self, assay: str | None, read: str | None, plates: Sequence[str]) -> dict[str, Any]:
+        """What the campaign knows when it reads a file: wells laid out, designs, and what is wished or waited for."""
+
+        @cache
+        def waiting() -> tuple[str, ...]:
+            return views.waiting_plates(self.config, self.ledger, assay or self.config.objective.assay)
+
+        return {
+            "wells": self.ledger.wells(self.name),
+            "designs": views.designs(self.config, self.ledger),
+            "wish": Wish(read=read, plates=tuple(plates), waiting=waiting),
+        }
 
     def _receipt(self, read: AssayFile, *, stored: bool, dry_run: bool) -> Receipt:
         measured = read.measurements["status"].isin(views.MEASURED)

@@ -46,6 +46,12 @@ class Assay(_Config):
     low: float | None = None
     """Lowest plausible value; one below stops the file."""
     high: float | None = None
+    read: Annotated[str, BeforeValidator(lambda read: str(read) if isinstance(read, int) else read)] | None = None
+    """The read to take from files that hold several, such as `450`."""
+    decimal: Literal[".", ","] | None = None
+    """The decimal mark, for files whose numbers do not show it (`1.234` alone can be a thousand)."""
+    reader: str | None = None
+    """The reader to use, where several know the lab's files."""
 
 
 class Control(_Config):

@@ -1,10 +1,11 @@
-"""The four seams of labloop. Anything with these verbs plugs in through an entry point, or by its import path.
+"""The seams of labloop. Anything with these verbs plugs in through an entry point, or by its import path.
 
 Plug-ins are frozen dataclasses made with `labloop.registry.plugin`: options are fields, state they have none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,7 @@ from labloop.dataset import Dataset
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
 from labloop.space import DesignSpace
+from labloop.table import Part
 
 ALL_KINDS = frozenset({"sequence", "real", "integer", "choice", "mixture"})
 """Every parameter type; a proposer that cannot handle all of them declares `kinds` as a subset."""
@@ -72,6 +74,30 @@ class Lab(Protocol):
 
     def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         """Measure designs: a table of the same length and order with `value` (n,), NaN where a well failed, and `status`."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Knows a kind of file that labs send, and turns its bytes into tables of text; what the text means is not its business."""
+
+    def recognise(self, content: bytes, name: str) -> str | None:
+        """Say in one line what the file is, from a look at its beginning; None where it is of another kind. Raises nothing.
+
+        Args:
+            name: the file's name without its folder.
+        """
+        ...
+
+    def read(self, content: bytes, name: str, *, known: Collection[str]) -> Sequence[Part]:
+        """Read all tables, plates and reads of the file; which of them is meant is decided later.
+
+        Args:
+            known: column names that the campaign knows.
+
+        Raises:
+            IngestError: the file is damaged, cut short or not what it seemed to be.
+        """
         ...
 
 

@@ -65,6 +65,17 @@ def missing(config: CampaignConfig, ledger: Ledger, number: int) -> pd.DataFrame
     return _without(wells[wells["design_id"].notna()], rows[rows["assay"] == config.objective.assay])
 
 
+def waiting_plates(config: CampaignConfig, ledger: Ledger, assay: str) -> tuple[str, ...]:
+    """List the plates with wells that this assay has no result for yet, of rounds that are not closed."""
+    open_rounds = [entry.number for entry in ledger.rounds(config.name) if entry.state in (*AT_THE_LAB, "MEASURED")]
+    if not open_rounds:
+        return ()
+    wells = ledger.wells(config.name)
+    rows = ledger.measurements(config.name)
+    left = _without(wells[wells["round"].isin(open_rounds) & wells["design_id"].notna()], rows[rows["assay"] == assay])
+    return tuple(dict.fromkeys(left["plate"].astype(str)))
+
+
 def _without(wells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
     return wells[~places.isin(pd.MultiIndex.from_frame(rows[["plate", "well"]]))]

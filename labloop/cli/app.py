@@ -67,19 +67,34 @@ def ingest(
     *,
     campaign: Annotated[str, Parameter(name=["--campaign", "-c"])],
     assay: str | None = None,
+    read: str | None = None,
+    plate: tuple[str, ...] = (),
+    reader: str | None = None,
+    explain: bool = False,
     dry_run: bool = False,
     common: Common = Common(),
 ) -> None:
-    """Read an assay CSV into the ledger, whole or not at all.
+    """Read a file of the lab into the ledger, whole or not at all: a table of wells, a plate reader's export, or Excel.
 
     Args:
-        file: the CSV as the lab sends it.
+        file: the file as the lab sends it.
         campaign: the campaign that it belongs to.
         assay: which assay it holds [default: the objective's].
+        read: which read to take, where the file holds several, such as 450.
+        plate: the plate that it shows, where the file does not say; or 'Plate 1=NAME', once for each of the file's plates.
+        reader: which reader to use, where several know the file (`labloop methods` lists them).
+        explain: show what is recognised, and store nothing.
         dry_run: check everything and store nothing.
     """
     common.start()
-    receipt = common.open(campaign).ingest(file, assay=assay, dry_run=dry_run)
+    run = common.open(campaign)
+    if explain:
+        told = run.explain(file, assay=assay, read=read, plates=plate, reader=reader)
+        show.explanation(told, json=common.json)
+        if told.refusal is not None:
+            raise told.refusal
+        return
+    receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader)
     show.receipt(receipt, json=common.json)
 
 
@@ -187,10 +202,10 @@ def report(
 
 @app.command(group=_research)
 def methods(*, common: Common = Common()) -> None:
-    """List proposers, surrogates, selectors and simulated labs, those of plug-ins too."""
+    """List proposers, surrogates, selectors, simulated labs and readers of files, those of plug-ins too."""
     from labloop.registry import Kind, available, describe
 
-    kinds: tuple[Kind, ...] = ("proposers", "surrogates", "selectors", "labs")
+    kinds: tuple[Kind, ...] = ("proposers", "surrogates", "selectors", "labs", "readers")
     show.methods({kind: [describe(kind, name) for name in available(kind)] for kind in kinds}, json=common.json)
 
 

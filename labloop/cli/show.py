@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from labloop.batch import Batch
     from labloop.campaign import Campaign, Receipt
     from labloop.compare import Comparison
+    from labloop.ingest import Explanation
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -113,6 +114,20 @@ def receipt(receipt: Receipt, *, json: bool) -> None:
         f"{receipt.n_new_designs} designs new to labloop"
     )
     out.print(("Stored. " if receipt.stored else "") + f"Next: {receipt.note}" if receipt.stored else receipt.note)
+
+
+def explanation(told: Explanation, *, json: bool) -> None:
+    rows = [] if told.rows is None else [dict(zip(told.rows.columns, row)) for row in told.rows.to_numpy()]
+    if json:
+        return dump({**vars(told), "rows": rows, "refusal": None if told.refusal is None else str(told.refusal)})
+    out.print(Text(f"{told.file}: {f'{told.what} (reader {told.reader})' if told.reader else 'not recognised'}"))
+    _table(told.parts, title="What it holds")
+    if told.dialect:
+        out.print(Text(f"Read as {told.dialect}"))
+    columns = [{"labloop's column": name, "the file's": place} for name, place in (told.columns or {}).items()]
+    _table(columns, title="Columns")
+    _table(rows, title="First rows")
+    out.print("It would be stored; nothing was." if told.refusal is None else "It would be refused:")
 
 
 def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""From a file of the lab to checked measurements: read the text, find the columns, parse the cells, resolve the designs.
+"""From a file of the lab to checked measurements: find its reader, choose read and plate, parse the cells, resolve the designs.
 
 Nothing here knows the ledger or trains anything: `read_assay` is a function of a file, the campaign's configuration and what
 labloop has laid out so far.
@@ -7,7 +7,9 @@ labloop has laid out so far.
 from __future__ import annotations
 
 from labloop.ingest.assay import AssayFile, read_assay
+from labloop.ingest.choose import Wish
+from labloop.ingest.explain import Explanation, explain_assay
 from labloop.ingest.parse import STATUSES
 from labloop.ingest.read import sha256_of
 
-__all__ = ["STATUSES", "AssayFile", "read_assay", "sha256_of"]
+__all__ = ["STATUSES", "AssayFile", "Explanation", "Wish", "explain_assay", "read_assay", "sha256_of"]

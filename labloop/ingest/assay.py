@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,16 @@ import pandas as pd
 
 from labloop.config import CampaignConfig
 from labloop.errors import Fault, IngestError
-from labloop.ingest.columns import find_columns, known_names
+from labloop.ingest.choose import Wish, add_plates, join, stack
+from labloop.ingest.columns import find_columns, known_names, lacks_plate
 from labloop.ingest.keys import Keys, numeric_columns, resolve
 from labloop.ingest.parse import Marks, find_marks, instants
-from labloop.ingest.read import DELIMITERS, Table, read_table
+from labloop.ingest.read import Opened, content_of, digest, open_file
+from labloop.ingest.trap import explain_dates
 from labloop.ingest.values import find_values
 from labloop.parameters import Array
 from labloop.space import DesignSpace
+from labloop.table import Table, count
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,8 +32,12 @@ class AssayFile:
     sha256: str
     """Of the file's bytes, 64 hex digits: the same file is recognised by it."""
     assay: str
+    reader: str
+    """The reader's name."""
     dialect: str
     """What was recognised, one line for people."""
+    columns: Mapping[str, str]
+    """labloop's columns to the file's."""
     measurements: pd.DataFrame
     """One row a measured well, in the file's order.
 
@@ -45,35 +52,44 @@ class AssayFile:
 
 
 def read_assay(
-    path: Path | str, config: CampaignConfig, *, wells: pd.DataFrame, designs: pd.DataFrame, assay: str | None = None
+    path: Path | str,
+    config: CampaignConfig,
+    *,
+    wells: pd.DataFrame,
+    designs: pd.DataFrame,
+    assay: str | None = None,
+    wish: Wish | None = None,
+    reader: str | None = None,
 ) -> AssayFile:
-    """Read a long CSV, one row a well, and check all of it.
+    """Read a file as the lab sends it, a row or a grid's cell a well, and check all of it.
 
     Args:
         wells: what labloop has laid out, one row a well: `round`, `plate`, `well`, `design_id` (NaN for a control) and
             `control` (its name, NaN for a design).
         designs: designs that labloop knows: the space's columns, by `design_id`.
         assay: which of the campaign's assays this is; the objective's where left out.
+        wish: which read and which plate is meant, where the file does not say; the campaign's `read` counts where it names none.
+        reader: the reader to use; the campaign's, or whichever knows the file, where left out.
 
     Raises:
         IngestError: with every fault at once, each with the line of the file and the lab's own column name.
+        ConfigError: there is no such reader.
     """
     path = Path(path)
-    assay = config.objective.assay if assay is None else assay
-    if assay not in config.assays:
-        raise IngestError(f"{path.name}: assay {assay!r} is not in campaign {config.name}; it has {', '.join(config.assays)}")
-    table = read_table(path, known_names(config, assay))
-    found = find_columns(table.columns, config, assay, file=table.name)
-    numeric = [table.columns[found[name]].texts for name in ("value", *numeric_columns(config.space)) if name in found]
-    marks = find_marks(np.concatenate(numeric).tolist(), table.delimiter)
+    content = content_of(path)
+    assay = named_assay(config, assay, path.name)
+    opened = open_file(content, path.name, known_names(config, assay), reader=reader or config.assays[assay].reader)
+    table, found = settle(opened, config, assay, wells=wells, wish=wish or Wish(), file=path.name)
+    marks = marks_of(table, found, config, assay)
     values = find_values(table, found, config, assay, marks)
     keys = resolve(table, found, config, marks, wells=wells, designs=designs)
     measured_at, note, more = _remarks(table, found, config, assay)
     faults = sorted([*table.faults, *values.faults, *keys.faults, *more], key=lambda fault: fault.row)
+    faults = explain_dates(faults, table, found, config)
     if faults:
         rows = len({fault.row for fault in faults})
         raise IngestError(
-            f"{table.name}: {_count(len(faults), 'fault')} in {rows} of {_count(len(table), 'row')}; nothing was taken", faults
+            f"{table.name}: {count(len(faults), 'fault')} in {rows} of {count(len(table), 'row')}; nothing was taken", faults
         )
     measurements = pd.DataFrame(
         {
@@ -95,13 +111,72 @@ def read_assay(
     measured, new = _designs(keys, config.space, designs)
     return AssayFile(
         name=table.name,
-        sha256=table.sha256,
+        sha256=digest(content),
         assay=assay,
-        dialect=_dialect(table, found, marks, config.space),
+        reader=opened.reader,
+        dialect=describe(table, found, marks),
+        columns=found,
         measurements=measurements,
         designs=measured,
         new=new,
     )
+
+
+def named_assay(config: CampaignConfig, assay: str | None, file: str) -> str:
+    """Give the assay that a file is of: the one asked for, else the objective's.
+
+    Raises:
+        IngestError: the campaign has no such assay.
+    """
+    assay = config.objective.assay if assay is None else assay
+    if assay not in config.assays:
+        raise IngestError(f"{file}: assay {assay!r} is not in campaign {config.name}; it has {', '.join(config.assays)}")
+    return assay
+
+
+def settle(
+    opened: Opened, config: CampaignConfig, assay: str, *, wells: pd.DataFrame, wish: Wish, file: str
+) -> tuple[Table, dict[str, str]]:
+    """Make one table of what the file holds, and find its columns.
+
+    Raises:
+        IngestError: a read, a plate or a sheet has to be chosen, or a column is missing.
+    """
+    wish = replace(wish, read=wish.read or config.assays[assay].read, place=f"assays.{assay}.read in the campaign")
+    grids = [part for part in opened.parts if part.grid is not None]
+    if grids and len(grids) < len(opened.parts):
+        drawn, long = (next(part.where for part in opened.parts if (part.grid is None) is kind) for kind in (False, True))
+        raise IngestError(f"{file}: holds a plate on {drawn} and a table on {long}: send one of them")
+    if grids:
+        return join(grids, wish, wells, config.plate.shape, file), {name: name for name in ("value", "plate", "well")}
+    tables = [part.table for part in opened.parts]
+    lacking = [i for i, table in enumerate(tables) if lacks_plate(table.columns, config, assay, file=file)]
+    if lacking and (wish.plates or any(opened.parts[i].plate for i in lacking) or wish.waiting()):
+        for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], wish, wells, file)):
+            tables[i] = table
+    table = stack(tables)
+    return table, find_columns(table.columns, config, assay, file=file)
+
+
+def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> Marks:
+    """Find out what point and comma mean: from the numbers, the rest of the file, or the campaign."""
+    names = [name for name in ("value", *numeric_columns(config.space)) if name in found]
+    marks = find_marks(np.concatenate([table.columns[found[name]].texts for name in names]).tolist(), table.delimiter)
+    declared = config.assays[assay].decimal
+    return replace(marks, decimal=declared) if declared else replace(marks, decimal=marks.decimal or table.decimal)
+
+
+def describe(table: Table, found: Mapping[str, str], marks: Marks) -> str:
+    """Say in one line what was recognised, so that a person notices what was not."""
+    read = ", ".join(name if name == place else f"{name} from {place!r}" for name, place in found.items())
+    ignored = [name for name in table.columns if name not in found.values()]
+    parts = [
+        f"{table.form}, {marks.describe}",
+        f"{count(len(table), 'row')}, columns {read}",
+        *([f"ignored {', '.join(ignored)}"] if ignored else []),
+        *table.remarks,
+    ]
+    return "; ".join(parts)
 
 
 def _remarks(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> tuple[Array, Array, list[Fault]]:
@@ -135,20 +210,3 @@ def _designs(keys: Keys, space: DesignSpace, designs: pd.DataFrame) -> tuple[pd.
     parts = [part for part in parts if len(part)]
     table = pd.concat(parts).loc[ids] if parts else keys.written.iloc[:0]
     return table.rename_axis("design_id").reset_index(), tuple(ids[~seen])
-
-
-def _dialect(table: Table, found: Mapping[str, str], marks: Marks, space: DesignSpace) -> str:
-    """Say in one line what was recognised, so that a person notices what was not."""
-    read = ", ".join(name if name == place else f"{name} from {place!r}" for name, place in found.items())
-    ignored = [name for name in table.columns if name not in found.values()]
-    parts = [
-        f"{table.encoding}, {DELIMITERS[table.delimiter]}-separated, {marks.describe}",
-        f"{_count(len(table), 'row')}, columns {read}",
-        *([f"ignored {', '.join(ignored)}"] if ignored else []),
-        *table.remarks,
-    ]
-    return "; ".join(parts)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")

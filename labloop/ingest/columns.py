@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from labloop.config import CampaignConfig
 from labloop.errors import IngestError
-from labloop.ingest.read import fold
+from labloop.table import fold
 
 ROLES = ("value", "unit", "round", "plate", "well", "design_id", "status", "measured_at", "note")
 """Columns that labloop understands besides those of the design space."""
@@ -58,6 +58,16 @@ def find_columns(header: Collection[str], config: CampaignConfig, assay: str, *,
             f"or {' and '.join(config.space.columns)}. {_listed(header)} Say which they are, for instance:\n{_yaml(assay, keys)}"
         )
     return found
+
+
+def lacks_plate(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> bool:
+    """Whether a table's rows name wells but neither plates nor designs."""
+    mapping = config.assays[assay].columns
+
+    def has(name: str) -> bool:
+        return any(_locate(one, header, file) for one in (mapping.get(name), name) if one)
+
+    return has("well") and not (has("plate") or has("design_id") or all(map(has, config.space.columns)))
 
 
 def _locate(name: str, header: Collection[str], file: str) -> str | None:

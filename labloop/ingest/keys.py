@@ -11,9 +11,9 @@ import pandas as pd
 from labloop.config import CampaignConfig
 from labloop.errors import DesignError, Fault
 from labloop.ingest.parse import Marks, numbers, well_names
-from labloop.ingest.read import Column, Table
 from labloop.parameters import Array, Choice, FloatArray, Sequence
 from labloop.space import DesignSpace
+from labloop.table import Column, Table
 
 
 @dataclass(frozen=True, eq=False)

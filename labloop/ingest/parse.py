@@ -12,21 +12,19 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from labloop.parameters import Array, FloatArray
 from labloop.plate import parse_well, well_name
+from labloop.table import Mark
 
 STATUSES = ("ok", "failed_technical", "failed_design", "censored_low", "censored_high", "excluded")
 """What can become of a well. Only `ok` and the censored ones are learned from; a failure is never a number."""
 
 GONE = ("failed_technical", "failed_design", "excluded")
 """Statuses that need no value."""
-
-Mark = Literal[".", ","]
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _DIGITS = frozenset("0123456789+-.eE")
@@ -96,6 +94,24 @@ def find_marks(texts: Sequence[str], delimiter: str) -> Marks:
         return Marks(".", "," in "".join(points) and _shows(points, _POINT_GROUPED))
     unsure = delimiter != "," and _shows((*points, *commas), _UNSURE)
     return Marks(None if unsure else ".", False)
+
+
+def shown_mark(text: str) -> Mark | None:
+    """Tell the decimal mark that the numbers in free text show, such as a temperature above a plate; None where they disagree."""
+    found = _LOOSE.findall(text)
+    point, comma = _shows(found, _POINT), _shows(found, _COMMA)
+    return None if point == comma else "." if point else ","
+
+
+_LOOSE = re.compile(r"(?<![\w.,:/-])[0-9]+[.,][0-9]+(?![\w.,:/-])")
+
+
+def is_reading(text: str) -> bool:
+    """Whether a cell looks like something that an instrument measured: a number, a bound, or a reader's word for a well."""
+    return text.casefold() in _BEYOND or text.casefold() in _UNREAD or _NUMBERLIKE.fullmatch(_bare(text)) is not None
+
+
+_NUMBERLIKE = re.compile(r"[+-]?[.,]?[0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?")
 
 
 def _shows(texts: Iterable[str], shape: re.Pattern[str]) -> bool:

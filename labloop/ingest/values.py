@@ -11,8 +11,8 @@ import pandas as pd
 from labloop.config import CampaignConfig
 from labloop.errors import Fault, IngestError
 from labloop.ingest.parse import GONE, Marks, factors, readings, statuses, unit_key
-from labloop.ingest.read import Table
 from labloop.parameters import Array, FloatArray
+from labloop.table import Table
 
 
 @dataclass(frozen=True, eq=False)

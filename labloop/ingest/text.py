@@ -1,0 +1,74 @@
+"""Turn a file's bytes into text, whoever wrote it."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from labloop.errors import IngestError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+ENDS = ("\n", "\r")
+SOME_TEXT = re.compile(r'[^\s,;"]')
+
+_MAGIC = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89PNG": "a picture",
+    b"PAR1": "a Parquet file",
+}
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_PEEK = 1 << 16
+
+
+def peek(content: bytes) -> str:
+    """Give the beginning of a file as text as well as may be, to recognise it by; '' for what is no text at all."""
+    if content.startswith(tuple(_MAGIC)):
+        return ""
+    head = content[:_PEEK]
+    try:
+        return _text(head)[0].lstrip("\ufeff")
+    except UnicodeDecodeError:
+        return head.decode("utf-8", errors="replace")  # cut within a letter, or no text
+
+
+def decode(content: bytes, name: str) -> tuple[str, str]:
+    """Turn a file's bytes into text, and say in which encoding they were.
+
+    Raises:
+        IngestError: the file is empty, or is no text.
+    """
+    if not content.strip(b" \t\r\n\x00"):
+        raise IngestError(f"{name}: is empty")
+    for magic, what in _MAGIC.items():
+        if content.startswith(magic):
+            raise IngestError(f"{name}: is {what}, not text: open it and save it as CSV")
+    try:
+        text, encoding = _text(content)
+    except UnicodeDecodeError as error:
+        raise IngestError(
+            f"{name}: is not text in UTF-8, UTF-16 or Latin-1 (byte {error.start}): save it as CSV UTF-8"
+        ) from error
+    text = text.lstrip("\ufeff")
+    if found := _CONTROL.search(text):
+        line = len(re.findall("\r\n|\r|\n", text[: found.start()])) + 1
+        raise IngestError(f"{name}: is a binary file (line {line} holds character {ord(found[0])}): save it as CSV")
+    if not SOME_TEXT.search(text):
+        raise IngestError(f"{name}: is empty")
+    return text, encoding
+
+
+def _text(content: bytes) -> tuple[str, str]:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16"), "UTF-16"
+    if 4 * content.count(0) >= len(content):
+        # UTF-16 without its mark: in mostly Latin text every other byte is zero.
+        high = content[::2].count(0) > content[1::2].count(0)
+        return content.decode("utf-16-be" if high else "utf-16-le"), "UTF-16"
+    try:
+        return content.decode("utf-8-sig"), "UTF-8"
+    except UnicodeDecodeError:
+        # Windows' Latin-1 differs from the standard's only where the standard has control characters.
+        return content.decode("cp1252"), "Latin-1"

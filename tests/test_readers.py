@@ -1,0 +1,449 @@
+"""Files as labs send them: each is read to what was measured, or refused with the message that mends it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from labloop.campaign import Campaign
+from labloop.cli import main
+from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config
+from labloop.errors import ConfigError, IngestError
+from labloop.ingest import AssayFile, Wish, explain_assay, read_assay
+from labloop.ingest import read as reading
+from labloop.ingest.long import LongText
+from labloop.protocols import Reader
+from labloop.table import Column, Part, Table
+
+FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"
+READ = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+REFUSED = json.loads((FOLDER / "refused" / "expected.json").read_text(encoding="utf-8"))
+CONFIGS = {path.stem: load_config(path, CampaignConfig) for path in (FOLDER / "campaigns").iterdir()}
+
+
+def laid_out(campaign: str) -> dict[str, pd.DataFrame]:
+    """What labloop knows of a campaign of the examples: its wells and their designs."""
+    layout = pd.read_csv(FOLDER / "layout.csv", dtype=str)
+    layout = layout[layout["campaign"] == campaign].reset_index(drop=True)
+    space = CONFIGS[campaign].space
+    held = layout["dna"].notna()
+    ids = pd.Series(np.nan, index=layout.index, dtype=object)
+    if held.any():
+        ids[held] = space.ids(space.encode(layout.loc[held, ["dna"]]))
+    designs = layout.loc[held, ["dna"]].set_index(pd.Index(ids[held], name="design_id")).reindex(columns=list(space.columns))
+    return {
+        "wells": layout.assign(round=1, design_id=ids)[["round", "plate", "well", "design_id", "control"]],
+        "designs": designs,
+    }
+
+
+def options_of(told: dict[str, Any]) -> dict[str, Any]:
+    options = told.get("options", {})
+    waiting = tuple(options.get("waiting", ()))
+    wish = Wish(read=options.get("read"), plates=tuple(options.get("plates", ())), waiting=lambda: waiting)
+    return {"assay": options.get("assay"), "wish": wish, **laid_out(told["campaign"])}
+
+
+def ingest(path: Path, told: dict[str, Any]) -> AssayFile:
+    return read_assay(path, CONFIGS[told["campaign"]], **options_of(told))
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_as_labs_send_it_is_read_to_what_was_measured(name):
+    told = READ[name]
+    file = ingest(FOLDER / name, told)
+    table = file.measurements
+    assert file.reader == told["reader"]
+    assert len(table) == len(told["rows"])
+    if isinstance(told["rows"][0][0], dict):
+        designs = file.designs.set_index("design_id").loc[table["design_id"]]
+        assert designs[list(told["rows"][0][0])].to_dict("records") == [design for design, _ in told["rows"]]
+        assert table["value"].tolist() == [value for _, value in told["rows"]]
+        return
+    found = table.sort_values(["plate", "well"])
+    wanted = pd.DataFrame(told["rows"], columns=["plate", "well", "value", "qualifier", "status"])
+    wanted = wanted.sort_values(["plate", "well"])
+    for column in ("plate", "well", "qualifier", "status"):
+        assert found[column].tolist() == wanted[column].tolist()
+    assert found["value"].to_numpy(float) == pytest.approx(wanted["value"].to_numpy(float), rel=1e-9, nan_ok=True)
+    wells = laid_out(told["campaign"])["wells"].set_index(["plate", "well"])
+    held = wells.loc[list(zip(found["plate"], found["well"]))]
+    for column in ("design_id", "control"):
+        assert found[column].fillna("").tolist() == held[column].fillna("").tolist()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_be_trusted_is_refused_with_what_mends_it(name):
+    with pytest.raises(IngestError) as caught:
+        ingest(FOLDER / "refused" / name, REFUSED[name])
+    assert REFUSED[name]["message"] in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_every_example_is_listed_where_people_look():
+    for folder, index in ((FOLDER, READ), (FOLDER / "refused", REFUSED)):
+        ours = {"README.md", "expected.json", "layout.csv"}
+        assert {path.name for path in folder.iterdir() if path.is_file()} - ours == set(index)
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in readme for name in (*READ, *REFUSED))
+    assert len(READ) >= 25
+    assert len(REFUSED) >= 15
+
+
+# ---- what is chosen
+
+
+def plate_file(tmp_path, text: str, name: str = "plate.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def drawn(first: str = "0.5", *, head: str = "", **wells: str) -> str:
+    """A grid of 8 x 12 with a value in A2 (and others by name), below a line of text."""
+    wells = {"A2": first, **wells}
+    rows = ["," + ",".join(map(str, range(1, 13)))]
+    rows += [",".join([letter, *(wells.get(f"{letter}{i}", "") for i in range(1, 13))]) for letter in "ABCDEFGH"]
+    return "\n".join([*([head] if head else []), *rows, ""])
+
+
+def six6(path: Path, **options: Any) -> AssayFile:
+    waiting = options.pop("waiting", ())
+    reader, assay = options.pop("reader", None), options.pop("assay", None)
+    wish = Wish(waiting=lambda: waiting, **options)
+    return read_assay(path, CONFIGS["six6"], **laid_out("six6"), wish=wish, reader=reader, assay=assay)
+
+
+P1, P2 = "six6-R01-P1", "six6-R01-P2"
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "options", "plate"),
+    [
+        (f"ID1: {P2} repeat", "x.csv", {}, P2),
+        (f"Plate Name: {P2}", "x.csv", {"waiting": (P1,)}, P2),
+        (f"plate id,{P2.upper()}", "x.csv", {}, P2),
+        (f"Barcode: {P2}", f"{P1}.csv", {}, P2),
+        ("", f"2026-03-02_{P2}_raw.csv", {"waiting": (P1, P2)}, P2),
+        ("", f"{P1}.csv", {"plates": (P2,)}, P2),
+        ("Plate Number,Plate 7", "x.csv", {"plates": (f"Plate 7={P2}",)}, P2),
+        ("Plate Number,Plate 7", "x.csv", {"plates": (P2,)}, P2),
+        ("", "x.csv", {"waiting": (P2,)}, P2),
+        ("Plate,,,Greiner 96 Flat Bottom", "x.csv", {"waiting": (P2,)}, P2),
+    ],
+    ids=["free text", "name", "case", "barcode", "file", "option", "pair", "counted", "waiting", "kind of plate"],
+)
+def test_the_plate_is_named_by_the_file_then_the_option_then_the_files_name_then_by_waiting_alone(
+    tmp_path, head, name, options, plate
+):
+    assert six6(plate_file(tmp_path, drawn(head=head), name), **options).measurements["plate"].tolist() == [plate]
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "said"),
+    [
+        ("", {}, f"laid out are {P1}, {P2}: choose with --plate {P1}"),
+        ("", {"waiting": (P1, P2)}, "waiting are"),
+        (f"{P1} or {P2}", {}, f"speaks of plates {P1} and {P2}"),
+        ("Plate ID: other-R01-P1", {"waiting": (P1,)}, "which labloop did not lay out"),
+        ("", {"plates": ("nothing",)}, "labloop laid out no such plate"),
+        (f"Plate ID: {P1}", {"plates": (f"{P1}={P2}",)}, "--plate says otherwise"),
+    ],
+)
+def test_a_plate_that_cannot_be_told_is_refused_with_the_choices(tmp_path, head, options, said):
+    with pytest.raises(IngestError, match=re.escape(said)):
+        six6(plate_file(tmp_path, drawn(head=head)), **options)
+
+
+def test_a_name_that_begins_like_a_plates_is_another_plates(tmp_path):
+    with pytest.raises(IngestError, match="does not say which plate"):
+        six6(plate_file(tmp_path, drawn(head=f"ID1: {P1}0 and my-{P2}")))
+
+
+def test_a_campaign_without_a_plate_refuses_grids_and_says_what_to_send(tmp_path):
+    with pytest.raises(IngestError, match="propose a round first"):
+        read_assay(plate_file(tmp_path, drawn()), CONFIGS["genes"], **laid_out("genes"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "read"),
+    [("450", "450"), ("A450", "A450 (1)"), ("raw  data (600)", "Raw Data (600)"), ("600", None), ("45", None), ("", None)],
+)
+def test_a_read_is_chosen_by_name_or_by_a_word_of_it(tmp_path, wanted, read):
+    titles = ["450", "A450 (1)", "Raw Data (600)", "Corrected 600"]
+    text = "\n".join(f"{title}\n\n{drawn(f'0.{i}')}" for i, title in enumerate(titles, 1))
+    path = plate_file(tmp_path, f"{P1}\n\n{text}")
+    if read is None:
+        with pytest.raises(IngestError, match="'450', 'A450 \\(1\\)', 'Raw Data \\(600\\)', 'Corrected 600'"):
+            six6(path, read=wanted)
+    else:
+        assert six6(path, read=wanted).measurements["value"].tolist() == [(titles.index(read) + 1) / 10]
+
+
+def test_plates_whose_reads_differ_are_refused(tmp_path):
+    path = plate_file(tmp_path, f"Plate ID: {P1}\n450\n{drawn()}\nPlate ID: {P2}\n600\n{drawn()}")
+    with pytest.raises(IngestError, match=f"plate {P2} has no read '450'"):
+        six6(path, read="450")
+
+
+def test_empty_wells_wait_and_strange_ones_are_faults(tmp_path):
+    file = six6(plate_file(tmp_path, drawn(B1="0.25", head=P1)))
+    assert file.measurements["well"].tolist() == ["A02", "B01"]
+    assert "12 wells of six6-R01-P1 left empty, which go on waiting: A01, B02" in file.dialect
+    with pytest.raises(IngestError) as caught:
+        six6(plate_file(tmp_path, drawn(H12="0.25", C7="x", head=P1)))
+    assert [(fault.row, fault.column, fault.cell) for fault in caught.value.faults] == [
+        (5, "well C7, value", "x"), (5, "well C7, well", "C07"), (10, "well H12, well", "H12"),
+    ]  # fmt: skip
+
+
+def test_a_decimal_mark_that_nothing_shows_is_asked_for_and_then_obeyed(tmp_path):
+    text = drawn("1.234", B1="12.345", head=P1).replace(",", ";")
+    with pytest.raises(IngestError, match=r"can be 1\.234 or 1234"):
+        six6(plate_file(tmp_path, text))
+    warm = text.replace(P1, f"{P1}\nTemperature: 23.5 °C")
+    assert six6(plate_file(tmp_path, warm)).measurements["value"].tolist() == [1.234, 12.345]
+    assays = {"assay": {"decimal": "."}}
+    config = CONFIGS["six6"].model_copy(
+        update={"assays": {"binding": CONFIGS["six6"].assays["binding"].model_copy(update=assays["assay"])}}
+    )
+    file = read_assay(plate_file(tmp_path, text), config, **laid_out("six6"))
+    assert file.measurements["value"].tolist() == [1.234, 12.345]
+
+
+# ---- readers
+
+
+class Sticker:
+    """A plug-in's reader: files that begin with a star hold one value of one well."""
+
+    def recognise(self, content: bytes, name: str) -> str | None:
+        return "a sticker" if content.startswith(b"*") else None
+
+    def read(self, content: bytes, name: str, *, known: Collection[str]) -> list[Part]:
+        plate, well, value = content.decode()[1:].split()
+        columns = {"plate": Column.of([plate]), "well": Column.of([well]), "value": Column.of([value])}
+        return [Part(table=Table(name=name, columns=columns, lines=np.array([1]), form="a sticker"), where="line 1")]
+
+
+def test_a_reader_plugs_in_and_comes_before_the_one_of_any_text(tmp_path, monkeypatch):
+    assert isinstance(Sticker(), Reader)
+    monkeypatch.setattr(reading, "_readers", lambda: {"long": LongText(), "sticker": Sticker()})
+    file = six6(plate_file(tmp_path, f"*{P1} A2 0.5"))
+    assert (file.reader, file.measurements["value"].tolist()) == ("sticker", [0.5])
+    monkeypatch.setattr(reading, "_readers", lambda: {"label": Sticker(), "sticker": Sticker()})
+    with pytest.raises(IngestError, match=r"can be read as a sticker \(--reader label\) or a sticker \(--reader sticker\)"):
+        six6(plate_file(tmp_path, f"*{P1} A2 0.5"))
+    assert six6(plate_file(tmp_path, f"*{P1} A2 0.5"), reader="label").reader == "label"
+
+
+def test_a_reader_that_is_not_there_is_named_with_those_there_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"reader 'omnireader' is unknown; there are: .*grid.*long"):
+        six6(plate_file(tmp_path, drawn()), reader="omnireader")
+
+
+def test_without_openpyxl_excel_is_refused_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(IngestError, match=r"labloop-toolkit\[excel\]"):
+        ingest(FOLDER / "a_sheet_a_plate.xlsx", READ["a_sheet_a_plate.xlsx"])
+
+
+# ---- looking before storing
+
+
+def test_explaining_tells_reader_dialect_plates_reads_columns_and_first_rows():
+    name = "mars_two_reads.csv"
+    told = explain_assay(FOLDER / name, CONFIGS["six6"], **options_of(READ[name]))
+    assert (told.reader, told.what) == ("grid", "plate grids")
+    assert [(part["read"], part["grid"], part["where"]) for part in told.parts] == [
+        ("Raw Data (450)", "8 x 12", "lines 9-17"), ("Raw Data (600)", "8 x 12", "lines 21-29"),
+    ]  # fmt: skip
+    assert "decimal point" in told.dialect
+    assert told.columns == {"value": "value", "plate": "plate", "well": "well"}
+    assert told.rows["well"].tolist() == ["A01", "A02", "B01", "B02", "C01"]
+    assert told.refusal is None
+
+
+def test_explaining_a_file_with_faults_shows_how_far_it_was_understood():
+    told = explain_assay(FOLDER / "refused" / "text_in_a_well.csv", CONFIGS["six6"], **options_of(REFUSED["text_in_a_well.csv"]))
+    assert told.rows["value"].tolist()[3] == "see note"
+    assert "see note" in str(told.refusal)
+    told = explain_assay(FOLDER / "refused" / "two_reads_none_chosen.csv", CONFIGS["six6"], **laid_out("six6"))
+    assert [part["read"] for part in told.parts] == ["Raw Data (450)", "Raw Data (600)"]
+    assert told.rows is None
+    told = explain_assay(FOLDER / "refused" / "damaged.xlsx", CONFIGS["six6"], **laid_out("six6"))
+    assert (told.parts, told.dialect) == ((), "")
+    assert "damaged" in str(told.refusal)
+
+
+@pytest.fixture
+def campaign(tmp_path) -> Campaign:
+    """The campaign of the examples with a first plate in the lab: six6-R01-P1, full of random designs."""
+    run = Campaign.create(CONFIGS["six6"], home=tmp_path / "home")
+    run.propose(parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig), out=tmp_path / "out")
+    return run
+
+
+def test_a_plate_comes_back_as_a_grid_and_its_round_is_measured(campaign, tmp_path):
+    path = plate_file(tmp_path, drawn(**{f"{letter}{i}": "0.5" for letter in "ABCDEFGH" for i in range(1, 12)}))
+    assert campaign.explain(path).refusal is None
+    assert len(campaign.dataset()) == 0
+    receipt = campaign.ingest(path)
+    assert "the only plate that waits for results" in receipt.dialect
+    assert "8 wells of six6-R01-P1 left empty" in receipt.dialect
+    assert (receipt.n_measured, campaign.state(1)) == (88, "EXPORTED")
+    rest = plate_file(tmp_path, drawn("", **{f"{letter}12": "0.5" for letter in "ABCDEFGH"}), "rest.csv")
+    campaign.ingest(rest)
+    assert campaign.state(1) == "MEASURED"
+    with pytest.raises(IngestError, match="does not say which plate it is; laid out is"):
+        campaign.ingest(plate_file(tmp_path, drawn("0.7"), "again.csv"))
+    second = campaign.ingest(plate_file(tmp_path, drawn("0.7"), "again.csv"), assay="counts")
+    assert second.stored
+
+
+def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys):
+    home = ["--home", str(tmp_path / "home"), "-c", "six6"]
+    path = str(FOLDER / "mars_two_reads.csv")
+    assert main(["ingest", path, *home, "--explain"]) == 1
+    printed = capsys.readouterr()
+    assert "Raw Data (600)" in printed.out
+    assert "It would be refused" in printed.out
+    assert "Choose one with --read" in printed.err
+    assert main(["ingest", path, *home, "--explain", "--read", "600"]) == 0
+    assert "nothing was" in capsys.readouterr().out
+    assert main(["ingest", path, *home, "--explain", "--read", "600", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reader"] == "grid"
+    assert len(campaign.ledger.files("six6")) == 0
+    gen5 = str(FOLDER / "gen5_overflow_and_missed.txt")
+    assert main(["ingest", gen5, *home, "--assay", "od", "--plate", "Plate 1=six6-R01-P1"]) == 0
+    assert "Stored" in capsys.readouterr().out
+    assert len(campaign.ledger.files("six6")) == 1
+    assert main(["methods"]) == 0
+    assert "plates drawn as grids" in " ".join(capsys.readouterr().out.split()).lower()
+
+
+# ---- whatever comes: `LABLOOP_FUZZ=10000 pytest tests/test_readers.py -k whatever` for a long run
+
+fuzz = settings(max_examples=int(os.environ.get("LABLOOP_FUZZ", 200)), suppress_health_check=list(HealthCheck))
+SEEDS = {name: (FOLDER / name).read_bytes() for name in READ} | {
+    name: (FOLDER / "refused" / name).read_bytes() for name in REFUSED
+}
+
+
+def read_or_refused(folder: Path, name: str, content: bytes, told: dict[str, Any]) -> None:
+    """Read it, or refuse it; what is read is whole: a design or a control in every row, a number in every measured one."""
+    path = folder / name
+    path.write_bytes(content)
+    try:
+        file = ingest(path, told)
+    except IngestError:
+        return
+    table = file.measurements
+    measured = table["status"].isin(["ok", "censored_low", "censored_high"])
+    assert len(table)
+    assert np.isfinite(table["value"][measured]).all()
+    assert (table["design_id"].notna() ^ table["control"].notna()).all()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@fuzz
+@given(
+    name=st.sampled_from(sorted(SEEDS)),
+    cut=st.none() | st.floats(0, 1),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), st.binary(max_size=12)), max_size=4),
+)
+def test_whatever_bytes_change_a_file_is_read_or_refused(folder, name, cut, edits):
+    content = SEEDS[name]
+    for place, length, more in edits:
+        at = int(place * len(content))
+        content = content[:at] + more + content[at + length :]
+    if cut is not None:
+        content = content[: int(cut * len(content))]
+    read_or_refused(folder, name, content, (READ | REFUSED)[name])
+
+
+WORDS = st.sampled_from(
+    [
+        *("", "0.5", "0,5", "1.234", "OVRFLW", "x", "1-Sep", "=1", "A", "B", "C", "1", "2", "3", "13", "<>", "450", "A1", P1, P2),
+        *("well", "value", "plate", "Plate:", "Plate ID", "~End", "##BLOCKS= 1", "[DETAILS]", "Label: 1", '"', "\ufeff", "\x00"),
+    ]
+) | st.text(max_size=3)
+
+
+@fuzz
+@given(
+    lines=st.lists(
+        st.lists(WORDS, max_size=6)
+        | st.builds(
+            lambda first, n, extra: [first, *map(str, range(1, n + 1)), *extra],
+            WORDS,
+            st.integers(2, 25),
+            st.lists(WORDS, max_size=2),
+        )
+        | st.builds(lambda letter, cells: [letter, *cells], st.sampled_from("AABBCDP"), st.lists(WORDS, min_size=3, max_size=13)),
+        max_size=14,
+    ),
+    sep=st.sampled_from(",;\t"),
+    encoding=st.sampled_from(["utf-8", "utf-16", "latin-1"]),
+    waiting=st.lists(st.sampled_from([P1, P2]), max_size=2, unique=True),
+)
+def test_whatever_lines_are_drawn_a_file_is_read_or_refused(folder, lines, sep, encoding, waiting):
+    content = "\n".join(map(sep.join, lines)).encode(encoding, errors="replace")
+    read_or_refused(folder, "drawn.csv", content, {"campaign": "six6", "options": {"waiting": waiting}})
+
+
+CELLS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2000)
+    | st.floats(allow_nan=False)
+    | st.datetimes()
+    | WORDS.filter(str.isprintable)
+)
+
+
+@settings(fuzz, max_examples=max(20, fuzz.max_examples // 10))
+@given(
+    sheets=st.dictionaries(st.sampled_from(["Sheet1", P1, "Raw"]), st.lists(st.lists(CELLS, max_size=5), max_size=6), min_size=1)
+)
+def test_whatever_a_workbook_holds_it_is_read_or_refused(folder, sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    raw = io.BytesIO()
+    book.save(raw)
+    read_or_refused(folder, "book.xlsx", raw.getvalue(), {"campaign": "six6"})
+
+
+def test_nothing_of_a_refused_file_is_stored(campaign):
+    before = campaign.ledger.measurements("six6"), campaign.ledger.events("six6")
+    for name, told in REFUSED.items():
+        options = told.get("options", {})
+        chosen = {"read": options.get("read"), "plates": options.get("plates", ())}
+        if told["campaign"] == "six6" and name not in ("which_plate.csv", "value_in_an_unused_well.csv"):  # this plate is full
+            with pytest.raises(IngestError):
+                campaign.ingest(FOLDER / "refused" / name, assay=options.get("assay"), **chosen)
+    after = campaign.ledger.measurements("six6"), campaign.ledger.events("six6")
+    for one, other in zip(before, after):
+        pd.testing.assert_frame_equal(one, other)
+    assert campaign.ledger.files("six6").empty
