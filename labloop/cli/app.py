@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="labloop",
+    default_parameter=Parameter(negative=""),
     version=__version__,
     help="Wet-lab campaigns as rounds of offline model-based optimisation: propose a plate, measure it, compare, repeat.",
 )
