@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LabloopError as error:
         complain(error)
         return 1
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `labloop … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         complain(
             f"{error.filename or 'the system'}: {error.strerror}; free the disk, mend the permissions or choose another folder"
