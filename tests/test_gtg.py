@@ -12,6 +12,7 @@ from labloop.dataset import Dataset
 from labloop.methods import gtg
 from labloop.methods._diffusion import Schedule
 from labloop.methods._temporal_unet import TemporalUNet
+from labloop.methods._trajectories import Trajectories, build_trajectories
 from labloop.methods.gtg import GTG
 from labloop.parameters import FloatArray, Sequence
 from labloop.progress import listening
@@ -40,9 +41,9 @@ def data(request: pytest.FixtureRequest) -> Dataset:
 # ---- trajectories
 
 
-def walk(data: Dataset, **changes: float) -> gtg.Trajectories:
+def walk(data: Dataset, **changes: float) -> Trajectories:
     options = {"n_traj": 50, "horizon": 8, "k": 6, "eps": 0.1, "seed": 0, **changes}
-    return gtg.build_trajectories(data.space, data.X, standard(data), **options)  # type: ignore[arg-type]
+    return build_trajectories(data.space, data.X, standard(data), **options)  # type: ignore[arg-type]
 
 
 def test_trajectories_rise(data: Dataset) -> None:
@@ -99,13 +100,11 @@ def test_ties_are_broken_at_random_not_by_the_order_of_the_table() -> None:
     """From AAAA every single mutant is as near as another: with k = 1 all of them must be reached."""
     space = DesignSpace(parameters=(Sequence(name="dna", length=4),))
     X = np.concatenate([space.listing()[:1], space.neighbours(space.listing()[0])])
-    paths = gtg.build_trajectories(
+    paths = build_trajectories(
         space, X, np.ones(13), n_traj=400, horizon=2, k=1, eps=1.0, start_percentile=0, seed=0
     )  # fmt: skip
     steps = [
-        gtg.build_trajectories(
-            space, X, np.r_[0.0, np.ones(12)], n_traj=60, horizon=2, k=1, eps=1.0, start_percentile=0, seed=seed
-        )
+        build_trajectories(space, X, np.r_[0.0, np.ones(12)], n_traj=60, horizon=2, k=1, eps=1.0, start_percentile=0, seed=seed)
         for seed in range(30)
     ]
     reached = {path[1] for one in [paths, *steps] for path in one.rows.tolist() if path[0] == 0}

@@ -1,7 +1,7 @@
 """GTG: guided trajectory generation (Yun, Yun, Lee & Park, "Guided Trajectory Generation with Diffusion Models for Offline
 Model-based Optimization", NeurIPS 2024).
 
-Four stages in the paper's order, a function each: `build_trajectories` joins measured designs to paths that improve,
+Four stages in the paper's order: `build_trajectories` joins measured designs to paths that improve,
 `train_proxies` and `train_denoiser` fit an ensemble of proxies and a diffusion model of whole paths, `sample` continues paths
 under a high return and a clamped context, `candidates` decodes what is on them for the proxies to filter.
 
@@ -34,8 +34,9 @@ Where this differs from the paper and its released code, and why:
  9. All noise is `temperature` times what the model was trained for, 1 by default: the paper's 0.5 gave fewer and worse designs on
     the held-out best fifth. Upstream's step noise is the variance times a half where a standard deviation belongs. It also
     zeroes the noise at the trajectory's first state, for a conditioning that is not used; here it is kept.
-10. Candidates are decoded before they are scored, once each, measured designs left out; the paper keeps duplicates. More than
-    128 trajectories are sampled, so that the filter has as many distinct new designs to choose from.
+10. Candidates are decoded before they are scored, once each, measured designs left out; the paper keeps duplicates. 4,096
+    trajectories are sampled for the paper's 128: it is the filter that finds the best designs, and the more it is given, the
+    better it does.
 11. A bound (`<`, `>`) costs a proxy only where its prediction is on the wrong side. Symmetric twins (two strands of DNA) are one
     design: a trajectory goes on along the nearer strand, a proxy's score is the mean over both.
 """
@@ -59,6 +60,7 @@ from labloop.methods import _diffusion as diffusion
 from labloop.methods._nets import StackedMLP
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._train import pick_device, torch_generator, without_denormals
+from labloop.methods._trajectories import build_trajectories
 from labloop.parameters import Block, FloatArray
 from labloop.pool import Pool
 from labloop.progress import track
@@ -71,6 +73,9 @@ SCORE_LIMIT = 2.0
 
 FOLDS = 10
 """Each proxy leaves out one design in ten."""
+
+BATCH = 256
+"""Trajectories sampled at once: memory, not results of a seed, would grow with more."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -121,12 +126,12 @@ class GTG:
     """Return asked for: 1 is a trajectory all of whose states equal the best measured value."""
     w: float = 2.0
     """Classifier-free guidance: 0 ignores the return, 1 obeys it, more exaggerates it."""
-    sampling_steps: PositiveInt = 25
+    sampling_steps: PositiveInt = 15
     eta: Fraction = 0.0
     """DDIM's noise: 0 none after the start, 1 ancestral."""
     temperature: PositiveFloat = 1.0
     """Factor on all noise when sampling."""
-    n_samples: PositiveInt = 1024
+    n_samples: PositiveInt = 4096
     """Trajectories sampled in a round of sampling."""
     max_rounds: PositiveInt = 4
     """Rounds of sampling before mutants of trajectory designs fill the pool."""
@@ -139,8 +144,7 @@ class GTG:
         settings: dict[str, Any] = {
             "horizon": 64, "context": 32, "eps": 0.114, "alpha": 1.82, "dim": 32, "dim_mults": (1, 4, 8), "activation": "mish",
             "predict": "eps", "steps": 10_000, "batch_size": 256, "lr": 2e-4, "proxy_steps": 1000, "proxy_hidden": (1024, 1024),
-            "rank_k": 0.01, "sampling_steps": 200, "eta": 1.0, "w": 1.2,
-            "temperature": 0.5, "n_samples": 128,
+            "rank_k": 0.01, "sampling_steps": 200, "eta": 1.0, "w": 1.2, "temperature": 0.5, "n_samples": 128,
         }  # fmt: skip
         return cls(**{**settings, **changes})
 
@@ -155,83 +159,7 @@ class GTG:
         return Pool.best(data, X, score(trained, data.space, self, X), n, proposer="gtg", notes={**trained.notes, **notes})
 
 
-# ---- 1: trajectories
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectories:
-    """M paths through measured designs: rows of X, (M, H), and the states as the networks see them, x and 2s-1, (M, H, d+1)."""
-
-    rows: Tensor
-    states: Tensor
-
-
-def build_trajectories(
-    space: DesignSpace, X: FloatArray, s: FloatArray, *, n_traj: int, horizon: int, k: int, eps: float,
-    start_percentile: float = 20.0, seed: int, device: torch.device | str = "cpu",
-) -> Trajectories:  # fmt: skip
-    """Walk M paths side by side: each next state is uniform among the k nearest unvisited designs with s ≥ running best - eps.
-
-    Distances are Hamming on one-hot blocks plus Euclidean on the others. Time and memory grow with M·N, never with N².
-
-    Args:
-        X: (N, d) canonical encodings. s: (N,) scores, the best 1.
-    """
-    rng = torch_generator(seed, "gtg", "trajectories", device=device)
-    order = np.argsort(s, kind="stable")
-    # Sorted by score, the designs good enough for a path are the tail of the table.
-    scores = torch.as_tensor(s[order], dtype=torch.float32, device=device).contiguous()
-    twins = torch.as_tensor(space.orbit(X[order]), dtype=torch.float32, device=device)
-    n = len(scores)
-    floor = scores[max(n - horizon, 0)]
-    start = int(torch.searchsorted(scores, float(np.percentile(s, start_percentile))))
-    at = torch.randint(start, n, (n_traj,), generator=rng, device=device)
-    twin = torch.randint(len(twins), (n_traj,), generator=rng, device=device)
-    best, path, strands = scores[at], [at], [twin]
-    exact = all(block.kind == "onehot" for block in space.blocks)
-    for _ in track(horizon - 1, "gtg: trajectories"):
-        jitter = torch.rand(n, generator=rng, device=device) * (0.5 if exact else 1e-4)
-        draw = torch.rand(n_traj, generator=rng, device=device)
-        lowest = torch.searchsorted(scores, torch.minimum(best - eps, floor))
-        nearest = torch.empty_like(at)
-        for rows in torch.split(lowest.argsort(stable=True), max(1, 4_000_000 // n)):
-            first = int(lowest[rows[0]])
-            here = twins[twin[rows], at[rows]]
-            D = torch.stack([_distance(space.blocks, here, one[first:]) for one in twins]).amin(0) + jitter[first:]
-            D.masked_fill_(torch.arange(first, n, device=device) < lowest[rows, None], torch.inf)
-            seen = torch.stack([step[rows] for step in path], 1) - first
-            which = torch.arange(len(rows), device=device)[:, None].expand_as(seen)[seen >= 0]
-            D[which, seen[seen >= 0]] += _VISITED
-            close, index = D.topk(min(k, n - first), largest=False)
-            choices = torch.where((close < _VISITED).any(1), (close < _VISITED).sum(1), close.isfinite().sum(1))
-            nearest[rows] = first + index.gather(1, (draw[rows] * choices).long()[:, None])[:, 0]
-        here, at = twins[twin, at], nearest
-        apart = torch.stack([_distance(space.blocks, here[:, None], one[at][:, None])[:, 0, 0] for one in twins])
-        twin = apart.argmin(0)
-        best = torch.maximum(best, scores[at])
-        path.append(at)
-        strands.append(twin)
-    rows, flips = torch.stack(path, 1), torch.stack(strands, 1)
-    states = torch.cat([2 * twins[flips, rows] - 1, 2 * scores[rows, None] - 1], 2)
-    return Trajectories(torch.as_tensor(order.copy(), device=device)[rows], states)
-
-
-_VISITED = 1e4
-"""Added to the distance of a design that the path has been to: it is chosen again only when nothing else is left."""
-
-
-def _distance(blocks: tuple[Block, ...], A: Tensor, B: Tensor) -> Tensor:
-    """Hamming plus Euclidean distances (…, a, b) by matrix products, as `DesignSpace.distance` without twins."""
-    onehot = [i for block in blocks if block.kind == "onehot" for i in range(block.start, block.stop)]
-    other = [i for block in blocks if block.kind != "onehot" for i in range(block.start, block.stop)]
-    D = torch.zeros((), device=A.device)
-    if onehot:
-        a, b = (A, B) if not other else (A[..., onehot], B[..., onehot])
-        D = sum(block.rows for block in blocks if block.kind == "onehot") - a @ b.mT
-    return D + torch.cdist(A[..., other], B[..., other]) if other else D
-
-
-# ---- 2: training
+# ---- training
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -403,7 +331,7 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
     return average, recent
 
 
-# ---- 3: sampling and filtering
+# ---- sampling and filtering
 
 
 def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
@@ -429,21 +357,18 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
             return diffusion.classifier_free(unconditional, conditional, options.w)
         return diffusion.x0_from_eps(schedule, x, t, diffusion.classifier_free(unconditional, conditional, options.w))
 
-    out = []
+    rows = torch.randint(len(context), (n,), generator=rng, device=device)
+    known = F.pad(context[rows], (0, 0, 0, trained.horizon - c))
+
+    def clamp(x: Tensor) -> Tensor:
+        return diffusion.inpaint(x, known, mask)
+
+    x = options.temperature * torch.randn(known.shape, generator=rng, device=device)
     with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-        for part in track(-(-n // 256), "gtg: sampling"):
-            rows = torch.randint(len(context), (min(256, n - 256 * part),), generator=rng, device=device)
-            known = F.pad(context[rows], (0, 0, 0, trained.horizon - c))
-
-            def clamp(x: Tensor, known: Tensor = known) -> Tensor:
-                return diffusion.inpaint(x, known, mask)
-
-            x = options.temperature * torch.randn(known.shape, generator=rng, device=device)
-            out.append(diffusion.sample(
-                schedule, denoise, clamp(x), steps=options.sampling_steps, generator=rng, eta=options.eta,
-                temperature=options.temperature, clip=lambda x0: x0.clamp(-torch.ones_like(limit), limit), after=clamp,
-            ))  # fmt: skip
-    return torch.cat(out)
+        return diffusion.sample(
+            schedule, denoise, clamp(x), steps=options.sampling_steps, generator=rng, eta=options.eta,
+            temperature=options.temperature, clip=lambda x0: x0.clamp(-torch.ones_like(limit), limit), after=clamp,
+        )  # fmt: skip
 
 
 def candidates(trained: Trained, data: Dataset, options: GTG, n: int, *, seed: int) -> tuple[FloatArray, dict[str, float]]:
@@ -457,18 +382,20 @@ def candidates(trained: Trained, data: Dataset, options: GTG, n: int, *, seed: i
 
     def add(X: FloatArray) -> None:
         X = np.unique(X, axis=0)
-        found.append(X[space.fresh(X, known=seen)])
-        seen.update(space.ids(found[-1]))
+        found.append(X[[i for i, one in enumerate(space.ids(X)) if not (one in seen or seen.add(one))]])  # type: ignore[func-returns-value]
 
     def short() -> bool:
         return len(seen) - len(data.taken) < n
 
     made = rounds = 0
     while short() and rounds < options.max_rounds:
-        states = sample(trained, options, options.n_samples, seed=derive(seed, "gtg", "round", rounds))
-        raw = _designs(states[:, trained.context.shape[1] :])
-        add(space.repair(raw))
-        made, rounds = made + len(raw), rounds + 1
+        for part in track(-(-options.n_samples // BATCH), "gtg: sampling"):
+            b = min(BATCH, options.n_samples - part * BATCH)
+            states = sample(trained, options, b, seed=derive(seed, "gtg", "sample", rounds, part))
+            raw = _designs(states[:, trained.context.shape[1] :])
+            add(space.repair(raw))
+            made += len(raw)
+        rounds += 1
     generated = len(seen) - len(data.taken)
     rng = generator(seed, "gtg", "fill")
     parents = space.repair(_designs(trained.context))
