@@ -38,6 +38,9 @@ def choose_read(parts: Sequence[Part], wish: Wish, file: str) -> list[Part]:
     """
     names = list(dict.fromkeys(part.read for part in parts if part.read is not None))
     if wish.read is None or not names:
+        if not names and wish.read is not None:
+            told = f"the file does not name its read, taken for {wish.read!r}"
+            return [replace(part, table=replace(part.table, remarks=(*part.table.remarks, told))) for part in parts]
         if len(names) <= 1:
             return list(parts)
         raise IngestError(
@@ -104,7 +107,7 @@ def _in_file(part: Part, laid: Sequence[str], file: str) -> str | None:
         for name in laid:
             if same(name, part.plate):
                 return name
-    for text in (part.plate or "", *part.texts):
+    for text in (part.plate or "", *([] if part.firm else part.texts)):
         found = [name for name in laid if mentions(name, text)]
         if len(found) > 1:
             raise IngestError(
