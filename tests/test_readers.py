@@ -205,9 +205,10 @@ def test_an_option_that_means_nothing_for_a_file_is_refused(tmp_path):
 
 
 def test_plates_whose_reads_differ_are_refused(tmp_path):
-    path = plate_file(tmp_path, f"Plate ID: {P1}\n450\n{drawn()}\nPlate ID: {P2}\n600\n{drawn()}")
-    with pytest.raises(IngestError, match=f"plate {P2} has no read '450'"):
-        six6(path, read="450")
+    for key in ("Plate ID", "ID1"):
+        path = plate_file(tmp_path, f"{key}: {P1}\n450\n{drawn()}\n{key}: {P2}\n600\n{drawn()}")
+        with pytest.raises(IngestError, match=f"plate {P2} has no read '450'"):
+            six6(path, read="450")
 
 
 def test_empty_wells_wait_and_strange_ones_are_faults(tmp_path):
@@ -332,7 +333,7 @@ def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys
     printed = capsys.readouterr()
     assert "Raw Data (600)" in printed.out
     assert "It would be refused" in printed.out
-    assert "Choose one with --read" in printed.err
+    assert "choose one with --read" in printed.err
     assert main(["ingest", path, *home, "--explain", "--read", "600"]) == 0
     assert "nothing was" in capsys.readouterr().out
     assert main(["ingest", path, *home, "--explain", "--read", "600", "--json"]) == 0
