@@ -159,6 +159,7 @@ def test_the_plate_is_named_by_the_file_then_the_option_then_the_files_name_then
         ("", {"waiting": (P1, P2)}, "waiting are"),
         (f"{P1} or {P2}", {}, f"speaks of plates {P1} and {P2}"),
         ("Plate ID: other-R01-P1", {"waiting": (P1,)}, "which labloop did not lay out"),
+        (f"Plate ID: other-R01-P1,copy of {P1}", {}, "which labloop did not lay out"),
         ("", {"plates": ("nothing",)}, "labloop laid out no such plate"),
         (f"Plate ID: {P1}", {"plates": (f"{P1}={P2}",)}, "--plate says otherwise"),
     ],
@@ -193,10 +194,21 @@ def test_a_read_is_chosen_by_name_or_by_a_word_of_it(tmp_path, wanted, read):
         assert six6(path, read=wanted).measurements["value"].tolist() == [(titles.index(read) + 1) / 10]
 
 
-def test_plates_whose_reads_differ_are_refused(tmp_path):
-    path = plate_file(tmp_path, f"Plate ID: {P1}\n450\n{drawn()}\nPlate ID: {P2}\n600\n{drawn()}")
-    with pytest.raises(IngestError, match=f"plate {P2} has no read '450'"):
+def test_an_option_that_means_nothing_for_a_file_is_refused(tmp_path):
+    path = plate_file(tmp_path, f"plate,well,value\n{P1},A2,0.5\n")
+    with pytest.raises(IngestError, match="leave --plate out"):
+        six6(path, plates=(P1,))
+    with pytest.raises(IngestError, match="--read 450 means nothing"):
         six6(path, read="450")
+    assert six6(path, assay="od450").measurements["value"].tolist() == [0.5]
+    assert "does not name its read, taken for '450'" in six6(plate_file(tmp_path, drawn()), assay="od450", plates=(P1,)).dialect
+
+
+def test_plates_whose_reads_differ_are_refused(tmp_path):
+    for key in ("Plate ID", "ID1"):
+        path = plate_file(tmp_path, f"{key}: {P1}\n450\n{drawn()}\n{key}: {P2}\n600\n{drawn()}")
+        with pytest.raises(IngestError, match=f"plate {P2} has no read '450'"):
+            six6(path, read="450")
 
 
 def test_empty_wells_wait_and_strange_ones_are_faults(tmp_path):
@@ -321,7 +333,7 @@ def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys
     printed = capsys.readouterr()
     assert "Raw Data (600)" in printed.out
     assert "It would be refused" in printed.out
-    assert "Choose one with --read" in printed.err
+    assert "choose one with --read" in printed.err
     assert main(["ingest", path, *home, "--explain", "--read", "600"]) == 0
     assert "nothing was" in capsys.readouterr().out
     assert main(["ingest", path, *home, "--explain", "--read", "600", "--json"]) == 0

@@ -142,15 +142,22 @@ def settle(
     Raises:
         IngestError: a read, a plate or a sheet has to be chosen, or a column is missing.
     """
-    wish = replace(wish, read=wish.read or config.assays[assay].read, place=f"assays.{assay}.read in the campaign")
+    asked, wish = (
+        wish.read,
+        replace(wish, read=wish.read or config.assays[assay].read, place=f"assays.{assay}.read in the campaign"),
+    )
     grids = [part for part in opened.parts if part.grid is not None]
     if grids and len(grids) < len(opened.parts):
         drawn, long = (next(part.where for part in opened.parts if (part.grid is None) is kind) for kind in (False, True))
         raise IngestError(f"{file}: holds a plate on {drawn} and a table on {long}: send one of them")
     if grids:
         return join(grids, wish, wells, config.plate.shape, file), {name: name for name in ("value", "plate", "well")}
+    if asked and not any(part.read for part in opened.parts):
+        raise IngestError(f"{file}: is a table without named reads, so --read {asked} means nothing: leave it out")
     tables = [part.table for part in opened.parts]
     lacking = [i for i, table in enumerate(tables) if lacks_plate(table.columns, config, assay, file=file)]
+    if wish.plates and not lacking:
+        raise IngestError(f"{file}: its rows name their plates or designs themselves: leave --plate out")
     if lacking and (wish.plates or any(opened.parts[i].plate for i in lacking) or wish.waiting()):
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], wish, wells, file)):
             tables[i] = table

@@ -30,32 +30,32 @@ class Wish:
     """Where the campaign's YAML names the read."""
 
 
-def choose_read(parts: Sequence[Part], wish: Wish, file: str) -> list[Part]:
-    """Keep the one read that is meant.
+def choose_read(parts: Sequence[Part], plates: Sequence[str], wish: Wish, file: str) -> str | None:
+    """Tell which read is meant, by the file's name for it; None where the file names none.
+
+    Args:
+        plates: for each part the plate that it shows.
 
     Raises:
         IngestError: there are several and none is chosen, or the one chosen is not there; the message lists them.
     """
     names = list(dict.fromkeys(part.read for part in parts if part.read is not None))
-    if wish.read is None or not names:
-        if len(names) <= 1:
-            return list(parts)
-        raise IngestError(
-            f"{file}: holds {len(names)} reads: {listed(map(repr, names), 20)}. "
-            f"Choose one with --read '{names[0]}', or for all files with {wish.place}"
-        )
-    wanted = wish.read
-    found = [name for name in names if same(name, wanted)] or [name for name in names if matches(wanted, name)]
-    if len(found) != 1:
-        what = f"the read {wanted!r} could be {listed(map(repr, found), 20)}" if found else f"has no read {wanted!r}"
-        raise IngestError(f"{file}: {what}; it holds {listed(map(repr, names), 20)}: choose one with --read or {wish.place}")
-    kept = [part for part in parts if part.read in (found[0], None)]
-    plates = {part.plate for part in parts} - {part.plate for part in kept}
-    if plates:
-        raise IngestError(
-            f"{file}: plate {listed(map(str, plates))} has no read {found[0]!r}: export all plates with the same reads"
-        )
-    return kept
+    found = names
+    if wish.read is not None and names:
+        wanted = wish.read
+        found = [name for name in names if same(name, wanted)] or [name for name in names if matches(wanted, name)]
+    every, some = listed(map(repr, names), 20), listed(map(repr, found), 20)
+    how = f"choose one with --read '{(found or names or [''])[0]}', or for all files with {wish.place}"
+    if not found and names:
+        raise IngestError(f"{file}: has no read {wish.read!r}; it holds {every}: {how}")
+    if len(found) > 1 and wish.read is not None:
+        raise IngestError(f"{file}: the read {wish.read!r} could be {some}; it holds {every}: {how}")
+    if len(found) > 1:
+        raise IngestError(f"{file}: holds {len(names)} reads: {every}; {how}")
+    lacking = set(plates) - {plate for part, plate in zip(parts, plates) if part.read in (*found, None)}
+    if lacking:
+        raise IngestError(f"{file}: plate {listed(sorted(lacking))} has no read {some}: export all plates with the same reads")
+    return found[0] if found else None
 
 
 def name_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: str) -> list[tuple[str, str]]:
@@ -104,7 +104,7 @@ def _in_file(part: Part, laid: Sequence[str], file: str) -> str | None:
         for name in laid:
             if same(name, part.plate):
                 return name
-    for text in (part.plate or "", *part.texts):
+    for text in (part.plate or "", *([] if part.firm else part.texts)):
         found = [name for name in laid if mentions(name, text)]
         if len(found) > 1:
             raise IngestError(
@@ -149,26 +149,27 @@ def join(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, shape: tuple[in
     Raises:
         IngestError: a read or a plate has to be chosen, two pictures show the same plate, or a plate is not of the lab's shape.
     """
-    parts = choose_read([_untitled(part, wells) for part in parts], wish, file)
+    parts = [_untitled(part, wells) for part in parts]
     named = name_plates(parts, wish, wells, file)
-    for part in parts:
+    read = choose_read(parts, [name for name, _ in named], wish, file)
+    drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
+    for part, _, _ in drawn:
         if part.grid is not None and (max(part.grid) > max(shape) or part.grid == (8, 12) != shape):
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
                 f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out"
             )
-    for name in dict.fromkeys(name for name, _ in named):
-        where = [part.where for part, (shown, _) in zip(parts, named) if shown == name]
+    for name in dict.fromkeys(name for _, name, _ in drawn):
+        where = [part.where for part, shown, _ in drawn if shown == name]
         if len(where) > 1:
             raise IngestError(
                 f"{file}: {listed(where)} all show plate {name}: keep one of them, or name their reads or plates in the file"
             )
-    tables, remarks = [], []
-    for part, (name, source) in zip(parts, named):
+    tables, remarks = [], [] if read or not wish.read else [f"the file does not name its read, taken for {wish.read!r}"]
+    for part, name, source in drawn:
         table, waits = _filled(part.table, wells[wells["plate"].astype(str) == name])
         tables.append(replace(table, columns={"plate": Column.of([name] * len(table)), **table.columns}))
-        read = f", read {part.read!r}" if part.read else ""
-        remarks.append(f"plate {name} ({source}) on {part.where}{read}")
+        remarks.append(f"plate {name} ({source}) on {part.where}" + (f", read {part.read!r}" if part.read else ""))
         if waits:
             remarks.append(f"{count(len(waits), 'well')} of {name} left empty, which go on waiting: {listed(waits)}")
     joined = stack(tables)

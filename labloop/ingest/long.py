@@ -20,9 +20,7 @@ from labloop.table import Column, Part, Table, count, fold, listed
 
 _CHUNK = 8192
 _HEAD = 65536
-_KINETIC = re.compile(
-    r'^"?(?:cycle nr\.|cycles / well|zyklus nr\.|zyklen / well|time \[s\]|zeit \[s\])', re.IGNORECASE | re.MULTILINE
-)
+_KINETIC = re.compile(r'^"?(?:cycle nr\.|cycles / well|zyklus nr\.|zyklen / well)"?[,;\t]', re.IGNORECASE | re.MULTILINE)
 _NO_END = "no line end after the last row"
 
 

@@ -79,9 +79,9 @@ def read_said(rows: Rows, column: int) -> str | None:
         if not cells:
             continue
         own = next((cell for cell in row[max(column - 1, 0) : column + 1] if cell), cells[0])
-        title = " ".join(own.split())
-        plain = len(cells) == 1 or own is not cells[0]
-        return title if plain and len(title) <= 60 and not _NO_TITLE.fullmatch(title) else None
+        if not _NO_TITLE.fullmatch(own):
+            title = " ".join(own.split())
+            return title if (len(cells) == 1 or own is not cells[0]) and len(title) <= 60 else None
     return None
 
 

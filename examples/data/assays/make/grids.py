@@ -189,7 +189,7 @@ def refused() -> Made:
             text(mars(("Raw Data (450)", V1), ("Raw Data (600)", OTHER), id1=P1)).encode(),
             Told(
                 "two reads, and nobody said which",
-                message="holds 2 reads: 'Raw Data (450)', 'Raw Data (600)'. Choose one with --read",
+                message="holds 2 reads: 'Raw Data (450)', 'Raw Data (600)'; choose one with --read",
             ),
         ),
         "read_not_there.csv": (
