@@ -92,7 +92,7 @@ class Reward:
 
 
 def train_reward(
-    relax: Relaxation, data: Dataset, *, form: Form, penalty: float = 1.0, heads: int = 5, hidden: tuple[int, ...] = (256, 256),
+    relax: Relaxation, data: Dataset, *, form: Form, penalty: float = 1.0, heads: int = 10, hidden: tuple[int, ...] = (256, 256),
     steps: int = 800, lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, seed: int,
 ) -> tuple[Reward, dict[str, float]]:  # fmt: skip
     """Fit the heads side by side, each to a bootstrap of the data.

@@ -6,8 +6,8 @@ given its noised version is a vector of probabilities, so the network's estimate
 (Dieleman et al., "Continuous diffusion for categorical data", 2022): every estimate is a soft one-hot, differentiable, and its
 argmax a design. All letters are equally far from each other, which they are not as logits without the first class. Numbers and
 mixture fractions are continuous already: they enter scaled to ±1, their estimate is linear and clipped to the range. The scale
-b sets when letters are decided (Chen, "On the importance of noise scheduling for diffusion models", 2023): at `LETTER_SCALE`,
-in the last quarter of the walk.
+b sets when letters are decided (Chen, "On the importance of noise scheduling for diffusion models", 2023): at `LETTER_SCALE`
+and ten steps, in the later half of the walk.
 
 The analytic part of an estimate is not learned. For letters the log-likelihood of the state is added to the logits, so the
 network only learns what the other letters say; zero weights are the exact answer where letters are uniform and independent.
@@ -34,7 +34,7 @@ from labloop.parameters import Array
 from labloop.progress import track
 from labloop.space import DesignSpace
 
-LETTER_SCALE = 0.1
+LETTER_SCALE = 0.25
 """b: letters are vectors of ±b, the noise that hides them grows to variance 1."""
 SHORT = 16
 """Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
@@ -212,20 +212,20 @@ def load_denoiser(relax: Relaxation, weights: Mapping[str, Tensor]) -> Denoiser:
 
 
 def train_prior(
-    relax: Relaxation, X: Array, *, width: int = 64, depth: int = 4, steps: int = 1000, lr: float = 2e-3,
+    relax: Relaxation, X: Array, *, width: int = 64, depth: int = 3, steps: int = 1000, lr: float = 2e-3,
     batch_size: int = 256, seed: int,
 ) -> tuple[dict[str, Tensor], float]:  # fmt: skip
     """Fit the prior to designs X (m, d), one in ten (at most 1024) held out.
 
     Args:
-        width: channels of a convolution; dense networks are four times as wide.
+        width: channels of a convolution; dense networks are twice as wide.
 
     Returns:
         The weights where the loss of held-out designs was lowest, and that loss (nats a design where all blocks are letters).
     """
     device = relax.device
     rng = torch_generator(seed, "prior", device=device)
-    net = _denoiser(relax, width if _length(relax.space) > 1 else 4 * width, depth)
+    net = _denoiser(relax, width if _length(relax.space) > 1 else 2 * width, depth)
     diffusion.initialise(net, rng)
     nn.init.zeros_(net.leave.weight)
     nn.init.zeros_(net.leave.bias)
@@ -311,7 +311,8 @@ def read_unlabelled(space: DesignSpace, path: Path) -> Array:
     try:
         with pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, chunksize=20_000) as chunks:
             for chunk in chunks:
-                found.append(space.encode(chunk.reset_index(drop=True), strict=False).astype(np.float32))
+                if len(chunk):
+                    found.append(space.encode(chunk.reset_index(drop=True), strict=False).astype(np.float32))
                 start += len(chunk)
     except OSError as error:
         raise MethodError(f"{place} cannot be read: {error.strerror or error}") from error

@@ -12,20 +12,20 @@ layer.
 
 Where this differs from the paper and from the authors' released sequence code, and why:
 
- 1. A Gaussian diffusion of T = 20 steps in place of the Jacobi diffusion on the simplex with 50: one process serves letters,
+ 1. A Gaussian diffusion of T = 10 steps in place of the Jacobi diffusion on the simplex with 50: one process serves letters,
     options, numbers and mixtures, float32 is enough for it, and letters are decided within the K steps that have a gradient.
-    The network is small: 0.3 M weights for 8-mers, 0.1 M for longer sequences, in place of 13 M.
+    The network is small: fewer than 0.1 M weights in place of 13 M.
  2. p_pre is fitted to the campaign's own designs, and to a file of unlabelled ones where there is one. It stops where the loss
     of held-out designs is lowest: thirty designs it would otherwise learn by heart, and have nothing new to offer.
  3. The KL of a step is ‖Δmean‖²/2σ², Girsanov's g² in continuous time; the released code has g³. The last step, which adds no
     noise, has the KL of the letters' probabilities.
- 4. α is 0 in the released notebooks. Here it is set by its meaning: a nat costs 0.3 standard deviations, so that a few nats,
-    which still leave thousands of designs to choose from, have to earn more than the noise of y. As in the code the loss counts
-    the last K steps; the notes tell the whole path's KL (`path_kl`).
+ 4. α is 0 in the released notebooks. Here it is relative to the reward's standard deviation over the prior's designs, which a
+    lab need not know: at 0.3 a design three deviations above the mean is worth ten nats, a plate's worth of designs is left to
+    choose from. As in the code the loss counts the last K steps; the notes tell the whole path's KL (`path_kl`).
  5. One Adam for the whole run: the released code makes a new one each iteration, which turns it into signed gradient descent.
  6. The reward sees the likeliest letters of the last estimate and passes its gradient on to their probabilities
     (straight-through): one fitted to designs has never seen soft ones. The released code sharpens them by a temperature of 0.1.
- 7. Heads stop where the error of rows outside their bootstrap is lowest; five heads, not three. `penalty` p scales Boot from
+ 7. Heads stop where the error of rows outside their bootstrap is lowest; ten heads, not three. `penalty` p scales Boot from
     the mean of the heads (0) to their minimum (1, the paper's), or to their maximum (-1, SEIKO's optimism).
  8. Bonus takes the features of all heads, each with its own Gram matrix, and is scaled so that it is as large as the errors on
     rows outside the bootstrap: c in units of a network's features is nothing a lab could set, `penalty` is c in these. As in
@@ -76,8 +76,8 @@ class BRAID:
     penalty: float = 1.0
     """How much caution counts: 1 is the paper's, 0 none, below 0 the unknown is sought."""
     kl: NonNegativeFloat = 0.3
-    """α: standard deviations of y that a nat of divergence from the prior costs."""
-    heads: PositiveInt = 5
+    """α: what a nat of divergence from the prior costs, in standard deviations of the reward over the prior's designs."""
+    heads: PositiveInt = 10
     """B, bootstrapped reward heads; `form: none` has one on all data."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 256)
     """Hidden layers of a head."""
@@ -89,13 +89,13 @@ class BRAID:
     unlabelled: Path | None = None
     """CSV file of designs without values (natural sequences, a library) that the prior learns too; columns as in the campaign."""
     width: Annotated[int, Field(ge=8)] = 64
-    """Channels of the prior's network; four times as many where it is dense: on short sequences, options, numbers."""
-    depth: PositiveInt = 4
+    """Channels of the prior's network; twice as many where it is dense: on short sequences, options, numbers."""
+    depth: PositiveInt = 3
     """Residual layers of the prior's network."""
     prior_steps: PositiveInt = 1000
     """Training steps of the prior at most."""
     prior_lr: PositiveFloat = 2e-3
-    steps: Annotated[int, Field(ge=2)] = 20
+    steps: Annotated[int, Field(ge=2)] = 10
     """T, steps of the reverse walk."""
     grad_steps: PositiveInt = 5
     """K, last steps with gradient."""
@@ -105,7 +105,7 @@ class BRAID:
     lr: PositiveFloat = 1e-3
     """Learning rate of fine-tuning."""
     guidance: PositiveFloat = 10.0
-    """Weight of the reward's gradient where `mode` is guidance."""
+    """Weight of the reward's gradient where `mode` is guidance, in the unit of `kl`."""
     n_samples: PositiveInt = 2048
     """Designs drawn in a round of sampling."""
     max_rounds: PositiveInt = 4
@@ -159,6 +159,8 @@ class Trained:
     policy: Mapping[str, Tensor]
     """The fine-tuned weights; the prior's own where `mode` is guidance."""
     reward: Reward
+    unit: float
+    """Standard deviation of the reward over the prior's designs."""
     notes: Mapping[str, float | str]
 
 
@@ -191,18 +193,29 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
             steps=options.reward_steps, lr=options.reward_lr, ridge=options.ridge, seed=derive(seed, "braid", "reward"),
         )  # fmt: skip
         clock, notes["seconds_reward"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
+        unit = reward_spread(relax, prior, reward, seed=seed)
         policy: Mapping[str, Tensor] = prior
         tuned: dict[str, float] = {}
         if options.mode == "finetune":
-            policy, tuned = finetune(relax, prior, reward, options, seed=seed)
+            policy, tuned = finetune(relax, prior, reward, options, unit=unit, seed=seed)
             notes["seconds_finetuning"] = round(time.perf_counter() - clock, 2)
-    return Trained(relax, prior, policy, reward, {**notes, **judged, **tuned})
+    return Trained(relax, prior, policy, reward, unit, {**notes, "reward_spread": unit, **judged, **tuned})
+
+
+def reward_spread(relax: Relaxation, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], *, seed: int) -> float:
+    """Standard deviation of a reward over 512 designs of the prior; 1 where all are alike."""
+    rng = torch_generator(seed, "braid", "spread", device=relax.device)
+    with torch.no_grad():
+        z = torch.randn((512, relax.space.d), generator=rng, device=relax.device)
+        spread = reward(relax.harden(walk(relax, load_denoiser(relax, prior), z, generator=rng)[0])).std().item()
+    return spread if spread > 1e-6 else 1.0
 
 
 def finetune(
-    relax: Relaxation, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], options: BRAID, *, seed: int
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Move a copy of the prior towards a larger E[reward] - α·KL, by gradients through the last K steps of the walk.
+    relax: Relaxation, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], options: BRAID, *, unit: float = 1.0,
+    seed: int,
+) -> tuple[dict[str, Tensor], dict[str, float]]:  # fmt: skip
+    """Move a copy of the prior towards a larger E[reward]/unit - α·KL, by gradients through the last K steps of the walk.
 
     Args:
         reward: maps designs in [0, 1], (b, d), letters one-hot, to (b,), larger is better.
@@ -219,7 +232,7 @@ def finetune(
         x, kl = walk(relax, net, z, generator=rng, frozen=frozen, grad_last=options.grad_steps, kl_last=options.grad_steps)
         won, cost = reward(relax.harden(x)).mean(), kl.mean()
         adam.zero_grad()
-        torch.autograd.backward(options.kl * cost - won)
+        torch.autograd.backward(options.kl * cost - won / unit)
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         adam.step()
         gained.append(won.detach())
@@ -242,7 +255,7 @@ def sample(trained: Trained, options: BRAID, n: int, *, seed: int) -> tuple[Tens
     if options.mode == "finetune":
         frozen = load_denoiser(relax, trained.prior).requires_grad_(False)
     else:
-        shift = _guide(relax, net, trained.reward, options.guidance)
+        shift = _guide(relax, net, trained.reward, options.guidance / trained.unit)
     designs, kls = [], []
     with without_denormals(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         parts = [min(512, n - start) for start in range(0, n, 512)]
