@@ -1,0 +1,208 @@
+"""A reward that is low where the data do not reach: bootstrapped heads, joined by their least or lowered by a bonus.
+
+Sources: Uehara et al., "Bridging Model-Based Optimization and Generative Modeling via Conservative Fine-Tuning of Diffusion
+Models" (NeurIPS 2024) for both forms; Uehara et al., "Feedback Efficient Online Fine-Tuning of Diffusion Models" (ICML 2024,
+SEIKO) for the same forms with the opposite sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from labloop.dataset import Dataset
+from labloop.methods._nets import StackedMLP
+from labloop.methods._prior import Relaxation, is_check
+from labloop.methods._train import torch_generator, without_denormals
+from labloop.parameters import Array, FloatArray
+from labloop.progress import track
+
+BONUS_LIMIT = 10.0
+"""Largest bonus, in standard deviations of y."""
+CHUNK = 4096
+"""Rows that pass through the heads at once."""
+
+Form = Literal["boot", "bonus", "none"]
+
+
+def conserve(heads: Tensor, bonus: Tensor | None, form: Form, penalty: float) -> Tensor:
+    """Join heads (B, b), and the bonus (b,) where the form has one, to one reward (b,).
+
+    Boot with penalty 1 is the heads' minimum, with -1 their maximum, with 0 their mean; others lie on the lines through these.
+    """
+    mean = heads.mean(0)
+    if form == "boot":
+        furthest = heads.amin(0) if penalty > 0 else heads.amax(0)
+        return mean + abs(penalty) * (furthest - mean)
+    return mean if bonus is None else mean - penalty * bonus
+
+
+@dataclass(frozen=True, eq=False)
+class Reward:
+    """A fitted reward of designs x in [0, 1], soft or hard, in standard deviations of y; symmetric twins alike."""
+
+    relax: Relaxation
+    form: Form
+    penalty: float
+    weights: Mapping[str, Tensor]
+    """State dict of the heads."""
+    y_mean: float
+    y_std: float
+    whitening: Tensor | None = None
+    """Of the bonus, see `_whitening`, (B, w, w)."""
+
+    @cached_property
+    def net(self) -> StackedMLP:
+        return _load_heads(self.weights)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The conservative reward, (b,)."""
+        return conserve(self.heads(x), self.bonus(x), self.form, self.penalty)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """What each head believes, (B, b)."""
+        found = self.net(self._seen(x))
+        return found.reshape(len(found), len(self.relax.twins), len(x)).mean(1)
+
+    def bonus(self, x: Tensor) -> Tensor | None:
+        """κ√(φᵀ(Σ+λI)⁻¹φ), the mean over heads, (b,); None where the form has no bonus."""
+        if self.whitening is None:
+            return None
+        apart = torch.bmm(self.net.features(self._seen(x)), self.whitening.mT)
+        lengths = (apart.square().sum(-1) + 1e-12).sqrt().clamp(max=BONUS_LIMIT)
+        return lengths.reshape(len(apart), len(self.relax.twins), len(x)).mean((0, 1))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """All twins, one set under the other, (g·b, d), scaled to ±1 as the heads see them."""
+        return 2 * torch.cat([x.gather(1, twin.expand(len(x), -1)) for twin in self.relax.twins]) - 1
+
+    def in_y(self, X: FloatArray) -> FloatArray:
+        """The conservative reward of X (m, d) in y, (m,)."""
+        with torch.no_grad(), without_denormals():
+            parts = [self(torch.tensor(X[i : i + CHUNK], dtype=torch.float32, device=self.relax.device))
+                     for i in range(0, len(X), CHUNK)]  # fmt: skip
+        return self.y_mean + self.y_std * torch.cat(parts).double().cpu().numpy()
+
+
+def train_reward(
+    relax: Relaxation, data: Dataset, *, form: Form, penalty: float = 1.0, heads: int = 10, hidden: tuple[int, ...] = (256, 256),
+    steps: int = 800, lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, seed: int,
+) -> tuple[Reward, dict[str, float]]:  # fmt: skip
+    """Fit the heads side by side, each to a bootstrap of the data.
+
+    Each keeps the weights that had the least error on rows it did not draw. The form `none` has one head, on nine rows in ten.
+
+    Returns:
+        The reward; and how good the heads' mean is on rows that they did not draw: rank correlation with y, over all of these
+        and over their best quarter, and mean squared error in variances of y.
+    """
+    device, n = relax.device, len(data)
+    rng = torch_generator(seed, "reward", device=device)
+    x = 2 * torch.as_tensor(data.X, dtype=torch.float32, device=device) - 1
+    mean, std = float(data.y.mean()), float(data.y.std()) or 1.0
+    y = torch.as_tensor((data.y - mean) / std, dtype=torch.float32, device=device)
+    side = torch.as_tensor(data.censored, device=device)
+    counts = _draws(n, heads, form, rng)
+    members = len(counts)
+    net = StackedMLP(members, data.space.d, hidden, generator=rng)
+    reach = counts.double().cumsum(1)
+    held = torch.randperm(n, generator=rng, device=device)[:2048]
+    out = (counts[:, held] == 0).float()
+    kept, lowest = dict(net.state_dict()), torch.full((members,), float("inf"), device=device)
+    guess = torch.zeros(members, len(held), device=device)
+    adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+    batch = min(batch_size, max(32, n))
+    for step in track(steps, "conservative reward"):
+        draw = torch.rand((members, batch), generator=rng, device=device, dtype=torch.float64)
+        rows = torch.searchsorted(reach, draw * reach[:, -1:], right=True).clamp(max=n - 1)
+        twin = relax.twins[torch.randint(len(relax.twins), rows.shape, generator=rng, device=device)]
+        loss = _error(net(x[rows].gather(2, twin)), y[rows], side[rows]).mean(1).sum()
+        adam.zero_grad()
+        torch.autograd.backward(loss)
+        adam.step()
+        rate.step()
+        if is_check(step, steps):
+            with torch.no_grad():
+                found = net(x[held])
+            error = (_error(found, y[held], side[held]) * out).sum(1) / out.sum(1).clamp(min=1)
+            better = torch.where(out.sum(1) > 0, error, -step) < lowest
+            lowest, guess = torch.where(better, error, lowest), torch.where(better[:, None], found, guess)
+            kept = {name: torch.where(better[:, None, None], value, kept[name]) for name, value in net.state_dict().items()}
+    exact = side[held] == 0
+    whitening = None
+    if form == "bonus":
+        missed = (guess - y[held]) * out * exact
+        whitening = _whitening(_load_heads(kept), x, counts, x[held], missed, ridge)
+    unseen = (out.sum(0) > 0) & exact
+    believed = ((guess * out).sum(0) / out.sum(0).clamp(min=1))[unseen].cpu().numpy()
+    return Reward(relax, form, penalty, kept, mean, std, whitening), _judged(believed, y[held][unseen].cpu().numpy())
+
+
+def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:
+    """How often each head sees each row, (B, n)."""
+    if form != "none":
+        drawn = torch.randint(n, (heads, n), generator=rng, device=rng.device)
+        return torch.zeros(heads, n, device=rng.device).scatter_add_(1, drawn, torch.ones(heads, n, device=rng.device))
+    counts = torch.ones(1, n, device=rng.device)
+    counts[0, torch.randperm(n, generator=rng, device=rng.device)[: max(n // 10, min(5, n // 3))]] = 0
+    return counts
+
+
+def _load_heads(weights: Mapping[str, Tensor]) -> StackedMLP:
+    first, *rest = (value for name, value in weights.items() if name.startswith("weights."))
+    members, d, width = first.shape
+    hidden = (width, *(value.shape[2] for value in rest[:-1]))
+    net = StackedMLP(members, d, hidden, generator=torch.Generator(device=first.device))
+    net.load_state_dict(weights)
+    return net.requires_grad_(False)
+
+
+def _error(guess: Tensor, y: Tensor, side: Tensor) -> Tensor:
+    """Squared error; of a bound (side -1: y or lower) only where the guess is on its wrong side."""
+    apart = guess - y
+    apart = torch.where(side < 0, apart.clamp(min=0), torch.where(side > 0, apart.clamp(max=0), apart))
+    return apart.square()
+
+
+def _whitening(net: StackedMLP, x: Tensor, counts: Tensor, held: Tensor, missed: Tensor, ridge: float) -> Tensor:
+    """κL⁻¹ with LLᵀ = Σφφᵀ + λI over each head's bootstrap, (B, w, w); κ makes bonuses as large as held-out errors (in squares).
+
+    Args:
+        x: (n, d) the data as the heads see it. counts: (B, n) how often each head drew a row.
+        held: (m, d) rows. missed: (B, m) by how much a head that did not draw the row was wrong, 0 where it did.
+        ridge: λ relative to the mean of the Gram matrix's diagonal.
+    """
+    width = net.weights[-1].shape[1]
+    gram = torch.zeros(len(counts), width, width, dtype=torch.float64, device=x.device)
+    for i in range(0, len(x), CHUNK):
+        phi = net.features(x[i : i + CHUNK])
+        gram += torch.bmm((phi * counts[:, i : i + CHUNK, None]).mT, phi)
+    eye = torch.eye(width, dtype=gram.dtype, device=x.device)
+    small = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-12)
+    inverse = torch.linalg.solve_triangular(torch.linalg.cholesky(gram + small[:, None, None] * eye), eye, upper=False).float()
+    bonus = torch.bmm(net.features(held), inverse.mT).square().sum(-1) * (missed != 0)
+    factor = (missed.square().sum(1) / bonus.sum(1).clamp(min=1e-12)).sqrt()
+    return inverse * torch.where(factor > 0, factor, 1.0)[:, None, None]
+
+
+def _judged(believed: Array, truth: Array) -> dict[str, float]:
+    high = truth >= np.quantile(truth, 0.75) if len(truth) else np.zeros(0, dtype=bool)
+    return {
+        "reward_rank_correlation": _spearman(believed, truth),
+        "reward_rank_correlation_best_quarter": _spearman(believed[high], truth[high]),
+        "reward_heldout_mse": float(np.mean((believed - truth) ** 2)) if len(truth) else float("nan"),
+    }
+
+
+def _spearman(a: Array, b: Array) -> float:
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(spearmanr(a, b).statistic)

@@ -1,0 +1,350 @@
+"""BRAID: the contract in all its forms, and what its mathematics promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'labloop-toolkit[models]'")
+
+from torch import nn  # noqa: E402
+
+from labloop.config import resolve  # noqa: E402
+from labloop.dataset import Dataset  # noqa: E402
+from labloop.errors import ConfigError, MethodError  # noqa: E402
+from labloop.methods._conservative import conserve, train_reward  # noqa: E402
+from labloop.methods._diffusion import Schedule  # noqa: E402
+from labloop.methods._prior import Relaxation, load_denoiser, read_unlabelled, train_prior, walk  # noqa: E402
+from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, finetune, sample, train  # noqa: E402
+from labloop.parameters import Real, Sequence  # noqa: E402
+from labloop.registry import create  # noqa: E402
+from labloop.space import DesignSpace  # noqa: E402
+from labloop.testing import TOY_SPACES, ProposerContract, toy_data  # noqa: E402
+
+TINY = {
+    "hidden": (32, 32), "reward_steps": 60, "reward_lr": 1e-2, "width": 8, "depth": 2, "prior_steps": 60, "prior_lr": 1e-2,
+    "steps": 8, "grad_steps": 4, "iterations": 12, "batch_size": 32, "lr": 5e-3, "kl": 0.1, "n_samples": 96, "max_rounds": 2,
+}  # fmt: skip
+DNA = TOY_SPACES["sequence"]
+
+
+class TestBoot(ProposerContract):
+    proposer = BRAID(**TINY, heads=3)
+
+
+class TestBonus(ProposerContract):
+    # At full size the bonus keeps to the data, and the contract's data are the worse half: the random designs would win.
+    proposer = BRAIDBonus(**TINY, heads=2, penalty=0.3)
+
+
+class TestSTRL(ProposerContract):
+    proposer = STRL(**TINY)
+
+
+class TestGuidance(ProposerContract):
+    proposer = Guidance(**TINY)
+
+
+def relaxation(space: DesignSpace, steps: int = 8) -> Relaxation:
+    return Relaxation(space, Schedule.cosine(steps), torch.device("cpu"))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def encode(*sequences: str) -> np.ndarray:
+    space = DesignSpace(parameters=(Sequence(name="dna", length=len(sequences[0])),))
+    return space.encode(pd.DataFrame({"dna": sequences}))
+
+
+# ---- the prior
+
+
+def test_the_prior_learns_which_letters_go_together():
+    letters = np.array(list("ACGT"))[np.random.default_rng(0).integers(4, size=(400, 3))]
+    X = encode(*("".join(a + a for a in row) for row in letters))
+    relax = relaxation(DNA, 12)
+    weights, loss = train_prior(relax, X, width=16, depth=2, steps=300, lr=5e-3, seed=0)
+    x, _ = walk(relax, load_denoiser(relax, weights), torch.randn(500, 24, generator=seeded()), generator=seeded(1))
+    codes = x.reshape(500, 6, 4).argmax(-1)
+    assert (codes[:, ::2] == codes[:, 1::2]).float().mean() > 0.8  # 0.25 by chance
+    assert codes.float().std() > 0.9  # of all letters, not of one
+    assert loss < 6 * np.log(4)
+
+
+def test_the_prior_of_a_long_sequence_is_convolutional_and_reads_neighbours():
+    rng = np.random.default_rng(0)
+    X = encode(*("".join("AC"[(i + j) % 2] for i in range(20)) for j in rng.integers(2, size=200)))
+    relax = relaxation(DesignSpace(parameters=(Sequence(name="dna", length=20),)), 12)
+    weights, _ = train_prior(relax, X, width=16, depth=2, steps=150, lr=5e-3, seed=0)
+    net = load_denoiser(relax, weights)
+    assert net.length == 20
+    x, _ = walk(relax, net, torch.randn(100, 80, generator=seeded()), generator=seeded(1))
+    codes = x.reshape(100, 20, 4).argmax(-1)
+    assert (codes[:, 1:] != codes[:, :-1]).float().mean() > 0.9
+
+
+def test_numbers_of_the_prior_keep_their_mean_and_spread():
+    space = DesignSpace(parameters=(Real(name="ph", low=0, high=10), Real(name="salt", low=0, high=1)))
+    X = np.random.default_rng(0).normal([0.3, 0.7], [0.05, 0.15], size=(400, 2)).clip(0, 1)
+    relax = relaxation(space, 20)
+    weights, _ = train_prior(relax, X, width=16, depth=2, steps=400, lr=5e-3, seed=0)
+    x, _ = walk(relax, load_denoiser(relax, weights), torch.randn(1000, 2, generator=seeded()), generator=seeded(1))
+    np.testing.assert_allclose(x.mean(0), [0.3, 0.7], atol=0.03)
+    np.testing.assert_allclose(x.std(0), [0.05, 0.15], rtol=0.35)
+
+
+def test_hard_designs_pass_the_gradient_on_as_soft_ones_do():
+    relax = relaxation(TOY_SPACES["mixed"])
+    soft = torch.rand(5, relax.space.d, generator=seeded()).requires_grad_()
+    weight = torch.randn(relax.space.d, generator=seeded(1))
+    hard = relax.harden(soft)
+    letters = hard[:, relax.letters]
+    assert set(letters.detach().round(decimals=5).unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(hard[:, ~relax.letters], soft[:, ~relax.letters])
+    (gradient,) = torch.autograd.grad((hard * weight).sum(), soft)
+    torch.testing.assert_close(gradient, weight.expand(5, -1))
+
+
+# ---- the KL of a path
+
+
+class _Shifted(nn.Module):
+    """A network, linear in the state, whose estimate of x0 is one constant at all times."""
+
+    def __init__(self, relax: Relaxation, constant: torch.Tensor) -> None:
+        super().__init__()
+        self.relax, self.constant = relax, constant
+
+    def forward(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        enter, skip, leave = self.relax._tables[:, t]
+        return (self.constant - skip * z / enter) / leave
+
+
+def test_the_path_kl_of_linear_networks_is_half_the_squared_shift_times_the_gain_in_signal_to_noise():
+    relax = relaxation(TOY_SPACES["continuous"], 30)
+    here, there = torch.tensor([0.2, -0.1]), torch.tensor([0.25, 0.1])
+    z = torch.randn(4, 2, generator=seeded())
+    _, kl = walk(relax, _Shifted(relax, here), z, generator=seeded(1), frozen=_Shifted(relax, there))
+    level = torch.cumprod(1 - relax.schedule.betas, 0)
+    snr = level / (1 - level)
+    # The steps telescope (Kingma et al., "Variational Diffusion Models", 2021, eq. 14); the last one keeps the noise of time 0.
+    expected = 0.5 * (here - there).square().sum() * (snr[0] - snr[-1] + snr[0])
+    torch.testing.assert_close(kl, expected.float().expand(4), rtol=2e-3, atol=0)
+
+
+def test_the_kl_of_a_step_is_that_of_two_normal_distributions():
+    relax = relaxation(TOY_SPACES["mixed"], 10)
+    new, old = torch.randn(2, 6, relax.space.d, generator=seeded())
+    level = torch.cumprod(1 - relax.schedule.betas, 0)
+    for t in (1, 5, 9):
+        beta, before = relax.schedule.betas[t], level[t - 1]
+        x = [relax.state(relax.mean(e)).double() * before.sqrt() * beta / (1 - level[t]) for e in (new, old)]
+        deviation = ((1 - before) / (1 - level[t]) * beta).sqrt()
+        apart = torch.distributions.kl_divergence(*(torch.distributions.Normal(mean, deviation) for mean in x)).sum(1)
+        torch.testing.assert_close(relax.step_kl(t, new, old), apart.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_step_of_letters_has_the_kl_of_their_probabilities():
+    relax = relaxation(DNA)
+    new, old = torch.randn(2, 6, 24, generator=seeded())
+    p, q = (torch.distributions.Categorical(logits=e.reshape(6, 6, 4)) for e in (new, old))
+    torch.testing.assert_close(relax.step_kl(0, new, old), torch.distributions.kl_divergence(p, q).sum(1))
+
+
+def test_a_path_of_the_prior_itself_costs_nothing():
+    relax = relaxation(TOY_SPACES["mixed"])
+    weights, _ = train_prior(relax, toy_data(relax.space).X, width=8, depth=2, steps=5, seed=0)
+    net = load_denoiser(relax, weights)
+    _, kl = walk(relax, net, torch.randn(5, relax.space.d, generator=seeded()), generator=seeded(1), frozen=net)
+    assert kl.abs().max() == 0
+
+
+# ---- fine-tuning
+
+
+@pytest.fixture(scope="module")
+def prior():
+    relax = relaxation(DNA)
+    X = DNA.sample(300, np.random.default_rng(0))
+    return relax, train_prior(relax, X, width=8, depth=2, steps=60, seed=0)[0]
+
+
+def likes_a(x: torch.Tensor) -> torch.Tensor:
+    """How many letters are A."""
+    return x.reshape(len(x), -1, 4)[..., 0].sum(1)
+
+
+def test_fine_tuning_raises_the_reward_and_its_kl_falls_as_the_coefficient_rises(prior):
+    relax, weights = prior
+    won, spent = [], []
+    for kl in (0.0, 0.3, 3.0):
+        notes = finetune(relax, weights, likes_a, BRAID(**{**TINY, "iterations": 60, "kl": kl}), seed=0)[1]
+        won.append(notes["reward_after"])
+        spent.append(notes["kl_last_steps"])
+    assert won[0] > won[1] > won[2]
+    assert won[1] > 3  # of six letters; the prior has 1.5
+    assert spent[0] > spent[1] > spent[2]
+    assert won[2] < 2.5
+
+
+def test_gradients_flow_through_the_last_steps_only(prior):
+    relax, weights = prior
+    net = load_denoiser(relax, weights)
+    x, _ = walk(relax, net, torch.randn(64, 24, generator=seeded()), generator=seeded(1), grad_last=3)
+    torch.autograd.backward(likes_a(relax.harden(x)).sum())
+    by_time = net.time.weight.grad.abs().sum(1)
+    assert (by_time[3:] == 0).all()
+    assert (by_time[:3] > 0).all()
+
+
+def test_fine_tuning_leaves_the_prior_as_it_was(prior):
+    relax, weights = prior
+    before = {name: value.clone() for name, value in weights.items()}
+    tuned, _ = finetune(relax, weights, likes_a, BRAID(**TINY), seed=0)
+    assert all(torch.equal(before[name], weights[name]) for name in before)
+    assert any(not torch.equal(before[name], tuned[name]) for name in before)
+
+
+def test_guidance_moves_samples_and_not_weights():
+    data = toy_data(DNA)
+    options = Guidance(**TINY)
+    trained = train(data, options, seed=0)
+    assert trained.policy is trained.prior
+    plain = train(data, replace(options, guidance=1e-6), seed=0)
+    better, _ = sample(trained, options, 200, seed=0)
+    usual, _ = sample(plain, replace(options, guidance=1e-6), 200, seed=0)
+    reward = trained.reward
+    assert reward(trained.relax.harden(better)).mean() > reward(trained.relax.harden(usual)).mean() + 0.3
+
+
+# ---- the conservative reward
+
+
+def narrow_data() -> tuple[Dataset, torch.Tensor, torch.Tensor]:
+    """Data whose first three letters are A or C; designs like these, and designs whose first three are G or T."""
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([rng.integers(2, size=(300, 3)), rng.integers(4, size=(300, 3))], axis=1)
+    X = np.eye(4)[codes].reshape(300, -1)
+    y = codes[:, 3:].sum(1) + codes[:, 0] * codes[:, 1] + 0.1 * rng.normal(size=300)
+    beyond = codes.copy()
+    beyond[:, :3] = 3 - beyond[:, :3]
+    data = Dataset.from_measurements(DNA, DNA.decode(X[:200]), y[:200])
+    return data, torch.tensor(X[200:]).float(), torch.tensor(np.eye(4)[beyond[200:]].reshape(100, -1)).float()
+
+
+@pytest.mark.parametrize("form", ["boot", "bonus"])
+def test_the_conservative_reward_is_below_the_plain_one_and_more_so_off_the_data(form):
+    data, near, far = narrow_data()
+    reward, notes = train_reward(relaxation(DNA), data, form=form, heads=4, hidden=(32, 32), steps=200, lr=5e-3, seed=0)
+    off, on = (reward.heads(x).mean(0) - reward(x) for x in (far, near))
+    assert on.min() > 0
+    assert off.mean() > 1.5 * on.mean()
+    assert notes["reward_rank_correlation"] > 0.7
+
+
+@pytest.mark.parametrize("form", ["boot", "bonus"])
+def test_the_sign_of_the_penalty_turns_caution_into_optimism(form):
+    data, _, far = narrow_data()
+    reward, _ = train_reward(relaxation(DNA), data, form=form, heads=3, hidden=(16, 16), steps=50, lr=5e-3, seed=0)
+    bold, plain, cautious = (replace(reward, penalty=penalty)(far) for penalty in (-0.5, 0.0, 1.0))
+    assert (bold > plain).all()
+    assert (plain > cautious).all()
+
+
+def test_boot_is_the_least_of_the_heads_or_the_greatest_and_bonus_is_taken_off():
+    heads, bonus = torch.tensor([[1.0, 5.0], [3.0, 4.0]]), torch.tensor([0.5, 2.0])
+    assert conserve(heads, None, "boot", 1.0).tolist() == [1, 4]
+    assert conserve(heads, None, "boot", -1.0).tolist() == [3, 5]
+    assert conserve(heads, None, "boot", 0.5).tolist() == [1.5, 4.25]
+    assert conserve(heads, bonus, "bonus", 2.0).tolist() == [1.0, 0.5]
+    assert conserve(heads, bonus, "bonus", -1.0).tolist() == [2.5, 6.5]
+    assert conserve(heads, None, "none", 1.0).tolist() == [2, 4.5]
+
+
+def test_a_round_file_schedules_the_penalty():
+    options = {"penalty": {"first": -0.5, "last": 1.0}}
+    first, last = (create("proposers", "labloop.methods.braid:BRAID", resolve(options, round_number=i, rounds=4)) for i in (1, 4))
+    assert (first.penalty, last.penalty) == (-0.5, 1.0)
+    with pytest.raises(ConfigError, match="options: form, mode, penalty, kl"):
+        create("proposers", "labloop.methods.braid:STRL", {"penalti": 1})
+
+
+def test_both_strands_of_a_duplex_have_one_reward():
+    data = toy_data(TOY_SPACES["duplex"])
+    reward, _ = train_reward(relaxation(data.space), data, form="bonus", heads=2, hidden=(16,), steps=20, seed=0)
+    a, b = (torch.tensor(twin).float() for twin in data.space.orbit(data.X))
+    torch.testing.assert_close(reward(a), reward(b))
+
+
+def test_an_upper_bound_costs_nothing_while_the_belief_is_below_it():
+    X = encode("AAAAAA", "CCCCCC", "GGGGGG", "TTTTTT")
+    designs = DNA.decode(np.repeat(X, 1, axis=0))
+    bound = Dataset.from_measurements(DNA, designs, [1.0, 1.0, 0.0, 3.0], qualifiers=["=", "=", "=", "<"])
+    value = Dataset.from_measurements(DNA, designs, [1.0, 1.0, 0.0, 3.0])
+    believed = []
+    for data in (bound, value):
+        reward, _ = train_reward(relaxation(DNA), data, form="none", hidden=(16,), steps=200, lr=1e-2, seed=0)
+        believed.append(reward.in_y(encode("TTTTTT"))[0])
+    assert believed[0] < believed[1]
+
+
+# ---- few data, small spaces, files
+
+
+def test_few_measurements_are_enough_and_the_notes_tell_what_was_done():
+    pool = BRAID(**TINY, heads=3).propose(toy_data(DNA, 25), 24, seed=0)
+    assert len(set(pool.ids)) == 24
+    assert {"path_kl", "kl_last_steps", "reward_before", "reward_after", "reward_rank_correlation", "unique_share", "device",
+            "seconds_prior", "seconds_reward", "seconds_finetuning", "seconds_sampling", "filled"} <= set(pool.notes)  # fmt: skip
+    assert all(isinstance(value, str | int | float) for value in pool.notes.values())
+
+
+def test_a_collapsed_model_still_fills_the_pool_with_mutants_of_its_samples():
+    pool = BRAID(**{**TINY, "kl": 0.0, "iterations": 80, "n_samples": 32}, heads=2).propose(toy_data(DNA), 200, seed=0)
+    assert len(set(pool.ids)) == 200
+    assert pool.notes["filled"] > 0
+
+
+def unlabelled(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_unlabelled_designs_shape_the_prior(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["".join(rng.choice(list("ACGT"), 4)) + "GG" for _ in range(400)]
+    path = unlabelled(tmp_path / "library.csv", "name,dna", *(f"clone{i},{row}" for i, row in enumerate(rows)))
+    options = Guidance(**{**TINY, "prior_steps": 150, "guidance": 1e-6})
+    shares = []
+    for one in (options, replace(options, unlabelled=path)):
+        trained = train(toy_data(DNA), one, seed=0)
+        x, _ = sample(trained, one, 200, seed=0)
+        shares.append((x.reshape(200, 6, 4).argmax(-1)[:, 4:] == 2).all(1).float().mean())
+    assert trained.notes["prior_designs"] == 460
+    assert shares[1] > 0.6 > 0.3 > shares[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        pytest.param(["dna", "ACGTAC", "ACGTNC"], r"library\.csv: row 3, dna: letters 'N'.*'ACGTNC'", id="letter"),
+        pytest.param(["dna", "ACGT"], r"library\.csv: row 2, dna: length 4 is not 6", id="length"),
+        pytest.param(["seq", "ACGTAC"], r"library\.csv: design columns are missing: dna \(there are: seq\)", id="column"),
+        pytest.param(["dna"], r"library\.csv has no rows", id="no rows"),
+        pytest.param([""], r"library\.csv is not a CSV table", id="empty"),
+    ],
+)
+def test_a_wrong_file_of_unlabelled_designs_is_refused_with_its_place(tmp_path, rows, message):
+    with pytest.raises(MethodError, match=message):
+        read_unlabelled(DNA, unlabelled(tmp_path / "library.csv", *rows))
+
+
+def test_a_missing_file_of_unlabelled_designs_is_named(tmp_path):
+    with pytest.raises(MethodError, match=r"nowhere\.csv cannot be read: No such file"):
+        BRAID(**TINY, unlabelled=tmp_path / "nowhere.csv").propose(toy_data(DNA), 4, seed=0)
