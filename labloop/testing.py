@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from labloop.dataset import Dataset
-from labloop.errors import MethodError
+from labloop.errors import IngestError, MethodError
 from labloop.parameters import Choice, FloatArray, Integer, Mixture, Real, Sequence
-from labloop.protocols import Proposer
+from labloop.protocols import Proposer, Reader
 from labloop.seeds import generator
 from labloop.space import DesignSpace
 
@@ -126,3 +126,50 @@ class ProposerContract:
 
 def _fields(data: Dataset) -> dict[str, Any]:
     return {field.name: getattr(data, field.name) for field in fields(data)}
+
+
+class ReaderContract:
+    """What every reader keeps. Set `reader` to one, and `files` to a few files that it knows, by name."""
+
+    reader: ClassVar[Any]
+    files: ClassVar[dict[str, bytes]]
+    known: ClassVar[tuple[str, ...]] = ("plate", "well", "value")
+    """Column names of the campaign that the files are for."""
+
+    def test_is_a_reader(self) -> None:
+        assert isinstance(self.reader, Reader)
+
+    def test_knows_its_files_and_no_pdf_and_no_empty_file(self) -> None:
+        for name, content in self.files.items():
+            said = self.reader.recognise(content, name)
+            assert said
+            assert "\n" not in said
+        for content in (b"", b"\n", b"%PDF-1.7\n", bytes(64)):
+            assert self.reader.recognise(content, "other") is None
+
+    def test_gives_stripped_text_with_the_lines_it_stands_on(self) -> None:
+        for name, content in self.files.items():
+            parts = self.reader.read(content, name, known=self.known)
+            assert parts
+            for part in parts:
+                table = part.table
+                assert table.name == name
+                assert len(table) > 0
+                assert (table.lines > 0).all()
+                for column in table.columns.values():
+                    assert len(column.codes) == len(table)
+                    assert all(isinstance(text, str) and text == text.strip() for text in column.texts)
+                if part.grid is not None:
+                    assert list(table.columns) == ["well", "value"]
+
+    def test_a_broken_file_is_read_or_refused_with_its_name(self) -> None:
+        for name, content in self.files.items():
+            for cut in np.linspace(0, len(content), 20).astype(int).tolist():
+                for broken in (content[:cut], content[cut:], content[:cut] + b"\xff\x00" + content[cut:]):
+                    self.reader.recognise(broken, name)
+                    refusal = name
+                    try:
+                        self.reader.read(broken, name, known=self.known)
+                    except IngestError as error:
+                        refusal = str(error)
+                    assert name in refusal

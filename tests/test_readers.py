@@ -6,10 +6,11 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import openpyxl
@@ -24,9 +25,13 @@ from labloop.config import CampaignConfig, RoundConfig, load_config, parse_confi
 from labloop.errors import ConfigError, IngestError
 from labloop.ingest import AssayFile, Wish, explain_assay, read_assay
 from labloop.ingest import read as reading
+from labloop.ingest.echo import EchoReport
+from labloop.ingest.excel import Workbook
+from labloop.ingest.grid import GridText
 from labloop.ingest.long import LongText
 from labloop.protocols import Reader
 from labloop.table import Column, Part, Table
+from labloop.testing import ReaderContract
 
 FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"
 READ = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
@@ -101,6 +106,13 @@ def test_every_example_is_listed_where_people_look():
     assert all(f"`{name}`" in readme for name in (*READ, *REFUSED))
     assert len(READ) >= 25
     assert len(REFUSED) >= 15
+
+
+def test_the_examples_are_what_their_script_makes(tmp_path):
+    subprocess.run([sys.executable, "-B", str(FOLDER / "make"), str(tmp_path)], check=True)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.suffix != ".xlsx":  # openpyxl may write the same workbook in other bytes
+            assert path.read_bytes() == (FOLDER / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
 # ---- what is chosen
@@ -236,7 +248,40 @@ def test_a_decimal_mark_that_nothing_shows_is_asked_for_and_then_obeyed(tmp_path
     assert file.measurements["value"].tolist() == [1.234, 12.345]
 
 
+@pytest.mark.parametrize("sep", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("decimal", [".", ","], ids=["point", "comma"])
+def test_a_grid_reads_alike_in_every_common_dialect(tmp_path, sep, encoding, newline, decimal):
+    cell = f'"0{decimal}5"' if sep == decimal else f"0{decimal}5"
+    text = drawn("VALUE", B1="OVER", head=f"ID1: {P1},20 µl").replace(",", sep).replace("VALUE", cell)
+    path = tmp_path / "plate.csv"
+    path.write_bytes(text.replace("\n", newline).encode(encoding))
+    table = six6(path, assay="od").measurements
+    assert table[["well", "value", "row"]].to_numpy().tolist() == [["A02", 0.5, 3], ["B01", 4.0, 4]]
+
+
 # ---- readers
+
+
+class TestLongText(ReaderContract):
+    reader = LongText()
+    files: ClassVar = {name: (FOLDER / name).read_bytes() for name, told in READ.items() if told["reader"] == "long"}
+
+
+class TestGridText(ReaderContract):
+    reader = GridText()
+    files: ClassVar = {name: (FOLDER / name).read_bytes() for name, told in READ.items() if told["reader"] == "grid"}
+
+
+class TestWorkbook(ReaderContract):
+    reader = Workbook()
+    files: ClassVar = {"icontrol_workbook.xlsx": (FOLDER / "icontrol_workbook.xlsx").read_bytes()}
+
+
+class TestEchoReport(ReaderContract):
+    reader = EchoReport()
+    files: ClassVar = {"echo_failed_transfers.csv": (FOLDER / "echo_failed_transfers.csv").read_bytes()}
 
 
 class Sticker:

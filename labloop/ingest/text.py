@@ -29,9 +29,10 @@ def peek(content: bytes) -> str:
         return ""
     head = content[:_PEEK]
     try:
-        return _text(head)[0].lstrip("\ufeff")
+        text = _text(head)[0].lstrip("\ufeff")
     except UnicodeDecodeError:
-        return head.decode("utf-8", errors="replace")  # cut within a letter, or no text
+        text = head.decode("utf-8", errors="replace")  # cut within a letter, or no text
+    return "" if _CONTROL.search(text) else text
 
 
 def decode(content: bytes, name: str) -> tuple[str, str]:

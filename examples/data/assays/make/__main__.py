@@ -1,4 +1,4 @@
-"""Make this folder's files again: `python examples/data/assays/make`.
+"""Make this folder's files again: `python examples/data/assays/make` (or elsewhere: a folder as argument).
 
 Every file has the shape of what a real program or a person sends, and is named for its trouble. The values are made up, so they
 are known: `expected.json` is written from them, never from what labloop reads.
@@ -7,6 +7,7 @@ are known: `expected.json` is written from them, never from what labloop reads.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ import grids
 import long
 from truth import PLATES, Told
 
-HERE = Path(__file__).parent.parent
+HERE = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent
 README = """# Assay files as labs send them
 
 Made up after the real shapes, each named for its trouble. `expected.json` says how each is read and what comes of it,
@@ -43,17 +44,17 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         for name, (content, _) in made.items():
             (folder / name).write_bytes(content)
-        (folder / "expected.json").write_text(_index({name: told for name, (_, told) in made.items()}), encoding="utf-8")
+        (folder / "expected.json").write_bytes(_index({name: told for name, (_, told) in made.items()}).encode())
     layout = [f"{campaign},{plate},{well},{dna},{control}" for (campaign, plate), held in PLATES.items()
               for well, (dna, control) in held.items()]  # fmt: skip
-    (HERE / "layout.csv").write_text("\n".join(["campaign,plate,well,dna,control", *layout, ""]))
+    (HERE / "layout.csv").write_bytes("\n".join(["campaign,plate,well,dna,control", *layout, ""]).encode())
     tables = {
         "files": "\n".join(f"| `{name}` | {told.trouble} | {told.reader} |" for name, (_, told) in files.items()),
         "refused": "\n".join(
             f"| `{name}` | {told.trouble} | {told.message.replace('|', ' ')} |" for name, (_, told) in refused.items()
         ),
     }
-    (HERE / "README.md").write_text(README.format(**tables), encoding="utf-8")
+    (HERE / "README.md").write_bytes(README.format(**tables).encode())
 
 
 def _index(told: Mapping[str, Told]) -> str:
