@@ -7,7 +7,7 @@ SEIKO) for the same forms with the opposite sign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.methods._nets import StackedMLP
-from labloop.methods._prior import Relaxation, is_check
+from labloop.methods._prior import States, is_check
 from labloop.methods._train import torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
 from labloop.progress import track
@@ -48,7 +48,7 @@ def conserve(heads: Tensor, bonus: Tensor | None, form: Form, penalty: float) ->
 class Reward:
     """A fitted reward of designs x in [0, 1], soft or hard, in standard deviations of y; symmetric twins alike."""
 
-    relax: Relaxation
+    states: States
     form: Form
     penalty: float
     weights: Mapping[str, Tensor]
@@ -69,7 +69,7 @@ class Reward:
     def heads(self, x: Tensor) -> Tensor:
         """What each head believes, (B, b)."""
         found = self.net(self._seen(x))
-        return found.reshape(len(found), len(self.relax.twins), len(x)).mean(1)
+        return found.reshape(len(found), len(self.states.twins), len(x)).mean(1)
 
     def bonus(self, x: Tensor) -> Tensor | None:
         """κ√(φᵀ(Σ+λI)⁻¹φ), the mean over heads, (b,); None where the form has no bonus."""
@@ -77,22 +77,29 @@ class Reward:
             return None
         apart = torch.bmm(self.net.features(self._seen(x)), self.whitening.mT)
         lengths = (apart.square().sum(-1) + 1e-12).sqrt().clamp(max=BONUS_LIMIT)
-        return lengths.reshape(len(apart), len(self.relax.twins), len(x)).mean((0, 1))
+        return lengths.reshape(len(apart), len(self.states.twins), len(x)).mean((0, 1))
 
     def _seen(self, x: Tensor) -> Tensor:
         """All twins, one set under the other, (g·b, d), scaled to ±1 as the heads see them."""
-        return 2 * torch.cat([x.gather(1, twin.expand(len(x), -1)) for twin in self.relax.twins]) - 1
+        return 2 * torch.cat([x.gather(1, twin.expand(len(x), -1)) for twin in self.states.twins]) - 1
 
     def in_y(self, X: FloatArray) -> FloatArray:
         """The conservative reward of X (m, d) in y, (m,)."""
+        return self._told(X, self)
+
+    def plain_in_y(self, X: FloatArray) -> FloatArray:
+        """The mean of the heads in y, (m,): what is believed, without caution."""
+        return self._told(X, lambda x: self.heads(x).mean(0))
+
+    def _told(self, X: FloatArray, reward: Callable[[Tensor], Tensor]) -> FloatArray:
         with torch.no_grad(), without_denormals():
-            parts = [self(torch.tensor(X[i : i + CHUNK], dtype=torch.float32, device=self.relax.device))
+            parts = [reward(torch.tensor(X[i : i + CHUNK], dtype=torch.float32, device=self.states.device))
                      for i in range(0, len(X), CHUNK)]  # fmt: skip
         return self.y_mean + self.y_std * torch.cat(parts).double().cpu().numpy()
 
 
 def train_reward(
-    relax: Relaxation, data: Dataset, *, form: Form, penalty: float = 1.0, heads: int = 10, hidden: tuple[int, ...] = (256, 256),
+    states: States, data: Dataset, *, form: Form, penalty: float = 1.0, heads: int = 10, hidden: tuple[int, ...] = (256, 256),
     steps: int = 800, lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, seed: int,
 ) -> tuple[Reward, dict[str, float]]:  # fmt: skip
     """Fit the heads side by side, each to a bootstrap of the data.
@@ -103,7 +110,7 @@ def train_reward(
         The reward; and how good the heads' mean is on rows that they did not draw: rank correlation with y, over all of these
         and over their best quarter, and mean squared error in variances of y.
     """
-    device, n = relax.device, len(data)
+    device, n = states.device, len(data)
     rng = torch_generator(seed, "reward", device=device)
     x = 2 * torch.as_tensor(data.X, dtype=torch.float32, device=device) - 1
     mean, std = float(data.y.mean()), float(data.y.std()) or 1.0
@@ -123,7 +130,7 @@ def train_reward(
     for step in track(steps, "conservative reward"):
         draw = torch.rand((members, batch), generator=rng, device=device, dtype=torch.float64)
         rows = torch.searchsorted(reach, draw * reach[:, -1:], right=True).clamp(max=n - 1)
-        twin = relax.twins[torch.randint(len(relax.twins), rows.shape, generator=rng, device=device)]
+        twin = states.twins[torch.randint(len(states.twins), rows.shape, generator=rng, device=device)]
         loss = _error(net(x[rows].gather(2, twin)), y[rows], side[rows]).mean(1).sum()
         adam.zero_grad()
         torch.autograd.backward(loss)
@@ -143,7 +150,7 @@ def train_reward(
         whitening = _whitening(_load_heads(kept), x, counts, x[held], missed, ridge)
     unseen = (out.sum(0) > 0) & exact
     believed = ((guess * out).sum(0) / out.sum(0).clamp(min=1))[unseen].cpu().numpy()
-    return Reward(relax, form, penalty, kept, mean, std, whitening), _judged(believed, y[held][unseen].cpu().numpy())
+    return Reward(states, form, penalty, kept, mean, std, whitening), _judged(believed, y[held][unseen].cpu().numpy())
 
 
 def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:

@@ -46,7 +46,7 @@ CHECKS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Relaxation:
+class States:
     """Designs x in [0, 1], soft or hard, as states of a diffusion, and a network's output as an estimate of x0."""
 
     space: DesignSpace
@@ -190,20 +190,20 @@ class Denoiser(nn.Module):
         return self.leave(h).reshape(len(z), -1)
 
 
-def _denoiser(relax: Relaxation, width: int, depth: int) -> Denoiser:
+def _denoiser(states: States, width: int, depth: int) -> Denoiser:
     with torch.device("meta"):
-        net = Denoiser(relax.space.d, _length(relax.space), width, depth, len(relax.schedule))
-    return net.to_empty(device=relax.device)
+        net = Denoiser(states.space.d, _length(states.space), width, depth, len(states.schedule))
+    return net.to_empty(device=states.device)
 
 
 def _length(space: DesignSpace) -> int:
     return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
 
 
-def load_denoiser(relax: Relaxation, weights: Mapping[str, Tensor]) -> Denoiser:
+def load_denoiser(states: States, weights: Mapping[str, Tensor]) -> Denoiser:
     """Make the network of a state dict; its sizes are read off the weights."""
     width = len(weights["enter.weight"])
-    net = _denoiser(relax, width, weights["time.weight"].shape[1] // width)
+    net = _denoiser(states, width, weights["time.weight"].shape[1] // width)
     net.load_state_dict(weights)
     return net
 
@@ -212,7 +212,7 @@ def load_denoiser(relax: Relaxation, weights: Mapping[str, Tensor]) -> Denoiser:
 
 
 def train_prior(
-    relax: Relaxation, X: Array, *, width: int = 64, depth: int = 3, steps: int = 1000, lr: float = 2e-3,
+    states: States, X: Array, *, width: int = 64, depth: int = 3, steps: int = 1000, lr: float = 2e-3,
     batch_size: int = 256, seed: int,
 ) -> tuple[dict[str, Tensor], float]:  # fmt: skip
     """Fit the prior to designs X (m, d), one in ten (at most 1024) held out.
@@ -223,9 +223,9 @@ def train_prior(
     Returns:
         The weights where the loss of held-out designs was lowest, and that loss (nats a design where all blocks are letters).
     """
-    device = relax.device
+    device = states.device
     rng = torch_generator(seed, "prior", device=device)
-    net = _denoiser(relax, width if _length(relax.space) > 1 else 2 * width, depth)
+    net = _denoiser(states, width if _length(states.space) > 1 else 2 * width, depth)
     diffusion.initialise(net, rng)
     nn.init.zeros_(net.leave.weight)
     nn.init.zeros_(net.leave.bias)
@@ -234,31 +234,31 @@ def train_prior(
     held, x = x[:n_held], x[n_held:]
     # Every look at the held-out designs takes the same noise, at least a thousand draws over all times.
     held = held.repeat(-(-1024 // max(n_held, 1)), 1)
-    held_t = torch.arange(len(held), device=device) % len(relax.schedule)
-    held_z = _noised(relax, held, held_t, rng)
+    held_t = torch.arange(len(held), device=device) % len(states.schedule)
+    held_z = _noised(states, held, held_t, rng)
     adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=0.05 * lr)
     lowest, kept = float("inf"), dict(net.state_dict())
     for step in track(steps, "diffusion prior"):
         rows = torch.randint(len(x), (batch_size,), generator=rng, device=device)
-        twin = relax.twins[torch.randint(len(relax.twins), (batch_size,), generator=rng, device=device)]
-        t = torch.randint(len(relax.schedule), (batch_size,), generator=rng, device=device)
+        twin = states.twins[torch.randint(len(states.twins), (batch_size,), generator=rng, device=device)]
+        t = torch.randint(len(states.schedule), (batch_size,), generator=rng, device=device)
         design = x[rows].gather(1, twin)
-        loss = relax.loss(relax.estimate(net, _noised(relax, design, t, rng), t), design, t).mean()
+        loss = states.loss(states.estimate(net, _noised(states, design, t, rng), t), design, t).mean()
         adam.zero_grad()
         torch.autograd.backward(loss)
         adam.step()
         rate.step()
         if is_check(step, steps):
             with torch.no_grad():
-                error = relax.loss(relax.estimate(net, held_z, held_t), held, held_t).mean().item() if n_held else -step
+                error = states.loss(states.estimate(net, held_z, held_t), held, held_t).mean().item() if n_held else -step
             if error < lowest:
                 lowest, kept = error, {name: value.clone() for name, value in net.state_dict().items()}
     return kept, lowest if n_held else float("nan")
 
 
-def _noised(relax: Relaxation, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
-    return diffusion.q_sample(relax.schedule, relax.state(x), t, torch.randn(x.shape, generator=rng, device=x.device))
+def _noised(states: States, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
+    return diffusion.q_sample(states.schedule, states.state(x), t, torch.randn(x.shape, generator=rng, device=x.device))
 
 
 def is_check(step: int, steps: int) -> bool:
@@ -267,7 +267,7 @@ def is_check(step: int, steps: int) -> bool:
 
 
 def walk(
-    relax: Relaxation, net: nn.Module, z: Tensor, *, generator: torch.Generator, frozen: nn.Module | None = None,
+    states: States, net: nn.Module, z: Tensor, *, generator: torch.Generator, frozen: nn.Module | None = None,
     grad_last: int = 0, kl_last: int | None = None, shift: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Take noise z (b, d) by ancestral steps to designs in [0, 1], (b, d), letters as probabilities.
@@ -282,18 +282,18 @@ def walk(
         The designs, and each path's KL in nats, (b,), 0 where `frozen` is None.
     """
     x, kl = z, torch.zeros(len(z), device=z.device)
-    for t in reversed(range(len(relax.schedule))):
+    for t in reversed(range(len(states.schedule))):
         with torch.set_grad_enabled(t < grad_last):
             times = torch.full((len(z),), t, device=z.device)
-            estimate = relax.estimate(net, z, times)
-            x = relax.mean(estimate)
+            estimate = states.estimate(net, z, times)
+            x = states.mean(estimate)
             if frozen is not None and (kl_last is None or t < kl_last):
-                kl = kl + relax.step_kl(t, estimate, relax.estimate(frozen, z, times))
+                kl = kl + states.step_kl(t, estimate, states.estimate(frozen, z, times))
             if shift is not None:
                 x = shift(z, times, x)
             if t:
                 noise = torch.randn(z.shape, generator=generator, device=z.device)
-                z = diffusion.ddpm_step(relax.schedule, z, t, relax.state(x), noise)
+                z = diffusion.ddpm_step(states.schedule, z, t, states.state(x), noise)
     return x, kl
 
 

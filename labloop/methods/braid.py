@@ -54,7 +54,7 @@ from torch import Tensor, nn
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._conservative import Form, Reward, train_reward
-from labloop.methods._prior import Relaxation, load_denoiser, read_unlabelled, train_prior, walk
+from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk
 from labloop.methods._train import pick_device, torch_generator, without_denormals
 from labloop.parameters import FloatArray
 from labloop.pool import Pool
@@ -154,7 +154,7 @@ class Guidance(BRAID):
 class Trained:
     """Everything that sampling needs; weights are plain state dicts."""
 
-    relax: Relaxation
+    states: States
     prior: Mapping[str, Tensor]
     policy: Mapping[str, Tensor]
     """The fine-tuned weights; the prior's own where `mode` is guidance."""
@@ -171,7 +171,7 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
         MethodError: the file of unlabelled designs cannot be used.
     """
     device = pick_device()
-    relax = Relaxation(data.space, diffusion.Schedule.cosine(options.steps), device)
+    states = States(data.space, diffusion.Schedule.cosine(options.steps), device)
     designs = data.X.astype(np.float32)
     if options.unlabelled is not None:
         designs = np.concatenate([designs, read_unlabelled(data.space, options.unlabelled)])
@@ -184,35 +184,35 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
     with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         clock = time.perf_counter()
         prior, notes["prior_heldout_loss"] = train_prior(
-            relax, designs, width=options.width, depth=options.depth, steps=options.prior_steps, lr=options.prior_lr,
+            states, designs, width=options.width, depth=options.depth, steps=options.prior_steps, lr=options.prior_lr,
             seed=derive(seed, "braid", "prior"),
         )  # fmt: skip
         clock, notes["seconds_prior"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
         reward, judged = train_reward(
-            relax, data, form=options.form, penalty=options.penalty, heads=options.heads, hidden=options.hidden,
+            states, data, form=options.form, penalty=options.penalty, heads=options.heads, hidden=options.hidden,
             steps=options.reward_steps, lr=options.reward_lr, ridge=options.ridge, seed=derive(seed, "braid", "reward"),
         )  # fmt: skip
         clock, notes["seconds_reward"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
-        unit = reward_spread(relax, prior, reward, seed=seed)
+        unit = reward_spread(states, prior, reward, seed=seed)
         policy: Mapping[str, Tensor] = prior
         tuned: dict[str, float] = {}
         if options.mode == "finetune":
-            policy, tuned = finetune(relax, prior, reward, options, unit=unit, seed=seed)
+            policy, tuned = finetune(states, prior, reward, options, unit=unit, seed=seed)
             notes["seconds_finetuning"] = round(time.perf_counter() - clock, 2)
-    return Trained(relax, prior, policy, reward, unit, {**notes, "reward_spread": unit, **judged, **tuned})
+    return Trained(states, prior, policy, reward, unit, {**notes, "reward_spread": unit, **judged, **tuned})
 
 
-def reward_spread(relax: Relaxation, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], *, seed: int) -> float:
+def reward_spread(states: States, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], *, seed: int) -> float:
     """Standard deviation of a reward over 512 designs of the prior; 1 where all are alike."""
-    rng = torch_generator(seed, "braid", "spread", device=relax.device)
+    rng = torch_generator(seed, "braid", "spread", device=states.device)
     with torch.no_grad():
-        z = torch.randn((512, relax.space.d), generator=rng, device=relax.device)
-        spread = reward(relax.harden(walk(relax, load_denoiser(relax, prior), z, generator=rng)[0])).std().item()
+        z = torch.randn((512, states.space.d), generator=rng, device=states.device)
+        spread = reward(states.harden(walk(states, load_denoiser(states, prior), z, generator=rng)[0])).std().item()
     return spread if spread > 1e-6 else 1.0
 
 
 def finetune(
-    relax: Relaxation, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], options: BRAID, *, unit: float = 1.0,
+    states: States, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], options: BRAID, *, unit: float = 1.0,
     seed: int,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:  # fmt: skip
     """Move a copy of the prior towards a larger E[reward]/unit - α·KL, by gradients through the last K steps of the walk.
@@ -223,14 +223,14 @@ def finetune(
     Returns:
         The weights; the mean reward of the first and of the last tenth of the iterations, and the last steps' KL in the latter.
     """
-    rng = torch_generator(seed, "braid", "finetune", device=relax.device)
-    net, frozen = load_denoiser(relax, prior), load_denoiser(relax, prior).requires_grad_(False)
+    rng = torch_generator(seed, "braid", "finetune", device=states.device)
+    net, frozen = load_denoiser(states, prior), load_denoiser(states, prior).requires_grad_(False)
     adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
     gained, spent = [], []
     for _ in track(options.iterations, "braid: fine-tuning"):
-        z = torch.randn((options.batch_size, relax.space.d), generator=rng, device=relax.device)
-        x, kl = walk(relax, net, z, generator=rng, frozen=frozen, grad_last=options.grad_steps, kl_last=options.grad_steps)
-        won, cost = reward(relax.harden(x)).mean(), kl.mean()
+        z = torch.randn((options.batch_size, states.space.d), generator=rng, device=states.device)
+        x, kl = walk(states, net, z, generator=rng, frozen=frozen, grad_last=options.grad_steps, kl_last=options.grad_steps)
+        won, cost = reward(states.harden(x)).mean(), kl.mean()
         adam.zero_grad()
         torch.autograd.backward(options.kl * cost - won / unit)
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -249,36 +249,36 @@ def finetune(
 
 def sample(trained: Trained, options: BRAID, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
     """Draw n designs in [0, 1], (n, d), letters as probabilities; and the KL of each whole path from the prior's, (n,)."""
-    relax = trained.relax
-    rng = torch_generator(seed, "braid", "sample", device=relax.device)
-    net, frozen, shift = load_denoiser(relax, trained.policy).requires_grad_(False), None, None
+    states = trained.states
+    rng = torch_generator(seed, "braid", "sample", device=states.device)
+    net, frozen, shift = load_denoiser(states, trained.policy).requires_grad_(False), None, None
     if options.mode == "finetune":
-        frozen = load_denoiser(relax, trained.prior).requires_grad_(False)
+        frozen = load_denoiser(states, trained.prior).requires_grad_(False)
     else:
-        shift = _guide(relax, net, trained.reward, options.guidance / trained.unit)
+        shift = _guide(states, net, trained.reward, options.guidance / trained.unit)
     designs, kls = [], []
     with without_denormals(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         parts = [min(512, n - start) for start in range(0, n, 512)]
         for part in track(len(parts), "braid: sampling"):
-            z = torch.randn((parts[part], relax.space.d), generator=rng, device=relax.device)
-            x, kl = walk(relax, net, z, generator=rng, frozen=frozen, shift=shift)
+            z = torch.randn((parts[part], states.space.d), generator=rng, device=states.device)
+            x, kl = walk(states, net, z, generator=rng, frozen=frozen, shift=shift)
             designs.append(x)
             kls.append(kl)
     return torch.cat(designs), torch.cat(kls)
 
 
 def _guide(
-    relax: Relaxation, net: nn.Module, reward: Callable[[Tensor], Tensor], weight: float
+    states: States, net: nn.Module, reward: Callable[[Tensor], Tensor], weight: float
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Shift x̂0 as classifier guidance shifts the noise estimate, by the gradient of weight·reward(x̂0(x_t)) in x_t."""
 
     def shift(z: Tensor, t: Tensor, x: Tensor) -> Tensor:
         def value(at: Tensor) -> Tensor:
-            return weight * reward(relax.harden(relax.mean(relax.estimate(net, at, t))))
+            return weight * reward(states.harden(states.mean(states.estimate(net, at, t))))
 
-        eps = diffusion.eps_from_x0(relax.schedule, z, t, relax.state(x))
-        guided = diffusion.gradient_guidance(relax.schedule, z, t, eps, value)
-        return ((diffusion.x0_from_eps(relax.schedule, z, t, guided) / relax.scale + 1) / 2).clamp(0, 1)
+        eps = diffusion.eps_from_x0(states.schedule, z, t, states.state(x))
+        guided = diffusion.gradient_guidance(states.schedule, z, t, eps, value)
+        return ((diffusion.x0_from_eps(states.schedule, z, t, guided) / states.scale + 1) / 2).clamp(0, 1)
 
     return shift
 
