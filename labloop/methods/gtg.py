@@ -32,8 +32,8 @@ Where this differs from the paper and its released code, and why:
     predicts the clean trajectory and starts from a guess that Bayes' rule gives (`clean`): predicting noise, it spends those
     steps on learning to copy noise through few channels, and ignores the return. `GTG.paper()` has the paper's choices.
  9. All noise is `temperature` times what the model was trained for, 1 by default: with the paper's 0.5 fewer designs were
-    distinct and fewer were of that held-out fifth. Upstream's step noise is half the variance where a standard deviation belongs. It also
-    zeroes the noise at the trajectory's first state, for a conditioning that is not used; here it is kept.
+    distinct and fewer were of that held-out fifth. Upstream's step noise is half the variance where a standard deviation belongs.
+    It also zeroes the noise at the trajectory's first state, for a conditioning that is not used; here it is kept.
 10. Candidates are decoded before they are scored, once each, measured designs left out; the paper keeps duplicates. 4,096
     trajectories are sampled for the paper's 128: it is the filter that finds the best designs, and the more it is given, the
     better it does. On TF Bind 8 the generated designs themselves are no better than random new ones (examples/benchmarks/gtg.py).
