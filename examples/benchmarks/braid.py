@@ -15,6 +15,7 @@ these data is worse than they are, so what a reward believes is an understatemen
 Columns: the best, median and mean true value of 128 offered designs; `believed`, by how much their plain predicted value (the
 mean of the heads) lies above the true one; `valid`, the share without forbidden pairs. Then each method's mean less STRL's, seed
 by seed.
+"""
 
 from __future__ import annotations
 
