@@ -270,7 +270,7 @@ def benchmark(
     q: Annotated[int, Parameter(name=["--q", "-q"])] = 128,
     fraction: float = 1.0,
     noise: float = 0.0,
-    baselines: bool = True,
+    baselines: Annotated[bool, Parameter(negative="--no-baselines")] = True,
     data_dir: Path | None = None,
     in_process: Annotated[bool, Parameter(negative="")] = False,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out/benchmark"),
