@@ -21,7 +21,9 @@ import pandas as pd
 from filelock import FileLock
 
 from labloop import views
+from labloop.artifacts import Artifacts
 from labloop.batch import Batch, write_batch
+from labloop.checkpoints import folder_of, keeping
 from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.dataset import Dataset
@@ -30,6 +32,7 @@ from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_ass
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
+from labloop.registry import create
 from labloop.rounds import Training, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
 
@@ -94,6 +97,12 @@ class Campaign:
     @property
     def name(self) -> str:
         return self.config.name
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Trained models: in the campaign's folder, or below `$LABLOOP_ARTIFACTS`, a folder or URL that machines share."""
+        shared = os.environ.get("LABLOOP_ARTIFACTS")
+        return Artifacts(f"{shared.rstrip('/')}/{self.name}" if shared else self.folder / "models")
 
     # ---- measurements
 
@@ -256,7 +265,8 @@ class Campaign:
             if key in set(self.ledger.runs(self.name, number)["key"]):
                 return key
             training = self.trainings(number)[key]
-            trained = train(training, self._round_data(number))
+            with keeping(self.artifacts, self._earlier(training, number)):
+                trained = train(training, self._round_data(number))
         pool = trained.pool
         notes = notes_of(pool)
         self.ledger.add_run(
@@ -266,6 +276,17 @@ class Campaign:
             pool=pd.DataFrame({"design_id": pool.ids, "rank": np.arange(1, len(pool) + 1), "score": pool.score}),
         )  # fmt: skip
         return key
+
+    def _earlier(self, training: Training, number: int) -> tuple[str, ...]:
+        """Name where earlier rounds of this arm kept this proposer's models, newest first; for a warm start only."""
+        if not training.options.get("warm_start"):
+            return ()
+        runs = self.ledger.runs(self.name).sort_values("round", ascending=False, kind="stable")
+        same = (runs["proposer"] == training.proposer) & (runs["arm"] == training.arm) & (runs["round"] < number)
+        return tuple(
+            folder_of(create("proposers", training.proposer, run["options"]), run["fingerprint"], int(run["seed"]))
+            for run in runs[same].to_dict("records")
+        )
 
     def ensure_proposed(self, number: int) -> Batch:
         """Choose every arm's wells and lay them out, unless that is done; returns the round's batch."""

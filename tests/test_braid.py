@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from labloop.config import resolve  # noqa: E402
 from labloop.dataset import Dataset  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
-from labloop.methods._conservative import conserve, train_reward  # noqa: E402
+from labloop.methods._conservative import Reward, conserve, train_reward  # noqa: E402
 from labloop.methods._diffusion import Schedule  # noqa: E402
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk  # noqa: E402
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, finetune, sample, train  # noqa: E402
@@ -74,12 +74,12 @@ def test_the_prior_learns_which_letters_go_together():
     letters = np.array(list("ACGT"))[np.random.default_rng(0).integers(4, size=(400, 3))]
     X = encode(*("".join(a + a for a in row) for row in letters))
     states = states_of(DNA, 12)
-    weights, loss = train_prior(states, X, width=64, depth=2, steps=1500, lr=2e-3, seed=0)
+    weights, told = train_prior(states, X, width=64, depth=2, steps=1500, lr=2e-3, seed=0)
     x, _ = walk(states, load_denoiser(states, weights), torch.randn(500, 24, generator=seeded()), generator=seeded(1))
     codes = x.reshape(500, 6, 4).argmax(-1)
     assert (codes[:, ::2] == codes[:, 1::2]).float().mean() > 0.8  # 0.25 by chance
     assert codes.float().std() > 0.9  # of all letters, not of one
-    assert loss < 6 * np.log(4)
+    assert told["prior_heldout_loss"] < 6 * np.log(4)
 
 
 def test_the_prior_of_a_long_sequence_is_convolutional_and_reads_neighbours():
@@ -246,7 +246,8 @@ def narrow_data() -> tuple[Dataset, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("form", ["boot", "bonus"])
 def test_the_conservative_reward_is_below_the_plain_one_and_more_so_off_the_data(form):
     data, near, far = narrow_data()
-    reward, notes = train_reward(states_of(DNA), data, form=form, heads=4, hidden=(32, 32), steps=200, lr=5e-3, seed=0)
+    fitted, notes = train_reward(states_of(DNA), data, form=form, heads=4, hidden=(32, 32), steps=200, lr=5e-3, seed=0)
+    reward = Reward.of(states_of(DNA), data, fitted, form=form)
     off, on = (reward.heads(x).mean(0) - reward(x) for x in (far, near))
     assert on.min() > 0
     assert off.mean() > 1.5 * on.mean()
@@ -256,7 +257,8 @@ def test_the_conservative_reward_is_below_the_plain_one_and_more_so_off_the_data
 @pytest.mark.parametrize("form", ["boot", "bonus"])
 def test_the_sign_of_the_penalty_turns_caution_into_optimism(form):
     data, _, far = narrow_data()
-    reward, _ = train_reward(states_of(DNA), data, form=form, heads=3, hidden=(16, 16), steps=50, lr=5e-3, seed=0)
+    fitted, _ = train_reward(states_of(DNA), data, form=form, heads=3, hidden=(16, 16), steps=50, lr=5e-3, seed=0)
+    reward = Reward.of(states_of(DNA), data, fitted, form=form)
     bold, plain, cautious = (replace(reward, penalty=penalty)(far) for penalty in (-0.5, 0.0, 1.0))
     assert (bold > plain).all()
     assert (plain > cautious).all()
@@ -282,7 +284,8 @@ def test_a_round_file_schedules_the_penalty():
 
 def test_both_strands_of_a_duplex_have_one_reward():
     data = toy_data(TOY_SPACES["duplex"])
-    reward, _ = train_reward(states_of(data.space), data, form="bonus", heads=2, hidden=(16,), steps=20, seed=0)
+    fitted, _ = train_reward(states_of(data.space), data, form="bonus", heads=2, hidden=(16,), steps=20, seed=0)
+    reward = Reward.of(states_of(data.space), data, fitted, form="bonus")
     a, b = (torch.tensor(twin).float() for twin in data.space.orbit(data.X))
     torch.testing.assert_close(reward(a), reward(b))
 
@@ -294,7 +297,8 @@ def test_an_upper_bound_costs_nothing_while_the_belief_is_below_it():
     value = Dataset.from_measurements(DNA, designs, [1.0, 1.0, 0.0, 3.0])
     believed = []
     for data in (bound, value):
-        reward, _ = train_reward(states_of(DNA), data, form="none", hidden=(16,), steps=200, lr=1e-2, seed=0)
+        fitted, _ = train_reward(states_of(DNA), data, form="none", hidden=(16,), steps=200, lr=1e-2, seed=0)
+        reward = Reward.of(states_of(DNA), data, fitted, form="none")
         believed.append(reward.in_y(encode("TTTTTT"))[0])
     assert believed[0] < believed[1]
 

@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from labloop.dataset import Dataset
+from labloop.methods._checkpoint import Stage
 from labloop.methods._nets import StackedMLP
 from labloop.methods._prior import States, is_check
 from labloop.methods._train import torch_generator, without_denormals
@@ -57,6 +58,12 @@ class Reward:
     y_std: float
     whitening: Tensor | None = None
     """Of the bonus, see `_whitening`, (B, w, w)."""
+
+    @classmethod
+    def of(cls, states: States, data: Dataset, fitted: Mapping[str, Tensor], *, form: Form, penalty: float = 1.0) -> Reward:
+        """Make a reward of what `train_reward` fitted to these data."""
+        heads = {name: value for name, value in fitted.items() if name != "whitening"}
+        return cls(states, form, penalty, heads, *_scale(data), fitted.get("whitening"))
 
     @cached_property
     def net(self) -> StackedMLP:
@@ -99,21 +106,21 @@ class Reward:
 
 
 def train_reward(
-    states: States, data: Dataset, *, form: Form, penalty: float = 1.0, heads: int = 10, hidden: tuple[int, ...] = (256, 256),
-    steps: int = 800, lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, seed: int,
-) -> tuple[Reward, dict[str, float]]:  # fmt: skip
+    states: States, data: Dataset, *, form: Form, heads: int = 10, hidden: tuple[int, ...] = (256, 256), steps: int = 800,
+    lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, seed: int,
+) -> Stage:  # fmt: skip
     """Fit the heads side by side, each to a bootstrap of the data.
 
     Each keeps the weights that had the least error on rows it did not draw. The form `none` has one head, on nine rows in ten.
 
     Returns:
-        The reward; and how good the heads' mean is on rows that they did not draw: rank correlation with y, over all of these
-        and over their best quarter, and mean squared error in variances of y.
+        What `Reward.of` takes; and how good the heads' mean is on rows that they did not draw: rank correlation with y, over all
+        of these and over their best quarter, and mean squared error in variances of y.
     """
     device, n = states.device, len(data)
     rng = torch_generator(seed, "reward", device=device)
     x = 2 * torch.as_tensor(data.X, dtype=torch.float32, device=device) - 1
-    mean, std = float(data.y.mean()), float(data.y.std()) or 1.0
+    mean, std = _scale(data)
     y = torch.as_tensor((data.y - mean) / std, dtype=torch.float32, device=device)
     side = torch.as_tensor(data.censored, device=device)
     counts = _draws(n, heads, form, rng)
@@ -144,13 +151,18 @@ def train_reward(
             lowest, guess = torch.where(better, error, lowest), torch.where(better[:, None], found, guess)
             kept = {name: torch.where(better[:, None, None], value, kept[name]) for name, value in net.state_dict().items()}
     exact = side[held] == 0
-    whitening = None
+    fitted = dict(kept)
     if form == "bonus":
         missed = (guess - y[held]) * out * exact
-        whitening = _whitening(_load_heads(kept), x, counts, x[held], missed, ridge)
+        fitted["whitening"] = _whitening(_load_heads(kept), x, counts, x[held], missed, ridge)
     unseen = (out.sum(0) > 0) & exact
     believed = ((guess * out).sum(0) / out.sum(0).clamp(min=1))[unseen].cpu().numpy()
-    return Reward(states, form, penalty, kept, mean, std, whitening), _judged(believed, y[held][unseen].cpu().numpy())
+    return fitted, _judged(believed, y[held][unseen].cpu().numpy())
+
+
+def _scale(data: Dataset) -> tuple[float, float]:
+    """Mean and standard deviation of y, the latter 1 where all y are alike."""
+    return float(data.y.mean()), float(data.y.std()) or 1.0
 
 
 def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:
@@ -164,7 +176,7 @@ def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:
 
 
 def _load_heads(weights: Mapping[str, Tensor]) -> StackedMLP:
-    first, *rest = (value for name, value in weights.items() if name.startswith("weights."))
+    first, *rest = (weights[f"weights.{i}"] for i in range(sum(name.startswith("weights.") for name in weights)))
     members, d, width = first.shape
     hidden = (width, *(value.shape[2] for value in rest[:-1]))
     net = StackedMLP(members, d, hidden, generator=torch.Generator(device=first.device))

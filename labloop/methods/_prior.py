@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from labloop.errors import DesignError, MethodError
 from labloop.methods import _diffusion as diffusion
+from labloop.methods._checkpoint import Stage, Warm, afresh
 from labloop.methods._train import torch_generator
 from labloop.parameters import Array
 from labloop.progress import track
@@ -213,15 +214,17 @@ def load_denoiser(states: States, weights: Mapping[str, Tensor]) -> Denoiser:
 
 def train_prior(
     states: States, X: Array, *, width: int = 64, depth: int = 3, steps: int = 1000, lr: float = 2e-3,
-    batch_size: int = 256, seed: int,
-) -> tuple[dict[str, Tensor], float]:  # fmt: skip
+    batch_size: int = 256, warm: Warm = afresh, warm_start: float = 1.0, seed: int,
+) -> Stage:  # fmt: skip
     """Fit the prior to designs X (m, d), one in ten (at most 1024) held out.
 
     Args:
         width: channels of a convolution; dense networks are twice as wide.
+        warm: may give the network an earlier round's weights; it then takes the share `warm_start` of the steps.
 
     Returns:
-        The weights where the loss of held-out designs was lowest, and that loss (nats a design where all blocks are letters).
+        The weights where the loss of held-out designs was lowest; that loss as `prior_heldout_loss` (nats a design where all
+        blocks are letters), and the `prior_steps` taken.
     """
     device = states.device
     rng = torch_generator(seed, "prior", device=device)
@@ -229,6 +232,8 @@ def train_prior(
     diffusion.initialise(net, rng)
     nn.init.zeros_(net.leave.weight)
     nn.init.zeros_(net.leave.bias)
+    if warm(net):
+        steps = max(1, round(warm_start * steps))
     x = torch.as_tensor(X, dtype=torch.float32, device=device)[torch.randperm(len(X), generator=rng, device=device)]
     n_held = min(len(x) // 10, 1024)
     held, x = x[:n_held], x[n_held:]
@@ -254,7 +259,7 @@ def train_prior(
                 error = states.loss(states.estimate(net, held_z, held_t), held, held_t).mean().item() if n_held else -step
             if error < lowest:
                 lowest, kept = error, {name: value.clone() for name, value in net.state_dict().items()}
-    return kept, lowest if n_held else float("nan")
+    return kept, {"prior_heldout_loss": lowest if n_held else float("nan"), "prior_steps": steps}
 
 
 def _noised(states: States, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:

@@ -43,6 +43,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -53,6 +54,7 @@ from torch import Tensor, nn
 
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
+from labloop.methods._checkpoint import Checkpoint, Stage, afresh
 from labloop.methods._conservative import Form, Reward, train_reward
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk
 from labloop.methods._train import pick_device, torch_generator, without_denormals
@@ -95,6 +97,8 @@ class BRAID:
     prior_steps: PositiveInt = 1000
     """Training steps of the prior at most."""
     prior_lr: PositiveFloat = 2e-3
+    warm_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of `prior_steps` where the prior starts from the one that an earlier round kept; 0 starts afresh every round."""
     steps: Annotated[int, Field(ge=2)] = 10
     """T, steps of the reverse walk."""
     grad_steps: PositiveInt = 5
@@ -171,6 +175,7 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
         MethodError: the file of unlabelled designs cannot be used.
     """
     device = pick_device()
+    kept = Checkpoint.of(data, options, seed, device)
     states = States(data.space, diffusion.Schedule.cosine(options.steps), device)
     designs = data.X.astype(np.float32)
     if options.unlabelled is not None:
@@ -183,23 +188,27 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
     }
     with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         clock = time.perf_counter()
-        prior, notes["prior_heldout_loss"] = train_prior(
+        warm = partial(kept.warm, "prior") if options.warm_start else afresh
+        prior, learned = kept.stage("prior", lambda: train_prior(
             states, designs, width=options.width, depth=options.depth, steps=options.prior_steps, lr=options.prior_lr,
-            seed=derive(seed, "braid", "prior"),
-        )  # fmt: skip
+            seed=derive(seed, "braid", "prior"), warm=warm, warm_start=options.warm_start,
+        ))  # fmt: skip
         clock, notes["seconds_prior"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
-        reward, judged = train_reward(
-            states, data, form=options.form, penalty=options.penalty, heads=options.heads, hidden=options.hidden,
-            steps=options.reward_steps, lr=options.reward_lr, ridge=options.ridge, seed=derive(seed, "braid", "reward"),
-        )  # fmt: skip
+        fitted, judged = kept.stage("reward", lambda: train_reward(
+            states, data, form=options.form, heads=options.heads, hidden=options.hidden, steps=options.reward_steps,
+            lr=options.reward_lr, ridge=options.ridge, seed=derive(seed, "braid", "reward"),
+        ))  # fmt: skip
+        reward = Reward.of(states, data, fitted, form=options.form, penalty=options.penalty)
         clock, notes["seconds_reward"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
         unit = reward_spread(states, prior, reward, seed=seed)
         policy: Mapping[str, Tensor] = prior
         tuned: dict[str, float] = {}
         if options.mode == "finetune":
-            policy, tuned = finetune(states, prior, reward, options, unit=unit, seed=seed)
+            policy, tuned = kept.stage("policy", lambda: finetune(states, prior, reward, options, unit=unit, seed=seed))
             notes["seconds_finetuning"] = round(time.perf_counter() - clock, 2)
-    return Trained(states, prior, policy, reward, unit, {**notes, "reward_spread": unit, **judged, **tuned})
+    return Trained(
+        states, prior, policy, reward, unit, {**notes, "reward_spread": unit, **learned, **judged, **tuned, **kept.notes}
+    )
 
 
 def reward_spread(states: States, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], *, seed: int) -> float:
@@ -214,7 +223,7 @@ def reward_spread(states: States, prior: Mapping[str, Tensor], reward: Callable[
 def finetune(
     states: States, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], options: BRAID, *, unit: float = 1.0,
     seed: int,
-) -> tuple[dict[str, Tensor], dict[str, float]]:  # fmt: skip
+) -> Stage:  # fmt: skip
     """Move a copy of the prior towards a larger E[reward]/unit - α·KL, by gradients through the last K steps of the walk.
 
     Args:

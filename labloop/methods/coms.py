@@ -47,7 +47,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -60,6 +60,7 @@ from torch.nn import functional as F
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods import _search
+from labloop.methods._checkpoint import Checkpoint, Stage
 from labloop.methods._relaxation import Kind, Relaxation
 from labloop.methods._train import log, pick_device, torch_generator, without_denormals
 from labloop.parameters import FloatArray
@@ -246,6 +247,8 @@ class Model:
     """Mean Δ on the held-out designs, (E,); NaN where none were held out."""
     mse: FloatArray
     """Mean squared error there in variances of y, (E,); NaN likewise."""
+    resumed: Mapping[str, str]
+    """Tells where the training was not done again."""
 
     @property
     def members(self) -> int:
@@ -283,6 +286,7 @@ class Model:
             "device": str(self.rate.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "seconds": round(self.seconds, 3),
+            **self.resumed,
         }
 
     def _tensor(self, Z: FloatArray) -> Tensor:
@@ -333,49 +337,56 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
     dtype = _arithmetic(options, batch, device)
     log.info("coms: %d steps of %d designs on %s (%s)", steps, batch, device, dtype)
 
-    alpha_lr = options.alpha_lr or max(0.01, min(0.1, 50 / steps))
-    nets = Networks.draw(seeds, (r, *options.hidden_sizes, 1), device)
-    a = torch.full((members,), math.log(options.alpha_init), device=device, requires_grad=True)
-    adam = torch.optim.Adam(
-        [{"params": [*nets.weights, *nets.biases], "lr": options.lr}, {"params": [a], "lr": alpha_lr}], fused=True
-    )
-    fixed = None if options.alpha is None else torch.full((members,), options.alpha, device=device)
-    mine = _climber(options, relaxation, rate, dtype, training=True)
-    alpha_path = []
-    with without_denormals():
-        for _, index in zip(track(steps, "coms: training"), _batches(rows, batch, gens), strict=False):
-            index = index.to(device)
-            x = Z[index]
-            if options.noise_std:
-                drawn = torch.stack([torch.randn(batch, r, generator=gen) for gen in gens]).to(device)
-                x = x + options.noise_std * drawn
-            alpha = a.detach().exp() if fixed is None else fixed
-            alpha_path.append(alpha)
-            if options.alpha == 0:
-                loss = _squared_error(nets(x), y[index], side[index]).sum()
-            else:
-                x_T = _last(mine(nets, x, gens))
-                f = nets(torch.cat([x, x_T], 1))
-                delta = (f[:, batch:] - f[:, :batch]).mean(1)
-                loss = (_squared_error(f[:, :batch], y[index], side[index]) + alpha * delta).sum()
-                loss = loss + (a.exp() * (tau - delta.detach())).sum()
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-        delta = mse = torch.full((members,), math.nan)
-        if n_val:
-            with torch.no_grad():
-                x_T = _last(mine(nets, Z[held], gens))
-                f = nets(torch.cat([Z[held], x_T], 1))
-                delta, mse = (f[:, n_val:] - f[:, :n_val]).mean(1), _squared_error(f[:, :n_val], y[held], side[held])
+    def fit() -> Stage:
+        alpha_lr = options.alpha_lr or max(0.01, min(0.1, 50 / steps))
+        nets = Networks.draw(seeds, (r, *options.hidden_sizes, 1), device)
+        a = torch.full((members,), math.log(options.alpha_init), device=device, requires_grad=True)
+        adam = torch.optim.Adam(
+            [{"params": [*nets.weights, *nets.biases], "lr": options.lr}, {"params": [a], "lr": alpha_lr}], fused=True
+        )
+        fixed = None if options.alpha is None else torch.full((members,), options.alpha, device=device)
+        mine = _climber(options, relaxation, rate, dtype, training=True)
+        alpha_path = []
+        with without_denormals():
+            for _, index in zip(track(steps, "coms: training"), _batches(rows, batch, gens), strict=False):
+                index = index.to(device)
+                x = Z[index]
+                if options.noise_std:
+                    drawn = torch.stack([torch.randn(batch, r, generator=gen) for gen in gens]).to(device)
+                    x = x + options.noise_std * drawn
+                alpha = a.detach().exp() if fixed is None else fixed
+                alpha_path.append(alpha)
+                if options.alpha == 0:
+                    loss = _squared_error(nets(x), y[index], side[index]).sum()
+                else:
+                    x_T = _last(mine(nets, x, gens))
+                    f = nets(torch.cat([x, x_T], 1))
+                    delta = (f[:, batch:] - f[:, :batch]).mean(1)
+                    loss = (_squared_error(f[:, :batch], y[index], side[index]) + alpha * delta).sum()
+                    loss = loss + (a.exp() * (tau - delta.detach())).sum()
+                adam.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                adam.step()
+            delta = mse = torch.full((members,), math.nan)
+            if n_val:
+                with torch.no_grad():
+                    x_T = _last(mine(nets, Z[held], gens))
+                    f = nets(torch.cat([Z[held], x_T], 1))
+                    delta, mse = (f[:, n_val:] - f[:, :n_val]).mean(1), _squared_error(f[:, :n_val], y[held], side[held])
+        networks = {f"{kind}.{i}": one.detach() for kind in ("weights", "biases") for i, one in enumerate(getattr(nets, kind))}
+        learned = a.detach().exp() if fixed is None else fixed
+        return {**networks, "alpha": learned, "alpha_path": torch.stack(alpha_path), "delta": delta, "mse": mse}, {}
+
+    kept = Checkpoint.of(data, options, derive(0, *seeds), device)
+    found, _ = kept.stage("networks", fit)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    layers = range(len(options.hidden_sizes) + 1)
+    told = {name: found[name].cpu().double().numpy() for name in ("alpha", "alpha_path", "delta", "mse")}
     return Model(
-        nets=nets, relaxation=relaxation, options=options, rate=rate, dtype=dtype, y_mean=y_mean, y_std=y_std, tau=tau,
-        steps=steps, seconds=time.perf_counter() - began,
-        alpha=(a.detach().exp() if fixed is None else fixed).cpu().double().numpy(),
-        alpha_path=torch.stack(alpha_path).cpu().double().numpy(),
-        delta=delta.cpu().double().numpy(), mse=mse.cpu().double().numpy(),
+        nets=Networks([found[f"weights.{i}"] for i in layers], [found[f"biases.{i}"] for i in layers]), relaxation=relaxation,
+        options=options, rate=rate, dtype=dtype, y_mean=y_mean, y_std=y_std, tau=tau, steps=steps,
+        seconds=time.perf_counter() - began, resumed=kept.notes, **told,
     )  # fmt: skip
 
 

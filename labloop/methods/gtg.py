@@ -46,6 +46,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -57,6 +58,7 @@ from torch.nn import functional as F
 
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
+from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
 from labloop.methods._nets import StackedMLP
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._train import pick_device, torch_generator, without_denormals
@@ -135,6 +137,8 @@ class GTG:
     """Trajectories sampled in a round of sampling."""
     max_rounds: PositiveInt = 4
     """Rounds of sampling before mutants of trajectory designs fill the pool."""
+    warm_start: Fraction = 0.0
+    """Share of `steps` where the diffusion model starts from the one that an earlier round kept; 0 starts afresh every round."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the U-Net's products. auto: bfloat16 from `dim` 32 on where the hardware has it; below, conversions eat the gain."""
 
@@ -185,6 +189,7 @@ class Trained:
 def train(data: Dataset, options: GTG, *, seed: int) -> Trained:
     """Build trajectories, then fit the proxies and the diffusion model."""
     device, seconds = pick_device(), [time.perf_counter()]
+    kept = Checkpoint.of(data, options, seed, device)
     low, high = float(data.y.min()), float(data.y.max())
     s = (data.y - low) / (high - low if high > low else 1.0)
     unit = 2 ** (len(options.dim_mults) - 1)
@@ -196,15 +201,18 @@ def train(data: Dataset, options: GTG, *, seed: int) -> Trained:
             start_percentile=options.start_percentile, seed=seed, device=device,
         )  # fmt: skip
         seconds.append(time.perf_counter())
-        proxies, correlation = train_proxies(data, s, options, seed=seed, device=device)
+        proxies, judged = kept.stage("proxies", lambda: train_proxies(data, s, options, seed=seed, device=device))
         seconds.append(time.perf_counter())
-        denoiser, loss = train_denoiser(paths.states, data.space.blocks, options, seed=seed)
+        warm = partial(kept.warm, "denoiser") if options.warm_start else afresh
+        denoiser, fitted = kept.stage(
+            "denoiser", lambda: train_denoiser(paths.states, data.space.blocks, options, seed=seed, warm=warm)
+        )
         seconds.append(time.perf_counter())
     along = (paths.states[:, :, -1] + 1) / 2
     notes: dict[str, float | str] = {
         "device": str(device), "precision": "bfloat16" if _half(options, device) else "float32", "horizon": horizon,
         "context": context, "trajectory_mean_first": along[:, 0].mean().item(),
-        "trajectory_mean_last": along[:, -1].mean().item(), "proxy_rank_correlation": correlation, "denoiser_loss": loss,
+        "trajectory_mean_last": along[:, -1].mean().item(), **judged, **fitted, **kept.notes,
     }  # fmt: skip
     for stage, start, end in zip(("trajectories", "proxies", "denoiser"), seconds, seconds[1:], strict=False):
         notes[f"seconds_{stage}"] = round(end - start, 2)
@@ -224,12 +232,11 @@ def _half(options: GTG, device: torch.device) -> bool:
     return wide or options.precision == "bfloat16"
 
 
-def train_proxies(
-    data: Dataset, s: FloatArray, options: GTG, *, seed: int, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Tensor], float]:
+def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, device: torch.device | str = "cpu") -> Stage:
     """Fit all proxies at once to s (N,), larger is better; designs weigh 1 / (rank_k·N + rank) (Tripp et al., NeurIPS 2020).
 
-    Returns their weights, and Spearman's correlation of s with predictions by members that had not seen the design.
+    Returns their weights; and as `proxy_rank_correlation` Spearman's of s with predictions by members that had not seen the
+    design.
     """
     rng = torch_generator(seed, "gtg", "proxies", device=device)
     n, members = len(s), options.proxies
@@ -257,7 +264,7 @@ def train_proxies(
     truth = target[out.any(0)]
     told = len(guess) > 2 and float(guess.std()) > 0 and float(truth.std()) > 0
     correlation = float(spearmanr(guess.cpu().numpy(), truth.cpu().numpy()).statistic) if told else 0.0
-    return {name: value.detach() for name, value in net.state_dict().items()}, correlation
+    return {name: value.detach() for name, value in net.state_dict().items()}, {"proxy_rank_correlation": correlation}
 
 
 def _predict(net: StackedMLP, twins: Tensor) -> Tensor:
@@ -296,11 +303,15 @@ def clean(schedule: diffusion.Schedule, blocks: tuple[Block, ...], x: Tensor, t:
     return torch.cat(parts, -1)
 
 
-def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, seed: int) -> tuple[dict[str, Tensor], float]:
-    """Fit the noise of whole trajectories (M, H, d+1), the return hidden at random: averaged weights and the last mean loss."""
+def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, seed: int, warm: Warm = afresh) -> Stage:
+    """Fit the noise of whole trajectories (M, H, d+1), the return hidden at random: averaged weights and `denoiser_loss`.
+
+    Where `warm` gives the network an earlier round's weights, it takes `warm_start` of the steps.
+    """
     device = states.device
     rng = torch_generator(seed, "gtg", "denoiser", device=device)
     net = TemporalUNet.fresh(states.shape[2], options.dim, options.dim_mults, options.activation, generator=rng)
+    steps = max(1, round(options.warm_start * options.steps)) if warm(net) else options.steps
     average = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in net.state_dict().items()}
     schedule = diffusion.Schedule.cosine(options.timesteps).to(device)
     returns = (states[:, :, -1].mean(1) + 1) / 2
@@ -309,10 +320,10 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
     weight = torch.ones(states.shape[2], device=device)
     weight[-1] = options.score_weight
     adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, options.steps, eta_min=0.05 * options.lr)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=0.05 * options.lr)
     # 0.995 every tenth step remembers 2,000 steps: far too many where there are fewer than the paper's 10,000.
-    decay, recent = min(options.ema_decay, max(1 - 100 / options.steps, 0.0)), 0.0
-    for step in track(options.steps, "gtg: diffusion"):
+    decay, recent = min(options.ema_decay, max(1 - 100 / steps, 0.0)), 0.0
+    for step in track(steps, "gtg: diffusion"):
         rows = torch.randint(len(states), (options.batch_size,), generator=rng, device=device)
         t = torch.randint(options.timesteps, (options.batch_size,), generator=rng, device=device)
         shown = (torch.rand(options.batch_size, generator=rng, device=device) >= options.p_uncond).float()
@@ -325,10 +336,10 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
         torch.autograd.backward(loss)
         adam.step()
         rate.step()
-        if step % 10 == 9 or step == options.steps - 1:
-            diffusion.ema_update(average, net, decay if step >= options.steps // 5 else 0.0)
+        if step % 10 == 9 or step == steps - 1:
+            diffusion.ema_update(average, net, decay if step >= steps // 5 else 0.0)
             recent = 0.9 * recent + 0.1 * loss.item() if recent else loss.item()
-    return average, recent
+    return average, {"denoiser_loss": recent, "denoiser_steps": steps}
 
 
 # ---- sampling and filtering
