@@ -33,7 +33,8 @@ Where this differs from the paper and from the authors' released sequence code, 
  9. STRL's reward is one network, a tenth of the rows held out for stopping. `BRAID(penalty=0)` has the mean of the heads
     instead.
 10. Guidance climbs r(x̂0(x_t)), not r(x_t): the reward knows no noised designs.
-11. Samples are ranked by the reward and offered once, measured ones left out; the paper scores raw samples.
+11. Samples are ranked by the reward and offered once, measured ones left out; the paper scores raw samples. As many are drawn as
+    still raise the reward of the 128 best: on TF Bind 8 those of 8,192 come within a thousandth of the best there are.
 12. Bounds (`<`, `>`) cost a head only where it is on their wrong side. The two strands of DNA are shown to the networks at
     random and share one reward, the mean.
 """
@@ -110,7 +111,7 @@ class BRAID:
     """Learning rate of fine-tuning."""
     guidance: PositiveFloat = 10.0
     """Weight of the reward's gradient where `mode` is guidance, in the unit of `kl`."""
-    n_samples: PositiveInt = 2048
+    n_samples: PositiveInt = 8192
     """Designs drawn in a round of sampling."""
     max_rounds: PositiveInt = 4
     """Rounds of sampling before mutants of samples fill the pool."""
