@@ -11,7 +11,7 @@ campaign = Campaign.create("config/campaigns/tfbind8.yaml", home="lab")
 campaign.ingest("examples/data/tfbind8_start.csv")
 
 # Train, choose, lay out, export. Run again after a crash: finished trainings are not redone, the batch is the same.
-batch = campaign.propose("config/rounds/default.yaml", out="out")
+batch = campaign.propose("config/rounds/quick.yaml", out="out")
 print(batch.picks[["arm", "proposer", "design_id", "mean", "std", "nearest_distance"]])
 
 # The lab fills in out/tfbind8-R01_assay.csv. Here a simulated one does.

@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign import Campaign
+from labloop.config import preset
 from labloop.demo import begin, measure_plate
 from labloop.simulate import open_lab
 
@@ -43,7 +44,7 @@ def simulated_campaign(
         folder: gets the ledger, the plates' files and the report.
         lab: `tfbind8`, or `lookup:FILE.csv`.
         config: the campaign's YAML file; TF Bind 8 where none is given.
-        round_config: the round's YAML file; the shipped default where none is given.
+        round_config: the round's YAML file; the shipped `rounds/quick.yaml` where none is given.
         start: measured designs to begin with.
         rounds: plates in a row.
         ledger: database URL, as `labloop --ledger`.
@@ -55,6 +56,6 @@ def simulated_campaign(
         if state in ("MEASURED", "CLOSED"):
             verdict = close_round(campaign, None, number, None, folder, ledger)
             continue
-        propose_round(campaign, round_config, out, folder, ledger)
+        propose_round(campaign, round_config or str(preset("rounds/quick.yaml")), out, folder, ledger)
         verdict = close_round(campaign, [measure(campaign, folder, lab, number, ledger)], number, None, folder, ledger)
     return verdict

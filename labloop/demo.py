@@ -34,6 +34,7 @@ def rehearse(
 
     Args:
         folder: gets the ledger, the files that went to the lab and those that came back, and the report.
+        round_config: the shipped `rounds/quick.yaml` where none is given: seconds a round.
         start: measured designs to begin with, drawn from the lower half of the lab's table; `offline` takes all of it.
 
     Returns:
@@ -45,7 +46,7 @@ def rehearse(
     for number in range(1, rounds + 1):
         state = run.state(number)
         if state not in ("MEASURED", "CLOSED"):
-            run.propose(round_config, out=folder / "to_the_lab")
+            run.propose(round_config or preset("rounds/quick.yaml"), out=folder / "to_the_lab")
             run.ingest(measure_plate(run, lab, folder / "to_the_lab", folder / "from_the_lab", number=number))
         if state != "CLOSED":
             run.close(number)

@@ -51,7 +51,7 @@ def simulate(
     """Run simulated campaigns and tell what each arm's plates were worth.
 
     Args:
-        round_config: arms and judge; the shipped `rounds/default.yaml` where none is given.
+        round_config: arms and judge; the shipped `rounds/quick.yaml` where none is given.
         start: measured designs to begin with, drawn at random from the lower half of the lab's table; `offline` takes all of it.
         batch: wells of a plate.
         arms: arms of the round's configuration, or names of proposers as arms of their own. By default every arm; in separate
@@ -70,7 +70,7 @@ def simulate(
     if not isinstance(campaign, CampaignConfig):
         campaign = load_config(campaign, CampaignConfig)
     if round_config is None:
-        round_config = preset("rounds/default.yaml")
+        round_config = preset("rounds/quick.yaml")
     if not isinstance(round_config, RoundConfig):
         round_config = load_config(round_config, RoundConfig)
     name = lab if isinstance(lab, str) else type(lab).__name__.lower()

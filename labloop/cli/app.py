@@ -242,7 +242,7 @@ def simulate(
     Args:
         campaign: the campaign's YAML file.
         lab: tfbind8, or lookup:FILE.csv for a complete table of designs and values.
-        round: the round's YAML file, with its arms [default: config/rounds/default.yaml].
+        round: the round's YAML file, with its arms [default: config/rounds/quick.yaml].
         start: measured designs to begin with, from the lower half; `offline` for all of it.
         rounds: plates in a row.
         batch: wells of a plate.
