@@ -36,12 +36,12 @@ from labloop.dataset import Dataset
 from labloop.errors import ConfigError, LabloopError, MethodError
 from labloop.files import write_text
 from labloop.parameters import FloatArray
-from labloop.progress import track
 from labloop.protocols import Lab
 from labloop.ranking import markdown
 from labloop.registry import available, create
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
+from labloop.workers import Workers, spread
 
 log = logging.getLogger("labloop")
 
@@ -69,6 +69,7 @@ def benchmark(
     data_dir: Path | None = None,
     out: Path | None = None,
     in_process: bool = False,
+    workers: Workers = 1,
 ) -> pd.DataFrame:
     """Run every method on every task with every seed; what is finished in `out` is not run again.
 
@@ -84,6 +85,8 @@ def benchmark(
         data_dir: folder of Design-Bench's files, for tasks that need some.
         out: folder that keeps one line a finished job (`results.jsonl`), and the table (`benchmark.md`).
         in_process: run jobs in this process, where `peak_mb` is the most memory it ever had, not the job's.
+        workers: side by side on so many processes, or on a Dask cluster: see `labloop.workers`. Jobs then share the cores, so
+            read CPU-seconds, not seconds.
 
     Returns:
         One row a task, method and seed with the columns `COLUMNS`: max, median and mean are normalised scores, `n_unique` the
@@ -97,7 +100,16 @@ def benchmark(
     todo = jobs(tasks, methods, seeds, **setting)  # type: ignore[arg-type]
     if out is not None and (n := len({job.key for job in todo} & finished(out).keys())):
         log.warning("%d of %d jobs were finished before, in %s", n, len(todo), out / RESULTS)
-    rows = [ensure(todo[i], out, in_process=in_process) for i in track(len(todo), "benchmark")]
+    rows: list[dict[str, Any]] = [{} for _ in todo]
+    if out is not None:
+        known = finished(out)
+        rows = [{**known[job.key], "method": job.method} if job.key in known else {} for job in todo]
+    open_jobs = [i for i, row in enumerate(rows) if not row]
+    run = Job.run if in_process else run_apart
+    for i, row in spread(run, [todo[i] for i in open_jobs], "benchmark", workers=workers):
+        rows[open_jobs[i]] = row
+        if out is not None:
+            _append(out / RESULTS, {"key": todo[open_jobs[i]].key, **row})
     if out is not None:
         write_text(out / REPORT, markdown(pd.DataFrame(rows)))
     return pd.DataFrame(rows)[list(COLUMNS)]
@@ -186,7 +198,7 @@ def ensure(job: Job, out: Path | None = None, *, in_process: bool = False) -> di
     """Run a job unless `out` has its result, and keep the result there. A process of its own tells its memory from others'."""
     if out is not None and (found := finished(out).get(job.key)) is not None:
         return {**found, "method": job.method}
-    row = job.run() if in_process else _apart(job)
+    row = job.run() if in_process else run_apart(job)
     if out is not None:
         _append(out / RESULTS, {"key": job.key, **row})
     return row
@@ -315,7 +327,7 @@ def _loadable(name: str) -> bool:
     return True
 
 
-def _apart(job: Job) -> dict[str, Any]:
+def run_apart(job: Job) -> dict[str, Any]:
     """Run a job in a Python of its own, which sees the same modules as this one."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
     command = [sys.executable, "-m", "labloop.benchmark", json.dumps(asdict(job))]

@@ -18,11 +18,11 @@ from labloop.errors import ConfigError, MethodError
 from labloop.objective import Objective
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
-from labloop.progress import track
 from labloop.protocols import Lab
 from labloop.registry import available, create
 from labloop.rounds import choose, judge, plan, train
 from labloop.seeds import derive, generator
+from labloop.workers import Workers, spread
 
 log = logging.getLogger("labloop")
 
@@ -47,6 +47,7 @@ def simulate(
     seeds: int = 5,
     arms: Sequence[str] | None = None,
     mode: Literal["separate", "shared"] = "separate",
+    workers: Workers = 1,
 ) -> pd.DataFrame:
     """Run simulated campaigns and tell what each arm's plates were worth.
 
@@ -58,6 +59,7 @@ def simulate(
             mode an arm of several proposers is split into them, since they never share a batch there.
         mode: `separate`: every arm runs its own campaign with the whole plate, from the same start. `shared`: one plate, arms
             side by side, everybody learns from all wells, as in a lab.
+        workers: side by side on so many processes, or on a Dask cluster: see `labloop.workers`.
 
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds. Values are the
@@ -90,17 +92,23 @@ def simulate(
         if mode == "separate"
         else [(seed, config) for seed in range(seeds)]
     )
+    loops = [
+        _Loop(campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch)
+        for seed, one in runs
+    ]
+    starts = [draw_start(lab, start, seed=derive(campaign.seed, "start", seed), objective=campaign.objective) for seed, _ in runs]
     rows: list[dict[str, Any]] = []
-    for i in track(len(runs), "simulated campaigns"):
-        seed, one = runs[i]
-        loop = _Loop(
-            campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch
-        )
-        for row in loop.run(draw_start(lab, start, seed=derive(campaign.seed, "start", seed), objective=campaign.objective)):
-            rows.append({"lab": name, "arm": row.pop("arm"), "seed": seed, **row})
-            log.info("seed %d %s", seed, rows[-1])
+    for i, found in spread(_run, list(zip(loops, starts, strict=True)), "simulated campaigns", workers=workers):
+        for row in found:
+            rows.append({"lab": name, "arm": row.pop("arm"), "seed": runs[i][0], **row})
+            log.info("seed %d %s", runs[i][0], rows[-1])
     order = ["arm", "seed", "round"]
     return pd.DataFrame(rows).sort_values(order, kind="stable", key=_by(list(config.arms))).reset_index(drop=True)
+
+
+def _run(job: tuple[_Loop, pd.DataFrame]) -> list[dict[str, Any]]:
+    loop, start = job
+    return list(loop.run(start))
 
 
 def _by(arms: list[str]) -> Any:

@@ -174,17 +174,17 @@ def test_what_is_finished_is_not_run_again(small, tmp_path, runs, caplog):
 
 def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, runs, monkeypatch, caplog):
     setting = {"q": 6, "out": tmp_path / "kept", **FAST}
-    really = module.ensure
+    counted = Job.run
 
-    def interrupted(job, out, **options):
+    def interrupted(job):
         if job.seed == 2:
             raise KeyboardInterrupt
-        return really(job, out, **options)
+        return counted(job)
 
-    monkeypatch.setattr(module, "ensure", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        benchmark([small], ["random"], 4, **setting)
-    monkeypatch.setattr(module, "ensure", really)
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark([small], ["random"], 4, **setting)
     with (tmp_path / "kept" / "results.jsonl").open("a") as file:
         file.write('{"key": "cut o')
     table = benchmark([small], ["random"], 4, **setting)
@@ -207,7 +207,7 @@ def test_a_job_that_fails_says_which_and_why(small, tmp_path):
         with pytest.raises(MethodError, match="new designs asked for"):
             ensure(Job(task=small, method="random", seed=0, q=250), tmp_path, in_process=in_process)
     with pytest.raises(RuntimeError, match=r"random on .*small\.csv, seed 0 broke:\n[^$]*TypeError"):
-        module._apart(Job(task=small, method="random", seed=0, noise="loud"))
+        module.run_apart(Job(task=small, method="random", seed=0, noise="loud"))
     assert finished(tmp_path) == {}
 
 

@@ -9,7 +9,7 @@ sequences of the full range: what it says of generated ones is the paper's evalu
 
 Columns, of 1,024 raw samples, before any ranking: `judge`, its mean prediction of the ribosome load; `believed`, the mean of the
 method's own heads; `3-mers`, the Jensen-Shannon distance (0 equal, 1 disjoint) of their 3-mer distribution from that of 60,000
-real sequences; `AUG`, the share that holds a start codon of its own, which real sequences of high load avoid; `distinct`. The rows
+real sequences; `AUG`, the share that holds a start codon of its own, which sequences of high load avoid; `distinct`. The rows
 `data` and `uniform` are 1,024 real sequences, the least distance that a sample of this size has, and random letters. The library
 was synthesised with random letters, so the second is no far outlier here; what collapses onto few motifs is.
 """

@@ -235,6 +235,7 @@ def simulate(
     seeds: int = 5,
     arms: str | None = None,
     mode: Literal["separate", "shared"] = "separate",
+    workers: int | str = 1,
     common: Common = Common(),
 ) -> None:
     """Run simulated campaigns: what would these arms have found in a lab that is known?
@@ -249,6 +250,7 @@ def simulate(
         seeds: campaigns of each arm, each from another start.
         arms: names of arms or proposers, with commas between [default: all].
         mode: `separate`: every arm fills its own plates. `shared`: one plate, side by side.
+        workers: run campaigns side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
     from labloop.simulate import simulate as run
 
@@ -256,7 +258,7 @@ def simulate(
     with show.progress(json=common.json):
         table = run(
             campaign, lab, round_config=round, start=start, rounds=rounds, batch=batch, seeds=seeds,
-            arms=arms.split(",") if arms else None, mode=mode,
+            arms=arms.split(",") if arms else None, mode=mode, workers=workers,
         )  # fmt: skip
     show.simulated(table, json=common.json)
 
@@ -274,6 +276,7 @@ def benchmark(
     data_dir: Path | None = None,
     in_process: Annotated[bool, Parameter(negative="")] = False,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out/benchmark"),
+    workers: int | str = 1,
     common: Common = Common(),
 ) -> None:
     """Score offline methods by the Design-Bench protocol. Run again, it goes on: finished jobs are kept in the folder.
@@ -289,6 +292,7 @@ def benchmark(
         data_dir: folder of Design-Bench's files, for tasks other than TF Bind 8.
         in_process: run all jobs in one process: faster for small ones, but peak memory is then everybody's.
         out: folder of the results and of the Markdown table. Choose another one after changing a method's code.
+        workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
     from labloop.benchmark import benchmark as run
 
@@ -296,7 +300,7 @@ def benchmark(
     with show.progress(json=common.json):
         table = run(
             tasks.split(","), methods.split(","), seeds, q=q, fraction=fraction, noise=noise, baselines=baselines,
-            data_dir=data_dir, out=out, in_process=in_process,
+            data_dir=data_dir, out=out, in_process=in_process, workers=workers,
         )  # fmt: skip
     show.benchmarked(table, out, json=common.json)
 

@@ -1,0 +1,96 @@
+"""Jobs side by side: the same results as one after the other, and a dead worker costs a repeat."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
+
+import labloop.workers as workers_module
+from labloop.benchmark import COLUMNS, benchmark
+from labloop.errors import ConfigError
+from labloop.simulate import simulate
+from labloop.workers import spread
+
+SCORES = ["task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data"]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Workers are new processes: they find what the tests find."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die_once(place: str) -> str:
+    mark = Path(place)
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return "done"
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def devices(_: int) -> str:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def refuse(number: int) -> int:
+    raise ConfigError(f"job {number} makes no sense")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_comes_back_once_with_its_number(workers):
+    assert sorted(spread(square, [3, 1, 2, 2], "squares", workers=workers)) == [(0, 9), (1, 1), (2, 4), (3, 4)]
+
+
+def test_a_killed_worker_costs_a_repeat_and_nothing_else(tmp_path):
+    jobs = [str(tmp_path / name) for name in "ab"]
+    assert sorted(spread(die_once, jobs, "deaths", workers=2)) == [(0, "done"), (1, "done")]
+
+
+def test_devices_are_dealt_out_to_the_workers(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    options = [one["options"]["env"] for one in workers_module._local(3)["workers"].values()]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in options] == ["4", "5", "4"]
+    assert {found for _, found in spread(devices, range(6), "devices", workers=2)} <= {"4", "5"}
+
+
+def test_what_a_job_refuses_is_told_as_it_would_be_here():
+    with pytest.raises(ConfigError, match="job 0 makes no sense"):
+        list(spread(refuse, [0], "refusals", workers=2))
+
+
+def test_a_scheduler_that_does_not_answer_is_named():
+    with pytest.raises(ConfigError, match=r"tcp://127\.0\.0\.1:1.*no Dask scheduler answers"):
+        list(spread(square, [1], "squares", workers="tcp://127.0.0.1:1"))
+    with pytest.raises(ConfigError, match="1 or more"):
+        list(spread(square, [1], "squares", workers=0))
+
+
+def test_a_benchmark_on_two_workers_gives_the_table_of_one(tmp_path):
+    methods = ["random", "mutate", "pairwise", "forest"]
+    setting = {"seeds": 4, "q": 16, "fraction": 0.02, "baselines": False, "in_process": True}
+    here = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "here")
+    there = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "there", workers=2)
+    assert list(there.columns) == list(COLUMNS)
+    assert here[SCORES].equals(there[SCORES])
+    assert len(here) == 16
+    again = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "there")
+    assert again.equals(there)
+
+
+def test_simulated_campaigns_on_two_workers_are_those_of_one():
+    setting = {"start": 50, "rounds": 2, "batch": 8, "seeds": 2, "arms": ["random", "mutate"]}
+    here = simulate("config/campaigns/tfbind8.yaml", "tfbind8", **setting)
+    there = simulate("config/campaigns/tfbind8.yaml", "tfbind8", **setting, workers=2)
+    columns = [column for column in here.columns if column != "seconds"]
+    assert here[columns].equals(there[columns])
