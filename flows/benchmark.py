@@ -10,11 +10,13 @@ import pandas as pd
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from labloop.benchmark import REPORT, Job, ensure, jobs
+from labloop.errors import ConfigError
 from labloop.files import write_text
 from labloop.ranking import markdown
+from labloop.workers import local_cluster
 
 
 # No caching: the results folder knows what is finished. Each job runs in a process of its own, whatever runs the task.
@@ -24,8 +26,26 @@ def run_job(job: dict[str, Any], out: str) -> dict[str, Any]:
     return ensure(Job(**job), Path(out))
 
 
-# One at a time, so that methods do not slow each other's clocks: `run_benchmark.with_options(task_runner=…)` for more.
-@flow(name="labloop-benchmark", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=1))
+@flow(name="labloop-benchmark-jobs", flow_run_name="{out}", persist_result=False)
+def run_jobs(todo: list[dict[str, Any]], out: str) -> list[dict[str, Any]]:
+    """Run the jobs on this flow's task runner; rows in their order."""
+    return run_job.map(todo, out).result()  # type: ignore[no-any-return]
+
+
+def runner(workers: int | str) -> TaskRunner[Any]:
+    """Give the task runner that does jobs one at a time, on so many processes here, or on a Dask cluster."""
+    if workers == 1:  # one at a time, so that methods do not slow each other's clocks
+        return ThreadPoolTaskRunner(max_workers=1)
+    try:
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise ConfigError(f"workers {workers!r} need the package {error.name!r}: pip install 'labloop-toolkit[dask]'") from error
+    if isinstance(workers, str):
+        return DaskTaskRunner(address=workers)
+    return DaskTaskRunner(cluster_class="distributed.SpecCluster", cluster_kwargs=local_cluster(workers))
+
+
+@flow(name="labloop-benchmark", persist_result=False)
 def run_benchmark(
     tasks: list[str],
     methods: list[str],
@@ -36,6 +56,7 @@ def run_benchmark(
     noise: float = 0.0,
     baselines: bool = True,
     data_dir: str | None = None,
+    workers: int | str = 1,
 ) -> str:
     """Score offline methods by the Design-Bench protocol; returns the path of the Markdown table.
 
@@ -49,6 +70,7 @@ def run_benchmark(
         noise: noise on the values that methods see, as a share of their full range.
         baselines: run the free baselines too.
         data_dir: folder of Design-Bench's files.
+        workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, `tcp://host:8786`.
     """
     todo = jobs(
         tasks,
@@ -60,7 +82,7 @@ def run_benchmark(
         baselines=baselines,
         data_dir=Path(data_dir) if data_dir else None,
     )
-    rows = run_job.map([asdict(job) for job in todo], out).result()
+    rows = run_jobs.with_options(task_runner=runner(workers))([asdict(job) for job in todo], out)
     table = markdown(pd.DataFrame(rows))
     create_markdown_artifact(table, key="labloop-benchmark", description="Methods by the Design-Bench protocol")
     return str(write_text(Path(out) / REPORT, table))

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from filelock import FileLock
 
 from labloop.dataset import Dataset
 from labloop.errors import ConfigError, LabloopError, MethodError
@@ -355,7 +356,7 @@ def _worker(job: str) -> int:
 def _append(path: Path, row: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+        with FileLock(path.with_suffix(".lock")), path.open("a+b") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - 1))
             cut_off = end > 0 and file.read(1) != b"\n"

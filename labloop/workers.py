@@ -40,7 +40,7 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers
         raise ConfigError(f"workers {workers!r} need the package {error.name!r}: pip install 'labloop-toolkit[dask]'") from error
     with ExitStack() as held:
         if isinstance(workers, int):
-            address: Any = held.enter_context(SpecCluster(**_local(workers), silence_logs=40))
+            address: Any = held.enter_context(SpecCluster(**local_cluster(workers), silence_logs=40))
         else:
             address = workers
         try:
@@ -57,8 +57,11 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers
             yield numbers[future], future.result()
 
 
-def _local(workers: int) -> dict[str, Any]:
-    """Describe a cluster on this machine: a process a worker, one thread in each, the CUDA devices dealt out in turn."""
+def local_cluster(workers: int) -> dict[str, Any]:
+    """Give `distributed.SpecCluster` its arguments for a cluster on this machine.
+
+    A process a worker, one thread in each, the CUDA devices dealt out in turn.
+    """
     from distributed import Nanny, Scheduler
 
     if workers < 1:

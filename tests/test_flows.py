@@ -106,6 +106,20 @@ def test_a_benchmark_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefec
         assert "| mutate |" in file.read()
 
 
+@pytest.mark.server
+def test_a_benchmark_flow_on_two_dask_workers_gives_the_rows_of_the_command(prefect_server, tmp_path):
+    pytest.importorskip("prefect_dask", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
+    from labloop.flows import run_benchmark
+
+    from labloop.benchmark import benchmark, finished
+
+    scores = ["method", "seed", "max", "median", "mean"]
+    here = benchmark(["tfbind8"], ["random", "mutate"], 2, q=4, baselines=False, in_process=True)
+    run_benchmark(["tfbind8"], ["random", "mutate"], out=str(tmp_path), seeds=2, q=4, baselines=False, workers=2)
+    there = pd.DataFrame(finished(tmp_path).values()).sort_values(["method", "seed"], ignore_index=True)
+    assert there[scores].equals(here.sort_values(["method", "seed"], ignore_index=True)[scores])
+
+
 def test_labloop_itself_never_imports_prefect():
     code = (
         "import labloop.campaign, labloop.demo, labloop.simulate, labloop.report, labloop.cli.app, sys; "

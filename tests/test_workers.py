@@ -10,11 +10,10 @@ import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
-import labloop.workers as workers_module
 from labloop.benchmark import COLUMNS, benchmark
 from labloop.errors import ConfigError
 from labloop.simulate import simulate
-from labloop.workers import spread
+from labloop.workers import local_cluster, spread
 
 SCORES = ["task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data"]
 
@@ -59,7 +58,7 @@ def test_a_killed_worker_costs_a_repeat_and_nothing_else(tmp_path):
 
 def test_devices_are_dealt_out_to_the_workers(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    options = [one["options"]["env"] for one in workers_module._local(3)["workers"].values()]
+    options = [one["options"]["env"] for one in local_cluster(3)["workers"].values()]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in options] == ["4", "5", "4"]
     assert {found for _, found in spread(devices, range(6), "devices", workers=2)} <= {"4", "5"}
 
