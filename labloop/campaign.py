@@ -27,6 +27,7 @@ from labloop.checkpoints import folder_of, keeping
 from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.dataset import Dataset
+from labloop.devices import device_lock
 from labloop.errors import CampaignError, LedgerError
 from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
 from labloop.ledger import Ledger, Round
@@ -261,11 +262,11 @@ class Campaign:
         entry = self._round(number)
         if key in set(self.ledger.runs(self.name, number)["key"]):
             return key
-        with self._lock("training"):
+        with self._lock(f"training-{key}"):
             if key in set(self.ledger.runs(self.name, number)["key"]):
                 return key
             training = self.trainings(number)[key]
-            with keeping(self.artifacts, self._earlier(training, number)):
+            with device_lock(), keeping(self.artifacts, self._earlier(training, number)):
                 trained = train(training, self._round_data(number))
         pool = trained.pool
         notes = notes_of(pool)
@@ -460,9 +461,10 @@ class Campaign:
 
     @contextmanager
     def _lock(self, what: str = "campaign") -> Iterator[None]:
-        """Hold a file lock; the kernel frees it if this process dies. One training at a time on this machine's device."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f"{what}.lock"):
+        """Hold a file lock; the kernel frees it if this process dies."""
+        locks = self.folder / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{what}.lock"):
             yield
 
 

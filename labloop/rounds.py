@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,14 +15,18 @@ import numpy as np
 
 from labloop.config import Arm, Options, RoundConfig, resolve
 from labloop.dataset import Dataset
+from labloop.devices import free_memory, out_of_memory
 from labloop.errors import MethodError
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
-from labloop.protocols import Posterior
+from labloop.protocols import Posterior, Proposer
 from labloop.registry import Kind, create, load
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
+
+SMALLEST_BATCH = 8
+"""A training that runs out of memory with fewer rows at once has another reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,8 @@ def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: i
 def train(training: Training, data: Dataset) -> Trained:
     """Train one proposer and let it offer its pool.
 
+    One that runs out of memory is tried again with half its `batch_size`, as often as it takes.
+
     Raises:
         MethodError: it cannot work on this space, or breaks its contract.
     """
@@ -93,7 +100,7 @@ def train(training: Training, data: Dataset) -> Trained:
             f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
         )
     started, cpu = time.perf_counter(), time.process_time()
-    pool = proposer.propose(data, training.n, seed=training.seed)
+    pool = _offer(proposer, data, training)
     spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu
     if len(set(pool.ids)) != training.n or set(pool.ids) & data.taken:
         raise MethodError(
@@ -102,6 +109,24 @@ def train(training: Training, data: Dataset) -> Trained:
         )
     log.info("%s offered %d designs in %.1f s", training.proposer, len(pool), spent)
     return Trained(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
+
+
+def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
+    """Let a proposer offer its pool; one that runs out of memory tries again with half its batch, and the pool's notes say so."""
+    smaller: dict[str, int] = {}
+    while True:
+        try:
+            pool = proposer.propose(data, training.n, seed=training.seed)
+        except (MemoryError, RuntimeError) as error:
+            batch = getattr(proposer, "batch_size", 0)
+            if not out_of_memory(error) or batch < 2 * SMALLEST_BATCH:
+                raise
+            smaller = {"batch_size": batch // 2}
+            log.warning("%s ran out of memory: trying again with a batch of %d", training.proposer, batch // 2)
+        else:
+            return replace(pool, notes={**pool.notes, "smaller": json.dumps(smaller)}) if smaller else pool
+        proposer = replace(proposer, **smaller)  # type: ignore[type-var]
+        free_memory()
 
 
 def judge(
