@@ -2,7 +2,7 @@
 
     python examples/benchmarks/warm_start.py --seeds 3
 
-TF Bind 8, both strands one design: 500 measured designs of the lower half, a first plate of 96 of the method's own, measured; then
+TF Bind 8, both strands one design: 500 measured designs of the lower half, a first plate of 96 of the method's own, then
 the second round's training three ways, from the same data with the same seed: afresh, warm with the share of the steps given by
 `--share`, and afresh with that share, which is what the earlier model must beat. Columns: CPU-seconds of training and proposing,
 the loss of the generative model (of different trainings on the same data), mean and best true value of the 96 designs offered.
