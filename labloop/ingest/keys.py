@@ -228,10 +228,12 @@ def _repeated(table: Table, found: Mapping[str, str], spots: _Spots, rounds: Flo
     """A well that stands in the file twice: one of the two is a mistake, and only the lab knows which."""
     rows = np.flatnonzero(~pd.isna(spots.plate) & ~pd.isna(spots.well))
     frame = pd.DataFrame({"plate": spots.plate[rows], "well": spots.well[rows], "round": rounds[rows]})
+    if "file" in table.columns:  # labloop's own export of a ledger: a well may have been read in one file and again in another
+        frame["file"] = table.columns["file"].codes[rows]
     twice = frame.duplicated().to_numpy()
     if not twice.any():
         return []
-    group = frame.groupby(["plate", "well", "round"], dropna=False, sort=False).ngroup().to_numpy()
+    group = frame.groupby(list(frame.columns), dropna=False, sort=False).ngroup().to_numpy()
     first = np.zeros(len(table), dtype=np.int64)
     first[rows] = table.lines[rows][~twice][group]
     return table.mark(rows[twice], found["well"], "of plate {} stands in row {} already: keep one of them", spots.plate, first)
