@@ -32,7 +32,8 @@ class Column:
     @classmethod
     def of(cls, cells: Sequence[str]) -> Column:
         codes, raw = pd.factorize(np.array(cells, dtype=object))
-        stripped = np.array([plain(text.strip()).strip() for text in raw], dtype=object)
+        bare = [text.strip() for text in raw.tolist()]
+        stripped = np.array([plain(text).strip() if text[:1] == "'" else text for text in bare], dtype=object)
         if (stripped == raw).all():
             return cls(raw, codes)
         again, texts = pd.factorize(stripped)
