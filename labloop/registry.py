@@ -72,7 +72,7 @@ def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> A
 
 
 def _said(type_: str, message: str) -> str:
-    return "has to be given, {option: …} in YAML or NAME/option=… on the command line" if type_ == "missing" else message
+    return "has to be given (after a slash, as in NAME/option=…, or in the YAML file)" if type_ == "missing" else message
 
 
 def describe(kind: Kind, name: str) -> dict[str, Any]:

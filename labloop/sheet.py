@@ -24,8 +24,9 @@ class Sheet:
     designs: pd.DataFrame
     """One row a design: `source_plate`, `source_well`, `sample` (the tube's name), `design_id` and the space's columns."""
     transfers: pd.DataFrame
-    """One row a filled well of the assay plates: `source_plate`, `source_well` (both NaN for a control whose source nobody
-    declared), `plate`, `well`, `sample`, `design_id` (NaN for a control) and `control` (NaN for a design)."""
+    """One row a filled well of the assay plates, source plate after source plate: `source_plate`, `source_well` (both NaN for a
+    control whose source nobody declared), `plate`, `well`, `sample` (the tube's or the control's name), `design_id` (NaN for a
+    control) and `control` (NaN for a design)."""
     space: DesignSpace
     flanks: Mapping[str, tuple[str, str]]
     """What stands before and after each sequence in what is ordered, by parameter; nothing where a parameter is not named."""

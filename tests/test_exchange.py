@@ -134,8 +134,11 @@ def test_an_echo_pick_list_has_the_echos_columns_unpadded_wells_and_nanolitres(s
     assert {"A1", "B1"} <= set(found.loc[found["Source Plate Name"] == "CONTROLS", "Source Well"])
     assert not found["Destination Well"].str.contains("[A-H]0").any()
     assert found["Destination Well"].is_unique
-    named = found["Sample Name"].str.extract(r"_([A-H])(\d\d)$")
-    assert (named[0] + named[1].astype(int).astype(str) == found["Destination Well"]).all()
+    designs = found["Source Plate Name"] == "promoter-R01-S1"
+    assert designs.tolist() == [True] * 54 + [False] * 6  # one source plate after the other
+    named = found.loc[designs, "Sample Name"].str.extract(r"_([A-H])(\d\d)$")
+    assert (named[0] + named[1].astype(int).astype(str) == found.loc[designs, "Destination Well"]).all()
+    assert set(found.loc[~designs, "Sample Name"]) == {"wildtype", "empty_vector"}
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,12 @@ def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
         if control.source is not None:
             mine = wells["control"] == control.name
             source.loc[mine, ["source_plate", "source_well"]] = [control.source.plate, control.source.well]
-    transfers = pd.concat([source, wells[["plate", "well", "sample", "design_id", "control"]]], axis=1)
+    named = wells.assign(sample=wells["control"].fillna(wells["sample"]))
+    transfers = pd.concat([source, named[["plate", "well", "sample", "design_id", "control"]]], axis=1)
     designs = transfers.loc[held, ["source_plate", "source_well", "sample", "design_id"]].reset_index(drop=True)
+    # A robot takes up one source plate after the other: first the designs', as they are named, then the controls'.
+    turns = {plate: i for i, plate in enumerate(dict.fromkeys([*designs["source_plate"], *source["source_plate"]]))}
+    transfers = transfers.sort_values("source_plate", key=lambda plates: plates.map(turns), kind="stable", ignore_index=True)
     told = batch.designs.loc[designs["design_id"]].reset_index(drop=True)
     flanks = {name: (one.five_prime, one.three_prime) for name, one in config.flanks.items()}
     return Sheet(
