@@ -352,15 +352,15 @@ class Campaign:
         """Write the files of a round's batch into a folder: pick list, plate map, manifest and the empty assay CSV.
 
         Args:
-            exporters: order sheets and worklists besides those of the campaign's plate, with their options; where both name
-                one, these options count over the campaign's.
+            exporters: the order sheets and worklists to write, with their options over those that the campaign has for them;
+                the campaign's (`plate.exports`), if None.
 
         Raises:
             BatchError: the batch is beyond what a vendor or a robot takes, or a file cannot be written; nothing was.
         """
         batch = self.batch(number)
-        wanted = dict(self.config.plate.exports)
-        wanted |= {name: {**wanted.get(name, {}), **options} for name, options in (exporters or {}).items()}
+        own = self.config.plate.exports
+        wanted = own if exporters is None else {name: {**own.get(name, {}), **more} for name, more in exporters.items()}
         written = write_batch(batch, Path(out), more=exported(batch, self.config, wanted))
         self.ledger.advance(self.name, batch.round, "EXPORTED")
         return written

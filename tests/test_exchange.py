@@ -22,9 +22,9 @@ from labloop.exchange.files import sheet_of
 from labloop.exchange.orders import IDT, Twist
 from labloop.exchange.robots import Echo, Hamilton, Opentrons
 from labloop.exchange.tidy import tidy, write_tidy
-from labloop.protocols import Exporter
-from labloop.registry import load
 from labloop.sheet import Sheet
+from labloop.spreadsheet import neutral
+from labloop.testing import TOY_SPACES, ExporterContract
 
 ROBOTS, ORDERS = "labloop.exchange.robots:", "labloop.exchange.orders:"
 FIRST = parse_config(
@@ -300,10 +300,24 @@ def test_the_same_batch_gives_the_same_bytes_in_another_second_and_another_ledge
     assert {k: p.read_bytes() for k, p in one.items()} == {k: p.read_bytes() for k, p in two.items()}
 
 
-def test_a_refused_order_writes_nothing_at_all(campaign, tmp_path):
-    with pytest.raises(BatchError):
+def test_a_refused_order_writes_nothing_and_says_how_to_get_the_plate_without_it(campaign, tmp_path):
+    with pytest.raises(BatchError, match="labloop export promoter --for none"):
         campaign.export(tmp_path / "out", exporters={ROBOTS + "Echo": {"volume": 25}, ORDERS + "Twist": {}})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plate_can_be_had_without_the_orders_that_its_campaign_wants(tmp_path):
+    home = tmp_path / "lab"
+    Campaign.create(config(plate={"exports": [ORDERS + "Twist"]}), home=home)
+    with pytest.raises(BatchError, match="twist: "):
+        Campaign.open("promoter", home=home).propose(FIRST, out=tmp_path / "out")
+    arguments = ["export", "promoter", "--home", str(home), "-o", str(tmp_path / "out"), "--for"]
+    assert main([*arguments, "none"]) == 0
+    assert {path.stem.partition("_")[2] for path in (tmp_path / "out").iterdir()} == {
+        "picks", "platemap", "grid", "assay", "manifest",
+    }  # fmt: skip
+    assert main([*arguments, f"{ORDERS}Twist/shortest=20"]) == 0
+    assert (tmp_path / "out" / "promoter-R01_twist.csv").exists()
 
 
 def test_an_order_of_another_batch_is_not_overwritten(campaign, tmp_path):
@@ -323,9 +337,27 @@ def test_an_unknown_exporter_or_option_is_refused_before_anything_is_stored(camp
         campaign.export(tmp_path, exporters={ROBOTS + "Echo": {"volum": 25}})
 
 
-@pytest.mark.parametrize("path", [ROBOTS + "Echo", ROBOTS + "Hamilton", ROBOTS + "Opentrons", ORDERS + "IDT", ORDERS + "Twist"])
-def test_exporters_keep_the_protocol(path):
-    assert issubclass(load("exporters", path), Exporter)
+class TestEcho(ExporterContract):
+    exporter = Echo(volume=25)
+    space = TOY_SPACES["mixed"]
+
+
+class TestHamilton(ExporterContract):
+    exporter = Hamilton(volume=2)
+    space = TOY_SPACES["mixed"]
+
+
+class TestOpentrons(ExporterContract):
+    exporter = Opentrons(volume=2)
+    space = TOY_SPACES["mixed"]
+
+
+class TestIDT(ExporterContract):
+    exporter = IDT()
+
+
+class TestTwist(ExporterContract):
+    exporter = Twist(shortest=1, gc_low=0, gc_high=1)
 
 
 # ---- all readings as one table
@@ -397,6 +429,23 @@ def test_a_dataset_comes_back_the_same_in_a_fresh_campaign(measured, tmp_path):
     again = pd.read_csv(other.export_dataset(tmp_path / "again.csv")[0])
     kept = ["design_id", "value", "unit", "qualifier", "status", "plate", "well", "round", "measured_at", "note"]
     pd.testing.assert_frame_equal(again[kept], pd.read_csv(path)[kept])
+
+
+def test_names_that_look_like_formulas_come_back_as_they_were(tmp_path):
+    options = ["=1+1", "+cmd", "-2+3", "@sum", "'=quoted", "''+twice", "-20", "plain"]
+    space = {"parameters": [{"type": "choice", "name": "salt", "options": options}]}
+    salty = parse_config({"name": "salty", "space": space}, CampaignConfig)
+    one, two = (Campaign.create(salty, home=tmp_path / name) for name in ("one", "two"))
+    history = pd.DataFrame({"salt": list(map(neutral, options)), "value": range(-3, 5)})
+    history.to_csv(tmp_path / "history.csv", index=False)
+    one.ingest(tmp_path / "history.csv")
+    path, _ = one.export_dataset(tmp_path / "all.csv")
+    raw = table(path.read_bytes())
+    assert raw["salt"].tolist() == list(map(neutral, options))
+    assert raw["value"].astype(float).tolist() == list(range(-3, 5))  # a negative number is no formula
+    two.ingest(path)
+    assert two.dataset().fingerprint == one.dataset().fingerprint
+    assert set(two.ledger.designs("salty")["salt"]) == set(options)
 
 
 def test_parquet_holds_the_same_table_with_its_types(measured, tmp_path):

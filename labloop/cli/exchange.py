@@ -29,8 +29,8 @@ def export(
         campaign: the campaign's name.
         round: which round [default: the latest].
         out: folder for the files.
-        exporters: order sheets and worklists besides those of the campaign: echo, hamilton, opentrons, idt, twist, or your own by
-            its import path; with commas between, options after slashes: idt,echo/volume=50 (`labloop methods` lists them).
+        exporters: order sheets and worklists: echo, hamilton, opentrons, idt, twist, or your own by its import path; with commas
+            between, options after slashes: idt,echo/volume=50 (`labloop methods` lists them); or none [default: the campaign's].
         dataset: write no plate, but a row a reading into this FILE.csv or FILE.parquet.
         assay: with --dataset: only this assay's readings, which `labloop ingest` takes back [default: all].
         controls: with --dataset: the readings of controls too.
@@ -42,6 +42,7 @@ def export(
         return
     from labloop.registry import parse_plugin
 
-    asked = dict(parse_plugin(label.strip()) for label in exporters.split(",")) if exporters else {}
+    labels = [] if exporters in (None, "none") else exporters.split(",")
+    asked = None if exporters is None else dict(parse_plugin(label.strip()) for label in labels)
     batch = run.batch(round)
     show.batch(batch, run.export(out, number=batch.round, exporters=asked), json=common.json)

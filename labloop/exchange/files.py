@@ -9,6 +9,7 @@ import pandas as pd
 
 from labloop.batch import Batch, short_name, wells_with_samples
 from labloop.config import CampaignConfig, Options
+from labloop.errors import BatchError
 from labloop.plate import SHAPES, well_name
 from labloop.protocols import Exporter
 from labloop.registry import create
@@ -34,7 +35,12 @@ def exported(batch: Batch, config: CampaignConfig, exporters: Mapping[str, Optio
     files = {f"{batch.stem}_sources.csv": _sources(sheet)}
     for name, options in exporters.items():
         exporter: Exporter = create("exporters", name, options)
-        files |= {f"{batch.stem}_{ending}": content for ending, content in exporter.export(sheet).items()}
+        try:
+            made = exporter.export(sheet)
+        except BatchError as error:
+            without = f"labloop export {batch.campaign} --for none"
+            raise BatchError(f"{error}. The plate's own files come without it: {without}") from error
+        files |= {f"{batch.stem}_{ending}": content for ending, content in made.items()}
     return files
 
 

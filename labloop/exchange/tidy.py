@@ -14,7 +14,6 @@ from labloop.dataset import Dataset
 from labloop.errors import CampaignError, LabloopError
 from labloop.files import write_bytes
 from labloop.ledger import Ledger
-from labloop.objective import Objective
 from labloop.spreadsheet import neutral
 
 
@@ -44,7 +43,7 @@ def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, co
     known = ledger.designs(config.name, rows["design_id"].dropna().unique())
     told = known.reindex(columns=[*config.space.columns, "in_space"])
     out = rows.drop(columns="id").join(told, on="design_id")
-    out = out.join(_summaries(config, rows, told), on=["assay", "design_id"])
+    out = out.join(_summaries(config, ledger, rows, told), on=["assay", "design_id"])
     laid = ledger.wells(config.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])
     out = out.merge(laid, how="left", on=["plate", "well"]).join(_credits(ledger.picks(config.name)), on=["round", "design_id"])
     return out[
@@ -86,16 +85,17 @@ def _neutral(column: pd.Series) -> pd.Series:
     return pd.Series(safe[codes], index=column.index, dtype=object)  # a missing cell has code -1, the last
 
 
-def _summaries(config: CampaignConfig, rows: pd.DataFrame, designs: pd.DataFrame) -> pd.DataFrame:
+def _summaries(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame, designs: pd.DataFrame) -> pd.DataFrame:
     """Each assay's designs with y, sem and n_replicates, as its dataset has them."""
     parts = []
     use = rows[rows["status"].isin(views.MEASURED) & rows["design_id"].notna()]
     for assay, seen in use.groupby("assay"):
-        objective = config.objective if assay == config.objective.assay else Objective(assay=str(assay))
-        data = Dataset.from_measurements(
-            config.space, designs.loc[seen["design_id"]].reset_index(drop=True), seen["value"].to_numpy(float),
-            objective=objective, qualifiers=seen["qualifier"].tolist(),
-        )  # fmt: skip
+        if assay == config.objective.assay:
+            data = views.dataset(config, ledger)  # with all that is done to the data before methods see them
+        else:
+            held = designs.loc[seen["design_id"]].reset_index(drop=True)
+            values, qualifiers = seen["value"].to_numpy(float), seen["qualifier"].tolist()
+            data = Dataset.from_measurements(config.space, held, values, qualifiers=qualifiers)
         found = pd.DataFrame({"y": data.y, "sem": data.sem, "n_replicates": data.n_replicates})
         parts.append(found.set_axis(pd.MultiIndex.from_product([[assay], data.ids], names=["assay", "design_id"])))
     nothing = pd.DataFrame({"y": [0.0], "sem": [0.0], "n_replicates": [0]}, index=pd.MultiIndex.from_tuples([("", "")]))
