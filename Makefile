@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint ci clean
+.PHONY: demo test test-all fuzz lint ci clean
 
 demo: $(STAMP)
 	$(BIN)/labloop demo
@@ -16,6 +16,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/pytest -n auto --dist loadfile
+
+# The readers against 10,000 spoiled files and as many drawn ones, each before a ledger that must not move if it is refused.
+fuzz: $(STAMP)
+	LABLOOP_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_readers.py -k whatever
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -6,14 +6,11 @@ Wells stand row after row in every file (A01, A02, …), as plate readers list t
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import math
 import os
-import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,6 +25,7 @@ from labloop.config import RESERVED
 from labloop.errors import BatchError
 from labloop.objective import Objective
 from labloop.plate import LAYOUT_COLUMNS, SHAPES
+from labloop.spreadsheet import csv_bytes
 
 log = logging.getLogger("labloop")
 
@@ -36,7 +34,6 @@ PICK_COLUMNS = ("arm", "design_id", "rank", "proposer", "score", "mean", "std", 
 ASSAY_COLUMNS = ("plate", "well", "value", "unit", "status", "measured_at", "note")
 """The columns of the empty assay file, which `labloop ingest` reads with no mapping."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SAMPLE_LENGTH = 30
 
 
@@ -101,7 +98,7 @@ class Batch:
         return self.shape or SHAPES[96 if small else 384]
 
 
-def render(batch: Batch) -> dict[str, bytes]:
+def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
     """Make the files of a batch: name to content, the manifest last.
 
     - `…_picks.csv`, for the lead: one row a design's well, with arm, proposer and the judge's reasons. A design that two arms
@@ -113,17 +110,20 @@ def render(batch: Batch) -> dict[str, bytes]:
       text, else the sample name.
     - `…_assay.csv`: the empty form for the results.
     - `…_manifest.json`: where all this comes from, and the SHA-256 of each file.
+
+    Args:
+        more: further files of the batch, such as order sheets, by name.
     """
-    wells = _in_order(batch.wells)
-    wells["sample"] = _samples(batch, wells)
+    wells = wells_with_samples(batch)
     designs = _cells(batch.designs)
     files = {
-        f"{batch.stem}_picks.csv": _csv(_pick_list(batch, wells, designs)),
-        f"{batch.stem}_platemap.csv": _csv(_plate_map(wells, designs)),
-        f"{batch.stem}_grid.csv": _csv(_grid(batch, wells, designs)),
-        f"{batch.stem}_assay.csv": _csv(
+        f"{batch.stem}_picks.csv": csv_bytes(_pick_list(batch, wells, designs)),
+        f"{batch.stem}_platemap.csv": csv_bytes(_plate_map(wells, designs)),
+        f"{batch.stem}_grid.csv": csv_bytes(_grid(batch, wells, designs)),
+        f"{batch.stem}_assay.csv": csv_bytes(
             [ASSAY_COLUMNS, *((plate, well, "", batch.objective.unit, "", "", "") for plate, well in _places(wells))]
         ),
+        **(more or {}),
     }
     manifest = {
         **batch.manifest,
@@ -134,7 +134,7 @@ def render(batch: Batch) -> dict[str, bytes]:
     return {**files, f"{batch.stem}_manifest.json": (text + "\n").encode()}
 
 
-def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[str, Path]:
+def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None = None, replace: bool = False) -> dict[str, Path]:
     """Write the files of a batch into a folder; files that are already there and equal are left alone.
 
     A results form that the lab has filled in where it lies is the lab's: it stays as it is while the plate map beside it is
@@ -142,16 +142,17 @@ def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[st
     process leaves no half-written file; the manifest takes its place last.
 
     Args:
+        more: further files of the batch by name, see `render`.
         replace: overwrite the files of another batch.
 
     Returns:
-        The paths of `picks`, `platemap`, `grid`, `assay` and `manifest`.
+        The paths of `picks`, `platemap`, `grid`, `assay`, of what is in `more`, and of `manifest`.
 
     Raises:
         BatchError: a file cannot be written, or one of that name with other content is there (the manifest, which names
             versions, aside) and `replace` is not set. Only a rename that fails can leave some files new and others not yet there.
     """
-    files = {folder / name: content for name, content in render(batch).items()}
+    files = {folder / name: content for name, content in render(batch, more).items()}
     mark, at = secrets.token_hex(4), folder
     drafts = {path: path.with_name(f".{path.name}.{mark}.tmp") for path in files}
     try:
@@ -162,7 +163,7 @@ def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[st
             log.info("%s: was filled in, it stays as it is", form)
             stale.remove(form)
         for at in stale:
-            if at.exists() and at.suffix == ".csv" and not replace:
+            if at.exists() and at.suffix != ".json" and not replace:
                 raise BatchError(
                     f"{at}: is there already with other content (edited, or of another batch): "
                     "move it away or choose another folder"
@@ -184,10 +185,15 @@ def write_batch(batch: Batch, folder: Path, *, replace: bool = False) -> dict[st
     return {path.stem.removeprefix(f"{batch.stem}_"): path for path in files}
 
 
-def neutral(text: str) -> str:
-    """Keep a spreadsheet from taking a cell for a formula: prefix it with `'` if it starts like one and is no plain number."""
-    formula = text[:1] in {"=", "+", "-", "@", "\t", "\r"} and len(text) > 1 and not _NUMBER.fullmatch(text)
-    return "'" + text if formula else text
+def wells_with_samples(batch: Batch) -> pd.DataFrame:
+    """Give a batch's wells by plate and row after row, with the name of what stands in each, its tube's, as `sample`."""
+    wells = _in_order(batch.wells)
+    return wells.assign(sample=_samples(batch, wells))
+
+
+def short_name(name: str, room: int) -> str:
+    """Cut a campaign's name to `room` characters; two long ones that begin alike do not become one."""
+    return name if len(name) <= room else name[: room - 5] + "-" + hashlib.sha256(name.encode()).hexdigest()[:4].upper()
 
 
 def _pick_list(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
@@ -241,10 +247,7 @@ def _samples(batch: Batch, wells: pd.DataFrame) -> list[str]:
     plates = list(dict.fromkeys(wells["plate"]))
     number = {plate: f"_P{i}" if len(plates) > 1 else "" for i, plate in enumerate(plates, start=1)}
     ends = [f"_R{batch.round:02d}{number[plate]}_{well}" for plate, well in _places(wells)]
-    room = _SAMPLE_LENGTH - max(map(len, ends))
-    name = batch.campaign.upper()
-    if len(name) > room:  # two long campaigns that begin alike must not name their tubes alike
-        name = name[: room - 5] + "-" + hashlib.sha256(batch.campaign.encode()).hexdigest()[:4].upper()
+    name = short_name(batch.campaign, _SAMPLE_LENGTH - max(map(len, ends))).upper()
     return [name + end for end in ends]
 
 
@@ -283,12 +286,6 @@ def _cell(value: Any, digits: int = 10) -> str:
     if isinstance(value, float | np.floating):
         return "" if math.isnan(value) else f"{float(value) + 0.0:.{digits}g}"
     return "" if value is None else str(value)
-
-
-def _csv(lines: Sequence[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([neutral(cell) for cell in line] for line in lines)
-    return text.getvalue().encode()
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from filelock import FileLock
 
 from labloop.dataset import Dataset
@@ -39,7 +38,7 @@ from labloop.files import write_text
 from labloop.parameters import FloatArray
 from labloop.protocols import Lab
 from labloop.ranking import markdown
-from labloop.registry import available, create
+from labloop.registry import available, create, parse_plugin
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
 from labloop.workers import Workers, spread
@@ -131,14 +130,14 @@ class Job:
     @property
     def key(self) -> str:
         """What makes two jobs one and the same; the order of options and the place of the data files do not matter."""
-        name, options = parse_method(self.method)
+        name, options = parse_plugin(self.method)
         parts = [version("labloop-toolkit"), self.task, name, options, self.seed, self.q, float(self.fraction), float(self.noise)]
         return json.dumps(parts, sort_keys=True)
 
     def run(self) -> dict[str, Any]:
         """Train, propose and score in this process."""
         task = open_task(self.task, self.data_dir)
-        name, options = parse_method(self.method)
+        name, options = parse_plugin(self.method)
         proposer = create("proposers", name, options)
         data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
         wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -179,7 +178,7 @@ def jobs(
     for task in tasks:
         _check_task(task)
     for method in methods:
-        name, options = parse_method(method)
+        name, options = parse_plugin(method)
         create("proposers", name, options)
     chosen = list(dict.fromkeys(methods))
     if baselines:
@@ -217,25 +216,6 @@ def finished(out: Path) -> dict[str, dict[str, Any]]:
             continue
         rows.setdefault(row.pop("key"), row)
     return rows
-
-
-def parse_method(label: str) -> tuple[str, dict[str, Any]]:
-    """Split `name/option=value/option=value` into the name and its options, values read as YAML.
-
-    Raises:
-        ConfigError: an option has no value, or one that is not YAML.
-    """
-    name, *parts = label.split("/")
-    options = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"method {label!r}: write options as name/option=value, not {part!r}")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"method {label!r}: the value of {key} cannot be read: {value!r}") from error
-    return name, options
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

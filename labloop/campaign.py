@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -29,12 +29,14 @@ from labloop.config import CampaignConfig, RoundConfig, load_config, parse_confi
 from labloop.dataset import Dataset
 from labloop.devices import device_lock
 from labloop.errors import CampaignError, LedgerError
+from labloop.exchange.files import exported
+from labloop.exchange.tidy import tidy, write_tidy
 from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
 from labloop.registry import create
-from labloop.rounds import Training, check_plugins, choose, judge, notes_of, plan, train, versions
+from labloop.rounds import Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
@@ -80,6 +82,7 @@ class Campaign:
         """
         if not isinstance(config, CampaignConfig):
             config = load_config(config, CampaignConfig)
+        check_exporters(config)
         place, opened = _open_ledger(home, ledger, create=True)
         opened.add_campaign(config.name, config.model_dump_json())
         return cls(config, opened, place)
@@ -191,6 +194,11 @@ class Campaign:
     def dataset(self) -> Dataset:
         """Take every measurement so far, with the designs that are in the lab now as pending."""
         return views.dataset(self.config, self.ledger)
+
+    def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
+        """Write every reading as one tidy table, `.csv` or `.parquet` (see `labloop.exchange.tidy`); returns path and rows."""
+        table = tidy(self.config, self.ledger, assay=assay, controls=controls)
+        return write_tidy(table, Path(path)), len(table)
 
     # ---- a round
 
@@ -338,10 +346,22 @@ class Campaign:
             shape=self.config.plate.shape,
         )  # fmt: skip
 
-    def export(self, out: Path | str, *, number: int | None = None) -> dict[str, Path]:
-        """Write the files of a round's batch into a folder: pick list, plate map, manifest and the empty assay CSV."""
+    def export(
+        self, out: Path | str, *, number: int | None = None, exporters: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, Path]:
+        """Write the files of a round's batch into a folder: pick list, plate map, manifest and the empty assay CSV.
+
+        Args:
+            exporters: the order sheets and worklists to write, with their options over those that the campaign has for them;
+                the campaign's (`plate.exports`), if None.
+
+        Raises:
+            BatchError: the batch is beyond what a vendor or a robot takes, or a file cannot be written; nothing was.
+        """
         batch = self.batch(number)
-        written = write_batch(batch, Path(out))
+        own = self.config.plate.exports
+        wanted = own if exporters is None else {name: {**own.get(name, {}), **more} for name, more in exporters.items()}
+        written = write_batch(batch, Path(out), more=exported(batch, self.config, wanted))
         self.ledger.advance(self.name, batch.round, "EXPORTED")
         return written
 

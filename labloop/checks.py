@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labloop.config import CampaignConfig, RoundConfig, load_config
-from labloop.rounds import check_plugins
+from labloop.rounds import check_exporters, check_plugins
 from labloop.seeds import generator
 
 
@@ -18,6 +18,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         SpaceError: the constraints leave next to no design.
     """
     config = load_config(campaign, CampaignConfig)
+    check_exporters(config)
     space = config.space
     examples = space.decode(space.sample(3, generator(config.seed, "examples")))
     understood: dict[str, Any] = {

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from labloop.errors import ConfigError
 from labloop.objective import Objective
+from labloop.plate import parse_well, well_name
 from labloop.space import DesignSpace
 
 Options = dict[str, Any]
@@ -54,12 +55,25 @@ class Assay(_Config):
     """The reader to use, where several know the lab's files."""
 
 
+def _well(text: str) -> str:
+    return well_name(*parse_well(text))
+
+
+class Source(_Config):
+    """A well that a robot takes a liquid from."""
+
+    plate: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    well: Annotated[str, AfterValidator(_well)]
+
+
 class Control(_Config):
     """Wells of a plate that hold the same known thing on every plate."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     wells: int = Field(ge=1)
     """How many wells of each plate."""
+    source: Source | None = None
+    """Where a robot finds it; worklists need it."""
 
 
 class Plate(_Config):
@@ -69,6 +83,10 @@ class Plate(_Config):
     controls: tuple[Control, ...] = ()
     edge: Literal["use", "empty"] = "use"
     """`empty`: the outer wells, which dry out first, stay unused."""
+    exports: Annotated[dict[str, Options], BeforeValidator(_specs)] = Field(default_factory=dict)
+    """Order sheets and worklists written with every plate, with their options: `{idt: {}, echo: {volume: 50}}`."""
+    source_wells: Literal[96, 384] | None = None
+    """Wells of the plates that designs are ordered in; as many as the plate's own where left out."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,9 +114,18 @@ RESERVED = frozenset(
     {
         "arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance",
         "plate", "well", "value", "unit", "status", "measured_at", "note", "sample", "control", "predicted", "in_space",
+        "source_plate", "source_well", "assay", "qualifier", "round", "arms", "proposers", "file", "row", "y", "sem",
+        "n_replicates",
     }
 )  # fmt: skip
 """Columns of labloop's own files; a design column of such a name could not be told from them."""
+
+
+class Flanks(_Config):
+    """Constant DNA around a sequence: ordered with it, no part of the design."""
+
+    five_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
+    three_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
 
 
 class CampaignConfig(_Config):
@@ -111,6 +138,8 @@ class CampaignConfig(_Config):
     objective: Objective = Objective()
     assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
     plate: Plate = Plate()
+    flanks: dict[str, Flanks] = Field(default_factory=dict)
+    """What order sheets add before and after each sequence, by parameter."""
     rounds: int = Field(default=4, ge=1)
     """Rounds planned; pessimism is scheduled over them."""
     seed: int = Field(default=0, ge=0)
@@ -122,6 +151,8 @@ class CampaignConfig(_Config):
         clash = sorted(RESERVED & set(self.space.columns))
         if clash:
             raise ValueError(f"space: columns {', '.join(clash)} have names of labloop's own files: rename these parameters")
+        if strange := sorted(set(self.flanks) - {one.name for one in self.space if one.type == "sequence"}):
+            raise ValueError(f"flanks.{strange[0]}: the space has no sequence of that name")
         return self
 
 

@@ -52,24 +52,22 @@ class Sequence(ParameterBase):
 
     def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
         codes = np.zeros((len(cells), self.length), dtype=np.int64)
-        faults = []
         lookup = np.full(256, -1)
         lookup[[ord(letter) for letter in self.alphabet]] = np.arange(len(self.alphabet))
         fold = self.alphabet == self.alphabet.upper()
-        for i, cell in enumerate(cells[self.name].tolist()):
-            letters = "".join(str(cell).split())
-            letters = letters.upper() if fold else letters
-            if len(letters) != self.length:
-                rule = f"length {len(letters)} is not {self.length}"
-                faults.append(Fault(i, self.name, rule, str(cell)))
-                continue
-            row = lookup[np.minimum(np.frombuffer(letters.encode("utf-32-le"), dtype=np.uint32), 255)]
-            if (row < 0).any():
-                strange = "".join(sorted({letters[j] for j in np.flatnonzero(row < 0)}))
-                faults.append(Fault(i, self.name, f"letters {strange!r} are not in the alphabet {self.alphabet}", str(cell)))
-                continue
-            codes[i] = row
-        return codes, faults
+        given = [str(cell) for cell in cells[self.name].tolist()]
+        texts = [text if text.isalpha() else "".join(text.split()) for text in given]
+        texts = [text.upper() for text in texts] if fold else texts
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        whole = np.flatnonzero(lengths == self.length)
+        letters = np.frombuffer("".join([texts[i] for i in whole.tolist()]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        codes[whole] = lookup[np.minimum(letters, 255)].reshape(len(whole), self.length)
+        rules = {i: f"length {lengths[i]} is not {self.length}" for i in np.flatnonzero(lengths != self.length).tolist()}
+        for i in np.flatnonzero((codes < 0).any(axis=1)).tolist():
+            strange = "".join(sorted({texts[i][j] for j in np.flatnonzero(codes[i] < 0)}))
+            rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}"
+            codes[i] = 0
+        return codes, [Fault(i, self.name, rules[i], given[i]) for i in sorted(rules)]
 
     def encode(self, values: Array) -> FloatArray:
         return np.eye(len(self.alphabet))[values].reshape(len(values), self.width)

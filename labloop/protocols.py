@@ -5,7 +5,7 @@ Plug-ins are frozen dataclasses made with `labloop.registry.plugin`: options are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from labloop.dataset import Dataset
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
+from labloop.sheet import Sheet
 from labloop.space import DesignSpace
 from labloop.table import Part
 
@@ -97,6 +98,19 @@ class Reader(Protocol):
 
         Raises:
             IngestError: the file is damaged, cut short or not what it seemed to be.
+        """
+        ...
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Writes a batch as a vendor or a robot wants it: a pure function of the sheet and its own options."""
+
+    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+        """Make the files: the end of each one's name, such as `echo.csv`, to its content; equal sheets, equal bytes.
+
+        Raises:
+            BatchError: the sheet is beyond a limit of the vendor's; the message names well, design and limit.
         """
         ...
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar, dataclass_transform
 
+import yaml
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as _validated
 
 from labloop.errors import ConfigError, MethodError
 
-Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers"]
+Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
 T = TypeVar("T")
 
 
@@ -64,13 +65,38 @@ def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> A
         return cls(**(options or {}))
     except ValidationError as error:
         known = ", ".join(field.name for field in fields(cls))
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {_said(fault['type'], fault['msg'])}" for fault in error.errors()
+        )
         raise ConfigError(f"{kind[:-1]} {name!r}: {faults} (options: {known or 'none'})") from error
+
+
+def _said(type_: str, message: str) -> str:
+    return "has to be given (after a slash, as in NAME/option=…, or in the YAML file)" if type_ == "missing" else message
 
 
 def describe(kind: Kind, name: str) -> dict[str, Any]:
     """Tell a plug-in's first line of documentation, the space kinds it takes and its options with defaults."""
     cls = load(kind, name)
     summary = (inspect.getdoc(cls) or "").split("\n", 1)[0]
-    options = {field.name: field.default for field in fields(cls)}
+    options = {field.name: "required" if field.default is MISSING else field.default for field in fields(cls)}
     return {"name": name, "summary": summary, "kinds": sorted(getattr(cls, "kinds", ())) or ["any"], "options": options}
+
+
+def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:
+    """Split `name/option=value/option=value` into the name and its options, values read as YAML.
+
+    Raises:
+        ConfigError: an option has no value, or one that is not YAML.
+    """
+    name, *parts = label.split("/")
+    options = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{label!r}: write options as name/option=value, not {part!r}")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{label!r}: the value of {key} cannot be read: {value!r}") from error
+    return name, options

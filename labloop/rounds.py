@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.config import Arm, Options, RoundConfig, resolve
+from labloop.config import Arm, CampaignConfig, Options, RoundConfig, resolve
 from labloop.dataset import Dataset
 from labloop.devices import free_memory, out_of_memory
 from labloop.errors import MethodError
@@ -62,6 +62,16 @@ def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
         named += [("selectors", name, options) for name, options in arm.selector.items()]
     for kind, name, options in named:
         create(kind, name, resolve(options, round_number=number, rounds=rounds))
+
+
+def check_exporters(config: CampaignConfig) -> None:
+    """Make every exporter of a campaign's plate once, so that a mistake shows before anything is stored.
+
+    Raises:
+        ConfigError: an exporter or one of its options is unknown.
+    """
+    for name, options in config.plate.exports.items():
+        create("exporters", name, options)
 
 
 def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> list[Training]:

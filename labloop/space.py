@@ -255,7 +255,8 @@ class DesignSpace(BaseModel):
             texts.update(zip(parameter.columns, parameter.text(values[parameter.name]), strict=True))
         names = sorted(texts)
         rows = zip(*(texts[name].tolist() for name in names), strict=True)
-        return [_digest(names, row) for row in rows]
+        template = "\x1f".join(f"{name.replace('%', '%%')}=%s" for name in names)
+        return [hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in rows]
 
     def distance(self, A: FloatArray, B: FloatArray) -> FloatArray:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
@@ -365,11 +366,6 @@ class DesignSpace(BaseModel):
 
     def __iter__(self) -> Iterator[Parameter]:  # type: ignore[override]
         return iter(self.parameters)
-
-
-def _digest(names: list[str], values: tuple[str, ...]) -> str:
-    text = "\x1f".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _hamming_euclid(blocks: tuple[Block, ...], A: FloatArray, B: FloatArray) -> FloatArray:

@@ -12,11 +12,9 @@ import pandas as pd
 
 from labloop.errors import Fault
 from labloop.parameters import Array
+from labloop.spreadsheet import plain
 
 Mark = Literal[".", ","]
-
-_GUARD = re.compile(r"^'(?=[=+@-])")
-"""The apostrophe by which labloop's own files keep a spreadsheet from taking text for a formula."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +32,8 @@ class Column:
     @classmethod
     def of(cls, cells: Sequence[str]) -> Column:
         codes, raw = pd.factorize(np.array(cells, dtype=object))
-        stripped = np.array([_GUARD.sub("", text.strip()) for text in raw], dtype=object)
+        bare = [text.strip() for text in raw.tolist()]
+        stripped = np.array([plain(text).strip() if text[:1] == "'" else text for text in bare], dtype=object)
         if (stripped == raw).all():
             return cls(raw, codes)
         again, texts = pd.factorize(stripped)

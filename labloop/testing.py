@@ -9,13 +9,15 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from labloop.dataset import Dataset
 from labloop.errors import IngestError, MethodError
 from labloop.parameters import Choice, FloatArray, Integer, Mixture, Real, Sequence
-from labloop.protocols import Proposer, Reader
+from labloop.protocols import Exporter, Proposer, Reader
 from labloop.seeds import generator
+from labloop.sheet import Sheet
 from labloop.space import DesignSpace
 
 TOY_SPACES = {
@@ -173,3 +175,54 @@ class ReaderContract:
                     except IngestError as error:
                         refusal = str(error)
                     assert name in refusal
+
+
+def toy_sheet(space: DesignSpace, n: int = 5) -> Sheet:
+    """A sheet of n random designs and two controls on a plate of 96 wells."""
+    designs = space.decode(space.sample(n, generator(0, "toy sheet")))
+    wells = [f"A{i:02d}" for i in range(1, n + 3)]
+    table = pd.DataFrame(
+        {
+            "source_plate": ["toy-R01-S1"] * n + ["CONTROLS"] * 2,
+            "source_well": wells[:n] + ["A01"] * 2,
+            "plate": "toy-R01-P1",
+            "well": wells[::-1],
+            "sample": [f"TOY_R01_{well}" for well in wells[::-1][:n]] + ["blank"] * 2,
+            "design_id": [f"{i:012x}" for i in range(n)] + [np.nan] * 2,
+            "control": [np.nan] * n + ["blank"] * 2,
+        }
+    )
+    told = table.loc[: n - 1, ["source_plate", "source_well", "sample", "design_id"]]
+    return Sheet(
+        stem="toy-R01", designs=pd.concat([told, designs], axis=1), transfers=table, space=space, flanks={}, source_wells=384,
+        plate_wells=96,
+    )  # fmt: skip
+
+
+class ExporterContract:
+    """What every exporter keeps. Set `exporter` to one, and `space` to one that it takes."""
+
+    exporter: ClassVar[Any]
+    space: ClassVar[DesignSpace] = TOY_SPACES["sequence"]
+
+    def test_is_an_exporter(self) -> None:
+        assert isinstance(self.exporter, Exporter)
+
+    def test_equal_sheets_give_equal_files_whose_names_can_end_a_batchs(self) -> None:
+        first, again = (self.exporter.export(toy_sheet(self.space)) for _ in range(2))
+        assert first == again
+        assert first
+        assert all(name and name == name.strip() and not set(name) & set("/\\:") for name in first)
+        assert all(isinstance(content, bytes) and content for content in first.values())
+
+    def test_leaves_the_sheet_as_it_was(self) -> None:
+        sheet, untouched = toy_sheet(self.space), toy_sheet(self.space)
+        self.exporter.export(sheet)
+        pd.testing.assert_frame_equal(sheet.designs, untouched.designs)
+        pd.testing.assert_frame_equal(sheet.transfers, untouched.transfers)
+
+    def test_no_cell_of_a_csv_is_a_formula(self) -> None:
+        for name, content in self.exporter.export(toy_sheet(self.space)).items():
+            if name.endswith(".csv"):
+                cells = content.decode().replace("\n", ",").split(",")
+                assert not [cell for cell in cells if cell.lstrip('"')[:1] in ("=", "@", "\t", "\r")]

@@ -19,13 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labloop import batch as batch_module
-from labloop.batch import ASSAY_COLUMNS, Batch, neutral, render, write_batch
+from labloop.batch import ASSAY_COLUMNS, Batch, render, write_batch
 from labloop.config import Control, Plate
 from labloop.errors import BatchError
 from labloop.objective import Objective
 from labloop.parameters import Choice, Real, Sequence
 from labloop.plate import lay_out
 from labloop.space import DesignSpace
+from labloop.spreadsheet import neutral, plain
 
 DNA = DesignSpace(parameters=(Sequence(name="dna", length=8),))
 CONTROLS = (Control(name="positive", wells=2), Control(name="blank", wells=2))
@@ -249,6 +250,7 @@ def test_neutral_text_never_begins_a_formula(text: str) -> None:
         assert len(safe) == 1
     if safe[:1] in ("+", "-") and len(safe) > 1:
         float(safe)
+    assert plain(safe) == text
 
 
 def test_writing_gives_the_files_and_writing_again_touches_nothing(tmp_path: Path) -> None:

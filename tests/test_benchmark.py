@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from labloop import benchmark as module
-from labloop.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task, parse_method
+from labloop.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task
 from labloop.cli import main
 from labloop.errors import ConfigError, MethodError
 from labloop.progress import listening
 from labloop.ranking import markdown, summary
+from labloop.registry import parse_plugin
 from labloop.seeds import generator
 
 FAST = {"baselines": False, "in_process": True}
@@ -129,7 +130,7 @@ def test_any_complete_table_is_a_task_with_its_worse_half_visible(small):
 
 
 def test_options_come_after_slashes_and_make_another_method(small):
-    assert parse_method("coms/epochs=20/tau=2.5/device=cpu") == ("coms", {"epochs": 20, "tau": 2.5, "device": "cpu"})
+    assert parse_plugin("coms/epochs=20/tau=2.5/device=cpu") == ("coms", {"epochs": 20, "tau": 2.5, "device": "cpu"})
     table = benchmark([small], ["mutate", "mutate/parents=1/two_steps=0"], 1, q=5, **FAST)
     assert table["method"].tolist() == ["mutate", "mutate/parents=1/two_steps=0"]
     one = Job(task=small, method="mutate/parents=1/two_steps=0", seed=0)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 import openpyxl
@@ -29,6 +30,7 @@ from labloop.ingest.echo import EchoReport
 from labloop.ingest.excel import Workbook
 from labloop.ingest.grid import GridText
 from labloop.ingest.long import LongText
+from labloop.plate import parse_well
 from labloop.protocols import Reader
 from labloop.table import Column, Part, Table
 from labloop.testing import ReaderContract
@@ -392,7 +394,7 @@ def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys
     assert "plates drawn as grids" in " ".join(capsys.readouterr().out.split()).lower()
 
 
-# ---- whatever comes: `LABLOOP_FUZZ=10000 pytest tests/test_readers.py -k whatever` for a long run
+# ---- whatever comes: `make fuzz` for a long run
 
 fuzz = settings(max_examples=int(os.environ.get("LABLOOP_FUZZ", 200)), suppress_health_check=list(HealthCheck))
 SEEDS = {name: (FOLDER / name).read_bytes() for name in READ} | {
@@ -400,24 +402,70 @@ SEEDS = {name: (FOLDER / name).read_bytes() for name in READ} | {
 }
 
 
-def read_or_refused(folder: Path, name: str, content: bytes, told: dict[str, Any]) -> None:
-    """Read it, or refuse it; what is read is whole: a design or a control in every row, a number in every measured one."""
-    path = folder / name
-    path.write_bytes(content)
-    try:
-        file = ingest(path, told)
-    except IngestError:
-        return
-    table = file.measurements
-    measured = table["status"].isin(["ok", "censored_low", "censored_high"])
-    assert len(table)
-    assert np.isfinite(table["value"][measured]).all()
-    assert (table["design_id"].notna() ^ table["control"].notna()).all()
+class Bench:
+    """The campaigns of the examples in a ledger each, their plates at the lab; every file meets them as if it were the first."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.inbox = home / "home", home / "inbox"
+        self.inbox.mkdir()
+        self.campaigns = {name: self._at_the_lab(name) for name in CONFIGS}
+        for campaign in self.campaigns.values():
+            campaign.ledger.close()
+        self.first = self._bytes()
+
+    def _at_the_lab(self, name: str) -> Campaign:
+        campaign = Campaign.create(CONFIGS[name], home=self.home, ledger=str(self.home / f"{name}.db"))
+        told = laid_out(name)
+        if len(told["wells"]):
+            places = [parse_well(well) for well in told["wells"]["well"]]
+            wells = told["wells"].drop(columns="round").assign(row=[r for r, _ in places], column=[c for _, c in places])
+            picks = pd.DataFrame({"arm": "a", "design_id": told["designs"].index, "proposer": "random"})
+            start = parse_config({"arms": {"a": {"proposers": "random"}}, "judge": None}, RoundConfig).model_dump_json()
+            campaign.ledger.open_round(name, 1, config=start, seed=0, fingerprint="", incumbent=None)
+            campaign.ledger.advance(name, 1, "TRAINED")
+            campaign.ledger.add_batch(
+                name, 1, designs=told["designs"], picks=picks.assign(rank=np.arange(1, len(picks) + 1)), wells=wells
+            )
+        return campaign
+
+    def _bytes(self) -> dict[str, bytes]:
+        """Every file of the campaigns' folder; SQLite's shared memory and an empty log say nothing."""
+        files = {path.relative_to(self.home).as_posix(): path for path in self.home.rglob("*") if path.is_file()}
+        held = {name: path.read_bytes() for name, path in files.items() if not name.endswith("-shm")}
+        return {name: content for name, content in held.items() if content or not name.endswith("-wal")}
+
+    def meets(self, name: str, content: bytes, told: dict[str, Any]) -> None:
+        """Store it whole or refuse it; a refused file leaves every byte of the ledger, and the folder, as they were.
+
+        What is stored is whole too: a design or a control in every row, a number in every measured one, and nothing besides.
+        """
+        path = self.inbox / name
+        path.write_bytes(content)
+        campaign, options = self.campaigns[told["campaign"]], told.get("options", {})
+        chosen = {"read": options.get("read"), "plates": options.get("plates", ()), "assay": options.get("assay")}
+        wells = campaign.ledger.wells(campaign.name)
+        with mock.patch("labloop.views.waiting_plates", return_value=tuple(options.get("waiting", ()))):
+            try:
+                receipt = campaign.ingest(path, **chosen)
+            except IngestError:
+                assert self._bytes() == self.first
+                return
+        table = campaign.ledger.measurements(campaign.name)
+        measured = table["status"].isin(["ok", "censored_low", "censored_high"])
+        assert len(table) == receipt.n_rows > 0
+        assert np.isfinite(table["value"][measured]).all()
+        held = set(wells.loc[wells["control"].notna(), ["plate", "well"]].itertuples(index=False, name=None))
+        nameless = table.loc[table["design_id"].isna(), ["plate", "well"]]
+        assert set(nameless.itertuples(index=False, name=None)) <= held
+        campaign.ledger.close()
+        for one in self.home.rglob("*.db-*"):
+            one.unlink()
+        (self.home / f"{campaign.name}.db").write_bytes(self.first[f"{campaign.name}.db"])
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("fuzz")
+def bench(tmp_path_factory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("fuzz"))
 
 
 @fuzz
@@ -426,14 +474,14 @@ def folder(tmp_path_factory) -> Path:
     cut=st.none() | st.floats(0, 1),
     edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), st.binary(max_size=12)), max_size=4),
 )
-def test_whatever_bytes_change_a_file_is_read_or_refused(folder, name, cut, edits):
+def test_whatever_bytes_change_a_file_is_read_or_refused(bench, name, cut, edits):
     content = SEEDS[name]
     for place, length, more in edits:
         at = int(place * len(content))
         content = content[:at] + more + content[at + length :]
     if cut is not None:
         content = content[: int(cut * len(content))]
-    read_or_refused(folder, name, content, (READ | REFUSED)[name])
+    bench.meets(name, content, (READ | REFUSED)[name])
 
 
 WORDS = st.sampled_from(
@@ -461,9 +509,9 @@ WORDS = st.sampled_from(
     encoding=st.sampled_from(["utf-8", "utf-16", "latin-1"]),
     waiting=st.lists(st.sampled_from([P1, P2]), max_size=2, unique=True),
 )
-def test_whatever_lines_are_drawn_a_file_is_read_or_refused(folder, lines, sep, encoding, waiting):
+def test_whatever_lines_are_drawn_a_file_is_read_or_refused(bench, lines, sep, encoding, waiting):
     content = "\n".join(map(sep.join, lines)).encode(encoding, errors="replace")
-    read_or_refused(folder, "drawn.csv", content, {"campaign": "six6", "options": {"waiting": waiting}})
+    bench.meets("drawn.csv", content, {"campaign": "six6", "options": {"waiting": waiting}})
 
 
 CELLS = (
@@ -480,7 +528,7 @@ CELLS = (
 @given(
     sheets=st.dictionaries(st.sampled_from(["Sheet1", P1, "Raw"]), st.lists(st.lists(CELLS, max_size=5), max_size=6), min_size=1)
 )
-def test_whatever_a_workbook_holds_it_is_read_or_refused(folder, sheets):
+def test_whatever_a_workbook_holds_it_is_read_or_refused(bench, sheets):
     book = openpyxl.Workbook()
     book.remove(book.worksheets[0])
     for name, rows in sheets.items():
@@ -489,7 +537,7 @@ def test_whatever_a_workbook_holds_it_is_read_or_refused(folder, sheets):
             sheet.append(row)
     raw = io.BytesIO()
     book.save(raw)
-    read_or_refused(folder, "book.xlsx", raw.getvalue(), {"campaign": "six6"})
+    bench.meets("book.xlsx", raw.getvalue(), {"campaign": "six6"})
 
 
 def test_nothing_of_a_refused_file_is_stored(campaign):

@@ -139,27 +139,6 @@ def propose(
 
 
 @app.command(group=_lab)
-def export(
-    campaign: str,
-    *,
-    round: int | None = None,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
-    common: Common = Common(),
-) -> None:
-    """Write the files of a proposed round again.
-
-    Args:
-        campaign: the campaign's name.
-        round: which round [default: the latest].
-        out: folder for the files.
-    """
-    common.start()
-    run = common.open(campaign)
-    batch = run.batch(round)
-    show.batch(batch, run.export(out, number=batch.round), json=common.json)
-
-
-@app.command(group=_lab)
 def compare(campaign: str, *, round: int | None = None, common: Common = Common()) -> None:
     """Compare the arms of a measured round.
 
@@ -203,10 +182,10 @@ def report(
 
 @app.command(group=_research)
 def methods(*, common: Common = Common()) -> None:
-    """List proposers, surrogates, selectors, simulated labs and readers of files, those of plug-ins too."""
+    """List proposers, surrogates, selectors, simulated labs, readers and exporters of files, those of plug-ins too."""
     from labloop.registry import Kind, available, describe
 
-    kinds: tuple[Kind, ...] = ("proposers", "surrogates", "selectors", "labs", "readers")
+    kinds: tuple[Kind, ...] = ("proposers", "surrogates", "selectors", "labs", "readers", "exporters")
     show.methods({kind: [describe(kind, name) for name in available(kind)] for kind in kinds}, json=common.json)
 
 

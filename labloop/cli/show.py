@@ -172,6 +172,12 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
     out.print(f"Next: measure the plate, fill {sheet} in, then: labloop ingest {sheet} -c {batch.campaign}")
 
 
+def exported(path: Path, n_rows: int, *, json: bool) -> None:
+    if json:
+        return dump({"dataset": str(path), "n_rows": n_rows})
+    out.print(f"{path}: {n_rows} readings, one a row")
+
+
 def comparison(comparison: Comparison, *, json: bool) -> None:
     if json:
         return dump(comparison.to_dict())

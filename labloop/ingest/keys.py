@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,8 @@ def _nothing(table: Table) -> Array:
 
 # ---- designs that the file writes out
 
+_CHUNK = 16_384
+
 
 @dataclass(frozen=True, eq=False)
 class _Written:
@@ -115,26 +118,43 @@ def _written(table: Table, found: Mapping[str, str], space: DesignSpace, marks: 
     first = np.unique(group, return_index=True)[1]
     cells = {name: column.spread(_pointed(name, column, space, marks))[rows][first] for name, column in columns.items()}
     distinct = pd.DataFrame(cells, dtype=object)
-    good = np.ones(len(distinct), dtype=bool)
+    number = np.full(len(distinct), np.nan, dtype=object)
     faults: list[Fault] = []
-    try:
-        X = space.encode(distinct, strict=False)
-    except DesignError as error:
-        members = pd.Series(rows).groupby(group).indices
-        for fault in error.faults:
-            good[fault.row] = False
+    parts: list[pd.DataFrame] = []
+    for start in range(0, len(distinct), _CHUNK):
+        read, wrong = _encoded(distinct.iloc[start : start + _CHUNK], space)
+        number[read.index.to_numpy()] = read["design_id"]
+        parts.append(read.set_index("design_id"))
+        members = pd.Series(rows).groupby(group).indices if wrong else {}
+        for fault in wrong:
             # A rule over several columns (a mixture's sum) is shown at the first of them.
             place = next(found[name] for name in (fault.column, *space.columns) if name in found)
-            faults += table.mark(rows[members[fault.row]], place, fault.rule)
-        X = space.encode(distinct[good], strict=False) if good.any() else np.zeros((0, space.d))
-    number = np.full(len(distinct), np.nan, dtype=object)
-    number[good] = space.ids(X)
+            faults += table.mark(rows[members[start + fault.row]], place, fault.rule)
     ids[rows] = number[group]
+    designs = pd.concat(parts)
+    return _Written(ids, given, designs[~designs.index.duplicated()], tuple(faults))
+
+
+def _encoded(cells: pd.DataFrame, space: DesignSpace) -> tuple[pd.DataFrame, Listed[Fault]]:
+    """Read designs, a few at a time since their encoding is far larger than they are.
+
+    Returns:
+        Those that could be read, by their place in `cells`: `design_id`, the space's columns and `in_space`; and the faults of
+        the others, rows counted from 0.
+    """
+    good = np.ones(len(cells), dtype=bool)
+    faults: Listed[Fault] = ()
+    try:
+        X = space.encode(cells, strict=False)
+    except DesignError as error:
+        faults = error.faults
+        good[[fault.row for fault in faults]] = False
+        X = space.encode(cells[good], strict=False) if good.any() else np.zeros((0, space.d))
     typed: dict[str, Array] = {}
     for parameter, block in zip(space, space.blocks):
         typed.update(zip(parameter.columns, parameter.typed(parameter.decode(X[:, block.start : block.stop]))))
-    designs = pd.DataFrame({**typed, "in_space": space.feasible(X)}, index=pd.Index(number[good], name="design_id"))
-    return _Written(ids, given, designs[~designs.index.duplicated()], tuple(faults))
+    told = {"design_id": np.array(space.ids(X), dtype=object), **typed, "in_space": space.feasible(X)}
+    return pd.DataFrame(told, index=cells.index[good]), faults
 
 
 def _pointed(name: str, column: Column, space: DesignSpace, marks: Marks) -> Array:
@@ -228,10 +248,12 @@ def _repeated(table: Table, found: Mapping[str, str], spots: _Spots, rounds: Flo
     """A well that stands in the file twice: one of the two is a mistake, and only the lab knows which."""
     rows = np.flatnonzero(~pd.isna(spots.plate) & ~pd.isna(spots.well))
     frame = pd.DataFrame({"plate": spots.plate[rows], "well": spots.well[rows], "round": rounds[rows]})
+    if "file" in table.columns:  # labloop's own export of a ledger: a well may have been read in one file and again in another
+        frame["file"] = table.columns["file"].codes[rows]
     twice = frame.duplicated().to_numpy()
     if not twice.any():
         return []
-    group = frame.groupby(["plate", "well", "round"], dropna=False, sort=False).ngroup().to_numpy()
+    group = frame.groupby(list(frame.columns), dropna=False, sort=False).ngroup().to_numpy()
     first = np.zeros(len(table), dtype=np.int64)
     first[rows] = table.lines[rows][~twice][group]
     return table.mark(rows[twice], found["well"], "of plate {} stands in row {} already: keep one of them", spots.plate, first)

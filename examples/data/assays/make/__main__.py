@@ -22,8 +22,7 @@ README = """# Assay files as labs send them
 
 Made up after the real shapes, each named for its trouble. `expected.json` says how each is read and what comes of it,
 `layout.csv` what was laid out, `campaigns/` for which campaigns. `tests/test_readers.py` reads them all;
-`python examples/data/assays/make` makes them again, and `LABLOOP_FUZZ=10000 pytest tests/test_readers.py -k whatever`
-spoils them in 10,000 ways.
+`python examples/data/assays/make` makes them again, and `make fuzz` spoils them in 10,000 ways.
 
 | file | its trouble | reader |
 |---|---|---|

@@ -19,6 +19,8 @@ def files() -> Made:
     grouped = {well: f"{int(value[:-2]):,}".replace(",", "'") + value[-2:] for well, value in counts.items()}
     odd = {**v1, "A02": "OVRFLW", "B01": "<LOD", "B02": "> 0.9", "C01": "n.d.", "C02": ""}
     status = {"C01": "failed_design", "C02": "failed_technical"}
+    named = {**v1, "A02": "<LLOQ", "B01": ">ULOQ", "B02": ">LLOQ", "C01": "≥ 0.3", "C02": "#DIV/0!", "D01": "#N/A"}
+    said = {"C02": "failed technical", "D01": "Excluded"}
     beside = {"A01": ",,Mean,0.59", "A02": ",,SD,0.35"}
     semicolon = ["plate;well;value;unit;status;measured_at;note"]
     return {
@@ -43,6 +45,35 @@ def files() -> Made:
                         "C02": (None, "=", "failed_technical"),
                     },
                 ),
+            ),
+        ),
+        "limits_by_name_and_spreadsheet_errors.csv": (
+            text([_FORM, *(f"{P1},{well},{value},,{said.get(well, '')},," for well, value in named.items())]).encode(),
+            Told(
+                "`<LLOQ`, `>ULOQ`, `>LLOQ`, `≥ 0.3`, `#DIV/0!` and `#N/A` with a status",
+                options={"assay": "od"},
+                reader="long",
+                rows=rows_of(
+                    P1,
+                    named,
+                    {
+                        "A02": (0.0, "<", "censored_low"),
+                        "B01": (4.0, ">", "censored_high"),
+                        "B02": (0.0, ">", "censored_high"),
+                        "C01": (0.3, ">", "censored_high"),
+                        "C02": (None, "=", "failed_technical"),
+                        "D01": (None, "=", "excluded"),
+                    },
+                ),
+            ),
+        ),
+        "thousands_comma_quoted.csv": (
+            text(["plate,well,value", *(f'{P1},{well},"{float(value):,.1f}"' for well, value in counts.items())]).encode(),
+            Told(
+                "thousands grouped by commas, in quotes between commas",
+                options={"assay": "counts"},
+                reader="long",
+                rows=rows_of(P1, counts),
             ),
         ),
         "excel_semicolon_decimal_comma_bom.csv": (
@@ -196,6 +227,17 @@ def refused() -> Made:
         "unit_in_the_cell.csv": (
             text([form[0], *(line.replace(",,,", " mM,,,") for line in form[1:3])]).encode(),
             Told("units written into the value's cells", message="put the unit 'mM' into a column unit"),
+        ),
+        "not_determined_or_not_detected.csv": (
+            text([*form[:4], f"{P1},D02,n.d.,,,,"]).encode(),
+            Told(
+                "`n.d.`, and no status that says which of the two it is",
+                message="row 5, value: is no number: leave the cell empty and say in status what became of the well (got 'n.d.')",
+            ),
+        ),
+        "division_by_zero.csv": (
+            text([*form[:4], f"{P1},D02,#DIV/0!,,,,"]).encode(),
+            Told("a formula that failed, saved as CSV", message="is a spreadsheet's error: mend the formula"),
         ),
         "text_among_the_values.csv": (
             text([*form[:4], f"{P1},D02,RL-7-98,,,,"]).encode(),
