@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labloop.errors import ConfigError
 from labloop.objective import Objective
+from labloop.quality.normalise import Method
+from labloop.quality.rules import POLICIES, Policy, Rule
 from labloop.space import DesignSpace
 
 Options = dict[str, Any]
@@ -52,6 +54,15 @@ class Assay(_Config):
     """The decimal mark, for files whose numbers do not show it (`1.234` alone can be a thousand)."""
     reader: str | None = None
     """The reader to use, where several know the lab's files."""
+    normalise: Method = "none"
+    """How plates are put on one scale when the dataset is taken; values keep the lab's unit, see `labloop.quality.normalise`."""
+    quality: dict[Rule, Policy] = Field(default_factory=dict)
+    """What becomes of readings that quality control flags, by rule, where it is not what `labloop.quality.POLICIES` says."""
+
+    @property
+    def policies(self) -> dict[Rule, Policy]:
+        """Every rule's policy."""
+        return {**POLICIES, **self.quality}
 
 
 class Control(_Config):
@@ -60,6 +71,8 @@ class Control(_Config):
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     wells: int = Field(ge=1)
     """How many wells of each plate."""
+    role: Literal["positive", "negative", "reference"] | None = None
+    """What it is for: Z' takes a positive and a negative control, `percent_of_control` any of the three."""
 
 
 class Plate(_Config):
