@@ -27,9 +27,11 @@ from labloop.config import CampaignConfig, RoundConfig, load_config, parse_confi
 from labloop.dataset import Dataset
 from labloop.errors import CampaignError, LedgerError
 from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
+from labloop.inspection import Inspection, inspect
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
+from labloop.revision import changes, revised
 from labloop.rounds import Training, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
 
@@ -93,6 +95,29 @@ class Campaign:
     @property
     def name(self) -> str:
         return self.config.name
+
+    def revise(self, config: CampaignConfig | Path | str, *, reason: str) -> list[str]:
+        """Replace the configuration from now on; rounds that are open keep the one that they were opened with.
+
+        All measurements stay usable: what is no longer allowed is kept in the dataset and never proposed.
+
+        Returns:
+            What changed, one sentence each; nothing where the configuration is this one already.
+
+        Raises:
+            ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
+        """
+        if not isinstance(config, CampaignConfig):
+            config = load_config(config, CampaignConfig)
+        with self._lock(), self.ledger.begin():
+            old = _stored_config(self.ledger, self.name)
+            assays = self.ledger.measurements(self.name)["assay"].unique()
+            self.config = revised(old, config, designs=views.designs(old, self.ledger), assays=assays)
+            told = changes(old, self.config)
+            if told:
+                self.ledger.revise(self.name, self.config.model_dump_json(), reason=reason)
+        self._catch_up()
+        return told
 
     # ---- measurements
 
@@ -298,9 +323,7 @@ class Campaign:
         picks = choose(config, pools, posterior, data, wells, **setting)
         table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
         names = [f"{self.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
-        layout = lay_out(
-            run.plate, table, plates=config.plates, names=names, seed=derive(run.seed, "round", number, "layout")
-        )
+        layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(run.seed, "round", number, "layout"))
         designs = pd.concat([self._designs(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
         self.ledger.add_batch(self.name, number, designs=designs, picks=table, wells=layout)
         log.info("%s: round %d has its plate of %d designs", self.name, number, table["design_id"].nunique())
@@ -388,6 +411,11 @@ class Campaign:
         from labloop.report import report_of, write_report
 
         return write_report(Path(path) if path else self.folder / "report.html", report_of(self))
+
+    def quality(self) -> Inspection:
+        """Tell what quality control finds on every plate, which readings it flags, and what became of them."""
+        self._catch_up()
+        return inspect(self.config, self.ledger)
 
     def status(self) -> dict[str, Any]:
         """Tell where the campaign stands and what comes next, as plain values."""

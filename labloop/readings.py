@@ -6,6 +6,7 @@ The ledger keeps every reading as the lab sent it. What is written here are flag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,8 +85,11 @@ def check(config: CampaignConfig, ledger: Ledger) -> None:
         stands = ledger.flags(config.name)
         before = set(zip(stands["measurement"].astype(int), stands["rule"], strict=True))
         now = {(one, rule): detail for one, rule, detail in due}
-        rows = [(one, str(rule), True, detail) for (one, rule), detail in now.items() if (one, rule) not in before]
-        rows += [(one, rule, False, None) for one, rule in sorted(before - set(now)) if one in set(everything["id"])]
+        standing = set(everything["id"])
+        rows: list[tuple[int, str, bool, dict[str, Any] | None]] = [
+            (one, str(rule), True, detail) for (one, rule), detail in now.items() if (one, rule) not in before
+        ]
+        rows += [(one, rule, False, None) for one, rule in sorted(before - set(now)) if one in standing]
         if ledger.add_flags(config.name, rows, until=until, after=state[0]):
             return
 

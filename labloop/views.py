@@ -99,9 +99,7 @@ def _without(wells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return wells[~places.isin(pd.MultiIndex.from_frame(rows[["plate", "well"]]))]
 
 
-def results(
-    config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None
-) -> pd.DataFrame:
+def results(config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None) -> pd.DataFrame:
     """List every pick of every arm with its stored predictions and its measured y (NaN where it failed or is missing).
 
     As in the dataset, policies and normalisation are applied; a pick whose only readings a policy dropped is `excluded`.
@@ -168,8 +166,8 @@ def _more(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
     rows = ledger.measurements(config.name)
     others = rows.loc[(rows["assay"] != config.objective.assay) & rows["status"].isin(MEASURED), "assay"].value_counts()
     flags = ledger.flags(config.name)
-    flags = flags[flags["measurement"].isin(rows["id"])]["rule"].value_counts()
-    told = {"other_assays": others, "flags": flags}
+    rules = flags.loc[flags["measurement"].isin(rows["id"]), "rule"].value_counts()
+    told = {"other_assays": others, "flags": rules}
     return {name: {str(key): int(n) for key, n in counts.sort_index().items()} for name, counts in told.items() if len(counts)}
 
 

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
+    import labloop.cli.quality  # noqa: F401  (its commands join the app)
     from labloop.cli.app import app
     from labloop.cli.show import complain
     from labloop.errors import LabloopError

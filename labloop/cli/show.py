@@ -137,6 +137,11 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
         out.print(title, style="bold")
     best = f", best {_number(status['best'])} {status['unit']}".rstrip() if status["best"] is not None else ""
     out.print(f"{status['campaign']}: {status['designs']} measured designs{best}")
+    for assay, n in status.get("other_assays", {}).items():
+        out.print(f"Beside it: {n} readings of assay {assay}, not learned from")
+    if flags := status.get("flags"):
+        told = ", ".join(f"{rule} {n}" for rule, n in flags.items())
+        out.print(f"Quality control flags readings ({told}): labloop quality {status['campaign']}")
     _table(status["rounds"])
     out.print(f"Next: {status['next']}")
 

@@ -1,4 +1,4 @@
-"""Flags of quality control, and the configuration as it was when a round opened. What came first is told by the order of events."""
+"""Flags of quality control, and the configuration as it was when a round opened: the order of events tells what came first."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
     return last, newest > until or (revised > last and newest > 0)
 
 
-def add_flags(connection: Connection, campaign_id: int, check: int, rows: Sequence[tuple[int, str, bool, Any]], *, at: str) -> None:
+def add_flags(
+    connection: Connection, campaign_id: int, check: int, rows: Sequence[tuple[int, str, bool, Any]], *, at: str
+) -> None:
     """Insert rows of reading, rule, raised and detail under the event of their check."""
     columns: dict[str, Any] = dict(zip(("measurement", "rule", "raised", "detail"), zip(*rows, strict=True), strict=True))
     columns["detail"] = [None if one is None else to_json(one) for one in columns["detail"]]

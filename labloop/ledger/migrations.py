@@ -22,10 +22,10 @@ def _add_flags(connection: Connection) -> None:
     key = "INTEGER" if connection.dialect.name == "sqlite" else "BIGSERIAL"
     connection.execute(
         text(
-            f"CREATE TABLE flag (id {key} NOT NULL, campaign INTEGER NOT NULL, measurement {number} NOT NULL, rule TEXT NOT NULL, "
-            f"raised BOOLEAN NOT NULL, detail TEXT, event {number} NOT NULL, at TEXT NOT NULL, PRIMARY KEY (id), "
-            "FOREIGN KEY(campaign) REFERENCES campaign (id), FOREIGN KEY(measurement) REFERENCES measurement (id), "
-            "FOREIGN KEY(event) REFERENCES event (id))"
+            f"CREATE TABLE flag (id {key} NOT NULL, campaign INTEGER NOT NULL, measurement {number} NOT NULL, "
+            f"rule TEXT NOT NULL, raised BOOLEAN NOT NULL, detail TEXT, event {number} NOT NULL, at TEXT NOT NULL, "
+            "PRIMARY KEY (id), FOREIGN KEY(campaign) REFERENCES campaign (id), "
+            "FOREIGN KEY(measurement) REFERENCES measurement (id), FOREIGN KEY(event) REFERENCES event (id))"
         )
     )
     connection.execute(text("CREATE INDEX flag_of_campaign ON flag (campaign)"))

@@ -1,4 +1,4 @@
-"""Was this plate the one that it was read as? Controls move from plate to plate, so swapped and turned plates give themselves away."""
+"""Is this plate the one that it was read as? Controls move from plate to plate, so that swapped and turned plates show."""
 
 from __future__ import annotations
 

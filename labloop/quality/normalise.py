@@ -156,7 +156,13 @@ def _anchors(readings: pd.DataFrame, place: str) -> tuple[str, str | None]:
 
 
 def _by_designs(
-    scaled: FloatArray, readings: pd.DataFrame, codes: Array, plates: list[str], method: Method, shape: tuple[int, int], place: str
+    scaled: FloatArray,
+    readings: pd.DataFrame,
+    codes: Array,
+    plates: list[str],
+    method: Method,
+    shape: tuple[int, int],
+    place: str,
 ) -> FloatArray:
     """Give every plate's designs the level and spread of the first plate's."""
     of_designs = (readings["design_id"].notna() & (readings["status"] == "ok")).to_numpy(dtype=bool)

@@ -7,7 +7,7 @@ its logarithm where the objective has one), `status`, `measured_at` and `note`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,17 @@ from labloop.parameter import Array, FloatArray
 from labloop.quality import layout
 from labloop.quality.rules import DRIFT_SIZE, EDGE_SIZE, RATE, TRANSFER, Rule
 from labloop.quality.statistics import (
-    Effect, Figure, cv, drift, edge_effect, icc, median_polish, outliers, pooled_sd, signal_window, z_prime,
+    Effect,
+    Figure,
+    cv,
+    drift,
+    edge_effect,
+    icc,
+    median_polish,
+    outliers,
+    pooled_sd,
+    signal_window,
+    z_prime,
 )  # fmt: skip
 from labloop.seeds import generator
 
@@ -121,10 +131,10 @@ def _outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
 
 def _order(rows: pd.DataFrame) -> tuple[FloatArray, str]:
     """The order of reading: times where the wells have their own, else well after well as most readers go."""
-    by_well = (rows["row"] * 100 + rows["column"]).to_numpy(float)
+    by_well = np.asarray(rows["row"] * 100 + rows["column"], dtype=np.float64)
     if rows["measured_at"].notna().all() and rows["measured_at"].nunique() > 2:
         at = pd.to_datetime(rows["measured_at"], format="ISO8601", utc=True)
-        return at.astype("int64").to_numpy(float), "measured_at"
+        return np.asarray(at.astype("int64"), dtype=np.float64), "measured_at"
     return by_well, "wells, row by row"
 
 
@@ -171,10 +181,10 @@ def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, in
     left = readings[~readings["id"].isin(gone)]
     mixed = _mistaken(left, wells, shape)
     found += mixed
+    left = left[~left["id"].isin({one for one, _, _ in mixed})]  # whose wells hold something else than they seem to
     for (assay, plate), rows in plates_of(left):
         found += _of_plate(plate_quality(assay, plate, rows, shape), rows, shape)
-    wrong = gone | {one for one, _, _ in mixed}
-    return found + _of_replicates(left[~left["id"].isin(wrong)])
+    return found + _of_replicates(left)
 
 
 def _of_wells(readings: pd.DataFrame) -> list[Flag]:
@@ -198,9 +208,7 @@ def _of_wells(readings: pd.DataFrame) -> list[Flag]:
     again = valued[valued.duplicated(["assay", *place], keep=False)]
     if len(again):
         latest = again.groupby(["assay", *place])["id"].transform("max")
-        found += [
-            (int(one), "reread", {"by": int(later)}) for one, later in zip(again["id"], latest, strict=True) if one < later
-        ]
+        found += [(int(one), "reread", {"by": int(later)}) for one, later in zip(again["id"], latest, strict=True) if one < later]
     return found
 
 
@@ -208,10 +216,10 @@ def _of_plate(figures: PlateQuality, rows: pd.DataFrame, shape: tuple[int, int])
     found: list[Flag] = []
     e, d, z = figures.edge, figures.drift, figures.z_prime.value
     if e.size is not None and e.p is not None and e.p <= RATE and abs(e.size) >= EDGE_SIZE:
-        detail = {"size": _short(e.size), "p": _short(e.p)}
-        found += [(int(one), "edge", detail) for one in rows.loc[_outer(rows, shape), "id"]]
+        worth = {"size": _short(e.size), "p": _short(e.p)}
+        found += [(int(one), "edge", worth) for one in rows.loc[_outer(rows, shape), "id"]]
     if d.size is not None and d.p is not None and d.p <= RATE and abs(d.size) >= DRIFT_SIZE:
-        detail = {"rho": _short(d.size), "p": _short(d.p), "order": figures.order}
+        detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": figures.order}
         found += [(int(one), "drift", detail) for one in rows["id"]]
     if z is not None and z < 0:
         found += [(int(one), "z_prime", {"z_prime": _short(z)}) for one in rows["id"]]
@@ -241,7 +249,7 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
     """Find plates that were read as another plate of their round, or turned by 180 degrees."""
     layouts = _layouts(wells)
     found: list[Flag] = []
-    for assay, rows in readings[readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
+    for _, rows in readings[readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
         controls = rows[rows["control"].notna()]
         by_plate = controls.groupby(["control", "round", "plate"])["scaled"].median().reset_index()
         for (number, plate), here in rows.groupby(["round", "plate"], sort=True):  # type: ignore[misc]
@@ -263,7 +271,6 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
             if instead:
                 detail["reads_like"] = instead
             found += [(int(one), rule, detail) for one in here["id"]]
-        del assay
     return found
 
 
@@ -278,9 +285,3 @@ def _layouts(wells: pd.DataFrame) -> dict[Any, dict[str, dict[str, list[layout.S
 
 def _short(x: float) -> float:
     return float(f"{x:.3g}")
-
-
-def effects(flags: pd.DataFrame, policies: Mapping[Rule, str]) -> dict[str, dict[str, Any]]:
-    """Count what each rule found and name its policy: rule to `readings` and `policy`."""
-    n = flags["rule"].value_counts()
-    return {str(rule): {"policy": policies[rule], "readings": int(n.get(rule, 0))} for rule in policies if n.get(rule, 0)}

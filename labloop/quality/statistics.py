@@ -1,4 +1,4 @@
-"""The statistics of plates: pure functions of arrays. One that cannot be told comes with its reason, never as a made-up number."""
+"""The statistics of plates: pure functions of arrays. One that cannot be told comes with its reason, never as a number."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def median_polish(grid: FloatArray, *, sweeps: int = 20) -> Polish:
 
 def _medians(grid: FloatArray, *, axis: int) -> FloatArray:
     """Medians of what is there, 0 where nothing is."""
-    there = np.isfinite(grid).any(axis=axis)
+    there = np.atleast_1d(np.isfinite(grid).any(axis=axis))
     out = np.zeros(len(there))
     kept = grid[there] if axis == 1 else grid[:, there]
     if kept.size:
