@@ -189,7 +189,10 @@ class Campaign:
 
     def _receipt(self, read: AssayFile, *, stored: bool, dry_run: bool) -> Receipt:
         measured = read.measurements["status"].isin(views.MEASURED)
-        note = "checked, nothing stored (dry run)" if dry_run else self.status()["next"]
+        note = "checked, nothing stored (dry run)"
+        if not dry_run:
+            status = self.status()
+            note = ". ".join([*(warning.rstrip(".") for warning in status.get("warnings", ())), status["next"]])
         return Receipt(
             file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
             n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new),

@@ -12,8 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labloop.errors import ConfigError
 from labloop.objective import Objective
-from labloop.quality.normalise import Method
-from labloop.quality.rules import POLICIES, Policy, Rule
+from labloop.quality.rules import POLICIES, Method, Policy, Rule
 from labloop.space import DesignSpace
 
 Options = dict[str, Any]

@@ -10,7 +10,8 @@ import pandas as pd
 from labloop.config import CampaignConfig
 from labloop.errors import QualityError
 from labloop.ledger import Ledger
-from labloop.quality import Agreement, PlateQuality, Replicates, plate_quality, plates_of, replicates
+from labloop.quality.normalise import Agreement
+from labloop.quality.plates import PlateQuality, Replicates, plate_quality, plates_of, replicates
 from labloop.readings import Usable, usable, with_places
 
 _SAID = ["rule", "detail", "policy"]

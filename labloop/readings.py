@@ -16,7 +16,9 @@ from labloop.ledger import Ledger
 from labloop.objective import Objective
 from labloop.parameters import Array, FloatArray
 from labloop.plate import parse_well
-from labloop.quality import DOWNWEIGHT, Flag, Normalised, find_flags, normalise
+from labloop.quality.normalise import Normalised, normalise
+from labloop.quality.plates import Flag, find_flags
+from labloop.quality.rules import DOWNWEIGHT
 
 MEASURED = ("ok", "censored_low", "censored_high")
 """Statuses of a well that carry a value to learn from."""

@@ -167,8 +167,34 @@ def _more(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
     others = rows.loc[(rows["assay"] != config.objective.assay) & rows["status"].isin(MEASURED), "assay"].value_counts()
     flags = ledger.flags(config.name)
     rules = flags.loc[flags["measurement"].isin(rows["id"]), "rule"].value_counts()
-    told = {"other_assays": others, "flags": rules}
-    return {name: {str(key): int(n) for key, n in counts.sort_index().items()} for name, counts in told.items() if len(counts)}
+    told: dict[str, Any] = {}
+    for name, counts in (("other_assays", others), ("flags", rules)):
+        if len(counts):
+            told[name] = {str(key): int(n) for key, n in counts.sort_index().items()}
+    if warnings := mistaken_plates(rows, flags):
+        told["warnings"] = warnings
+    return told
+
+
+def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
+    """Say which plates are not the ones that they were read as, and what to do about it."""
+    mixed = flags[flags["rule"].isin(["swapped", "turned"])].join(
+        rows.set_index("id")[["plate", "file"]], on="measurement", how="inner"
+    )
+    told = []
+    for one in mixed.drop_duplicates(["plate", "file"]).to_dict("records"):
+        looks = one["detail"].get("reads_like")
+        seems = (
+            f"its controls lie where plate {looks} has them"
+            if looks
+            else "its controls lie as on the plate turned by 180 degrees"
+        )
+        told.append(
+            f"plate {one['plate']} of {one['file']} seems to be another: {seems} (p = {one['detail']['p']:g}). Look at the plates; "
+            "then ingest them again under their right names and wells (the later reading counts), or set the policy of "
+            f"{one['rule']} to keep"
+        )
+    return told
 
 
 def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:

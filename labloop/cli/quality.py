@@ -11,7 +11,8 @@ from labloop.quality.rules import RATE
 
 if TYPE_CHECKING:
     from labloop.inspection import Inspection
-    from labloop.quality import Effect, Figure, PlateQuality
+    from labloop.quality.plates import PlateQuality
+    from labloop.quality.statistics import Effect, Figure
 
 
 @app.command(group=_lab)
@@ -52,13 +53,17 @@ def _print(found: Inspection, campaign: str) -> None:
         show.out.print(f"No reading of {campaign} names a plate and a well, so there is no plate to look at.")
     many = len({plate.assay for plate in found.plates}) > 1
     rows = [_row(one, found.flags_of(one), many=many) for one in found.plates]
-    show._table(rows, title="Plates (edge: outer minus inner wells in robust SDs; drift: Spearman's ρ; !: p at most 0.01)")
+    show._table(
+        rows,
+        title="Plates (edge: outer minus inner wells in robust SDs; drift: Spearman's ρ; !: p at most 0.01)",
+        whole=("plate",),
+    )
     levels = [
         {"plate": one.plate, "control": level.name, "role": level.role or "–", "wells": level.n, "median": level.median,
          "mean": level.mean, "CV": _figure(level.cv, percent=True)}
         for one in found.plates for level in one.controls
     ]  # fmt: skip
-    show._table(levels, title="Controls, in the lab's unit")
+    show._table(levels, title="Controls, in the lab's unit", whole=("plate",))
     for assay, agree in found.replicates.items():
         told = f"pooled SD {_figure(agree.sd)}, ICC {_figure(agree.icc)}" if agree.n_designs else "none measured twice"
         show.out.print(f"Replicates of {assay}: {agree.n_designs} designs, {told}")
@@ -73,8 +78,8 @@ def _print(found: Inspection, campaign: str) -> None:
 def _row(one: PlateQuality, flags: dict[str, int], *, many: bool) -> dict[str, Any]:
     return {
         **({"assay": one.assay} if many else {}),
-        "plate": one.plate, "designs": one.n_designs, "Z'": _figure(one.z_prime),
-        "robust Z'": _figure(one.robust_z_prime), "window": _figure(one.window), "edge": _effect(one.edge),
+        "plate": one.plate, "Z'": _figure(one.z_prime),
+        "robust": _figure(one.robust_z_prime), "window": _figure(one.window), "edge": _effect(one.edge),
         "drift": _effect(one.drift), "flags": ", ".join(f"{rule} {n}" for rule, n in flags.items()) or "none",
     }  # fmt: skip
 

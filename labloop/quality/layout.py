@@ -9,22 +9,22 @@ import numpy as np
 
 from labloop.parameter import Array, FloatArray
 from labloop.quality.rules import RATE
-from labloop.quality.statistics import ROBUST
 
 Spot = tuple[int, int]
 Layout = Mapping[str, Sequence[Spot]]
 """Each control's wells as row and column from 1."""
-_DRAWS = 9_999
+_DRAWS = 4_999
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How well a plate's readings fit a layout."""
+class Mistake:
+    """A layout that a plate's readings fit better than the one that they were read in."""
 
-    misfit: float
-    """Distance of the control wells from their levels, in spreads of what random wells of the plate give; lower is better."""
+    name: str
     p: float
-    """How often random wells fit as well."""
+    """How often random wells of the plate fit any of the layouts tried as well."""
+    own_p: float
+    """How often random wells fit the plate's own layout as well as it does."""
 
 
 def turned(layout: Layout, shape: tuple[int, int]) -> dict[str, list[Spot]]:
@@ -32,41 +32,53 @@ def turned(layout: Layout, shape: tuple[int, int]) -> dict[str, list[Spot]]:
     return {name: [(shape[0] + 1 - r, shape[1] + 1 - c) for r, c in spots] for name, spots in layout.items()}
 
 
-def fits(
-    values: Mapping[Spot, float], layouts: Mapping[str, Layout], levels: Mapping[str, float], rng: np.random.Generator
-) -> dict[str, Fit]:
-    """Hold a plate's readings against several layouts of its controls.
+def mistaken(
+    values: Mapping[Spot, float], layouts: Mapping[str, Layout], own: str, levels: Mapping[str, float], rng: np.random.Generator
+) -> Mistake | None:
+    """Hold a plate's readings against several layouts of its controls; None where its own will do, or nothing can be told.
 
     A control is expected at its known level; where none is known, its wells are expected to agree among themselves. What random
     wells of the same plate would give says how much a fit is worth, so no normal distribution is assumed and an extreme design
-    does no harm.
+    does no harm. Another layout has to fit better than the own one, and so well that random wells do it in fewer than `RATE` of
+    all cases, divided by the layouts tried.
 
     Args:
         values: reading of each well, on the scale that the campaign learns on.
-        layouts: by name; those with a control well that was not read are left out of the answer.
+        layouts: by name; one with a control well that was not read is not tried.
         levels: of controls, from other rounds' plates.
     """
+    telling = {
+        name: {control: spots for control, spots in sorted(layout.items()) if control in levels or len(spots) > 1}
+        for name, layout in layouts.items()
+    }
+    if own not in telling:
+        return None
+    sizes = tuple((control, len(spots)) for control, spots in telling[own].items())
+    k = sum(n for _, n in sizes)
+    misfits = {
+        name: float(_misfit(np.array([[values[spot] for spots in layout.values() for spot in spots]]), sizes, levels)[0])
+        for name, layout in telling.items()
+        if tuple((control, len(spots)) for control, spots in layout.items()) == sizes
+        and all(spot in values for spots in layout.values() for spot in spots)
+    }
+    if own not in misfits or not k or len(values) < 3 * k:
+        return None
+    best = min(misfits, key=lambda one: (misfits[one], one != own))
+    if best == own or misfits[best] == misfits[own]:
+        return None
     pool = np.array(list(values.values()))
-    draws: dict[tuple[tuple[str, int], ...], FloatArray] = {}
-    found = {}
-    for name, layout in layouts.items():
-        layout = {control: spots for control, spots in layout.items() if control in levels or len(spots) > 1}
-        if not layout or not all(spot in values for spots in layout.values() for spot in spots):
-            continue
-        sizes = tuple((control, len(spots)) for control, spots in sorted(layout.items()))
-        k = sum(n for _, n in sizes)
-        if len(pool) < 3 * k:
-            continue
-        if sizes not in draws:
-            drawn = np.array([rng.choice(len(pool), size=k, replace=False) for _ in range(_DRAWS)])
-            draws[sizes] = _misfit(pool[drawn], sizes, levels)
-        by_chance = draws[sizes]
-        middle = float(np.median(by_chance))
-        spread = ROBUST * float(np.median(np.abs(by_chance - middle))) or 1.0
-        mine = np.array([[values[spot] for control, _ in sizes for spot in layout[control]]])
-        misfit = float(_misfit(mine, sizes, levels)[0])
-        found[name] = Fit((misfit - middle) / spread, float(1 + (by_chance <= misfit).sum()) / (_DRAWS + 1))
-    return found
+    by_chance = _misfit(pool[_drawn(len(pool), k, rng)], sizes, levels)
+    p, own_p = (float(1 + (by_chance <= misfits[one]).sum()) / (_DRAWS + 1) for one in (best, own))
+    p *= len(misfits) - 1
+    return Mistake(best, p, own_p) if p <= RATE else None
+
+
+def _drawn(n: int, k: int, rng: np.random.Generator) -> Array:
+    """Draw k of n wells without replacement, in random order, (draws, k)."""
+    keys = rng.random((_DRAWS, n))
+    some = np.argpartition(keys, k, axis=1)[:, :k]
+    order = np.take_along_axis(keys, some, 1).argsort(1)
+    return np.take_along_axis(some, order, 1)
 
 
 def _misfit(values: Array, sizes: Sequence[tuple[str, int]], levels: Mapping[str, float]) -> FloatArray:
@@ -79,16 +91,3 @@ def _misfit(values: Array, sizes: Sequence[tuple[str, int]], levels: Mapping[str
         total += np.abs(part - centre).sum(1)
         start += n
     return total
-
-
-def mistaken(found: Mapping[str, Fit], own: str) -> str | None:
-    """Name the layout that a plate was read in, where it is surely not its own; None where its own will do.
-
-    Another layout has to fit better than the own one, and so well that random wells do it in fewer than `RATE` of all cases over
-    all layouts tried.
-    """
-    if own not in found or len(found) < 2:
-        return None
-    name = min(found, key=lambda one: (found[one].misfit, one))
-    sure = found[name].p * (len(found) - 1) <= RATE
-    return name if name != own and sure else None

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from labloop.errors import QualityError
 from labloop.parameter import Array, FloatArray
+from labloop.quality.rules import Method
 from labloop.quality.statistics import ROBUST, Figure, icc, median_polish
-
-Method = Literal["none", "percent_of_control", "z_score", "robust_z", "b_score"]
 
 _LEAST = 8
 """Designs that a plate needs for a level and a spread of its own."""
@@ -205,7 +203,7 @@ def _agreement(
 ) -> Agreement:
     """Compare the agreement of what was read on two plates or more before and after."""
     group = readings["design_id"].where(readings["design_id"].notna(), "control " + readings["control"].astype(str))
-    usable = (readings["status"] == "ok").to_numpy(dtype=bool)
+    usable = (readings["status"] == "ok").to_numpy(dtype=bool, copy=True)
     if method == "percent_of_control":  # the controls that it hangs on agree by construction
         usable &= ~readings["role"].isin(_anchors_used(readings)).to_numpy(dtype=bool)
     usable &= (readings["design_id"].notna() | readings["control"].notna()).to_numpy(dtype=bool)

@@ -85,6 +85,9 @@ class Replicates:
     icc: Figure
 
 
+_NOT_ASKED = Figure(None, "not asked for")
+
+
 def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     """Give each assay's plates in the order in which they came in, with their readings that have a value."""
     known = readings[readings["plate"].notna() & readings["row"].notna() & readings["value"].notna()]
@@ -92,8 +95,12 @@ def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Data
         yield (str(key[0]), str(key[1])), rows  # type: ignore[index]
 
 
-def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> PlateQuality:
-    """Take one plate's figures from its readings that have a value, each well once."""
+def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int], *, polish: bool = True) -> PlateQuality:
+    """Take one plate's figures from its readings that have a value, each well once.
+
+    Args:
+        polish: whether row and column effects are wanted too, which no rule goes by.
+    """
     held = {role: rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative")}
     lacking = [role for role in held if not (rows["role"] == role).any()]
     designs = rows[rows["design_id"].notna()]
@@ -105,7 +112,7 @@ def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, 
     else:
         z, robust = (z_prime(held["positive"], held["negative"], robust=one) for one in (False, True))
         window = signal_window(held["positive"], held["negative"])
-    row_effect, column_effect = _effects(designs, shape)
+    row_effect, column_effect = _effects(designs, shape) if polish else (_NOT_ASKED, _NOT_ASKED)
     numbers = rows["round"].dropna()
     return PlateQuality(
         assay=assay, plate=plate, round=int(numbers.iloc[0]) if len(numbers) else None, n_designs=len(designs),
@@ -183,7 +190,7 @@ def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, in
     found += mixed
     left = left[~left["id"].isin({one for one, _, _ in mixed})]  # whose wells hold something else than they seem to
     for (assay, plate), rows in plates_of(left):
-        found += _of_plate(plate_quality(assay, plate, rows, shape), rows, shape)
+        found += _of_plate(plate_quality(assay, plate, rows, shape, polish=False), rows, shape)
     return found + _of_replicates(left)
 
 
@@ -262,14 +269,14 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
             values = dict(zip(spots, here["scaled"].astype(float), strict=True))
             tried: dict[str, layout.Layout] = {**layouts[number], "": layout.turned(own, shape)}
             rng = generator(0, "quality", "layout", str(plate))
-            scores = layout.fits(values, tried, {str(name): float(level) for name, level in levels.items()}, rng)
-            instead = layout.mistaken(scores, str(plate))
+            known = {str(name): float(level) for name, level in levels.items()}
+            instead = layout.mistaken(values, tried, str(plate), known, rng)
             if instead is None:
                 continue
-            rule: Rule = "swapped" if instead else "turned"
-            detail: dict[str, Any] = {"p": _short(scores[instead].p), "own_p": _short(scores[str(plate)].p)}
-            if instead:
-                detail["reads_like"] = instead
+            rule: Rule = "swapped" if instead.name else "turned"
+            detail: dict[str, Any] = {"p": _short(instead.p), "own_p": _short(instead.own_p)}
+            if instead.name:
+                detail["reads_like"] = instead.name
             found += [(int(one), rule, detail) for one in here["id"]]
     return found
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 Rule = Literal["transfer_failed", "excluded", "reread", "swapped", "turned", "outlier", "edge", "drift", "z_prime"]
 Policy = Literal["drop", "downweight", "keep"]
+Method = Literal["none", "percent_of_control", "z_score", "robust_z", "b_score"]
+"""How plates are put on one scale, see `labloop.quality.normalise`."""
 
 POLICIES: dict[Rule, Policy] = {
     "transfer_failed": "drop",
