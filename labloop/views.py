@@ -184,15 +184,11 @@ def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
     told = []
     for one in mixed.drop_duplicates(["plate", "file"]).to_dict("records"):
         looks = one["detail"].get("reads_like")
-        seems = (
-            f"its controls lie where plate {looks} has them"
-            if looks
-            else "its controls lie as on the plate turned by 180 degrees"
-        )
+        where = f"where plate {looks} has them" if looks else "as on the plate turned by 180 degrees"
         told.append(
-            f"plate {one['plate']} of {one['file']} seems to be another: {seems} (p = {one['detail']['p']:g}). Look at the plates; "
-            "then ingest them again under their right names and wells (the later reading counts), or set the policy of "
-            f"{one['rule']} to keep"
+            f"plate {one['plate']} of {one['file']} seems to be another: its controls lie {where} (p = {one['detail']['p']:g}). "
+            "Look at the plates, then ingest them again under their right names and wells (the later reading counts), or set the "
+            f"policy of {one['rule']} to keep"
         )
     return told
 

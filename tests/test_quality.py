@@ -28,15 +28,10 @@ from labloop.quality.statistics import (
 )
 
 SHAPE = (8, 12)
-PLATE = parse_config(
-    {
-        "wells": 96,
-        "controls": [{"name": "full", "wells": 4, "role": "positive"}, {"name": "none", "wells": 4, "role": "negative"}],
-    },
-    Plate,
-)
 LEVELS = {"full": 10.0, "none": 1.0}
 ROLES = {"full": "positive", "none": "negative"}
+CONTROLS = [{"name": name, "wells": 4, "role": role} for name, role in ROLES.items()]
+PLATE = parse_config({"wells": 96, "controls": CONTROLS}, Plate)
 
 
 def rng_of(seed):
@@ -338,7 +333,8 @@ def plates_with_replicates(seed=0, *, factor=(1.0, 1.6, 0.7), noise=0.1, control
             rows.append({
                 "plate": f"P{i}", "row": float(j // 12 + 1), "column": float(j % 12 + 1),
                 "design_id": what if what.startswith("d") else None, "control": None if what.startswith("d") else what,
-                "role": ROLES.get(what), "status": "ok", "value": f * level * float(np.exp(rng.normal(0, spread))), "file": "a.csv",
+                "role": ROLES.get(what), "status": "ok", "value": f * level * float(np.exp(rng.normal(0, spread))),
+                "file": "a.csv",
             })  # fmt: skip
     return pd.DataFrame(rows)
 
