@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from labloop import views
+from labloop import readings, views
 from labloop.artifacts import Artifacts
 from labloop.batch import Batch, write_batch
 from labloop.checkpoints import folder_of, keeping
@@ -32,10 +32,12 @@ from labloop.errors import CampaignError, LedgerError
 from labloop.exchange.files import exported
 from labloop.exchange.tidy import tidy, write_tidy
 from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
+from labloop.inspection import Inspection, inspect
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
 from labloop.registry import create
+from labloop.revision import changes, revised
 from labloop.rounds import Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
 
@@ -95,8 +97,7 @@ class Campaign:
             CampaignError: there is none of this name; the message lists those there are.
         """
         place, opened = _open_ledger(home, ledger)
-        config = parse_config(json.loads(opened.config(name)), CampaignConfig, source=f"ledger entry of {name}")
-        return cls(config, opened, place)
+        return cls(_stored_config(opened, name), opened, place)
 
     @property
     def name(self) -> str:
@@ -107,6 +108,29 @@ class Campaign:
         """Trained models: in the campaign's folder, or below `$LABLOOP_ARTIFACTS`, a folder or URL that machines share."""
         shared = os.environ.get("LABLOOP_ARTIFACTS")
         return Artifacts(f"{shared.rstrip('/')}/{self.name}" if shared else self.folder / "models")
+
+    def revise(self, config: CampaignConfig | Path | str, *, reason: str) -> list[str]:
+        """Replace the configuration from now on; rounds that are open keep the one that they were opened with.
+
+        All measurements stay usable: what is no longer allowed is kept in the dataset and never proposed.
+
+        Returns:
+            What changed, one sentence each; nothing where the configuration is this one already.
+
+        Raises:
+            ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
+        """
+        if not isinstance(config, CampaignConfig):
+            config = load_config(config, CampaignConfig)
+        with self._lock(), self.ledger.begin():
+            old = _stored_config(self.ledger, self.name)
+            assays = self.ledger.measurements(self.name)["assay"].unique()
+            self.config = revised(old, config, designs=views.designs(old, self.ledger), assays=assays)
+            told = changes(old, self.config)
+            if told:
+                self.ledger.revise(self.name, self.config.model_dump_json(), reason=reason)
+        self._catch_up()
+        return told
 
     # ---- measurements
 
@@ -133,7 +157,7 @@ class Campaign:
         path = Path(path)
         digest = sha256_of(path)
         if self.ledger.has_file(self.name, digest):
-            self._note_measured_rounds()  # the process that stored it may have died before it got here
+            self._catch_up()  # the process that stored it may have died before it got here
             return Receipt(
                 file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
                 note=f"{path.name} is in the ledger already: nothing to do",
@@ -148,7 +172,7 @@ class Campaign:
                 designs=file.designs,
                 measurements=file.measurements.drop(columns="control"),
             )
-            self._note_measured_rounds()
+            self._catch_up()
         return self._receipt(file, stored=stored, dry_run=dry_run)
 
     def explain(
@@ -178,21 +202,31 @@ class Campaign:
 
     def _receipt(self, read: AssayFile, *, stored: bool, dry_run: bool) -> Receipt:
         measured = read.measurements["status"].isin(views.MEASURED)
-        note = "checked, nothing stored (dry run)" if dry_run else self.status()["next"]
+        note = "checked, nothing stored (dry run)"
+        if not dry_run:
+            status = self.status()
+            note = ". ".join([*(warning.rstrip(".") for warning in status.get("warnings", ())), status["next"]])
         return Receipt(
             file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
             n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new),
             stored=stored, note=note,
         )  # fmt: skip
 
-    def _note_measured_rounds(self) -> None:
+    def _catch_up(self) -> None:
+        """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
+        readings.check(self.config, self.ledger)
         for entry in self.ledger.rounds(self.name):
             if entry.state in views.AT_THE_LAB and views.missing(self.config, self.ledger, entry.number).empty:
                 self.ledger.advance(self.name, entry.number, "EXPORTED")
                 self.ledger.advance(self.name, entry.number, "MEASURED")
 
     def dataset(self) -> Dataset:
-        """Take every measurement so far, with the designs that are in the lab now as pending."""
+        """Take every measurement so far, with the designs that are in the lab now as pending.
+
+        Raises:
+            QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
+        """
+        readings.check(self.config, self.ledger)
         return views.dataset(self.config, self.ledger)
 
     def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
@@ -240,29 +274,32 @@ class Campaign:
                 )
             if last is not None and last.state != "CLOSED":
                 self.close(last.number, reason="" if last.state == "MEASURED" else "replaced before it had a plate")
-            data = self.dataset()
-            if len(data) < views.ENOUGH and config.judge is not None:
-                raise CampaignError(
-                    f"{self.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
-                    f"('labloop ingest FILE.csv -c {self.name}'), or begin with a plate of random designs "
-                    f"('labloop propose {self.name} config/rounds/first.yaml')"
-                )
-            known = self.ledger.measurements(self.name)["id"]
-            self.ledger.open_round(
-                self.name, number, config=text, seed=derive(self.config.seed, "round", number), fingerprint=data.fingerprint,
-                incumbent=float(data.y[data.best]) if len(data) else None, snapshot=int(known.max()) if len(known) else 0,
-            )  # fmt: skip
-            log.info("%s: round %d opened on %d measured designs", self.name, number, len(data))
+            with self.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
+                self._open_round(number, config)
             return number
+
+    def _open_round(self, number: int, config: RoundConfig) -> None:
+        data = self.dataset()
+        if len(data) < views.ENOUGH and config.judge is not None:
+            raise CampaignError(
+                f"{self.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
+                f"('labloop ingest FILE.csv -c {self.name}'), or begin with a plate of random designs "
+                f"('labloop propose {self.name} config/rounds/first.yaml')"
+            )
+        known = self.ledger.measurements(self.name)["id"]
+        self.ledger.open_round(
+            self.name, number, config=config.model_dump_json(), seed=derive(self.config.seed, "round", number),
+            fingerprint=data.fingerprint, incumbent=float(data.y[data.best]) if len(data) else None,
+            snapshot=int(known.max()) if len(known) else 0,
+        )  # fmt: skip
+        log.info("%s: round %d opened on %d measured designs", self.name, number, len(data))
 
     def trainings(self, number: int) -> dict[str, Training]:
         """List the trainings of a round by their key; two arms that ask for the same share it."""
         entry = self._round(number)
-        config = self._round_config(entry)
-        wells = self.config.plate.capacity * config.plates
-        planned = plan(
-            config, self._round_data(number), wells=wells, seed=self.config.seed, number=number, rounds=self.config.rounds
-        )
+        config, run = self._round_config(entry), self._config_of(number)
+        wells = run.plate.capacity * config.plates
+        planned = plan(config, self._round_data(number), wells=wells, seed=run.seed, number=number, rounds=run.rounds)
         return {self._key(entry, training): training for training in planned}
 
     def ensure_trained(self, number: int, key: str) -> str:
@@ -307,20 +344,19 @@ class Campaign:
 
     def _propose(self, entry: Round) -> None:
         config, data, number = self._round_config(entry), self._round_data(entry.number), entry.number
-        setting = {"seed": self.config.seed, "number": number, "rounds": self.config.rounds}
+        run = self._config_of(number)
+        setting = {"seed": run.seed, "number": number, "rounds": run.rounds}
         offered: dict[str, list[Pool]] = {}
         for key, training in self.trainings(number).items():
             offered.setdefault(training.arm, []).append(self._pool(number, key, training.proposer))
         self.ledger.advance(self.name, number, "TRAINED")
-        wells = config.wells(self.config.plate.capacity * config.plates)
+        wells = config.wells(run.plate.capacity * config.plates)
         posterior = judge(config, data, past=self._past(number), **setting) if config.judge else None
         pools = {arm: Pool.interleave(pools) for arm, pools in offered.items()}
         picks = choose(config, pools, posterior, data, wells, **setting)
         table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
         names = [f"{self.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
-        layout = lay_out(
-            self.config.plate, table, plates=config.plates, names=names, seed=derive(self.config.seed, "round", number, "layout")
-        )
+        layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(run.seed, "round", number, "layout"))
         designs = pd.concat([self._designs(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
         self.ledger.add_batch(self.name, number, designs=designs, picks=table, wells=layout)
         log.info("%s: round %d has its plate of %d designs", self.name, number, table["design_id"].nunique())
@@ -331,19 +367,19 @@ class Campaign:
         picks = self.ledger.picks(self.name, entry.number).drop(columns="round")
         if picks.empty:
             raise CampaignError(f"round {entry.number} of {self.name} has no batch: run 'labloop propose {self.name}'")
+        run = self._config_of(entry.number)
         manifest = {
-            "campaign": self.config.model_dump(mode="json"),
+            "campaign": run.model_dump(mode="json"),
             "round": json.loads(entry.config),
             "number": entry.number,
-            "seed": self.config.seed,
+            "seed": run.seed,
             "fingerprint": entry.fingerprint,
             "versions": self.ledger.runs(self.name, entry.number)["versions"].iloc[0],
         }
         return Batch(
             campaign=self.name, round=entry.number, picks=picks, wells=self.ledger.wells(self.name, entry.number),
-            designs=self.ledger.designs(self.name, picks["design_id"].unique().tolist())[list(self.config.space.columns)],
-            manifest=manifest, objective=self.config.objective, arms=tuple(self._round_config(entry).arms),
-            shape=self.config.plate.shape,
+            designs=self.ledger.designs(self.name, picks["design_id"].unique().tolist())[list(run.space.columns)],
+            manifest=manifest, objective=run.objective, arms=tuple(self._round_config(entry).arms), shape=run.plate.shape,
         )  # fmt: skip
 
     def export(
@@ -421,8 +457,14 @@ class Campaign:
 
         return write_report(Path(path) if path else self.folder / "report.html", report_of(self))
 
+    def quality(self) -> Inspection:
+        """Tell what quality control finds on every plate, which readings it flags, and what became of them."""
+        self._catch_up()
+        return inspect(self.config, self.ledger)
+
     def status(self) -> dict[str, Any]:
         """Tell where the campaign stands and what comes next, as plain values."""
+        self._catch_up()
         return views.standing(self.config, self.ledger)
 
     def state(self, number: int) -> str | None:
@@ -445,6 +487,10 @@ class Campaign:
     def _round_config(entry: Round) -> RoundConfig:
         return parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
 
+    def _config_of(self, number: int) -> CampaignConfig:
+        """The campaign's configuration as it was when a round opened, whatever was revised since."""
+        return _stored_config(self.ledger, self.name, before_round=number)
+
     @cached_property
     def _snapshots(self) -> dict[int, Dataset]:
         return {}
@@ -453,7 +499,7 @@ class Campaign:
         """The dataset as it was when the round opened, whatever came in since."""
         if number not in self._snapshots:
             entry = self._round(number)
-            data = views.dataset(self.config, self.ledger, until=entry.snapshot, before_round=number)
+            data = views.dataset(self._config_of(number), self.ledger, until=entry.snapshot, before_round=number)
             if data.fingerprint != entry.fingerprint:
                 raise CampaignError(
                     f"the data that round {number} of {self.name} was opened on cannot be taken again (fingerprint "
@@ -468,16 +514,18 @@ class Campaign:
 
     def _pool(self, number: int, key: str, proposer: str) -> Pool:
         rows = self.ledger.pool(self.name, number, key).sort_values("rank")
-        X = self.config.space.encode(rows[list(self.config.space.columns)])
-        return Pool.of(self.config.space, X, rows["score"].to_numpy(float), proposer=proposer)
+        space = self._config_of(number).space
+        X = space.encode(rows[list(space.columns)])
+        return Pool.of(space, X, rows["score"].to_numpy(float), proposer=proposer)
 
     def _past(self, number: int) -> tuple[np.ndarray[Any, Any], ...]:
-        earlier = views.results(self.config, self.ledger)
+        snapshot = self._round(number).snapshot
+        earlier = views.results(self._config_of(number), self.ledger, until=snapshot, before_round=number)
         earlier = earlier[earlier["round"] < number]
         return tuple(earlier[column].to_numpy(float) for column in ("mean", "std", "y"))
 
     def _designs(self, pool: Pool) -> pd.DataFrame:
-        return self.config.space.decode(pool.X).assign(design_id=pool.ids, in_space=True)
+        return pool.space.decode(pool.X).assign(design_id=pool.ids, in_space=True)
 
     @contextmanager
     def _lock(self, what: str = "campaign") -> Iterator[None]:
@@ -499,6 +547,11 @@ def _open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = 
         except OSError as error:
             raise LedgerError(f"{place}: cannot be made: {error.strerror}; choose another folder with --home") from error
     return place, Ledger.open(url or place / "ledger.db")
+
+
+def _stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:
+    text = ledger.config(name, before_round=before_round)
+    return parse_config(json.loads(text), CampaignConfig, source=f"ledger entry of {name}")
 
 
 def _table(arm: str, picks: Picks) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from labloop.errors import ConfigError
 from labloop.objective import Objective
 from labloop.plate import parse_well, well_name
+from labloop.quality.rules import POLICIES, Method, Policy, Rule
 from labloop.space import DesignSpace
 
 Options = dict[str, Any]
@@ -53,6 +54,15 @@ class Assay(_Config):
     """The decimal mark, for files whose numbers do not show it (`1.234` alone can be a thousand)."""
     reader: str | None = None
     """The reader to use, where several know the lab's files."""
+    normalise: Method = "none"
+    """How plates are put on one scale when the dataset is taken; values keep the lab's unit, see `labloop.quality.normalise`."""
+    quality: dict[Rule, Policy] = Field(default_factory=dict)
+    """What becomes of readings that quality control flags, by rule, where it is not what `labloop.quality.POLICIES` says."""
+
+    @property
+    def policies(self) -> dict[Rule, Policy]:
+        """Every rule's policy."""
+        return {**POLICIES, **self.quality}
 
 
 def _well(text: str) -> str:
@@ -74,6 +84,8 @@ class Control(_Config):
     """How many wells of each plate."""
     source: Source | None = None
     """Where a robot finds it; worklists need it."""
+    role: Literal["positive", "negative", "reference"] | None = None
+    """What it is for: Z' takes a positive and a negative control, `percent_of_control` any of the three."""
 
 
 class Plate(_Config):

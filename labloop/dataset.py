@@ -32,7 +32,8 @@ class Dataset:
     n_replicates: Array
     ids: tuple[str, ...]
     pending: FloatArray
-    """Designs in a plate that is not measured yet; like measured ones, they are never proposed again."""
+    """Designs in a plate that is not measured yet, or that failed by themselves; like measured ones, they are never proposed
+    again."""
 
     @classmethod
     def from_measurements(
@@ -43,6 +44,7 @@ class Dataset:
         *,
         objective: Objective | None = None,
         qualifiers: Sequence[str] | None = None,
+        weights: Sequence[float] | Array | None = None,
         pending: pd.DataFrame | None = None,
     ) -> Dataset:
         """Aggregate measurements, one row a well, to one row a design.
@@ -51,6 +53,7 @@ class Dataset:
             designs: one row a measurement, the space's columns.
             values: (m,) in the lab's unit.
             qualifiers: `=`, `<` or `>` a measurement; a censored design with an exact replicate counts as exact.
+            weights: (m,) above 0; a measurement of weight w counts as w measurements, in the mean and in the standard error.
             pending: designs that are in the lab now.
 
         Raises:
@@ -68,16 +71,22 @@ class Dataset:
         if qualifiers is not None:
             sides = np.array([{"=": 0, "<": -1, ">": 1}[q] for q in qualifiers], dtype=np.int64) * objective.sign
         held = np.zeros((0, space.d)) if pending is None or pending.empty else space.encode(pending, strict=False)
-        return cls._aggregate(space, X, objective.to_y(values), sides, held)
+        worth = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+        if len(worth) != len(values) or not (worth > 0).all():
+            raise ValueError("weights must be one a value, each above zero: leave a measurement that counts for nothing out")
+        return cls._aggregate(space, X, objective.to_y(values), sides, held, worth)
 
     @classmethod
-    def _aggregate(cls, space: DesignSpace, X: FloatArray, y: FloatArray, sides: Array, pending: FloatArray) -> Dataset:
+    def _aggregate(
+        cls, space: DesignSpace, X: FloatArray, y: FloatArray, sides: Array, pending: FloatArray, worth: FloatArray
+    ) -> Dataset:
         ids, first, group = np.unique(np.array(space.ids(X), dtype="U12"), return_index=True, return_inverse=True)
         n_exact = np.bincount(group, weights=(sides == 0).astype(float), minlength=len(ids))
         # A design with any exact reading is the mean of those; one with bounds only keeps the tightest bound.
         use = (sides == 0) | (n_exact[group] == 0)
         count = np.bincount(group[use], minlength=len(ids))
-        mean = np.bincount(group[use], weights=y[use], minlength=len(ids)) / np.maximum(count, 1)
+        total = np.bincount(group[use], weights=worth[use], minlength=len(ids))
+        mean = np.bincount(group[use], weights=worth[use] * y[use], minlength=len(ids)) / np.where(count > 0, total, 1)
         censored = np.zeros(len(ids), dtype=np.int64)
         for i in np.flatnonzero(n_exact == 0):
             rows = np.flatnonzero(group == i)
@@ -87,8 +96,8 @@ class Dataset:
         residual = y[exact] - mean[group[exact]]
         freedom = float((n_exact - 1)[n_exact > 1].sum())
         # One pooled variance for all designs: with two or three replicates a design's own is mostly noise.
-        pooled = np.sqrt((residual**2).sum() / freedom) if freedom > 0 else np.nan
-        sem = np.full(len(ids), np.nan) if not freedom else pooled / np.sqrt(np.maximum(count, 1))
+        pooled = np.sqrt((worth[exact] * residual**2).sum() / freedom) if freedom > 0 else np.nan
+        sem = np.full(len(ids), np.nan) if not freedom else pooled / np.sqrt(np.where(count > 0, total, 1))
         return cls(
             space=space, X=X[first], y=mean, sem=sem, censored=censored, n_replicates=count,
             ids=tuple(ids.tolist()), pending=pending,

@@ -88,4 +88,5 @@ def measure_plate(run: Campaign, lab: Lab, plates: Path, results: Path, *, numbe
     places = pd.MultiIndex.from_frame(sheet[["plate", "well"]])
     sheet["value"] = measured["value"].reindex(places).map("{:.6f}".format, na_action="ignore").fillna("").to_numpy()
     sheet["status"] = measured["status"].reindex(places).fillna("excluded").to_numpy()
+    sheet.loc[sheet["status"] == "excluded", "note"] = "control, which a simulated lab does not hold"
     return write_text(results / f"{stem}_assay.csv", sheet.to_csv(index=False, lineterminator="\n"))

@@ -7,6 +7,7 @@ LabloopError
 ├── IngestError     an assay file that was refused (carries a fault per cell)
 ├── CampaignError   a verb that the campaign's state does not allow
 ├── LedgerError     the ledger cannot be opened, read or written
+├── QualityError    readings that cannot be normalised as the campaign declares
 ├── BatchError      a plate or batch that cannot be made as asked
 └── MethodError     a proposer, surrogate, selector or lab that cannot do what was asked
 
@@ -54,6 +55,10 @@ class CampaignError(LabloopError):
 
 class LedgerError(LabloopError):
     """The ledger cannot be opened, read or written."""
+
+
+class QualityError(LabloopError):
+    """Readings that cannot be normalised as the campaign declares; the message has the figures and what to write instead."""
 
 
 class BatchError(LabloopError):

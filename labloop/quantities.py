@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
 from labloop.parameter import Array, Block, FloatArray, ParameterBase, canonical_text
@@ -77,6 +77,18 @@ class Real(_Number):
     type: Literal["real"] = "real"
     step: float | None = Field(default=None, gt=0)
     scale: Literal["linear", "log"] = "linear"
+    decimals: int | None = Field(default=None, ge=0, le=15)
+    """Decimals at which two values are one, on a linear scale without step; ten digits of the range where left out."""
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `decimals` out where nobody set it: a space of an older labloop keeps its text, and so its fingerprints."""
+        return {name: value for name, value in handler(self).items() if name != "decimals" or value is not None}
+
+    @property
+    def places(self) -> int:
+        """Decimals that values are rounded to."""
+        return 9 - math.floor(math.log10(self.high - self.low)) if self.decimals is None else self.decimals
 
     @model_validator(mode="after")
     def _scale_fits(self) -> Self:
@@ -94,8 +106,7 @@ class Real(_Number):
             values = self.low + grid * self.step
         if self.scale == "log":
             return np.clip(np.array([float(f"{value:.8e}") for value in values.tolist()]), self.low, self.high)
-        decimals = 9 - math.floor(math.log10(self.high - self.low))
-        return np.clip(np.round(values, decimals), self.low, self.high)
+        return np.clip(np.round(values, self.places), self.low, self.high)
 
     def encode(self, values: Array) -> FloatArray:
         if self.scale == "log":

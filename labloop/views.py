@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labloop.config import CampaignConfig
 from labloop.dataset import Dataset
+from labloop.errors import QualityError
 from labloop.ledger import Ledger
+from labloop.readings import MEASURED, usable, weights
 
-MEASURED = ("ok", "censored_low", "censored_high")
-"""Statuses of a well that carry a value to learn from."""
+__all__ = [
+    "AT_THE_LAB", "ENOUGH", "MEASURED", "dataset", "designs", "missing", "results", "standing", "waiting_plates",
+]  # fmt: skip
 
 AT_THE_LAB = ("PROPOSED", "EXPORTED")
 """States of a round whose plate waits for results."""
@@ -26,28 +30,42 @@ def designs(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
     return ledger.designs(config.name).reindex(columns=list(config.space.columns))
 
 
-def dataset(config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None) -> Dataset:
+def dataset(
+    config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None, normalised: bool = True
+) -> Dataset:
     """Take every measurement so far, with the designs that are in the lab now as pending.
+
+    Flagged readings are dropped or count less as the assay's policies say, and values are normalised as it declares. A design
+    that failed by itself (`failed_design`) and was never measured is held like a pending one: it is not proposed again.
 
     Args:
         until: only measurements up to this ledger id: the view that a past round had.
-        before_round: only earlier rounds count as pending.
+        before_round: only earlier rounds count as pending, and only flags from before this round opened.
+        normalised: False leaves values as the lab sent them.
+
+    Raises:
+        QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
     """
     rows = ledger.measurements(config.name, until=until)
     seen = rows[(rows["assay"] == config.objective.assay) & rows["design_id"].notna()]
-    use = seen[seen["status"].isin(MEASURED)]
+    use = usable(config, ledger, rows=rows, before_round=before_round, normalised=normalised).rows
+    use = use[use["design_id"].notna()]
     known = designs(config, ledger)
+    held = _pending(config, ledger, seen, before_round) | (
+        set(seen.loc[seen["status"] == "failed_design", "design_id"]) - set(use["design_id"])
+    )
     return Dataset.from_measurements(
         config.space,
         known.loc[use["design_id"]].reset_index(drop=True),
         use["value"].to_numpy(float),
         objective=config.objective,
         qualifiers=use["qualifier"].tolist(),
-        pending=known.loc[_pending(config, ledger, seen, before_round)],
+        weights=weights(use),
+        pending=known.loc[sorted(held)],
     )
 
 
-def _pending(config: CampaignConfig, ledger: Ledger, seen: pd.DataFrame, before_round: int | None) -> list[str]:
+def _pending(config: CampaignConfig, ledger: Ledger, seen: pd.DataFrame, before_round: int | None) -> set[str]:
     waiting = [
         entry.number
         for entry in ledger.rounds(config.name)
@@ -55,7 +73,7 @@ def _pending(config: CampaignConfig, ledger: Ledger, seen: pd.DataFrame, before_
     ]
     wells = ledger.wells(config.name)
     wells = wells[wells["round"].isin(waiting) & wells["design_id"].notna()]
-    return sorted(set(_without(wells, seen)["design_id"]))
+    return set(_without(wells, seen)["design_id"])
 
 
 def missing(config: CampaignConfig, ledger: Ledger, number: int) -> pd.DataFrame:
@@ -81,15 +99,30 @@ def _without(wells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return wells[~places.isin(pd.MultiIndex.from_frame(rows[["plate", "well"]]))]
 
 
-def results(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
-    """List every pick of every arm with its stored predictions and its measured y (NaN where it failed or is missing)."""
+def results(config: CampaignConfig, ledger: Ledger, *, until: int | None = None, before_round: int | None = None) -> pd.DataFrame:
+    """List every pick of every arm with its stored predictions and its measured y (NaN where it failed or is missing).
+
+    As in the dataset, policies and normalisation are applied; a pick whose only readings a policy dropped is `excluded`.
+
+    Args:
+        until: only measurements up to this ledger id.
+        before_round: with the flags that stood when this round opened.
+    """
     picks = ledger.picks(config.name)
-    rows = ledger.measurements(config.name)
-    rows = rows[(rows["assay"] == config.objective.assay) & rows["round"].notna() & rows["design_id"].notna()]
-    rows = rows.assign(round=rows["round"].astype(int))
-    good = rows[rows["status"].isin(MEASURED)]
+    everything = ledger.measurements(config.name, until=until)
+    use = usable(config, ledger, rows=everything, before_round=before_round)
+
+    def placed(rows: pd.DataFrame) -> pd.DataFrame:
+        rows = rows[rows["round"].notna() & rows["design_id"].notna()]
+        return rows.assign(round=rows["round"].astype(int))
+
+    rows = placed(everything[everything["assay"] == config.objective.assay])
+    rows = rows.assign(status=rows["status"].mask(rows["id"].isin(use.dropped["id"]), "excluded"))
+    good = placed(use.rows)
     key = ["round", "design_id"]
-    y = good.assign(y=config.objective.to_y(good["value"].to_numpy(float))).groupby(key, as_index=False)["y"].mean()
+    good = good.assign(y=config.objective.to_y(good["value"].to_numpy(float)) * good["weight"])
+    sums = good.groupby(key, as_index=False)[["y", "weight"]].sum()
+    y = sums.assign(y=sums["y"] / sums["weight"]).drop(columns="weight")
     measured_first = rows.sort_values("status", key=lambda status: ~status.isin(MEASURED), kind="stable")
     status = measured_first.groupby(key, as_index=False)["status"].first()
     out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
@@ -100,7 +133,11 @@ def results(config: CampaignConfig, ledger: Ledger) -> pd.DataFrame:
 
 def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
     """Tell where the campaign stands and what comes next, as plain values."""
-    data = dataset(config, ledger)
+    trouble = None
+    try:
+        data = dataset(config, ledger)
+    except QualityError as error:
+        data, trouble = dataset(config, ledger, normalised=False), str(error)
     rounds = []
     for entry in ledger.rounds(config.name):
         wells = ledger.wells(config.name, entry.number)["design_id"].notna().sum()
@@ -112,14 +149,48 @@ def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
                 "missing": len(missing(config, ledger, entry.number)),
             }
         )
+    known = data if trouble is None else data.take(np.zeros(0, dtype=int))  # values on no common scale have no best
     return {
         "campaign": config.name,
         "designs": len(data),
-        "best": float(config.objective.to_value(data.y[[data.best]])[0]) if len(data) else None,
+        "best": float(config.objective.to_value(known.y[[known.best]])[0]) if len(known) else None,
         "unit": config.objective.unit,
         "rounds": rounds,
-        "next": _next(config, rounds, len(data)),
+        "next": trouble or _next(config, rounds, len(data)),
+        **_more(config, ledger),
     }
+
+
+def _more(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
+    """Readings of assays beside the objective's, and flags by rule, where there are any."""
+    rows = ledger.measurements(config.name)
+    others = rows.loc[(rows["assay"] != config.objective.assay) & rows["status"].isin(MEASURED), "assay"].value_counts()
+    flags = ledger.flags(config.name)
+    rules = flags.loc[flags["measurement"].isin(rows["id"]), "rule"].value_counts()
+    told: dict[str, Any] = {}
+    for name, counts in (("other_assays", others), ("flags", rules)):
+        if len(counts):
+            told[name] = {str(key): int(n) for key, n in counts.sort_index().items()}
+    if warnings := mistaken_plates(rows, flags):
+        told["warnings"] = warnings
+    return told
+
+
+def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
+    """Say which plates are not the ones that they were read as, and what to do about it."""
+    mixed = flags[flags["rule"].isin(["swapped", "turned"])].join(
+        rows.set_index("id")[["plate", "file"]], on="measurement", how="inner"
+    )
+    told = []
+    for one in mixed.drop_duplicates(["plate", "file"]).to_dict("records"):
+        looks = one["detail"].get("reads_like")
+        where = f"where plate {looks} has them" if looks else "as on the plate turned by 180 degrees"
+        told.append(
+            f"plate {one['plate']} of {one['file']} seems to be another: its controls lie {where} (p = {one['detail']['p']:g}). "
+            "Look at the plates, then ingest them again under their right names and wells (the later reading counts), or set the "
+            f"policy of {one['rule']} to keep"
+        )
+    return told
 
 
 def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:

@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
-    from labloop.cli import exchange as _exchange  # noqa: F401  (its commands)
+    import labloop.cli.exchange
+    import labloop.cli.quality  # noqa: F401  (their commands join the app)
     from labloop.cli.app import app
     from labloop.cli.show import complain
     from labloop.errors import LabloopError

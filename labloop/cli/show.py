@@ -91,14 +91,21 @@ def _number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, columns: Sequence[str] | None = None) -> None:
+def _table(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    title: str | None = None,
+    columns: Sequence[str] | None = None,
+    whole: Sequence[str] = (),
+) -> None:
+    """Print rows; columns named in `whole` are never broken, however narrow the terminal."""
     if not rows:
         return
     names = list(columns or rows[0])
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=name in whole)
     for row in rows:
         table.add_row(*(Text(_number(row.get(name))) for name in names))
     out.print(table)
@@ -137,6 +144,13 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
         out.print(title, style="bold")
     best = f", best {_number(status['best'])} {status['unit']}".rstrip() if status["best"] is not None else ""
     out.print(f"{status['campaign']}: {status['designs']} measured designs{best}")
+    for assay, n in status.get("other_assays", {}).items():
+        out.print(f"Beside it: {n} readings of assay {assay}, not learned from")
+    if flags := status.get("flags"):
+        told = ", ".join(f"{rule} {n}" for rule, n in flags.items())
+        out.print(f"Quality control flags readings ({told}): labloop quality {status['campaign']}")
+    for warning in status.get("warnings", ()):
+        out.print(Text(f"Warning: {warning}", style="yellow"))
     _table(status["rounds"])
     out.print(f"Next: {status['next']}")
 

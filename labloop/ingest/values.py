@@ -56,6 +56,9 @@ def find_values(table: Table, found: Mapping[str, str], config: CampaignConfig, 
     # A reader's word for a well it skipped, or a note, says why there is nothing: not the design's fault.
     skipped = silent & (stated == "") & (column.given | noted)
     faults += table.mark(silent & ~skipped, place, "there is no value: fill it in, or say why in status or note")
+    unsaid = (stated == "excluded") & ~noted
+    ask = "is excluded without a reason: say why in column note, for whoever reads the data later"
+    faults += table.mark(unsaid, found.get("status", place), ask)
     status = np.where(skipped, "failed_technical", np.where(stated == "", "ok", stated))
     status = np.where((status == "ok") & (qualifier == "<"), "censored_low", status)
     status = np.where((status == "ok") & (qualifier == ">"), "censored_high", status)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy import Connection, func, inspect, select, text
 
 from labloop.errors import LedgerError
 from labloop.ledger.database import Database
@@ -15,7 +15,23 @@ from labloop.ledger.tables import metadata, version
 
 Step = Callable[[Connection], None]
 
-MIGRATIONS: tuple[Step, ...] = ()
+
+def _add_flags(connection: Connection) -> None:
+    """Version 2: the table of quality control's flags."""
+    number = "INTEGER" if connection.dialect.name == "sqlite" else "BIGINT"
+    key = "INTEGER" if connection.dialect.name == "sqlite" else "BIGSERIAL"
+    connection.execute(
+        text(
+            f"CREATE TABLE flag (id {key} NOT NULL, campaign INTEGER NOT NULL, measurement {number} NOT NULL, "
+            f"rule TEXT NOT NULL, raised BOOLEAN NOT NULL, detail TEXT, event {number} NOT NULL, at TEXT NOT NULL, "
+            "PRIMARY KEY (id), FOREIGN KEY(campaign) REFERENCES campaign (id), "
+            "FOREIGN KEY(measurement) REFERENCES measurement (id), FOREIGN KEY(event) REFERENCES event (id))"
+        )
+    )
+    connection.execute(text("CREATE INDEX flag_of_campaign ON flag (campaign)"))
+
+
+MIGRATIONS: tuple[Step, ...] = (_add_flags,)
 """Step i brings a ledger from version i + 1 to i + 2. A step that has been released never changes again; it may use its own SQL
 only, as `tables` describes the newest version."""
 

@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import Connection, Table, select
 
 from labloop.errors import CampaignError, LedgerError
+from labloop.ledger import flags as checks
 from labloop.ledger import tables as t
 from labloop.ledger.database import Database, insert_many, insert_once
 from labloop.ledger.designs import add_designs, check_supersedes, design_columns, designs_of
@@ -122,15 +123,28 @@ class Ledger:
         with self._database.read() as connection:
             return list(connection.execute(select(t.campaign.c.name).order_by(t.campaign.c.id)).scalars())
 
-    def config(self, name: str) -> str:
-        """Give a campaign's configuration, the JSON text that it began with.
+    def config(self, name: str, *, before_round: int | None = None) -> str:
+        """Give a campaign's configuration, the JSON text that it began with or that its last revision brought.
+
+        Args:
+            before_round: as it was when this round opened.
 
         Raises:
             CampaignError: nobody knows the campaign.
         """
         with self._database.read() as connection:
-            query = select(t.campaign.c.config).where(t.campaign.c.id == self._id(connection, name))
-            return connection.execute(query).scalar_one()
+            key = self._id(connection, name)
+            revised = checks.revisions_of(connection, key, checks.opening(connection, key, before_round))
+            first = select(t.campaign.c.config).where(t.campaign.c.id == key)
+            return connection.execute(first).scalar_one() if revised is None else revised
+
+    def revise(self, name: str, config_json: str, *, reason: str) -> bool:
+        """Replace a campaign's configuration from now on, unless it is this one already (then False). Open rounds keep theirs."""
+        with self.begin():
+            if self.config(name) == config_json:
+                return False
+            self.add_event(name, checks.REVISED, {"reason": reason, "config": config_json})
+        return True
 
     # ---- designs and measurements
 
@@ -213,6 +227,43 @@ class Ledger:
         with self._database.read() as connection:
             wanted = None if ids is None else list(dict.fromkeys(ids))
             return designs_of(connection, self._id(connection, campaign), wanted)
+
+    # ---- quality control
+
+    def last_check(self, campaign: str) -> tuple[int, bool]:
+        """Say which check was the last (the id of its event, 0 before any), and whether readings wait for the next."""
+        with self._database.read() as connection:
+            return checks.last_check(connection, self._id(connection, campaign))
+
+    def add_flags(
+        self, campaign: str, rows: Sequence[tuple[int, str, bool, Mapping[str, Any] | None]], *, until: int, after: int
+    ) -> bool:
+        """Store what a check found, unless another process has checked meanwhile (then False, and nothing is written).
+
+        Args:
+            rows: reading's id, rule, whether the flag is raised or taken back, and its figures.
+            until: id of the last reading that the check saw.
+            after: the check before, as `last_check` gave it.
+        """
+        with self.begin() as connection:
+            if self.last_check(campaign)[0] != after:
+                return False
+            raised = sum(row[2] for row in rows)
+            self.add_event(campaign, checks.CHECKED, {"until": until, "raised": raised, "taken_back": len(rows) - raised})
+            if rows:
+                check = self.last_check(campaign)[0]
+                checks.add_flags(connection, self._id(connection, campaign), check, rows, at=self._now())
+        return True
+
+    def flags(self, campaign: str, *, before_round: int | None = None) -> pd.DataFrame:
+        """List the flags that stand, in the order they were raised: measurement (its id), rule, detail (a dict), at.
+
+        Args:
+            before_round: as they stood when this round opened.
+        """
+        with self._database.read() as connection:
+            key = self._id(connection, campaign)
+            return checks.flags_of(connection, key, checks.opening(connection, key, before_round))
 
     # ---- rounds
 

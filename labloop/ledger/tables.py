@@ -208,3 +208,19 @@ event = Table(
     _round(),
 )  # fmt: skip
 """What happened, in order of `id` (clocks may go backwards). A row with a `state` is a round's transition and stands once."""
+
+flag = Table(
+    "flag", metadata,
+    Column("id", _Id, primary_key=True),
+    _campaign(),
+    Column("measurement", _Id, ForeignKey("measurement.id"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("raised", Boolean, nullable=False),
+    Column("detail", Text),
+    Column("event", _Id, ForeignKey("event.id"), nullable=False),
+    Column("at", Text, nullable=False),
+)  # fmt: skip
+"""What quality control says of readings. The last row of a reading and rule counts: a flag that more data refute is followed by a
+row that is not `raised`. `event` is the check that found it, so that every round can be seen with the flags of its own time."""
+
+Index("flag_of_campaign", flag.c.campaign)

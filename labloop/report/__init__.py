@@ -21,11 +21,13 @@ from labloop.objective import Objective
 
 if TYPE_CHECKING:
     from labloop.campaign import Campaign
+    from labloop.inspection import Inspection
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
 PICKS = (*compare.COLUMNS, "design")
 WELLS = ("round", "plate", "well", "row", "column", "design_id", "design", "control", "arm")
 TOP = ("design_id", "design", "value", "round", "arm", "proposer")
+OTHERS = ("assay", "readings", "designs", "median", "unit")
 RUNS = ("round", "arm", "proposer", "seconds", "device", "seed", "fingerprint", "notes")
 
 
@@ -72,6 +74,10 @@ class ReportData:
     """By round."""
     overall: Comparison | None = None
     """Over all measured rounds."""
+    quality: Inspection | None = None
+    """What quality control found."""
+    others: pd.DataFrame = field(default_factory=_no_rows(*OTHERS))
+    """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
     version: str = ""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from labloop import views
 from labloop.compare import Comparison, compare
+from labloop.readings import usable
 from labloop.report import ReportData, RoundInfo
 from labloop.rounds import versions
 from labloop.seeds import derive
@@ -40,7 +41,8 @@ def collect(campaign: Campaign) -> ReportData:
         measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: campaign.compare(number) for number in measured},
-        overall=_overall(campaign, results, measured), flags=_flags(campaign), version=versions().get("labloop-toolkit", ""),
+        overall=_overall(campaign, results, measured), quality=campaign.quality(), others=_others(campaign),
+        flags=_flags(campaign), version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
 
 
@@ -61,13 +63,23 @@ def _cell(value: Any) -> str:
 
 
 def _measurements(campaign: Campaign, texts: dict[str, str]) -> pd.DataFrame:
-    rows = campaign.ledger.measurements(campaign.name)
-    rows = rows[rows["assay"] == campaign.config.objective.assay]
+    """Readings of the objective's assay; where a policy leaves one out of the dataset, it keeps its value and has no `y`."""
+    everything = campaign.ledger.measurements(campaign.name)
+    rows = everything[everything["assay"] == campaign.config.objective.assay].set_index("id", drop=False)
+    used = usable(campaign.config, campaign.ledger, rows=everything).rows.set_index("id")["value"]
     known = rows["status"].isin(views.MEASURED) & rows["value"].notna()
-    y = pd.Series(np.nan, index=rows.index)
-    y[known] = campaign.config.objective.to_y(rows.loc[known, "value"].to_numpy(float))
-    value = rows["value"].where(known)
-    return rows.assign(design=rows["design_id"].map(texts), y=y, value=value)
+    y = pd.Series(campaign.config.objective.to_y(used.to_numpy(float)), index=used.index)
+    value = used.reindex(rows.index).fillna(rows["value"].where(known))
+    return rows.assign(design=rows["design_id"].map(texts), y=y.reindex(rows.index), value=value).reset_index(drop=True)
+
+
+def _others(campaign: Campaign) -> pd.DataFrame:
+    rows = campaign.ledger.measurements(campaign.name)
+    rows = rows[(rows["assay"] != campaign.config.objective.assay) & rows["status"].isin(views.MEASURED)]
+    by = rows.groupby("assay", sort=True)
+    return by.agg(
+        readings=("value", "size"), designs=("design_id", "nunique"), median=("value", "median"), unit=("unit", "first")
+    ).reset_index()  # fmt: skip
 
 
 def _wells(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
@@ -104,8 +116,8 @@ def _overall(campaign: Campaign, picks: pd.DataFrame, measured: list[int]) -> Co
 
 
 def _flags(campaign: Campaign) -> tuple[str, ...]:
-    """Rounds that were closed without all of their wells, with the reason that was given."""
-    flags = []
+    """Plates that are not what they were read as, and rounds that were closed without all of their wells, with the reason."""
+    flags = [f"{one[0].upper()}{one[1:]}." for one in campaign.status().get("warnings", ())]
     for event in campaign.ledger.events(campaign.name).to_dict("records"):
         detail = event["detail"] or {}
         if event["state"] == "CLOSED" and detail.get("missing"):

@@ -20,6 +20,8 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 RAMP = ("#f0f3ec", "#c5ddcb", "#7dbdb9", "#3a86a4", "#1a4f7c", "#0c2749")
 SHARED = "#7b7f86"
 """Wells of two arms."""
+FLAGGED = "#D55E00"
+"""The outline of wells that quality control flags."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 Spec = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
@@ -91,7 +93,7 @@ def progress(
     layers.append(place.encode(x=x, y=alt.value(170)))
     data: dict[str, Records] = {"waiting": [{"x": number} for number in waiting]}
     data |= {"start": [{"x": 0, "what": "start data", **start}] if start else [], "wells": wells}
-    return _finished(layers, 340, best=[{"x": row["round"], **row} for row in best], **data)
+    return finished(layers, 340, best=[{"x": row["round"], **row} for row in best], **data)
 
 
 def strips(
@@ -127,7 +129,7 @@ def strips(
     layers.append(centre.encode(x=x, y=y, tooltip=tip))
     bars_of = [mean for mean in means if mean["low"] is not None]
     known = [] if incumbent is None else [{"value": incumbent, "label": "incumbent"}]
-    return _finished(layers, max(1, len(arms)) * 78, wells=wells, means=means, bars=bars_of, incumbent=known)
+    return finished(layers, max(1, len(arms)) * 78, wells=wells, means=means, bars=bars_of, incumbent=known)
 
 
 def differences(rows: Records, *, ratio: bool) -> Spec:
@@ -161,7 +163,7 @@ def differences(rows: Records, *, ratio: bool) -> Spec:
     ]
     known = [row for row in rows if row["low"] is not None]
     every_row = [{**row, "right": row["effect"] if row["high"] is None else row["high"]} for row in rows]
-    return _finished(layers, len(pairs) * (22 * len(over) + 18), rows=every_row, bars=known, zero=[{"at": 1 if ratio else 0}])
+    return finished(layers, len(pairs) * (22 * len(over) + 18), rows=every_row, bars=known, zero=[{"at": 1 if ratio else 0}])
 
 
 def predicted(rows: Records, colour: str, limits: tuple[float, float], objective: Objective) -> Spec:
@@ -181,7 +183,7 @@ def predicted(rows: Records, colour: str, limits: tuple[float, float], objective
         ),
         base.mark_circle(color=colour, opacity=0.75, size=36, clip=True).encode(x=x, y=y, tooltip=tip),
     ]
-    return _finished(layers, 250, rows=rows, ends=[{"mean": end, "value": end} for end in limits])
+    return finished(layers, 250, rows=rows, ends=[{"mean": end, "value": end} for end in limits])
 
 
 def plate(
@@ -195,7 +197,8 @@ def plate(
     """A plate's wells by value, or by arm where `arms` are given.
 
     Args:
-        wells: `row` (letter), `column`, `value` (None where none), `kind` (well, control, lost), `arm` and texts.
+        wells: `row` (letter), `column`, `value` (None where none), `kind` (well, control, lost), `arm`, `flag` (what quality
+            control says of it, or None) and texts.
     """
     rows, columns = shape
     letters = list("ABCDEFGHIJKLMNOP"[:rows])
@@ -205,7 +208,7 @@ def plate(
         axis=alt.Axis(orient="top", labelAngle=0, labelOverlap=True, **look),
     )  # fmt: skip
     y = alt.Y("row:O", title=None, scale=alt.Scale(domain=letters, padding=0.07), axis=alt.Axis(**look))
-    tip = _tips("well", "design", "arm", "shown")
+    tip = _tips("well", "design", "arm", "shown", "flag")
     used = _of("wells")
     ground = [{"row": letter, "column": column} for letter in letters for column in range(1, columns + 1)]
     layers = [_of("ground").mark_rect(fill="#f6f7f8", cornerRadius=3).encode(x=x, y=y)]
@@ -232,7 +235,12 @@ def plate(
         layers.append(used.mark_rect(cornerRadius=3, opacity=0.85).encode(x=x, y=y, fill=fill, tooltip=tip))
     ring = used.transform_filter("datum.kind == 'control'")
     layers.append(ring.mark_rect(filled=False, stroke=INK, strokeWidth=1.5, cornerRadius=3).encode(x=x, y=y, tooltip=tip))
-    return _finished(layers, (28 if rows <= 8 else 16) * rows, wells=wells, ground=ground)
+    if arms is None:
+        flagged = used.transform_filter("datum.flag != null")
+        layers.append(
+            flagged.mark_rect(filled=False, stroke=FLAGGED, strokeWidth=2, cornerRadius=3).encode(x=x, y=y, tooltip=tip)
+        )
+    return finished(layers, (28 if rows <= 8 else 16) * rows, wells=wells, ground=ground)
 
 
 def limits_of(values: Iterable[float], *, log: bool = False) -> tuple[float, float]:
@@ -275,7 +283,7 @@ def _of(name: str) -> alt.Chart:
     return alt.Chart(alt.NamedData(name=name))
 
 
-def _finished(layers: Sequence[alt.Chart], height: int, **tables: Records) -> Spec:
+def finished(layers: Sequence[alt.Chart], height: int, **tables: Records) -> Spec:
     # Checking a specification against the schema takes longer than all the rest; a test does it instead.
     spec = alt.layer(*layers).properties(width="container", height=height).to_dict(validate=False)
     spec.pop("$schema")  # an address; the page itself says that these are Vega-Lite

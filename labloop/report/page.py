@@ -20,7 +20,7 @@ from markupsafe import Markup
 from labloop.compare import LOST
 from labloop.comparison import Comparison, spell
 from labloop.parameters import FloatArray
-from labloop.report import ReportData, figures, tables
+from labloop.report import ReportData, figures, quality, tables
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE, Numbers
 
@@ -190,11 +190,28 @@ class View:
         found |= {name: spec for name, _, spec in self._predictions}
         for plate in self.plates:
             found |= plate["specs"]
+        if self.has_quality and self.data.quality is not None:
+            drawn = quality.levels(self.data.quality, self.data.objective.assay, self.data.objective, self.numbers)
+            found |= {} if drawn is None else {"controls": drawn}
         return found
+
+    @property
+    def has_quality(self) -> bool:
+        """Whether there is a plate to judge, or a flag to explain."""
+        found = self.data.quality
+        return found is not None and (len(found.flags) > 0 or bool(quality.of_assay(found, self.data.objective.assay)))
+
+    @property
+    def quality_words(self) -> list[str]:
+        return [] if self.data.quality is None else quality.sentences(self.data.quality, self.data.objective.assay)
+
+    @cached_property
+    def _flagged(self) -> dict[tuple[str, str], str]:
+        return quality.flagged(self.data.quality, self.data.objective.assay)
 
     def _progress(self) -> Spec:
         rounds = [r.number for r in self.data.rounds]
-        start = self.readings[(self.readings["round"] == 0) & self.readings["value"].notna() & self.readings["design_id"].notna()]
+        start = self.readings[(self.readings["round"] == 0) & self.readings["y"].notna() & self.readings["design_id"].notna()]
         box: dict[str, Any] | None = None
         if len(start):
             marks = start["value"].quantile([0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -351,6 +368,7 @@ class View:
             "side": arm if arm in self.arms or is_control else "two arms",
             "design": str(well["control"]) if is_control else tables.text(well["design"]),
             "shown": self.numbers.value(value) if value is not None else status.replace("_", " ") or "no result yet",
+            "flag": self._flagged.get((str(well["plate"]), str(well["well"]))),
         }  # fmt: skip
 
     def _tips(self, rows: pd.DataFrame, *, predictions: bool = False) -> list[dict[str, Any]]:
@@ -383,6 +401,13 @@ class View:
                 found["calibration"] = tables.calibration(c.calibration, self.numbers)
             if c.overlaps:
                 found["overlaps"] = tables.overlaps(c.overlaps)
+        if self.has_quality and self.data.quality is not None:
+            assay = self.data.objective.assay
+            found["quality"] = quality.plates(self.data.quality, assay)
+            found["policies"] = quality.policies(self.data.quality)
+            found["controls"] = quality.controls(self.data.quality, assay, self.numbers)
+        if len(self.data.others):
+            found["others"] = quality.others(self.data.others)
         if len(self.data.top):
             found["top"] = tables.top(self.data.top, self.numbers)
         if len(self.data.runs):

@@ -1,0 +1,94 @@
+"""Commands about what came back: `labloop quality` and `labloop revise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labloop.cli import show
+from labloop.cli.app import Common, _lab, app
+from labloop.quality.rules import RATE
+
+if TYPE_CHECKING:
+    from labloop.inspection import Inspection
+    from labloop.quality.plates import PlateQuality
+    from labloop.quality.statistics import Effect, Figure
+
+
+@app.command(group=_lab)
+def quality(campaign: str, *, common: Common = Common()) -> None:
+    """Show what quality control finds: Z', edge, drift and controls of every plate, flags, and what became of flagged readings.
+
+    Args:
+        campaign: the campaign's name.
+    """
+    common.start()
+    found = common.open(campaign).quality()
+    if common.json:
+        return show.dump(found.to_dict())
+    _print(found, campaign)
+
+
+@app.command(group=_lab)
+def revise(campaign: str, config: Path, *, reason: str, common: Common = Common()) -> None:
+    """Replace a running campaign's configuration: a wider or narrower space, new rules, another assay, other policies.
+
+    Args:
+        campaign: the campaign's name.
+        config: the whole new YAML file; name and objective stay as they are.
+        reason: why, for whoever reads the ledger later.
+    """
+    common.start()
+    run = common.open(campaign)
+    told = run.revise(config, reason=reason)
+    if common.json:
+        return show.dump({"campaign": campaign, "changes": told})
+    for line in told or ["Nothing changes: this is the configuration already."]:
+        show.out.print(line)
+    show.status(run.status(), json=False)
+
+
+def _print(found: Inspection, campaign: str) -> None:
+    if not found.plates:
+        show.out.print(f"No reading of {campaign} names a plate and a well, so there is no plate to look at.")
+    many = len({plate.assay for plate in found.plates}) > 1
+    rows = [_row(one, found.flags_of(one), many=many) for one in found.plates]
+    show._table(
+        rows,
+        title="Plates (edge: outer minus inner wells in robust SDs; drift: Spearman's ρ; !: p at most 0.01)",
+        whole=("plate",),
+    )
+    levels = [
+        {"plate": one.plate, "control": level.name, "role": level.role or "–", "wells": level.n, "median": level.median,
+         "mean": level.mean, "CV": _figure(level.cv, percent=True)}
+        for one in found.plates for level in one.controls
+    ]  # fmt: skip
+    show._table(levels, title="Controls, in the lab's unit", whole=("plate",))
+    for assay, agree in found.replicates.items():
+        told = f"pooled SD {_figure(agree.sd)}, ICC {_figure(agree.icc)}" if agree.n_designs else "none measured twice"
+        show.out.print(f"Replicates of {assay}: {agree.n_designs} designs, {told}")
+    show._table(found.effects(), title="Flagged readings and what became of them")
+    show.out.print(f"Dataset: {found.n_used} readings used, {found.n_dropped} left out, {found.n_downweighted} downweighted")
+    show.out.print(f"Normalisation: {found.normalised}")
+    reasons = {text for one in found.plates for text in (one.z_prime.why, one.edge.why, one.drift.why) if text}
+    for text in sorted(reasons):
+        show.out.print(f"– stands for: {text}", style="dim")
+
+
+def _row(one: PlateQuality, flags: dict[str, int], *, many: bool) -> dict[str, Any]:
+    return {
+        **({"assay": one.assay} if many else {}),
+        "plate": one.plate, "Z'": _figure(one.z_prime),
+        "robust": _figure(one.robust_z_prime), "window": _figure(one.window), "edge": _effect(one.edge),
+        "drift": _effect(one.drift), "flags": ", ".join(f"{rule} {n}" for rule, n in flags.items()) or "none",
+    }  # fmt: skip
+
+
+def _figure(figure: Figure, *, percent: bool = False) -> str:
+    if figure.value is None:
+        return "–"
+    return f"{figure.value:.1%}" if percent else f"{figure.value:.2f}" if abs(figure.value) < 100 else f"{figure.value:.3g}"
+
+
+def _effect(effect: Effect) -> str:
+    return "–" if effect.size is None or effect.p is None else f"{effect.size:+.2f}{' !' * (effect.p <= RATE)}"

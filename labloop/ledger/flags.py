@@ -1,0 +1,68 @@
+"""Flags of quality control, and the configuration as it was when a round opened: the order of events tells what came first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, func, select
+
+from labloop.ledger.database import insert_many
+from labloop.ledger.frames import to_frame, to_json, types_of
+from labloop.ledger.tables import event, flag, measurement
+
+CHECKED, REVISED = "quality", "revised"
+"""Kinds of events: readings were checked, the campaign's configuration was replaced."""
+
+
+def opening(connection: Connection, campaign_id: int, number: int | None) -> int | None:
+    """Give the id of the event that opened a round; None where there is no such round, which stands for now."""
+    if number is None:
+        return None
+    query = select(event.c.id).filter_by(campaign=campaign_id, round=number, state="READY")
+    return connection.execute(query).scalar()
+
+
+def revisions_of(connection: Connection, campaign_id: int, before: int | None) -> str | None:
+    """Give the configuration that the last revision brought, as text; None where the first one stands."""
+    query = select(event.c.detail).filter_by(campaign=campaign_id, kind=REVISED).order_by(event.c.id.desc())
+    if before is not None:
+        query = query.where(event.c.id < before)
+    text = connection.execute(query.limit(1)).scalar()
+    return None if text is None else str(json.loads(text)["config"])
+
+
+def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
+    """Give the id of the last event that a check left (0 before any), and whether something came in since."""
+    query = select(event.c.id, event.c.detail).filter_by(campaign=campaign_id, kind=CHECKED).order_by(event.c.id.desc())
+    found = connection.execute(query.limit(1)).tuples().first()
+    last, until = (0, 0) if found is None else (found[0], json.loads(str(found[1]))["until"])
+    newest = connection.execute(select(func.max(measurement.c.id)).filter_by(campaign=campaign_id)).scalar() or 0
+    revised = connection.execute(select(func.max(event.c.id)).filter_by(campaign=campaign_id, kind=REVISED)).scalar() or 0
+    return last, newest > until or (revised > last and newest > 0)
+
+
+def add_flags(
+    connection: Connection, campaign_id: int, check: int, rows: Sequence[tuple[int, str, bool, Any]], *, at: str
+) -> None:
+    """Insert rows of reading, rule, raised and detail under the event of their check."""
+    columns: dict[str, Any] = dict(zip(("measurement", "rule", "raised", "detail"), zip(*rows, strict=True), strict=True))
+    columns["detail"] = [None if one is None else to_json(one) for one in columns["detail"]]
+    insert_many(connection, flag, {"campaign": repeat(campaign_id), "event": repeat(check), "at": repeat(at), **columns})
+
+
+def flags_of(connection: Connection, campaign_id: int, before: int | None) -> pd.DataFrame:
+    """List the flags that stand: the last row of each reading and rule, where it is raised; see `Ledger.flags`."""
+    names = ("measurement", "rule", "raised", "detail", "at")
+    query = select(*(flag.c[name] for name in names)).filter_by(campaign=campaign_id).order_by(flag.c.id)
+    if before is not None:
+        query = query.where(flag.c.event < before)
+    kinds = types_of(flag, names)
+    frame = to_frame(connection.execute(query).all(), {**kinds, "raised": int})
+    frame = frame.drop_duplicates(["measurement", "rule"], keep="last")
+    frame = frame[frame["raised"] == 1].drop(columns="raised").reset_index(drop=True)
+    details = [json.loads(one) if isinstance(one, str) else {} for one in frame["detail"]]
+    return frame.assign(detail=pd.Series(details, index=frame.index, dtype=object))
