@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
+    from labloop.cli import schedule as _schedule  # noqa: F401  (its commands)
     from labloop.cli.app import app
     from labloop.cli.show import complain
     from labloop.errors import LabloopError

@@ -132,6 +132,11 @@ class Ledger:
             query = select(t.campaign.c.config).where(t.campaign.c.id == self._id(connection, name))
             return connection.execute(query).scalar_one()
 
+    def begun(self, name: str) -> str:
+        """Tell when a campaign was made, ISO 8601 in UTC."""
+        with self._database.read() as connection:
+            return connection.execute(select(t.campaign.c.at).where(t.campaign.c.id == self._id(connection, name))).scalar_one()
+
     # ---- designs and measurements
 
     def add_file(self, campaign: str, *, sha256: str, name: str, designs: pd.DataFrame, measurements: pd.DataFrame) -> bool:
