@@ -97,6 +97,10 @@ def ingest(
         return
     receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader)
     show.receipt(receipt, json=common.json)
+    if run.config.schedule is not None and not dry_run:
+        from labloop.server import wake
+
+        show.note(wake(campaign, receipt.sha256))
 
 
 @app.command(group=_lab)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import asdict
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Group
@@ -10,6 +13,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, app
+from labloop.errors import LabloopError
 
 if TYPE_CHECKING:
     from labloop.step import Step
@@ -83,10 +87,47 @@ def reject(campaign: str, *, reason: str, by: str = "", common: Common = _DEFAUL
     _decided({"campaign": campaign, "round": number, "verdict": "rejected", "next": f"labloop step {campaign}"}, common)
 
 
+@app.command(group=_alone)
+def schedule(
+    *,
+    status: bool = False,
+    cron: str = "*/15 * * * *",
+    common: Common = _DEFAULTS,
+) -> None:
+    """Run the rounds of all campaigns that have a `schedule`, by a Prefect server's clock; stays until it is stopped.
+
+    Args:
+        status: only tell what is planned and what waits for whom, with or without a server.
+        cron: when each campaign is looked at; the look costs seconds.
+    """
+    common.start()
+    if status:
+        from labloop.agenda import agenda
+
+        told = agenda(home=common.home, ledger=common.ledger)
+        return show.dump(told) if common.json else _agenda(told)
+    logging.getLogger("labloop").setLevel(logging.INFO)
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported
+    try:
+        deploy = import_module("labloop.flows.deploy")  # types are checked without the flows
+    except ModuleNotFoundError as error:
+        raise LabloopError(f"a schedule needs the package {error.name!r}: pip install 'labloop-toolkit[flows]'") from error
+    deploy.serve(home=common.home, ledger=common.ledger, cron=cron)
+
+
+def _agenda(told: dict[str, Any]) -> None:
+    show.out.print(Text(told["server"]))
+    show.rows(told["campaigns"], none="No campaign has a schedule: put a section `schedule:` into its file before labloop init.")
+
+
 def _decided(told: dict[str, Any], common: Common) -> None:
+    from labloop.server import wake
+
+    woken = wake(told["campaign"], f"{told['verdict']}-{told['round']}")
     if common.json:
         return show.dump(told)
     show.out.print(f"Round {told['round']} of {told['campaign']} is {told['verdict']}. Next: {told['next']}")
+    show.note(woken)
 
 
 def _say(step: Step) -> None:

@@ -60,6 +60,12 @@ def complain(error: Exception | str) -> None:
     err.print(Text(f"Error: {error}", style="bold red"))
 
 
+def note(said: str) -> None:
+    """Say something beside the command's own output; nothing where there is nothing to say."""
+    if said:
+        err.print(Text(said))
+
+
 @contextmanager
 def progress(*, json: bool) -> Iterator[None]:
     """Show bars for long work on standard error, where a person looks on."""
@@ -102,6 +108,13 @@ def _table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, colum
     for row in rows:
         table.add_row(*(Text(_number(row.get(name))) for name in names))
     out.print(table)
+
+
+def rows(rows: Sequence[Mapping[str, Any]], *, none: str) -> None:
+    """Print rows of plain values, or a sentence where there is none."""
+    _table(rows)
+    if not rows:
+        out.print(none)
 
 
 def receipt(receipt: Receipt, *, json: bool) -> None:
