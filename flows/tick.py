@@ -69,17 +69,19 @@ def tick(campaign: str, once: bool = False) -> State[Any]:
     with turn(run.folder) as free:
         if not free:
             return Completed(message=steps.busy(run).said)
-        did = []
+        did: list[str] = []
         while not (action := steps.next_action(run)).rests:
             if action.kind == "train":
-                did.append(train(campaign, action.round, action.label, action.what))
+                train(campaign, action.round, action.label, action.what)
             else:
-                did.append(act(campaign, action))
+                act(campaign, action)
+            did.append(action.kind)
             if once:
                 break
         if did:
             publish(run, steps.next_action(run))
-    return Completed(message="; ".join([*did, action.reason] if action.rests else did))
+    told = [", ".join(did)] if did else []
+    return Completed(message=": ".join([*told, action.reason] if action.rests else told))
 
 
 @contextmanager

@@ -31,15 +31,16 @@ def agenda(
     server = server or Server.configured()
     served: dict[str, str] = {}
     runs: list[Planned] = []
+    asked = False
     if server is None:
         said = "No Prefect server is named (PREFECT_API_URL): campaigns go on by labloop step NAME."
     else:
         try:
-            served, runs = server.deployments(), server.planned()
+            served, runs, asked = server.deployments(), server.planned(), True
             said = f"The Prefect server at {server.url} answers and knows {len(served)} campaigns."
         except NoAnswer as error:
             said = f"{str(error)[:1].upper()}{str(error)[1:]}: nothing runs by itself now; labloop step NAME goes on by hand."
-    rows = [_row(one, now, served, runs, asked=server is not None) for one in scheduled(home=home, ledger=ledger)]
+    rows = [_row(one, now, served, runs, asked=asked) for one in scheduled(home=home, ledger=ledger)]
     return {"server": said, "campaigns": rows}
 
 
@@ -51,20 +52,21 @@ def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planne
     except LabloopError as error:  # such as a round's file that is gone: the others' rows are wanted all the same
         action = Action(kind="wait", waits_for="a person", reason=str(error))
     mine = [one for one in runs if one.campaign == run.name]
-    look = (
-        f"{mine[0].state.lower()} {_local(mine[0].at)}" if mine else "no run is planned" if run.name in served else "not served"
-    )
+    look = "no run is planned" if run.name in served else "not served: labloop schedule runs for another folder, or not at all"
+    if mine:
+        look = f"{mine[0].state.lower()}, {_local(datetime.fromisoformat(mine[0].at))}"
     return {
         "campaign": run.name,
         "round": action.round or None,
-        "state": state or "–",
-        "since": since.astimezone().strftime("%Y-%m-%d %H:%M") if since else "–",
+        "state": state or None,
+        "since": _local(since),
         "waits_for": action.waits_for or ("nobody" if action.kind == "done" else "the scheduler"),
-        "what": action.reason or f"next: {action.kind}",
-        "until": action.until.astimezone().strftime("%Y-%m-%d %H:%M") if action.until else "–",
-        "prefect": look if asked and served else "–",
+        "what": action.reason or f"{action.kind} {action.label}".strip(),
+        "until": _local(action.until),
+        "overdue": action.overdue,
+        "prefect": look if asked else None,
     }
 
 
-def _local(stamp: str) -> str:
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M")
+def _local(moment: datetime | None) -> str | None:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else None

@@ -117,7 +117,16 @@ def schedule(
 
 def _agenda(told: dict[str, Any]) -> None:
     show.out.print(Text(told["server"]))
-    show.rows(told["campaigns"], none="No campaign has a schedule: put a section `schedule:` into its file before labloop init.")
+    if not told["campaigns"]:
+        show.out.print("No campaign has a schedule: put a section `schedule:` into its file before labloop init.")
+    for one in told["campaigns"]:
+        place = f", round {one['round']} {one['state']} since {one['since']}" if one["round"] else ""
+        show.out.print(Text(f"\n{one['campaign']}{place}", style="bold"))
+        show.out.print(Text(f"  waits for {one['waits_for']}: {one['what']}", style="yellow" if one["overdue"] else ""))
+        if one["until"]:
+            show.out.print(Text(f"  until {one['until']}, then it goes on by itself"))
+        if one["prefect"]:
+            show.out.print(Text(f"  Prefect: {one['prefect']}"))
 
 
 def _decided(told: dict[str, Any], common: Common) -> None:

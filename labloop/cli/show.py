@@ -110,13 +110,6 @@ def _table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, colum
     out.print(table)
 
 
-def rows(rows: Sequence[Mapping[str, Any]], *, none: str) -> None:
-    """Print rows of plain values, or a sentence where there is none."""
-    _table(rows)
-    if not rows:
-        out.print(none)
-
-
 def receipt(receipt: Receipt, *, json: bool) -> None:
     if json:
         return dump(asdict(receipt))
