@@ -96,6 +96,7 @@ async def _serve(place: Path, cron: str) -> None:
             if campaign.name not in known:
                 identity = await runner.aadd_deployment(await deployment_of(campaign.name, cron=cron))
                 await _clear_leftovers(campaign, identity)
+                await _look_now(identity)
                 known.add(campaign.name)
                 log.info("%s is served", campaign.name)
 
@@ -129,6 +130,12 @@ async def _clear_leftovers(campaign: Campaign, deployment: UUID) -> None:
             for run in left:
                 await client.set_flow_run_state(run.id, Crashed(message="left behind by a process that died"), force=True)
                 log.info("%s: the run %s was left behind by a process that died", campaign.name, run.name)
+
+
+async def _look_now(deployment: UUID) -> None:
+    """Ask for one run at once: what came in while nobody served need not wait for the clock."""
+    async with get_client() as client:
+        await client.create_flow_run_from_deployment(deployment, tags=["labloop"])
 
 
 async def _watch_for_dead_runs() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,6 +21,10 @@ FLOW = "tick"
 
 WAIT = 4.0
 """Seconds that an answer may take: a bench scientist waits for it after each file."""
+
+
+PAUSE = 2.0
+"""Seconds before a server that is busy is asked again."""
 
 
 class NoAnswer(Exception):
@@ -97,9 +102,17 @@ class Server:
         if self.auth:
             headers["Authorization"] = "Basic " + base64.b64encode(self.auth.encode()).decode()
         data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.url}/{path}", data=data, headers=headers, method=method)
         try:
-            with urlopen(Request(f"{self.url}/{path}", data=data, headers=headers, method=method), timeout=WAIT) as answer:
-                return json.load(answer)
+            try:
+                with urlopen(request, timeout=WAIT) as answer:
+                    return json.load(answer)
+            except HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(PAUSE)  # its SQLite is busy with another run; all that labloop asks may be asked twice
+                with urlopen(request, timeout=WAIT) as answer:
+                    return json.load(answer)
         except HTTPError as error:
             if error.code == 404:
                 raise _NotFound(f"{self.url} does not know {path}") from error
@@ -129,4 +142,4 @@ def wake(campaign: str, key: str, *, server: Server | None = None) -> str:
             return "The scheduler is told and goes on now."
         return f"The Prefect server serves no {campaign} (labloop schedule was not started for it): labloop step {campaign}"
     except NoAnswer as error:
-        return f"The scheduler is not told ({error}): it finds the file at its next look, or run labloop step {campaign}"
+        return f"The scheduler is not told ({error}): it goes on at its next look, or run labloop step {campaign}"
