@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 
 from labloop import readings, views
+from labloop.approval import approve, reject
 from labloop.artifacts import Artifacts
 from labloop.batch import Batch, write_batch
 from labloop.checkpoints import folder_of, keeping
@@ -40,6 +41,9 @@ from labloop.registry import create
 from labloop.revision import changes, revised
 from labloop.rounds import Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
+
+if TYPE_CHECKING:
+    from labloop.step import Step
 
 log = logging.getLogger("labloop")
 
@@ -83,7 +87,7 @@ class Campaign:
             CampaignError: a campaign of this name exists.
         """
         if not isinstance(config, CampaignConfig):
-            config = load_config(config, CampaignConfig)
+            config = load_config(config, CampaignConfig).anchored(Path(config).parent)
         check_exporters(config)
         place, opened = _open_ledger(home, ledger, create=True)
         opened.add_campaign(config.name, config.model_dump_json())
@@ -121,7 +125,7 @@ class Campaign:
             ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
         """
         if not isinstance(config, CampaignConfig):
-            config = load_config(config, CampaignConfig)
+            config = load_config(config, CampaignConfig).anchored(Path(config).parent)
         with self._lock(), self.ledger.begin():
             old = _stored_config(self.ledger, self.name)
             assays = self.ledger.measurements(self.name)["assay"].unique()
@@ -334,6 +338,15 @@ class Campaign:
             for run in runs[same].to_dict("records")
         )
 
+    def drop_training(self, number: int, key: str, *, proposer: str, reason: str) -> None:
+        """Leave one training of an open round out, as an event: its arm goes on without it, or its wells go to the other arms."""
+        with self._lock():
+            entry = self._round(number)
+            if entry.state == "READY" and key in self.trainings(number):
+                detail = {"key": key, "arm": self.trainings(number)[key].arm, "proposer": proposer, "reason": reason}
+                self.ledger.add_event(self.name, "training_dropped", detail, number)
+                log.warning("%s: round %d goes on without %s: %s", self.name, number, proposer, reason)
+
     def ensure_proposed(self, number: int) -> Batch:
         """Choose every arm's wells and lay them out, unless that is done; returns the round's batch."""
         entry = self._round(number)
@@ -369,8 +382,8 @@ class Campaign:
             raise CampaignError(f"round {entry.number} of {self.name} has no batch: run 'labloop propose {self.name}'")
         run = self._config_of(entry.number)
         manifest = {
-            "campaign": run.model_dump(mode="json"),
-            "round": json.loads(entry.config),
+            "campaign": run.model_dump(mode="json", exclude={"schedule"}),
+            "round": self._round_config(entry).model_dump(mode="json"),
             "number": entry.number,
             "seed": run.seed,
             "fingerprint": entry.fingerprint,
@@ -424,6 +437,25 @@ class Campaign:
         results = views.results(self.config, self.ledger)
         measured = results.loc[results["round"] == entry.number, "y"].notna().any()
         return self.compare(entry.number) if measured else None
+
+    # ---- by itself
+
+    def step(self) -> Step:
+        """Advance by at most one action, as the campaign's `schedule` says, and tell what was done or what is waited for.
+
+        What is done is in the ledger, so that the step may be killed at any moment and run again by anyone.
+        """
+        from labloop.step import step
+
+        return step(self)
+
+    def approve(self, *, by: str = "", reason: str = "") -> int:
+        """Approve the proposed round's plate, see `labloop.approval`; returns the round's number."""
+        return approve(self, by=by, reason=reason)
+
+    def reject(self, *, reason: str, by: str = "") -> int:
+        """Reject the proposed round's plate: the round closes, another takes its place; returns the rejected round's number."""
+        return reject(self, reason=reason, by=by)
 
     # ---- what came of it
 
@@ -483,9 +515,13 @@ class Campaign:
             raise CampaignError(f"{self.name} has rounds 1 … {len(rounds)}, not {number}")
         return rounds[number - 1]
 
-    @staticmethod
-    def _round_config(entry: Round) -> RoundConfig:
-        return parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
+    def _round_config(self, entry: Round) -> RoundConfig:
+        config = parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
+        events = self.ledger.events(self.name)
+        dropped = events.loc[(events["kind"] == "training_dropped") & (events["round"] == entry.number), "detail"]
+        for detail in dropped:
+            config = config.without(detail["arm"], detail["proposer"])
+        return config
 
     def _config_of(self, number: int) -> CampaignConfig:
         """The campaign's configuration as it was when a round opened, whatever was revised since."""

@@ -1,10 +1,14 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the file that says whose turn it is."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from labloop.errors import LabloopError
 
@@ -35,3 +39,23 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def write_text(path: Path, content: str) -> Path:
     """Write UTF-8 text whole or not at all, see `write_bytes`."""
     return write_bytes(path, content.encode("utf-8"))
+
+
+@contextmanager
+def turn(folder: Path, *, wait: float = 0) -> Iterator[bool]:
+    """Take a folder's turn to be worked on, and say whether it was free; the kernel frees it if this process dies.
+
+    Args:
+        wait: seconds to wait for another process to end its turn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "step.lock")
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

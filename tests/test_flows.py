@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from labloop.campaign import Campaign
+from labloop.config import CampaignConfig, load_config, preset
+from labloop.demo import measure_plate
+from labloop.files import turn
 from labloop.simulate import draw_start, open_lab
 
 pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
@@ -120,9 +123,78 @@ def test_a_benchmark_flow_on_two_dask_workers_gives_the_rows_of_the_command(pref
     assert there[scores].equals(here.sort_values(["method", "seed"], ignore_index=True)[scores])
 
 
+@pytest.mark.server
+def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing_to_do(prefect_server, tmp_path, monkeypatch):
+    from labloop.flows import tick
+    from prefect.client.orchestration import get_client
+
+    from labloop import step as steps
+    from labloop.config import Schedule, parse_config
+
+    def run_names(of, **which):
+        with get_client(sync_client=True) as client:
+            return [
+                run.name for run in getattr(client, of)(**which) if run.name.startswith(("ticking", "train", "open", "export"))
+            ]
+
+    monkeypatch.setenv("LABLOOP_HOME", str(tmp_path))
+    monkeypatch.setattr("labloop.inbox.SETTLE", 0)
+    config = load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig).model_copy(
+        update={"name": "ticking", "schedule": parse_config({"rounds": [ROUND]}, Schedule)}
+    )
+    run, lab = Campaign.create(config), open_lab("tfbind8")
+    start = draw_start(lab, 100, seed=0).to_csv(index=False)
+    (tmp_path / "ticking" / "inbox").mkdir(parents=True)
+    (tmp_path / "ticking" / "inbox" / "start.csv").write_text(start)
+    state = tick("ticking", return_state=True)
+    assert state.message == "ingest, open, train, train, propose, export: round 1 waits for 96 of 96 wells"
+    assert run.state(1) == "EXPORTED"
+    assert set(run_names("read_task_runs")) >= {"train-random", "train-fakes:Near", "open", "export"}
+    before = len(run_names("read_task_runs"))
+    assert tick("ticking", return_state=True).message == "round 1 waits for 96 of 96 wells"
+    with turn(run.folder):
+        assert "another process" in tick("ticking", return_state=True).message
+    assert len(run_names("read_task_runs")) == before
+    measure_plate(run, lab, steps.plates_of(run), steps.inbox_of(run), number=1)
+    assert tick("ticking", once=True, return_state=True).message == "ingest"
+    assert tick("ticking", once=True, return_state=True).message == "close"
+    assert run_names("read_flow_runs") == ["ticking-round-1"] * 5
+    with get_client(sync_client=True) as client:
+        pages = [one for one in client.read_artifacts() if one.key == "ticking-report"]
+    assert len(pages) == 3  # one each time that something was done
+    page = max(pages, key=lambda one: one.created).data
+    assert "| 1 | CLOSED | 96 | 0 |" in page
+    assert "data:image/png;base64,iVBOR" in page
+    assert "offline" in page
+
+
+@pytest.mark.server
+def test_a_training_that_fails_is_tried_again_and_fails_the_run_in_sight(prefect_server, tmp_path, monkeypatch):
+    from labloop.flows import tick
+
+    from labloop.config import Schedule, parse_config
+
+    monkeypatch.setenv("LABLOOP_HOME", str(tmp_path))
+    arms = {"bad": {"proposers": "fakes:Broken"}, "free": {"proposers": "random"}}
+    config = load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig).model_copy(
+        update={"schedule": parse_config({"rounds": [{"arms": arms, "judge": None}]}, Schedule)}
+    )
+    run = Campaign.create(config)
+    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    state = tick("tfbind8", return_state=True)
+    assert state.is_failed()
+    events = run.ledger.events("tfbind8")
+    assert len(events[events["kind"] == "training_failed"]) == 2
+    assert tick("tfbind8", return_state=True).is_failed()
+    last = tick("tfbind8", return_state=True)
+    assert last.is_completed()
+    assert "labloop step tfbind8 --retry" in last.message
+
+
 def test_labloop_itself_never_imports_prefect():
     code = (
-        "import labloop.campaign, labloop.demo, labloop.simulate, labloop.report, labloop.cli.app, sys; "
+        "import labloop.agenda, labloop.campaign, labloop.demo, labloop.cli.schedule, labloop.simulate, labloop.report, sys; "
         "assert 'prefect' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "DO_NOT_TRACK": "1"})

@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cyclopts import CycloptsError
 
     import labloop.cli.exchange
-    import labloop.cli.quality  # noqa: F401  (their commands join the app)
+    import labloop.cli.quality
+    import labloop.cli.schedule  # noqa: F401  (their commands join the app)
     from labloop.cli.app import app
     from labloop.cli.show import complain
     from labloop.errors import LabloopError

@@ -60,6 +60,11 @@ def init(config: Path, *, common: Common = Common()) -> None:
     common.start()
     campaign = Campaign.create(config, home=common.home, ledger=common.ledger)
     show.status(campaign.status(), json=common.json, title=f"Campaign {campaign.name} is made.")
+    if campaign.config.schedule is not None:
+        from labloop import inbox, step
+
+        inbox.look(step.inbox_of(campaign))
+        show.note(f"Assay files may be dropped into {step.inbox_of(campaign)}; labloop schedule runs the rounds.")
 
 
 @app.command(group=_lab)
@@ -97,6 +102,10 @@ def ingest(
         return
     receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader)
     show.receipt(receipt, json=common.json)
+    if run.config.schedule is not None and not dry_run:
+        from labloop.server import wake
+
+        show.note(wake(campaign, receipt.sha256))
 
 
 @app.command(group=_lab)

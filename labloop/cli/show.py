@@ -60,6 +60,12 @@ def complain(error: Exception | str) -> None:
     err.print(Text(f"Error: {error}", style="bold red"))
 
 
+def note(said: str) -> None:
+    """Say something beside the command's own output; nothing where there is nothing to say."""
+    if said:
+        err.print(Text(said))
+
+
 @contextmanager
 def progress(*, json: bool) -> Iterator[None]:
     """Show bars for long work on standard error, where a person looks on."""

@@ -146,6 +146,11 @@ class Ledger:
             self.add_event(name, checks.REVISED, {"reason": reason, "config": config_json})
         return True
 
+    def begun(self, name: str) -> str:
+        """Tell when a campaign was made, ISO 8601 in UTC."""
+        with self._database.read() as connection:
+            return connection.execute(select(t.campaign.c.at).where(t.campaign.c.id == self._id(connection, name))).scalar_one()
+
     # ---- designs and measurements
 
     def add_file(self, campaign: str, *, sha256: str, name: str, designs: pd.DataFrame, measurements: pd.DataFrame) -> bool:

@@ -109,3 +109,16 @@ def write_report(path: Path | str, data: ReportData) -> Path:
     except ModuleNotFoundError as error:
         raise LabloopError(f"a report needs the package {error.name!r}: pip install 'labloop-toolkit[report]'") from error
     return write_text(path, render(data))
+
+
+def figure_of(data: ReportData) -> bytes | None:
+    """Draw the report's first figure, best so far by round, as a PNG; None before anything is measured.
+
+    Raises:
+        LabloopError: the drawing packages are not installed.
+    """
+    try:
+        from labloop.report.page import picture
+    except ModuleNotFoundError as error:
+        raise LabloopError(f"a figure needs the package {error.name!r}: pip install 'labloop-toolkit[report]'") from error
+    return picture(data, "progress")

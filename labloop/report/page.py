@@ -55,6 +55,12 @@ def render(data: ReportData) -> str:
     )  # fmt: skip
 
 
+def picture(data: ReportData, name: str) -> bytes | None:
+    """Draw one of the page's figures as a PNG; None where the data have none of this name."""
+    spec = View(data).figures.get(name)
+    return None if spec is None else bytes(vl_convert.vegalite_to_png({**spec, "width": 640, "background": "white"}, scale=1.5))
+
+
 @lru_cache(maxsize=1)
 def _library() -> str:
     """Vega, Vega-Lite, Vega-Embed and the lines that draw every figure, as one script; bundling takes a second."""

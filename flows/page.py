@@ -1,0 +1,45 @@
+"""The page of a campaign in Prefect: one Markdown artifact, a new version whenever a tick has done something."""
+
+from __future__ import annotations
+
+import base64
+
+from prefect.artifacts import create_markdown_artifact
+
+from labloop.campaign import Campaign
+from labloop.decide import Action
+from labloop.errors import LabloopError
+from labloop.report import figure_of, report_of
+
+
+def key_of(campaign: str) -> str:
+    """The artifact's key; Prefect takes lower case, digits and dashes."""
+    return f"{campaign.lower().replace('_', '-')}-report"
+
+
+def publish(campaign: Campaign, action: Action) -> None:
+    """Show where the campaign stands, with the figure and verdict of the report."""
+    create_markdown_artifact(markdown(campaign, action), key=key_of(campaign.name), description=f"Where {campaign.name} stands")
+
+
+def markdown(campaign: Campaign, action: Action) -> str:
+    """Write the page: what is waited for, the rounds, the verdict, and best so far by round as an inline picture."""
+    standing = campaign.status()
+    best = f", best {standing['best']:.4g} {standing['unit']}".rstrip() if standing["best"] is not None else ""
+    waits = f"**Waiting for {action.waits_for}:** {action.reason}" if action.kind == "wait" else action.reason
+    lines = [f"# {campaign.name}", "", f"{standing['designs']} measured designs{best}.", "", waits, ""]
+    if standing["rounds"]:
+        lines += ["| round | state | wells | without a result |", "|---|---|---|---|"]
+        lines += [f"| {one['round']} | {one['state']} | {one['wells']} | {one['missing']} |" for one in standing["rounds"]]
+        lines.append("")
+    data = report_of(campaign)
+    for number, comparison in sorted(data.comparisons.items(), reverse=True):
+        lines += [f"> Round {number}: {comparison.sentence}", ""]
+    try:
+        picture = figure_of(data)
+    except LabloopError as error:
+        lines += [str(error), ""]
+        picture = None
+    if picture is not None:
+        lines += [f"![Best so far, by round](data:image/png;base64,{base64.b64encode(picture).decode()})", ""]
+    return "\n".join([*lines, f"The whole report is `report.html` in the folder of {campaign.name}."])

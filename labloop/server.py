@@ -1,0 +1,145 @@
+"""The Prefect server over its HTTP API, without Prefect: wake a campaign, and tell what is planned.
+
+Every answer may be "nobody there": the ledger is the memory, the server a clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+FLOW = "tick"
+"""The flow's name; each campaign's deployment has the campaign's."""
+
+WAIT = 4.0
+"""Seconds that an answer may take: a bench scientist waits for it after each file."""
+
+
+PAUSE = 2.0
+"""Seconds before a server that is busy is asked again."""
+
+
+class NoAnswer(Exception):
+    """The server cannot be reached, or refuses; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A run that Prefect knows of and that has not ended."""
+
+    campaign: str
+    state: str
+    """Prefect's name of the state: Scheduled, Late, Pending, Running, …"""
+    at: str
+    """When it is expected to start, or has started; ISO 8601."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server at the URL of its API."""
+
+    url: str
+    auth: str = ""
+    """`user:password`, where the server wants it."""
+
+    @classmethod
+    def configured(cls) -> Self | None:
+        """The server that `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING` name; None where none is named."""
+        url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+        return cls(url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url.startswith(("http://", "https://")) else None
+
+    def wake(self, campaign: str, *, key: str) -> bool:
+        """Ask for a tick of a campaign now; the same key again asks for nothing more.
+
+        Returns:
+            Whether the server serves this campaign.
+
+        Raises:
+            NoAnswer: nobody is there, or it refuses.
+        """
+        try:
+            deployment = self._ask("GET", f"deployments/name/{FLOW}/{quote(campaign, safe='')}")
+        except _NotFound:
+            return False
+        self._ask("POST", f"deployments/{deployment['id']}/create_flow_run", {"idempotency_key": f"{campaign}:{key}"})
+        return True
+
+    def deployments(self) -> dict[str, str]:
+        """The campaigns that are served, each with the id of its deployment.
+
+        Raises:
+            NoAnswer: nobody is there, or it refuses.
+        """
+        found = self._ask("POST", "deployments/filter", {"flows": {"name": {"any_": [FLOW]}}})
+        return {one["name"]: one["id"] for one in found}
+
+    def planned(self) -> list[Planned]:
+        """Runs that are to come or under way, the next first.
+
+        Raises:
+            NoAnswer: nobody is there, or it refuses.
+        """
+        names = {identity: name for name, identity in self.deployments().items()}
+        wanted = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}, "deployment_id": {"any_": list(names)}}
+        runs = self._ask("POST", "flow_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC", "limit": 200})
+        return [
+            Planned(
+                campaign=names[run["deployment_id"]], state=run["state_name"], at=run["start_time"] or run["expected_start_time"]
+            )
+            for run in runs
+        ]
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if self.auth:
+            headers["Authorization"] = "Basic " + base64.b64encode(self.auth.encode()).decode()
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.url}/{path}", data=data, headers=headers, method=method)
+        try:
+            try:
+                with urlopen(request, timeout=WAIT) as answer:
+                    return json.load(answer)
+            except HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(PAUSE)  # its SQLite is busy with another run; all that labloop asks may be asked twice
+                with urlopen(request, timeout=WAIT) as answer:
+                    return json.load(answer)
+        except HTTPError as error:
+            if error.code == 404:
+                raise _NotFound(f"{self.url} does not know {path}") from error
+            why = "wants another password: see PREFECT_API_AUTH_STRING" if error.code in (401, 403) else f"answers {error.code}"
+            raise NoAnswer(f"the Prefect server at {self.url} {why}") from error
+        except (URLError, OSError, ValueError) as error:
+            raise NoAnswer(f"no Prefect server answers at {self.url}") from error
+
+
+class _NotFound(NoAnswer):
+    pass
+
+
+def wake(campaign: str, key: str, *, server: Server | None = None) -> str:
+    """Wake the configured server's tick of a campaign; returns what came of it for a person, nothing where none is configured.
+
+    It never fails: whatever is not woken now is found at the scheduler's next look.
+
+    Args:
+        key: of what happened; the same again wakes nobody.
+    """
+    server = server or Server.configured()
+    if server is None:
+        return ""
+    try:
+        if server.wake(campaign, key=key):
+            return "The scheduler is told and goes on now."
+        return f"The Prefect server serves no {campaign} (labloop schedule was not started for it): labloop step {campaign}"
+    except NoAnswer as error:
+        return f"The scheduler is not told ({error}): it goes on at its next look, or run labloop step {campaign}"

@@ -1,0 +1,265 @@
+"""`labloop schedule` and the commands around it: without a server all goes on by hand; with one, rounds run by themselves."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import yaml
+
+from labloop import step as steps
+from labloop.agenda import agenda
+from labloop.campaign import Campaign
+from labloop.cli import main
+from labloop.config import preset
+from labloop.demo import measure_plate
+from labloop.server import NoAnswer, Server, wake
+from labloop.simulate import draw_start, open_lab
+
+ROUND = {
+    "arms": {
+        "offline": {"proposers": "fakes:Near", "selector": {"conservative": {"beta": 1.0}}, "pool": 150},
+        "free": {"proposers": "random"},
+    },
+    "judge": "fakes:Flat",
+}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A folder with a campaign that has a schedule, its round's file and a start CSV; no server is named."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LABLOOP_HOME", "LABLOOP_LEDGER", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("labloop.inbox.SETTLE", 0)
+    text = preset("campaigns/tfbind8.yaml").read_text()
+    (tmp_path / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
+    (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
+    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv("start.csv", index=False)
+    assert main(["init", "campaign.yaml"]) == 0
+    return tmp_path
+
+
+def run(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == code
+    printed = capsys.readouterr()
+    return printed.out + printed.err
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+# ---- without a server
+
+
+def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, capsys):
+    assert "Waiting for the lab: too few designs" in run(capsys, "step", "tfbind8")
+    (bench / "start.csv").rename(bench / "labloop-data" / "tfbind8" / "inbox" / "start.csv")
+    assert "start.csv ingested: 100 measured" in run(capsys, "step", "tfbind8")
+    text = run(capsys, "step", "tfbind8", "--until", "waiting")
+    assert "waits for approval" in text
+    told = json.loads(run(capsys, "step", "tfbind8", "--json"))
+    assert [(one["kind"], one["waits_for"]) for one in told] == [("wait", "a person")]
+    assert "another" not in run(capsys, "reject", "tfbind8", "--reason", "not this one", "--by", "Ana")
+    run(capsys, "step", "tfbind8", "--until", "waiting")
+    assert "Round 2 of tfbind8 is approved" in run(capsys, "approve", "tfbind8")
+    assert "round 2 is at the lab" in run(capsys, "step", "tfbind8", "--until", "waiting")
+    assert sorted(path.name for path in (bench / "labloop-data" / "tfbind8" / "plates").glob("*_assay.csv")) == [
+        "tfbind8-R02_assay.csv"
+    ]
+    assert "EXPORTED" in run(capsys, "approve", "tfbind8", code=1)
+    assert "labloop status tfbind8" in run(capsys, "reject", "tfbind8", "--reason", "late", code=1)
+
+
+def test_status_is_useful_without_a_server(bench, capsys):
+    text = run(capsys, "schedule", "--status")
+    assert "PREFECT_API_URL" in text
+    assert "waits for the lab: too few designs" in text
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    assert "waits for the scheduler: open" in run(capsys, "schedule", "--status")
+    run(capsys, "step", "tfbind8", "--until", "waiting")
+    told = json.loads(run(capsys, "schedule", "--status", "--json"))
+    assert told["campaigns"][0]["waits_for"] == "a person"
+    assert told["campaigns"][0]["prefect"] is None
+    (bench / "round.yaml").unlink()
+    run(capsys, "reject", "tfbind8", "--reason", "no")
+    assert "round.yaml" in run(capsys, "schedule", "--status")
+
+
+def test_a_campaign_without_a_schedule_is_nobodys_business(bench, capsys):
+    run(capsys, "init", preset("campaigns/promoter.yaml"))
+    assert [one["campaign"] for one in agenda()["campaigns"]] == ["tfbind8"]
+
+
+def test_schedule_needs_a_server_and_says_how_to_start_one(bench, capsys):
+    assert "prefect server start" in run(capsys, "schedule", code=1)
+
+
+def test_ingest_never_fails_for_want_of_a_server(bench, capsys, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    text = run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    assert "Stored" in text
+    assert "no Prefect server answers" in text
+    assert "labloop step tfbind8" in text
+    assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
+
+
+# ---- with a server that says what we tell it to
+
+
+@contextmanager
+def answering(routes):
+    """A server on a free port that answers each path with (status, JSON) and remembers what it was asked."""
+    asked: list[tuple[str, dict | None, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            asked.append((self.path, body, self.headers.get("Authorization") or ""))
+            status, answer = routes.get(self.path, (404, {}))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/api", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+DEPLOYMENT = {"/api/deployments/name/tick/c": (200, {"id": "d1"}), "/api/deployments/d1/create_flow_run": (201, {"id": "r1"})}
+
+
+def test_a_wake_up_is_one_run_whose_key_says_what_happened():
+    with answering(DEPLOYMENT) as (url, asked):
+        assert "goes on now" in wake("c", "abc", server=Server(url, "lab:secret"))
+    assert asked[-1][:2] == ("/api/deployments/d1/create_flow_run", {"idempotency_key": "c:abc"})
+    assert {one[2] for one in asked} == {"Basic bGFiOnNlY3JldA=="}
+
+
+@pytest.mark.parametrize(
+    ("routes", "said"),
+    [
+        ({}, "serves no c"),
+        ({"/api/deployments/name/tick/c": (401, {})}, "PREFECT_API_AUTH_STRING"),
+        ({"/api/deployments/name/tick/c": (503, {})}, "answers 503"),
+        ({"/api/deployments/name/tick/c": (200, b"<html>a router's login page")}, "no Prefect server answers"),
+    ],
+)
+def test_a_server_that_will_not_is_told_and_no_error(routes, said, monkeypatch):
+    monkeypatch.setattr("labloop.server.PAUSE", 0)
+    with answering(routes) as (url, _):
+        assert said in wake("c", "abc", server=Server(url))
+
+
+def test_no_wake_up_where_no_server_is_named(monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert wake("c", "abc") == ""
+    monkeypatch.setenv("PREFECT_API_URL", "file:///etc/passwd")
+    assert Server.configured() is None
+
+
+# ---- with the real one
+
+
+def _die_with_the_test() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing of ours outlives the tests
+
+
+@contextmanager
+def process(arguments, environment, log):
+    """A process with a group of its own, all of which is killed at the end."""
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            arguments, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=_die_with_the_test,
+        )  # fmt: skip
+        try:
+            yield child
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def until(what, seconds: float):
+    """Wait for something true, looking twice a second; returns it."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.mark.server
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are killed the way Linux does it")
+def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_plate(bench, capsys, monkeypatch):
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    port = free_port()
+    for name, value in {
+        "PREFECT_HOME": str(bench / "prefect"), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    server = Server.configured()
+    campaign = Campaign.open("tfbind8")
+    (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
+    labloop = [sys.executable, "-c", "from labloop.cli import run; run()"]
+
+    def answers():
+        try:
+            return server.deployments() is not None
+        except NoAnswer:
+            return False
+
+    with process([sys.executable, "-m", "prefect", "server", "start"], dict(os.environ), bench / "server.log"):
+        until(answers, 180)
+        with pytest.raises(NoAnswer, match="password"):
+            Server(server.url).deployments()
+        scheduler = [*labloop, "schedule", "--cron", "* * * * *"]
+        with process(scheduler, dict(os.environ), bench / "schedule.log"):
+            until(lambda: campaign.state(1) == "PROPOSED", 180)
+            until(lambda: agenda()["campaigns"][0]["waits_for"] == "a person", 60)
+            assert "a person" in run(capsys, "schedule", "--status")
+            assert "another labloop schedule" in run(capsys, "schedule", code=1)
+            assert "goes on now" in run(capsys, "approve", "tfbind8")
+            until(lambda: campaign.state(1) == "EXPORTED", 60)
+            form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
+            assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
+            until(lambda: campaign.state(2) == "PROPOSED", 90)
+            # What a pinned-version fault breaks silently: the clock itself makes a run, and it runs to its end.
+            done = {"state": {"type": {"any_": ["COMPLETED"]}}}
+            until(
+                lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]],
+                120,
+            )
+            assert {one.campaign for one in server.planned()} == {"tfbind8"}
+    assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
+    assert "Error" not in (bench / "schedule.log").read_text()
