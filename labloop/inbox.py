@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labloop.batch import neutral
 from labloop.errors import DesignError, IngestError, LabloopError
 from labloop.files import write_text
+from labloop.spreadsheet import neutral
 
 if TYPE_CHECKING:
     from labloop.campaign import Campaign

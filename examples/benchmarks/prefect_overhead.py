@@ -106,7 +106,8 @@ def measure(folder: Path, repeats: int) -> None:
         home = folder / f"{kind}{i}"
         fresh(home, start)
         if kind == "plain":
-            code = f"from labloop.cli import main; main(['propose', 'tfbind8', '{round_file}', '-o', '{home}/out', '--home', '{home}'])"
+            arguments = ["propose", "tfbind8", str(round_file), "-o", f"{home}/out", "--home", str(home)]
+            code = f"from labloop.cli import main; main({arguments})"
         else:
             code = (
                 "from labloop.flows import propose_round; "
@@ -151,8 +152,8 @@ def measure(folder: Path, repeats: int) -> None:
         print(f"\nA tick's own time on a running server: {spent[0]:.1f} s for a whole round to the plate (2 s of it the page), ")
         print(f"{statistics.median(spent[1:]):.1f} s where there is nothing to do.")
         began = time.time()
-        subprocess.run([sys.executable, "-c", "from labloop.flows import tick; tick('tfbind8')"], env=tick_environment, check=True,
-                       stderr=subprocess.DEVNULL)  # fmt: skip
+        code = "from labloop.flows import tick; tick('tfbind8')"
+        subprocess.run([sys.executable, "-c", code], env=tick_environment, check=True, stderr=subprocess.DEVNULL)
         print(f"With a process of its own, as labloop schedule starts it: {time.time() - began:.1f} s.")
     finally:
         os.killpg(server.pid, signal.SIGKILL)
