@@ -69,9 +69,13 @@ def main() -> None:
             return [judge(some).mean(), believed, float(jensenshannon(kmers(some), real, base=2)), has_start(some).mean(),
                     len(np.unique(some, axis=0)) / len(some), cpu]  # fmt: skip
 
-        rows.setdefault("data", []).append(row(codes[rng.choice(tested, N, replace=False)]))
-        rows.setdefault("uniform", []).append(row(rng.integers(4, size=(N, 50))))
-        rows.setdefault("visible data", []).append(row(codes[rng.choice(seen, N, replace=False)]))
+        def tell(name: str, found: list[float]) -> None:
+            rows.setdefault(name, []).append(found)
+            print(f"seed {seed}  {name:16}{line(found)}", flush=True)
+
+        tell("data", row(codes[rng.choice(tested, N, replace=False)]))
+        tell("visible data", row(codes[rng.choice(seen, N, replace=False)]))
+        tell("uniform", row(rng.integers(4, size=(N, 50))))
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "library.csv"
             pd.DataFrame({"utr": words(codes[unlabelled])}).to_csv(library, index=False)
@@ -82,11 +86,10 @@ def main() -> None:
                 cpu = time.process_time() - cpu
                 if name == args.methods[0]:  # all methods of a seed share one prior
                     still = type(trained)(**{**vars(trained), "policy": trained.prior})
-                    rows.setdefault("prior", []).append(row(letters(sample(still, options, N, seed=seed)[0])))
+                    tell("prior", row(letters(sample(still, options, N, seed=seed)[0])))
                 some = letters(sample(trained, options, N, seed=seed)[0])
                 believed = trained.reward.plain_in_y(np.eye(4)[some].reshape(N, -1)).mean()
-                rows.setdefault(name, []).append(row(some, float(believed), cpu))
-                print(f"seed {seed}  {name:16}{line(rows[name][-1])}", flush=True)
+                tell(name, row(some, float(believed), cpu))
 
     print(f"\nmean ± sd of {args.seeds} seeds")
     for name, found in rows.items():
