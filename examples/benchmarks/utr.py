@@ -69,7 +69,7 @@ def main() -> None:
             return [judge(some).mean(), believed, float(jensenshannon(kmers(some), real, base=2)), has_start(some).mean(),
                     len(np.unique(some, axis=0)) / len(some), cpu]  # fmt: skip
 
-        def tell(name: str, found: list[float]) -> None:
+        def tell(name: str, found: list[float], seed: int = seed) -> None:
             rows.setdefault(name, []).append(found)
             print(f"seed {seed}  {name:16}{line(found)}", flush=True)
 
