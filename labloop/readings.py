@@ -35,8 +35,8 @@ def with_places(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> p
         rows = rows.merge(wells, how="left", on=["plate", "well"])
     else:
         rows = rows.assign(row=np.nan, column=np.nan, control=None)
-    place, bare = rows["row"].to_numpy(float, na_value=np.nan), rows["well"].notna().to_numpy(dtype=bool)
-    across = rows["column"].to_numpy(float, na_value=np.nan)
+    place, bare = rows["row"].to_numpy(float, na_value=np.nan, copy=True), rows["well"].notna().to_numpy(dtype=bool)
+    across = rows["column"].to_numpy(float, na_value=np.nan, copy=True)
     own = np.isnan(place) & bare
     if own.any():  # plates that labloop did not lay out
         codes, names = pd.factorize(rows.loc[own, "well"])
