@@ -101,7 +101,7 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
         rules: list[Constraint] = []
         if (low, high) != (new.low, new.high):
             rules.append(LinearInequality(weights={new.name: 1.0}, low=new.low, high=new.high))
-        return new.model_copy(update={"low": low, "high": high, **_resolution(old, new)}), rules
+        return _as_fine(old, new.model_copy(update={"low": low, "high": high})), rules
     if isinstance(old, Choice) and isinstance(new, Choice):
         added = [one for one in new.options if one not in old.options]
         gone = [one for one in old.options if one not in new.options]
@@ -117,11 +117,12 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
     return new.model_copy(update={"components": old.components}), []
 
 
-def _resolution(old: Real | Integer, new: Real | Integer) -> dict[str, int]:
+def _as_fine(old: Real | Integer, new: Real | Integer) -> Real | Integer:
     """Keep as many decimals as designs have so far: over a wider range labloop would round them, and so rename them."""
-    if isinstance(old, Real) and isinstance(new, Real) and new.step is None and new.scale == "linear":
-        return {"decimals": max(old.places, new.places)}
-    return {}
+    both = isinstance(old, Real) and isinstance(new, Real) and new.step is None and new.scale == "linear"
+    if both and new.places < old.places:  # type: ignore[union-attr]
+        return new.model_copy(update={"decimals": old.places})  # type: ignore[union-attr]
+    return new
 
 
 def _check(space: DesignSpace, designs: pd.DataFrame, start_anew: str) -> None:

@@ -363,6 +363,46 @@ def test_a_second_assay_is_added_stored_and_shown_and_not_learned_from(tmp_path,
     assert {plate.assay for plate in again.quality().plates} == {"fluorescence", "growth"}
 
 
+# ---- in the report
+
+
+def test_the_report_outlines_flagged_wells_and_says_what_policies_did(tmp_path):
+    pytest.importorskip("altair", reason="the packages of labloop-toolkit[report] are not installed")
+    from labloop.report import report_of
+    from labloop.report.page import View, render
+
+    run, form = first_round(tmp_path)
+    at = of_designs(run, form)[3]
+    (tmp_path / "echo.csv").write_text(ECHO.format(plate=form["plate"][at], well=form["well"][at]))
+    run.ingest(tmp_path / "echo.csv")
+    send(run, form, tmp_path / "a.csv")
+    data = report_of(run)
+    view = View(data)
+    plates = {plate["title"].rsplit(" ", 1)[-1]: plate["specs"] for plate in view.plates}
+    (spec,) = [one for name, one in plates[form["plate"][at]].items() if name.endswith("value")]
+    assert [well["well"] for well in spec["datasets"]["wells"] if well["flag"]] == [form["well"][at]]
+    fills = [layer["encoding"]["fill"]["scale"]["domain"] for layer in spec["layer"] if "fill" in layer.get("encoding", {})]
+    assert fills[0][0] > 0  # a log scale that begins at zero or below draws nothing
+    assert len(view.figures["controls"]["datasets"]["rows"]) == 4  # two controls on two plates
+    (row,) = view.tables()["policies"].rows
+    assert row[0] == "transfer_failed"
+    assert row[2:4] == ("1", "drop")
+    text = render(data)
+    assert "Quality control" in text
+    assert "107 readings are used, 1 left out" in text
+
+
+def test_a_campaign_without_plates_has_no_section_on_them(tmp_path):
+    pytest.importorskip("altair", reason="the packages of labloop-toolkit[report] are not installed")
+    from labloop.report import report_of
+    from labloop.report.page import render
+
+    run = begin(tmp_path)
+    pd.DataFrame({"Spacer sequence": ["ACGTACGTACGTACGTACGT"], "F/OD": [5000]}).to_csv(tmp_path / "own.csv", index=False)
+    run.ingest(tmp_path / "own.csv")
+    assert "<h2>Quality control" not in render(report_of(run))
+
+
 # ---- on the command line
 
 

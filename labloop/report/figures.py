@@ -233,13 +233,13 @@ def plate(
         hues = [*colours(arms).values(), INK, SHARED]
         fill = alt.Fill("side:N", scale=alt.Scale(domain=shown, range=hues), legend=None)
         layers.append(used.mark_rect(cornerRadius=3, opacity=0.85).encode(x=x, y=y, fill=fill, tooltip=tip))
-    ring = used.transform_filter("datum.kind == 'control'")
-    layers.append(ring.mark_rect(filled=False, stroke=INK, strokeWidth=1.5, cornerRadius=3).encode(x=x, y=y, tooltip=tip))
     if arms is None:
         flagged = used.transform_filter("datum.flag != null")
         layers.append(
             flagged.mark_rect(filled=False, stroke=FLAGGED, strokeWidth=2, cornerRadius=3).encode(x=x, y=y, tooltip=tip)
         )
+    ring = used.transform_filter("datum.kind == 'control'")
+    layers.append(ring.mark_rect(filled=False, stroke=INK, strokeWidth=1.5, cornerRadius=3).encode(x=x, y=y, tooltip=tip))
     return finished(layers, (28 if rows <= 8 else 16) * rows, wells=wells, ground=ground)
 
 

@@ -339,7 +339,8 @@ class View:
         keys = wells[["round", "plate"]].drop_duplicates().sort_values(["round", "plate"], kind="stable").to_numpy().tolist()
         rows, columns = self.data.plate_shape
         latest = self.readings.drop_duplicates(["plate", "well"], keep="last").set_index(["plate", "well"])
-        limits = figures.limits_of(latest["value"].loc[latest.index.isin(list(zip(wells["plate"], wells["well"], strict=True)))])
+        drawn = latest.index.isin(list(zip(wells["plate"], wells["well"], strict=True)))
+        limits = figures.limits_of(latest["value"].loc[drawn], log=self.data.objective.transform != "identity")
         found = []
         for i, (number, plate) in enumerate(reversed(keys)):
             if i == PLATES:

@@ -45,8 +45,15 @@ def policies(found: Inspection) -> Table:
         Column("Rule"), Column("What it says", "small"), Column("Readings", "number"), Column("Policy"),
         Column("Dataset", "small"),
     )  # fmt: skip
+    several = found.flags["assay"].nunique() > 1
     rows = tuple(
-        (f"{one['rule']} ({one['assay']})", MEANING[one["rule"]], str(one["readings"]), one["policy"], one["effect"])
+        (
+            f"{one['rule']} ({one['assay']})" if several else one["rule"],
+            MEANING[one["rule"]],
+            str(one["readings"]),
+            one["policy"],
+            one["effect"],
+        )
         for one in found.effects()
     )
     return Table(columns, rows)
