@@ -293,3 +293,16 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
             assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
     assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
     assert "Error" not in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are killed the way Linux does it")
+@pytest.mark.parametrize("more", [[], ["--forget"]], ids=["kills", "kills and a lost database"])
+def test_killed_at_random_a_campaign_ends_with_the_plates_of_an_undisturbed_one(tmp_path, more):
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    command = [sys.executable, ROOT / "examples" / "benchmarks" / "prefect_kills.py", "--rounds", "2", "--kills", "1", *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, preexec_fn=_die_with_the_test)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "plates equal: True" in done.stdout
