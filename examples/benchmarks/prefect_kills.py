@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -135,6 +137,7 @@ class Machines:
             "scheduler": [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron", "* * * * *"],
         }
         self.groups: list[int] = []
+        self.killed_at: dict[str, int] = {}
 
     def see_that_all_run(self) -> None:
         """Start what is not running, as systemd does."""
@@ -147,9 +150,25 @@ class Machines:
                     )  # fmt: skip
                 self.groups.append(self.alive[name].pid)
 
+    def is_up(self, name: str) -> bool:
+        """Whether it has come far enough since its last start to be worth killing."""
+        if name == "flow":
+            return bool(children(self.alive["scheduler"].pid))
+        if name == "scheduler":
+            return self.log("scheduler").count("serving the campaigns") > self.killed_at.get(name, 0)
+        try:
+            return bool(urllib.request.urlopen(f"{self.environment['PREFECT_API_URL']}/health", timeout=2))
+        except OSError:
+            return False
+
+    def log(self, name: str) -> str:
+        """What it has printed so far."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
     def kill(self, name: str) -> bool:
         """Kill the server, the scheduler, or the flow that the scheduler has started; False where there is none."""
         if name != "flow":
+            self.killed_at[name] = self.log("scheduler").count("serving the campaigns")
             self.alive[name].kill()
             self.alive[name].wait()
             return True
@@ -196,7 +215,7 @@ def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, l
     machines, lab = Machines(folder, environment), Lab(run, rng, folder / "back")
     killed: Counter[str] = Counter()
     began, forgotten = time.monotonic(), not forget
-    shot = began + 20
+    shot = began
     try:
         while steps.next_action(run).kind != "done":
             if time.monotonic() - began > limit:
@@ -206,11 +225,13 @@ def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, l
             lab.work()
             if len(lab.parts) < before and rng.random() < 0.7:
                 wake(run.name, str(time.time()))
-            due = [name for name in ("server", "scheduler", "flow") if killed[name] < kills]
-            if due and time.monotonic() > shot:
-                name = rng.choice(due)
+            # Spread over the campaign: nobody learns much from a server that is killed before it has done anything.
+            so_far = max(1, len(run.ledger.rounds(run.name)))
+            due = [name for name in ("server", "scheduler", "flow") if killed[name] < math.ceil(kills * so_far / rounds)]
+            name = rng.choice(due) if due else ""
+            if name and time.monotonic() > shot and machines.is_up(name):
                 killed[name] += machines.kill(name)
-                shot = time.monotonic() + (rng.uniform(4, 15) if name == "flow" else rng.uniform(10, 40))
+                shot = time.monotonic() + rng.uniform(2, 20)
                 time.sleep(rng.uniform(0, 3))
             if not forgotten and len(run.ledger.rounds(run.name)) >= 2:
                 machines.kill("server")
