@@ -17,6 +17,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -87,29 +89,36 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
 
 
 async def _serve(place: Path, cron: str) -> None:
+    """Run what is due, and register campaigns that are new, or that a new database of the server no longer knows."""
     # A restart must not stop the clock, so schedules stay on while nobody serves; one run at a time has the device to itself.
     runner = Runner(name="labloop", pause_on_shutdown=False, limit=1)
-    known: set[str] = set()
 
-    async def add_new() -> None:
-        for campaign in scheduled(home=place):
-            if campaign.name not in known:
+    async def add_missing() -> None:
+        async with get_client() as client:
+            served = {
+                one.name for one in await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[tick.name])))
+            }
+        here = scheduled(home=place)
+        for campaign in here:
+            if campaign.name not in served & known:
                 identity = await runner.aadd_deployment(await deployment_of(campaign.name, cron=cron))
                 await _clear_leftovers(campaign, identity)
                 await _look_now(identity)
-                known.add(campaign.name)
                 log.info("%s is served", campaign.name)
+        if not known or known - served:
+            await _watch_for_dead_runs()
+        known.update(campaign.name for campaign in here)
 
     async def keep_adding() -> None:
         while True:
             await asyncio.sleep(NEW)
             try:
-                await add_new()
+                await add_missing()
             except (httpx.HTTPError, LabloopError) as error:  # a server or ledger that is away for a while
                 log.warning("no new campaign is looked for now: %s", error)
 
-    await add_new()
-    await _watch_for_dead_runs()
+    known: set[str] = set()
+    await add_missing()
     adding = asyncio.create_task(keep_adding())
     try:
         await runner.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,11 +24,12 @@ from labloop import step as steps
 from labloop.agenda import agenda
 from labloop.campaign import Campaign
 from labloop.cli import main
-from labloop.config import preset
+from labloop.config import Schedule, parse_config, preset
 from labloop.demo import measure_plate
 from labloop.server import NoAnswer, Server, wake
 from labloop.simulate import draw_start, open_lab
 
+ROOT = Path(__file__).parent.parent
 ROUND = {
     "arms": {
         "offline": {"proposers": "fakes:Near", "selector": {"conservative": {"beta": 1.0}}, "pool": 150},
@@ -116,6 +120,30 @@ def test_ingest_never_fails_for_want_of_a_server(bench, capsys, monkeypatch):
     assert "no Prefect server answers" in text
     assert "labloop step tfbind8" in text
     assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
+
+
+def test_the_readmes_schedule_is_one(bench):
+    (shown,) = [
+        text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "schedule" in text
+    ]
+    schedule = parse_config(yaml.safe_load(shown)["schedule"], Schedule)
+    assert schedule.deadline == timedelta(days=14)
+    assert (schedule.approval, schedule.on_failure) == (True, "stop")
+
+
+def test_the_second_machines_deployment_names_a_flow_and_a_campaign():
+    (one,) = yaml.safe_load((ROOT / "flows" / "prefect.yaml").read_text())["deployments"]
+    module, _, name = one["entrypoint"].rpartition(".")
+    assert f"def {name}(" in (ROOT / "flows" / f"{module.removeprefix('labloop.flows.')}.py").read_text()
+    assert one["parameters"] == {"campaign": one["name"]}  # labloop ingest wakes the deployment of the campaign's name
+
+
+def test_the_units_start_commands_that_exist_on_loopback_only():
+    units = {path.stem: path.read_text() for path in (ROOT / "examples" / "systemd").glob("*.service")}
+    assert "ExecStart=/opt/labloop/bin/labloop schedule\n" in units["labloop-schedule"]
+    assert "PREFECT_SERVER_API_HOST=127.0.0.1" in units["labloop-prefect"]
+    assert "filesystem" in units["labloop-prefect"]
+    assert all("EnvironmentFile=/var/lib/labloop/auth.env" in text for text in units.values())
 
 
 # ---- with a server that says what we tell it to
@@ -261,5 +289,20 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
                 120,
             )
             assert {one.campaign for one in server.planned()} == {"tfbind8"}
+            watching = server._ask("POST", "automations/filter", {})
+            assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
     assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
     assert "Error" not in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are killed the way Linux does it")
+@pytest.mark.parametrize("more", [[], ["--forget"]], ids=["kills", "kills and a lost database"])
+def test_killed_at_random_a_campaign_ends_with_the_plates_of_an_undisturbed_one(tmp_path, more):
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    command = [sys.executable, ROOT / "examples" / "benchmarks" / "prefect_kills.py", "--rounds", "2", "--kills", "1", *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, preexec_fn=_die_with_the_test)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "plates equal: True" in done.stdout
