@@ -123,9 +123,13 @@ class Campaign:
 
         Raises:
             ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
+            CampaignError: there is no reason.
         """
         if not isinstance(config, CampaignConfig):
             config = load_config(config, CampaignConfig).anchored(Path(config).parent)
+        check_exporters(config)
+        if not reason.strip():
+            raise CampaignError(f"{self.name}: say why it is revised (--reason '…'), for whoever reads the ledger later")
         with self._lock(), self.ledger.begin():
             old = _stored_config(self.ledger, self.name)
             assays = self.ledger.measurements(self.name)["assay"].unique()
@@ -235,6 +239,7 @@ class Campaign:
 
     def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
         """Write every reading as one tidy table, `.csv` or `.parquet` (see `labloop.exchange.tidy`); returns path and rows."""
+        self._catch_up()
         table = tidy(self.config, self.ledger, assay=assay, controls=controls)
         return write_tidy(table, Path(path)), len(table)
 
@@ -333,6 +338,9 @@ class Campaign:
             return ()
         runs = self.ledger.runs(self.name).sort_values("round", ascending=False, kind="stable")
         same = (runs["proposer"] == training.proposer) & (runs["arm"] == training.arm) & (runs["round"] < number)
+        space = self._config_of(number).space
+        alike = {one for one in runs.loc[same, "round"].unique() if self._config_of(int(one)).space == space}
+        same &= runs["round"].isin(alike)  # a model of a space that was revised since has other inputs
         return tuple(
             folder_of(create("proposers", training.proposer, run["options"]), run["fingerprint"], int(run["seed"]))
             for run in runs[same].to_dict("records")

@@ -141,7 +141,7 @@ RESERVED = frozenset(
         "arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance",
         "plate", "well", "value", "unit", "status", "measured_at", "note", "sample", "control", "predicted", "in_space",
         "source_plate", "source_well", "assay", "qualifier", "round", "arms", "proposers", "file", "row", "y", "sem",
-        "n_replicates",
+        "n_replicates", "flags",
     }
 )  # fmt: skip
 """Columns of labloop's own files; a design column of such a name could not be told from them."""

@@ -83,10 +83,8 @@ def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
         elif old.assays[name] != new.assays[name]:
             told.append(f"assays: {name} is read or judged otherwise")
     told += [f"assays: {name} is gone" for name in old.assays if name not in new.assays]
-    told += [
-        f"{part} is changed" for part in ("description", "plate", "rounds", "seed") if getattr(old, part) != getattr(new, part)
-    ]
-    return told
+    parts = [name for name in CampaignConfig.model_fields if name not in ("name", "objective", "space", "assays")]
+    return told + [f"{part} is changed" for part in parts if getattr(old, part) != getattr(new, part)]
 
 
 def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]]:

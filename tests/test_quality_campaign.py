@@ -308,6 +308,19 @@ def test_controls_of_earlier_rounds_tell_that_a_later_rounds_plate_was_turned(tm
     assert set(flags["plate"]) == {"promoter-R02-P1"}
 
 
+def test_a_plate_of_the_labs_own_is_judged_by_its_wells(tmp_path):
+    run = begin(tmp_path)
+    space, rng = run.config.space, generator(0, "own plate")
+    designs = space.decode(space.sample(96, rng))["spacer"]
+    wells = [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)]
+    value = np.exp(rng.normal(6, 0.3, 96)) * np.where([w[0] in "AH" or w[1:] in ("1", "12") for w in wells], 3, 1)
+    table = pd.DataFrame({"Spacer sequence": designs, "Plate ID": "OWN-1", "Well": wells, "F/OD": value})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    run.ingest(tmp_path / "own.csv")
+    assert run.status()["flags"] == {"edge": 36}
+    assert run.quality().plates[0].z_prime.value is None
+
+
 # ---- normalisation in a campaign
 
 

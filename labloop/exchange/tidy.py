@@ -23,8 +23,8 @@ def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, co
     Columns: `design_id`, the design's own, `in_space`; `assay`, `value`, `unit`, `qualifier` (`=`, `<`, `>`), `status`; what the
     reading's design came to, as methods see it: `y` (transformed, larger is better for the objective's assay), `sem` (of y, its
     variance pooled over replicates) and `n_replicates`; `control`, `plate`, `well`, `round`; the `arms` that chose the design in
-    that round and the `proposers` that offered it, with + between; `measured_at`, `file`, `row` and `note`. Empty where there is
-    none.
+    that round and the `proposers` that offered it, with + between; `measured_at`, `file`, `row` and `note`; `flags`, the
+    rules of quality control that speak of the reading. Empty where there is none.
 
     Args:
         assay: only this assay's readings; all assays', if None. `labloop ingest` takes a file of one assay.
@@ -42,7 +42,8 @@ def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, co
         rows = rows[rows["design_id"].notna()]
     known = ledger.designs(config.name, rows["design_id"].dropna().unique())
     told = known.reindex(columns=[*config.space.columns, "in_space"])
-    out = rows.drop(columns="id").join(told, on="design_id")
+    flags = ledger.flags(config.name).groupby("measurement")["rule"].agg("+".join).rename("flags")
+    out = rows.join(flags, on="id").drop(columns="id").join(told, on="design_id")
     out = out.join(_summaries(config, ledger, rows, told), on=["assay", "design_id"])
     laid = ledger.wells(config.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])
     out = out.merge(laid, how="left", on=["plate", "well"]).join(_credits(ledger.picks(config.name)), on=["round", "design_id"])
@@ -50,6 +51,7 @@ def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, co
         [
             "design_id", *config.space.columns, "in_space", "assay", "value", "unit", "qualifier", "status", "y", "sem",
             "n_replicates", "control", "plate", "well", "round", "arms", "proposers", "measured_at", "file", "row", "note",
+            "flags",
         ]
     ].reset_index(drop=True)  # fmt: skip
 
