@@ -585,6 +585,31 @@ class TestContract:
         assert opened.utcoffset() == timedelta(0)
         assert abs(datetime.now(UTC) - opened) < timedelta(hours=1)
 
+    # ---- quality control
+
+    def test_flags_stand_as_their_last_row_says_and_as_a_round_saw_them(self, ledger: Ledger) -> None:
+        add_readings(ledger, "a", "b")
+        first, second = ledger.measurements("dna")["id"].tolist()
+        assert ledger.last_check("dna") == (0, True)
+        rows = [(first, "edge", True, {"p": 0.001}), (second, "edge", True, None)]
+        assert ledger.add_flags("dna", rows, until=second, after=0)
+        assert not ledger.add_flags("dna", rows, until=second, after=0)  # another process was quicker
+        check, waits = ledger.last_check("dna")
+        assert not waits
+        open_round(ledger)
+        assert ledger.add_flags("dna", [(first, "edge", False, None)], until=second, after=check)
+        assert ledger.flags("dna")["measurement"].tolist() == [second]
+        before = ledger.flags("dna", before_round=1)
+        assert before["measurement"].tolist() == [first, second]
+        assert before["detail"].tolist() == [{"p": 0.001}, {}]
+
+    def test_a_revised_configuration_counts_from_then_on_and_old_rounds_keep_theirs(self, ledger: Ledger) -> None:
+        open_round(ledger)
+        assert ledger.revise("dna", '{"name": "dna", "rounds": 9}', reason="more")
+        assert not ledger.revise("dna", '{"name": "dna", "rounds": 9}', reason="more")
+        assert ledger.config("dna") == '{"name": "dna", "rounds": 9}'
+        assert ledger.config("dna", before_round=1) == '{"name": "dna"}'
+
     # ---- append-only
 
     def test_no_verb_changes_or_removes_a_row(self, where: str) -> None:
