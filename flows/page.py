@@ -33,8 +33,8 @@ def markdown(campaign: Campaign, action: Action) -> str:
         lines += [f"| {one['round']} | {one['state']} | {one['wells']} | {one['missing']} |" for one in standing["rounds"]]
         lines.append("")
     data = report_of(campaign)
-    for number, comparison in sorted(data.comparisons.items(), reverse=True):
-        lines += [f"> Round {number}: {comparison.sentence}", ""]
+    for _, comparison in sorted(data.comparisons.items(), reverse=True):
+        lines += [f"> {comparison.sentence}", ""]
     try:
         picture = figure_of(data)
     except LabloopError as error:
@@ -42,4 +42,6 @@ def markdown(campaign: Campaign, action: Action) -> str:
         picture = None
     if picture is not None:
         lines += [f"![Best so far, by round](data:image/png;base64,{base64.b64encode(picture).decode()})", ""]
+        if arms := list(dict.fromkeys(data.picks["arm"])):
+            lines += [f"Best so far, and every well; the arms of a round from left to right: {', '.join(arms)}.", ""]
     return "\n".join([*lines, f"The whole report is `report.html` in the folder of {campaign.name}."])

@@ -62,8 +62,8 @@ def tick(campaign: str, once: bool = False) -> State[Any]:
     """Bring a campaign as far as it can go now: files of its inbox, trainings, plate, comparison.
 
     Args:
-        campaign: the campaign's name.
-        once: do one action only.
+        campaign: The campaign's name.
+        once: Do one action only.
     """
     run = Campaign.open(campaign)
     with turn(run.folder) as free:
