@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from labloop import step as steps
+from labloop.agenda import scheduled
 from labloop.campaign import Campaign
 from labloop.config import RoundConfig, Schedule, parse_config
 from labloop.decide import Situation, Wanted, decide
@@ -265,6 +266,16 @@ def test_a_file_of_the_round_is_read_when_the_round_opens(tmp_path, lab):
         steps.step(run)
     (tmp_path / "r.yaml").write_text("arms: {free: {proposers: random}}\njudge: null\n")
     assert walk(run) == ["open", "train", "propose", "export", "the lab"]
+
+
+def test_a_running_campaign_gets_and_changes_its_schedule_by_a_revision(tmp_path, tfbind8_config):
+    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
+    assert scheduled(home=tmp_path / "home") == []
+    for start, waits in (("by_hand", "a person"), ({"cron": "0 8 1 1 *"}, "the calendar")):
+        section = parse_config({"rounds": [{"arms": {"free": {"proposers": "random"}}, "judge": None}], "start": start}, Schedule)
+        assert run.revise(tfbind8_config.model_copy(update={"schedule": section}), reason="runs by itself")
+        (again,) = scheduled(home=tmp_path / "home")
+        assert steps.next_action(again).waits_for == waits
 
 
 def test_a_proposer_that_fails_stops_the_round_until_it_is_mended(make):
