@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import create_engine, text
 
 from labloop.config import CampaignConfig, load_config, preset
 
@@ -19,3 +26,57 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture
 def tfbind8_config() -> CampaignConfig:
     return load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig)
+
+
+# ---- a PostgreSQL server of our own, thrown away at the end
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL cluster on a Unix socket: the URL of its maintenance database."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    config = shutil.which("pg_config")
+    programs = Path(subprocess.check_output([config, "--bindir"], text=True).strip()) if config else Path("/nowhere")
+    if not (programs / "initdb").exists():
+        pytest.skip("no PostgreSQL server is installed")
+    # Not under tmp_path: a socket's path may have 107 bytes at most, and the server's user must be able to reach it.
+    folder = Path(tempfile.mkdtemp(prefix="labloop-pg-", dir="/tmp"))
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        user = {"user": "nobody", "extra_groups": []}
+        shutil.chown(folder, "nobody")
+
+    def call(program: str, *options: str) -> None:
+        log = folder / f"{program}.log"  # a file, as the server keeps its parent's pipes open
+        with log.open("w") as out:
+            done = subprocess.run([programs / program, *options], stdout=out, stderr=out, cwd=folder, check=False, **user)
+        if done.returncode:
+            raise RuntimeError(f"{program}: {log.read_text()}")
+
+    data = str(folder / "data")
+    try:
+        call("initdb", "-D", data, "-U", "lab", "-A", "trust", "-E", "UTF8", "--no-sync")
+        call("pg_ctl", "-D", data, "-w", "-o", f"-c listen_addresses= -k {folder} -F", "start")
+        try:
+            yield f"postgresql+psycopg://lab@/postgres?host={folder}"
+        finally:
+            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def new_database(postgres: str) -> str:
+    """The URL of a new, empty schema: as good as a database of its own, and made in no time."""
+    name = f"lab_{os.urandom(6).hex()}"
+    engine = create_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {name}"))
+    engine.dispose()
+    return f"{postgres}&options=-csearch_path%3D{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The place of a ledger that does not exist yet, on each backend."""
+    return str(tmp_path / "ledger.db") if request.param == "sqlite" else request.getfixturevalue("new_database")

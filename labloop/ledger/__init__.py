@@ -3,5 +3,6 @@
 from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.ledger.tables import STATES
+from labloop.ledger.verify import Verified
 
-__all__ = ["STATES", "Ledger", "Round"]
+__all__ = ["STATES", "Ledger", "Round", "Verified"]

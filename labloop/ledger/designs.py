@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,24 @@ import pandas as pd
 from sqlalchemy import Connection, select
 
 from labloop.errors import CampaignError
-from labloop.ledger.database import insert_many
 from labloop.ledger.frames import TEXT, from_texts, to_texts
+from labloop.ledger.links import Link
 from labloop.ledger.tables import design, measurement
 
-Columns = dict[str, Iterable[Any]]
 _MANY = 5_000  # names in one IN (…): both databases take this many
 
 
-def design_columns(designs: pd.DataFrame) -> Columns:
-    """Take a table of designs apart for `add_designs`, sorted by id: a B-tree takes sorted keys fastest.
+@dataclass(frozen=True)
+class NewDesigns:
+    """Designs as `add_designs` takes them, sorted by id: a B-tree takes sorted keys fastest."""
+
+    ids: list[str]
+    texts: list[str]
+    inside: list[bool]
+
+
+def design_columns(designs: pd.DataFrame) -> NewDesigns:
+    """Take a table of designs apart for `add_designs`.
 
     Args:
         designs: indexed by `design_id` or with that column, the design's own columns, and `in_space` where not True throughout.
@@ -28,14 +36,25 @@ def design_columns(designs: pd.DataFrame) -> Columns:
     if "design_id" in designs.columns:
         designs = designs.set_index("design_id")
     designs = designs[~designs.index.duplicated()].sort_index()
-    inside = designs["in_space"].astype(bool).tolist() if "in_space" in designs.columns else repeat(True)
+    inside = designs["in_space"].astype(bool).tolist() if "in_space" in designs.columns else [True] * len(designs)
     ids = [str(one) for one in designs.index.tolist()]
-    return {"design_id": ids, "values": to_texts(designs.drop(columns="in_space", errors="ignore")), "in_space": inside}
+    return NewDesigns(ids, to_texts(designs.drop(columns="in_space", errors="ignore")), inside)
 
 
-def add_designs(connection: Connection, campaign_id: int, columns: Columns) -> None:
+def add_designs(link: Link, designs: NewDesigns) -> None:
     """Insert the designs that the campaign does not know yet."""
-    insert_many(connection, design, {"campaign": repeat(campaign_id), **columns}, ignore=True)
+    known: set[str] = set()
+    query = select(design.c.design_id).filter_by(campaign=link.campaign)
+    if link.connection.execute(query.limit(1)).first():
+        for start in range(0, len(designs.ids), _MANY):
+            known.update(
+                link.connection.execute(query.where(design.c.design_id.in_(designs.ids[start : start + _MANY]))).scalars()
+            )
+    ids, texts, inside = designs.ids, designs.texts, designs.inside
+    if known:
+        new = [i for i, one in enumerate(ids) if one not in known]
+        ids, texts, inside = [ids[i] for i in new], [texts[i] for i in new], [inside[i] for i in new]
+    link.many(design, {"design_id": ids, "values": texts, "in_space": inside}, len(ids))
 
 
 def designs_of(connection: Connection, campaign_id: int, ids: Sequence[str] | None = None) -> pd.DataFrame:

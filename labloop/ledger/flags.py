@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, func, select
 
-from labloop.ledger.database import insert_many
 from labloop.ledger.frames import to_frame, to_json, types_of
+from labloop.ledger.links import Link
 from labloop.ledger.tables import event, flag, measurement
 
 CHECKED, REVISED = "quality", "revised"
@@ -45,13 +45,11 @@ def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
     return last, newest > until or (revised > last and newest > 0)
 
 
-def add_flags(
-    connection: Connection, campaign_id: int, check: int, rows: Sequence[tuple[int, str, bool, Any]], *, at: str
-) -> None:
+def add_flags(link: Link, check: int, rows: Sequence[tuple[int, str, bool, Any]]) -> None:
     """Insert rows of reading, rule, raised and detail under the event of their check."""
-    columns: dict[str, Any] = dict(zip(("measurement", "rule", "raised", "detail"), zip(*rows, strict=True), strict=True))
+    columns: dict[str, Any] = dict(zip(("measurement", "rule", "raised", "detail"), map(list, zip(*rows, strict=True)), strict=True))
     columns["detail"] = [None if one is None else to_json(one) for one in columns["detail"]]
-    insert_many(connection, flag, {"campaign": repeat(campaign_id), "event": repeat(check), "at": repeat(at), **columns})
+    link.many(flag, {"event": repeat(check), "at": repeat(link.at), **columns}, len(rows))
 
 
 def flags_of(connection: Connection, campaign_id: int, before: int | None) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def _cells(series: pd.Series[Any], kind: type, default: Any) -> list[Any]:
         numbers = pd.to_numeric(series)
         if kind is int and is_integer_dtype(numbers) and not missing.any():
             return numbers.tolist()
-        values = numbers.to_numpy(dtype=float, na_value=np.nan)
+        values = numbers.to_numpy(dtype=float, na_value=np.nan) + 0.0  # no minus zero: SQLite does not keep its sign
         if np.isinf(values).any():
             raise ValueError(
                 f"column {series.name!r} holds an infinite number: a reading off the scale needs a qualifier instead"

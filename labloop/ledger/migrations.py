@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 
 from labloop.errors import LedgerError
 from labloop.ledger.database import Database
+from labloop.ledger.migration_chain import begin_chains
 from labloop.ledger.tables import metadata, version
 
 Step = Callable[[Connection], None]
@@ -31,7 +32,7 @@ def _add_flags(connection: Connection) -> None:
     connection.execute(text("CREATE INDEX flag_of_campaign ON flag (campaign)"))
 
 
-MIGRATIONS: tuple[Step, ...] = (_add_flags,)
+MIGRATIONS: tuple[Step, ...] = (_add_flags, begin_chains)
 """Step i brings a ledger from version i + 1 to i + 2. A step that has been released never changes again; it may use its own SQL
 only, as `tables` describes the newest version."""
 

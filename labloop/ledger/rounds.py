@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from labloop.errors import CampaignError
-from labloop.ledger.database import insert_once
 from labloop.ledger.frames import to_json
+from labloop.ledger.links import Link
 from labloop.ledger.tables import STATES, event, round_
 
 
@@ -71,24 +71,20 @@ def round_of(connection: Connection, campaign_id: int, campaign: str, number: in
     return rounds[number]
 
 
-def advance(
-    connection: Connection, campaign_id: int, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None, *, at: str
-) -> bool:
+def advance(link: Link, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None) -> bool:
     """Move a round one state on, or say False where it is there or beyond; see `Ledger.advance`."""
     if state not in STATES:
         raise ValueError(f"{state!r} is not a state of a round: {', '.join(STATES)}")
-    now = round_of(connection, campaign_id, campaign, number).state
+    now = round_of(link.connection, link.campaign, campaign, number).state
     have, want = STATES.index(now), STATES.index(state)
     if have >= want:
         return False
     if have < want - 1:
         raise CampaignError(f"round {number} of {campaign!r} is {now} and cannot be {state} before it is {STATES[want - 1]}")
-    return enter(connection, campaign_id, number, state, detail, at=at)
+    return enter(link, number, state, detail)
 
 
-def enter(
-    connection: Connection, campaign_id: int, number: int, state: str, detail: Mapping[str, Any] | None, *, at: str
-) -> bool:
+def enter(link: Link, number: int, state: str, detail: Mapping[str, Any] | None) -> bool:
     """Write the event of a transition unless it stands there already; the caller has checked that it is due."""
     text = None if detail is None else to_json(detail)
-    return insert_once(connection, event, campaign=campaign_id, round=number, kind="state", state=state, detail=text, at=at)
+    return link.once(event, round=number, kind="state", state=state, detail=text) is not None

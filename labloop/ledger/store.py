@@ -16,17 +16,19 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 
 from labloop.errors import CampaignError, LedgerError
 from labloop.ledger import flags as checks
 from labloop.ledger import tables as t
-from labloop.ledger.database import Database, insert_many, insert_once
+from labloop.ledger.database import Database
 from labloop.ledger.designs import add_designs, check_supersedes, design_columns, designs_of
 from labloop.ledger.frames import TEXT, to_columns, to_frame, to_json, types_of
+from labloop.ledger.links import Link, whoami
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
 from labloop.ledger.tables import STATES
+from labloop.ledger.verify import Verified, check_file, verify_campaign
 
 _READING = (
     "design_id", "assay", "value", "qualifier", "unit", "status", "plate", "well", "round", "measured_at", "note",
@@ -36,7 +38,7 @@ _PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", 
 _WELL = ("plate", "well", "row", "column", "design_id", "control")
 _RUN = (
     "round", "key", "proposer", "arm", "options", "seed", "fingerprint", "device", "seconds", "cpu_seconds", "versions", "notes",
-    "at",
+    "at", "by",
 )  # fmt: skip
 
 
@@ -52,14 +54,16 @@ class Ledger:
     locked, full, read-only or damaged. Threads may share a ledger; processes open their own.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], by: str) -> None:
         self._database = database
         self._clock = clock
+        self._by = by
 
     @classmethod
     def open(
-        cls, where: Path | str, *, create: bool = True, timeout: float = 60.0, clock: Callable[[], datetime] = utc_now
-    ) -> Ledger:
+        cls, where: Path | str, *, create: bool = True, timeout: float = 60.0, clock: Callable[[], datetime] = utc_now,
+        by: str | None = None,
+    ) -> Ledger:  # fmt: skip
         """Open a ledger; make it where there is none, bring it up to date where it is older.
 
         Args:
@@ -67,6 +71,7 @@ class Ledger:
             create: whether a missing SQLite file is made.
             timeout: seconds to wait for another writer.
             clock: gives the time that rows are stamped with.
+            by: who writes; `$LABLOOP_USER` or this computer's user where left out.
 
         Raises:
             LedgerError: it is missing, locked, read-only, full, someone else's, or newer than this labloop.
@@ -74,7 +79,7 @@ class Ledger:
         database = Database(where, timeout=timeout)
         if not create and database.path is not None and not database.path.exists():
             raise LedgerError(f"{database.path}: there is no ledger here: run `labloop init` first, or name the ledger's place")
-        ledger = cls(database, clock)
+        ledger = cls(database, clock, by or whoami())
         try:
             prepare(database, ledger._now)
         except LedgerError:
@@ -112,11 +117,14 @@ class Ledger:
             CampaignError: the name is taken.
         """
         with self.begin() as connection:
-            if not insert_once(connection, t.campaign, name=name, config=config_json, at=self._now()):
+            key = 1 + (connection.execute(select(func.max(t.campaign.c.id))).scalar() or 0)
+            link = Link(connection, key, "campaign", at=self._now(), by=self._by)
+            if link.once(t.campaign, name=name, config=config_json) is None:
                 raise CampaignError(
                     f"{self.where}: campaign {name!r} exists already: go on with it (`labloop status {name}`), "
                     "or give the new one another name"
                 )
+            link.close()
 
     def campaigns(self) -> list[str]:
         """Name the campaigns, oldest first."""
@@ -175,15 +183,13 @@ class Ledger:
             measurements = measurements.assign(row=np.arange(1, len(measurements) + 1))
         readings = to_columns(measurements, t.measurement, (*_READING, "row", "supersedes"), defaults=_READING_DEFAULTS)
         new = design_columns(designs)
-        with self.begin() as connection:
-            key = self._id(connection, campaign)
-            file = {"campaign": key, "sha256": sha256}
-            if not insert_once(connection, t.source_file, **file, name=name, n_rows=len(measurements), at=self._now()):
+        with self._write(campaign, "file") as link:
+            file = link.once(t.source_file, sha256=sha256, name=name, n_rows=len(measurements))
+            if file is None:
                 return False
-            file_id = connection.execute(select(t.source_file.c.id).filter_by(**file)).scalar_one()
-            check_supersedes(connection, key, [one for one in readings["supersedes"] if one is not None])
-            add_designs(connection, key, new)
-            insert_many(connection, t.measurement, {"campaign": repeat(key), "file": repeat(file_id), **readings})
+            check_supersedes(link.connection, link.campaign, [one for one in readings["supersedes"] if one is not None])
+            add_designs(link, new)
+            link.many(t.measurement, {"file": repeat(file), **readings}, len(measurements))
         return True
 
     def has_file(self, campaign: str, sha256: str) -> bool:
@@ -193,8 +199,8 @@ class Ledger:
             return connection.execute(query).first() is not None
 
     def files(self, campaign: str) -> pd.DataFrame:
-        """List the files taken in, oldest first: sha256, name, n_rows, at."""
-        return self._rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at"))
+        """List the files taken in, oldest first: sha256, name, n_rows, at, by (whom)."""
+        return self._rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at", "by"))
 
     def measurements(self, campaign: str, *, until: int | None = None) -> pd.DataFrame:
         """List the readings that stand, in the order they came in; those that a later one supersedes are left out.
@@ -250,14 +256,14 @@ class Ledger:
             until: id of the last reading that the check saw.
             after: the check before, as `last_check` gave it.
         """
-        with self.begin() as connection:
-            if self.last_check(campaign)[0] != after:
+        with self._write(campaign, "check") as link:
+            if checks.last_check(link.connection, link.campaign)[0] != after:
                 return False
             raised = sum(row[2] for row in rows)
-            self.add_event(campaign, checks.CHECKED, {"until": until, "raised": raised, "taken_back": len(rows) - raised})
-            if rows:
-                check = self.last_check(campaign)[0]
-                checks.add_flags(connection, self._id(connection, campaign), check, rows, at=self._now())
+            told = {"until": until, "raised": raised, "taken_back": len(rows) - raised}
+            check = link.once(t.event, kind=checks.CHECKED, detail=to_json(told))
+            if rows and check is not None:
+                checks.add_flags(link, check, rows)
         return True
 
     def flags(self, campaign: str, *, before_round: int | None = None) -> pd.DataFrame:
@@ -283,14 +289,17 @@ class Ledger:
             incumbent: the best value now, which the round's results will be held against; None or NaN where there is none.
             snapshot: id of the last reading that the round learns from; 0 where there is none.
         """
-        with self.begin() as connection:
-            key = self._id(connection, campaign)
-            if not insert_once(
-                connection, t.round_, campaign=key, number=number, config=config, seed=seed, fingerprint=fingerprint,
-                incumbent=_number(incumbent), snapshot=snapshot, at=self._now(),
-            ):  # fmt: skip
+        with self._write(campaign, "round") as link:
+            opened = {
+                "number": number,
+                "config": config,
+                "seed": int(seed),
+                "fingerprint": fingerprint,
+                "snapshot": int(snapshot),
+            }
+            if link.once(t.round_, **opened, incumbent=_number(incumbent)) is None:
                 return False
-            enter(connection, key, number, STATES[0], None, at=self._now())
+            enter(link, number, STATES[0], None)
         return True
 
     def rounds(self, campaign: str) -> list[Round]:
@@ -304,8 +313,8 @@ class Ledger:
         Raises:
             CampaignError: the round is not open, or has not come as far as the state before.
         """
-        with self.begin() as connection:
-            return advance(connection, self._id(connection, campaign), campaign, number, state, detail, at=self._now())
+        with self._write(campaign, "state") as link:
+            return advance(link, campaign, number, state, detail)
 
     # ---- runs and batches
 
@@ -324,18 +333,16 @@ class Ledger:
         offered = to_columns(pool, t.proposal, ("design_id", "rank", "score"))
         new = design_columns(designs)
         told = {"options": to_json(options), "versions": to_json(versions), "notes": to_json(notes)}
-        with self.begin() as connection:
-            campaign_id = self._id(connection, campaign)
-            round_of(connection, campaign_id, campaign, number)
-            run = {"campaign": campaign_id, "round": number, "key": key}
-            if not insert_once(
-                connection, t.run, **run, **told, proposer=proposer, arm=arm, seed=seed, fingerprint=fingerprint, device=device,
-                seconds=_number(seconds), cpu_seconds=_number(cpu_seconds), at=self._now(),
-            ):  # fmt: skip
+        with self._write(campaign, "run") as link:
+            round_of(link.connection, link.campaign, campaign, number)
+            run = link.once(
+                t.run, round=number, key=key, **told, proposer=proposer, arm=arm, seed=int(seed), fingerprint=fingerprint,
+                device=device, seconds=_number(seconds), cpu_seconds=_number(cpu_seconds),
+            )  # fmt: skip
+            if run is None:
                 return False
-            run_id = connection.execute(select(t.run.c.id).filter_by(**run)).scalar_one()
-            add_designs(connection, campaign_id, new)
-            insert_many(connection, t.proposal, {"run": repeat(run_id), "campaign": repeat(campaign_id), **offered})
+            add_designs(link, new)
+            link.many(t.proposal, {"run": repeat(run), **offered}, len(pool))
         return True
 
     def runs(self, campaign: str, number: int | None = None) -> pd.DataFrame:
@@ -377,19 +384,17 @@ class Ledger:
         """
         chosen, laid = to_columns(picks, t.pick, _PICK), to_columns(wells, t.well, _WELL)
         new = design_columns(designs)
-        with self.begin() as connection:
-            key = self._id(connection, campaign)
-            if not advance(connection, key, campaign, number, "PROPOSED", {"n_wells": len(wells)}, at=self._now()):
+        with self._write(campaign, "batch") as link:
+            if not advance(link, campaign, number, "PROPOSED", {"n_wells": len(wells)}):
                 return False
-            plates = select(t.well.c.plate).distinct().filter_by(campaign=key).where(t.well.c.plate.in_(set(laid["plate"])))
-            if twice := sorted(connection.execute(plates).scalars()):
+            plates = select(t.well.c.plate).distinct().filter_by(campaign=link.campaign)
+            if twice := sorted(set(link.connection.execute(plates).scalars()) & set(laid["plate"])):
                 raise CampaignError(
                     f"campaign {campaign!r} has a plate {', '.join(twice)} already: name round {number}'s otherwise"
                 )
-            place = {"campaign": repeat(key), "round": repeat(number)}
-            add_designs(connection, key, new)
-            insert_many(connection, t.pick, {**place, **chosen})
-            insert_many(connection, t.well, {**place, **laid})
+            add_designs(link, new)
+            link.many(t.pick, {"round": repeat(number), **chosen}, len(picks))
+            link.many(t.well, {"round": repeat(number), **laid}, len(wells))
         return True
 
     def picks(self, campaign: str, number: int | None = None) -> pd.DataFrame:
@@ -404,19 +409,43 @@ class Ledger:
 
     def add_event(self, campaign: str, kind: str, detail: Mapping[str, Any] | None = None, number: int | None = None) -> None:
         """Note that something happened, in a round where `number` is given."""
-        with self.begin() as connection:
-            key = self._id(connection, campaign)
+        with self._write(campaign, "event") as link:
             if number is not None:
-                round_of(connection, key, campaign, number)
+                round_of(link.connection, link.campaign, campaign, number)
             text = None if detail is None else to_json(detail)
-            connection.execute(t.event.insert().values(campaign=key, round=number, kind=kind, detail=text, at=self._now()))
+            link.once(t.event, round=number, kind=kind, detail=text)
 
     def events(self, campaign: str) -> pd.DataFrame:
-        """List what happened, in order: at, kind, round, state (of a round's transitions), detail (a dict or None)."""
-        frame = self._rows(campaign, t.event, ("at", "kind", "round", "state", "detail"))
+        """List what happened, in order: at, kind, round, state (of a round's transitions), detail (a dict or None), by (whom)."""
+        frame = self._rows(campaign, t.event, ("at", "kind", "round", "state", "detail", "by"))
         return frame.assign(detail=_from_json(frame["detail"]))
 
+    # ---- the ledger itself
+
+    def verify(self, campaign: str | None = None, *, head: str | None = None) -> list[Verified]:
+        """Follow the chain of a campaign, or of each, and hold every row against it.
+
+        Args:
+            head: a hash of the campaign's chain, noted earlier, that must still stand in it.
+        """
+        with self._database.read() as connection:
+            names = self.campaigns() if campaign is None else [campaign]
+            return [verify_campaign(connection, self._id(connection, name), name, head=head) for name in names]
+
+    def check_file(self) -> list[str]:
+        """Name what is wrong with an SQLite file's pages and indexes; nothing to say of a server's database."""
+        with self._database.read() as connection:
+            return check_file(connection)
+
     # ---- below the verbs
+
+    @contextmanager
+    def _write(self, campaign: str, verb: str) -> Iterator[Link]:
+        """Write a verb's rows in one transaction and close its link of the chain."""
+        with self.begin() as connection:
+            link = Link(connection, self._id(connection, campaign), verb, at=self._now(), by=self._by)
+            yield link
+            link.close()
 
     def _now(self) -> str:
         """The one place where rows get their time: ISO 8601, UTC."""
@@ -434,10 +463,15 @@ class Ledger:
     def _rows(self, campaign: str, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
         """Read a campaign's rows of a table in the order they were written."""
         with self._database.read() as connection:
-            query = select(*(table.c[name] for name in columns)).filter_by(campaign=self._id(connection, campaign))
+            key = self._id(connection, campaign)
+            query = select(*(table.c[name] for name in columns if name != "by")).where(table.c.campaign == key)
+            if "by" in columns:  # the last one
+                chain = (t.link.c.campaign == table.c.campaign) & (t.link.c.number == table.c.link)
+                query = query.add_columns(t.link.c.by).outerjoin_from(table, t.link, chain)
             if number is not None:
-                query = query.filter_by(round=number)
-            return to_frame(connection.execute(query.order_by(table.c.id)).all(), types_of(table, columns))
+                query = query.where(table.c.round == number)
+            kinds = {**types_of(table, [name for name in columns if name != "by"]), **({"by": str} if "by" in columns else {})}
+            return to_frame(connection.execute(query.order_by(table.c.id)).all(), kinds)
 
 
 def _number(value: float | None) -> float | None:

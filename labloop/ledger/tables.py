@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -42,6 +43,11 @@ def _round() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["campaign", "round"], ["round.campaign", "round.number"])
 
 
+def _link() -> Column[int]:
+    """The number of the link that vouches for the row: who wrote it and when."""
+    return Column("link", Integer, nullable=False)
+
+
 version = Table(
     "ledger_version", metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
@@ -63,6 +69,7 @@ design = Table(
     Column("design_id", Text, primary_key=True),
     Column("values", Text, nullable=False),
     Column("in_space", Boolean, nullable=False),
+    _link(),
     sqlite_with_rowid=False,  # the key is the only way in: one B-tree instead of two
 )  # fmt: skip
 """Every design ever measured or offered; `values` is a JSON object of the design's columns."""
@@ -75,6 +82,7 @@ source_file = Table(
     Column("name", Text, nullable=False),
     Column("n_rows", Integer, nullable=False),
     Column("at", Text, nullable=False),
+    _link(),
     UniqueConstraint("campaign", "sha256"),
 )  # fmt: skip
 
@@ -96,6 +104,7 @@ measurement = Table(
     Column("measured_at", Text),
     Column("note", Text),
     Column("supersedes", _Id, ForeignKey("measurement.id")),
+    _link(),
     _design(),
     CheckConstraint("qualifier IN ('=', '<', '>')", name="qualifier_known"),
 )  # fmt: skip
@@ -119,6 +128,7 @@ round_ = Table(
     Column("incumbent", Float(53)),
     Column("snapshot", BigInteger, nullable=False),
     Column("at", Text, nullable=False),
+    _link(),
 )  # fmt: skip
 
 run = Table(
@@ -138,6 +148,7 @@ run = Table(
     Column("versions", Text, nullable=False),
     Column("notes", Text, nullable=False),
     Column("at", Text, nullable=False),
+    _link(),
     UniqueConstraint("campaign", "round", "key"),
     _round(),
 )  # fmt: skip
@@ -150,6 +161,7 @@ proposal = Table(
     _campaign(),
     Column("design_id", Text, nullable=False),
     Column("score", Float(53)),
+    _link(),
     _design(),
     UniqueConstraint("run", "design_id"),
 )  # fmt: skip
@@ -170,6 +182,7 @@ pick = Table(
     Column("lcb", Float(53)),
     Column("nearest_id", Text),
     Column("nearest_distance", Float(53)),
+    _link(),
     UniqueConstraint("campaign", "round", "arm", "rank"),
     UniqueConstraint("campaign", "round", "arm", "design_id"),
     _round(),
@@ -188,6 +201,7 @@ well = Table(
     Column("column", Integer, nullable=False),
     Column("design_id", Text),
     Column("control", Text),
+    _link(),
     # Results come back as plate and well alone, so a plate's name is used once in a campaign.
     UniqueConstraint("campaign", "plate", "well"),
     CheckConstraint("design_id IS NULL OR control IS NULL", name="design_or_control"),
@@ -204,6 +218,7 @@ event = Table(
     Column("state", Text),
     Column("detail", Text),
     Column("at", Text, nullable=False),
+    _link(),
     UniqueConstraint("campaign", "round", "state"),
     _round(),
 )  # fmt: skip
@@ -219,8 +234,27 @@ flag = Table(
     Column("detail", Text),
     Column("event", _Id, ForeignKey("event.id"), nullable=False),
     Column("at", Text, nullable=False),
+    _link(),
 )  # fmt: skip
 """What quality control says of readings. The last row of a reading and rule counts: a flag that more data refute is followed by a
 row that is not `raised`. `event` is the check that found it, so that every round can be seen with the flags of its own time."""
 
 Index("flag_of_campaign", flag.c.campaign)
+
+
+link = Table(
+    "link", metadata,
+    _campaign(key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("verb", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("checks", LargeBinary, nullable=False),
+    Column("hash", Text, nullable=False),
+)  # fmt: skip
+"""The campaign's chain, one link for each verb that wrote something; see `links`. `content` is JSON: for each table the rows'
+number, columns and digest; `checks` holds the rows' codes, four bytes each, in the same order."""
+
+CHAINED = (campaign, design, source_file, measurement, round_, run, proposal, pick, well, event, flag)
+"""The tables that the chain vouches for. A campaign's own row belongs to its first link."""
