@@ -89,7 +89,7 @@ class Campaign:
         if not isinstance(config, CampaignConfig):
             config = load_config(config, CampaignConfig).anchored(Path(config).parent)
         check_exporters(config)
-        place, opened = _open_ledger(home, ledger, create=True)
+        place, opened = open_ledger(home, ledger, create=True)
         opened.add_campaign(config.name, config.model_dump_json())
         return cls(config, opened, place)
 
@@ -100,7 +100,7 @@ class Campaign:
         Raises:
             CampaignError: there is none of this name; the message lists those there are.
         """
-        place, opened = _open_ledger(home, ledger)
+        place, opened = open_ledger(home, ledger)
         return cls(_stored_config(opened, name), opened, place)
 
     @property
@@ -580,7 +580,13 @@ class Campaign:
             yield
 
 
-def _open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = False) -> tuple[Path, Ledger]:
+def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = False) -> tuple[Path, Ledger]:
+    """Open the ledger of a home folder, or at a URL; returns the folder too.
+
+    Raises:
+        CampaignError: there is none.
+        LedgerError: it cannot be opened or made.
+    """
     place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
     url = ledger or os.environ.get("LABLOOP_LEDGER")
     if url is None and not create and not (place / "ledger.db").exists():
@@ -618,6 +624,6 @@ def _table(arm: str, picks: Picks) -> pd.DataFrame:
 def campaigns(*, home: Path | str | None = None, ledger: str | None = None) -> list[str]:
     """List the names of the campaigns in a ledger; none where there is no ledger yet."""
     try:
-        return _open_ledger(home, ledger)[1].campaigns()
+        return open_ledger(home, ledger)[1].campaigns()
     except CampaignError:
         return []

@@ -282,3 +282,32 @@ def test_designs_that_were_known_belong_to_the_link_that_brought_them(ledger: Le
     ledger.add_file("dna", sha256="cc", name="c", designs=designs("a", "z").assign(ph=9.0), measurements=readings("a", "z"))
     assert faults(ledger) == []
     assert ledger.designs("dna", ["a", "z"])["ph"].tolist() == [1.1, 9.0]
+
+
+# ---- copies
+
+
+def test_a_backup_taken_while_another_writes_holds_what_was_finished(ledger: Ledger, tmp_path: Path) -> None:
+    before = everything(ledger)
+    with ledger.begin():
+        add_readings(ledger, "x", sha256="unfinished")
+        assert Ledger.open(ledger_url(ledger)).backup(tmp_path / "copy.db") == tmp_path / "copy.db"
+    with Ledger.open(tmp_path / "copy.db") as copy:
+        assert everything(copy) == before
+        assert [one.faults for one in copy.verify()] == [(), ()]
+        add_readings(copy, "x", sha256="goes on")
+        assert faults(copy) == []
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith("copy")) == ["copy.db"]
+
+
+def test_a_backup_overwrites_nothing_and_needs_a_folder(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(LedgerError, match=r"notes.txt: exists already: name a new file"):
+        ledger.backup(tmp_path / "notes.txt")
+    with pytest.raises(LedgerError, match=r"cannot be written .*see that the folder"):
+        ledger.backup(tmp_path / "nowhere" / "copy.db")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def ledger_url(ledger: Ledger) -> str:
+    return ledger._database.engine.url.render_as_string(hide_password=False)

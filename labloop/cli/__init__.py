@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cyclopts import CycloptsError
 
     import labloop.cli.exchange
+    import labloop.cli.ledger
     import labloop.cli.quality
     import labloop.cli.schedule  # noqa: F401  (their commands join the app)
     from labloop.cli.app import app

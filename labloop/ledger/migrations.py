@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import Connection, func, inspect, select, text
 
 from labloop.errors import LedgerError
+from labloop.ledger.backup import copy_file
 from labloop.ledger.database import Database
 from labloop.ledger.migration_chain import begin_chains
 from labloop.ledger.tables import metadata, version
@@ -80,7 +78,8 @@ def prepare(database: Database, now: Callable[[], str]) -> None:
             metadata.create_all(connection, checkfirst=False)
         else:
             if database.path is not None:
-                _copy(database.path, database.path.with_name(f"{database.path.name}.v{old}.bak"))
+                backup = database.path.with_name(f"{database.path.name}.v{old}.bak")
+                copy_file(database.path, backup, why=f"is of an older version and is copied to {backup.name} first")
             for step in MIGRATIONS[old - 1 :]:
                 step(connection)
         connection.execute(version.insert().values(version=newest(), at=now()))
@@ -93,22 +92,3 @@ def _current(database: Database, found: int) -> bool:
             "upgrade labloop, or name another ledger"
         )
     return found == newest()
-
-
-def _copy(path: Path, backup: Path) -> None:
-    """Copy a ledger that others may be reading: SQLite's own backup takes what still lies in the write-ahead log along."""
-    unfinished = backup.with_name(backup.name + ".tmp")
-    unfinished.unlink(missing_ok=True)
-    try:
-        source, target = sqlite3.connect(path), sqlite3.connect(unfinished)
-        try:
-            source.backup(target)
-        finally:
-            source.close()
-            target.close()
-        os.replace(unfinished, backup)
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(
-            f"{path}: is of an older version and could not be copied to {backup.name} before it is brought up to date ({error}): "
-            "make room and see that the folder is writable, then run this again"
-        ) from error

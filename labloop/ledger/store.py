@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Table, func, select
 from labloop.errors import CampaignError, LedgerError
 from labloop.ledger import flags as checks
 from labloop.ledger import tables as t
+from labloop.ledger.backup import copy_file, copy_tables
 from labloop.ledger.database import Database
 from labloop.ledger.designs import add_designs, check_supersedes, design_columns, designs_of
 from labloop.ledger.frames import TEXT, to_columns, to_frame, to_json, types_of
@@ -436,6 +437,20 @@ class Ledger:
         """Name what is wrong with an SQLite file's pages and indexes; nothing to say of a server's database."""
         with self._database.read() as connection:
             return check_file(connection)
+
+    def backup(self, target: Path | str) -> Path:
+        """Write the ledger as it stands this moment, every campaign, into a new SQLite file; others may write meanwhile.
+
+        Raises:
+            LedgerError: the file exists, or cannot be written.
+        """
+        target = Path(target)
+        if target.exists():
+            raise LedgerError(f"{target}: exists already: name a new file, or move this one away")
+        if self._database.path is not None:
+            return copy_file(self._database.path, target, why="is copied")
+        with self._database.read() as connection:
+            return copy_tables(connection, target)
 
     # ---- below the verbs
 
