@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from rich.table import Table
+from cyclopts import Parameter
 from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
 from labloop.errors import LedgerError
+from labloop.table import count
 
 
 @app.command(group=_lab)
@@ -29,17 +31,17 @@ def verify(campaign: str | None = None, *, head: str | None = None, common: Comm
     if common.json:
         show.dump({"file": file, "campaigns": [vars(one) for one in found]})
     else:
-        table = Table("campaign", "links", "rows", "head", "")
         for one in found:
-            verdict = Text("as written", "green") if not one.faults else Text(f"{len(one.faults)} faults", "bold red")
-            table.add_row(Text(one.campaign), f"{one.links:,}", f"{one.rows:,}", one.head, verdict)
-        show.out.print(table)
+            verdict = Text("as written", "green") if not one.faults else Text(count(len(one.faults), "fault"), "bold red")
+            show.out.print(
+                Text(f"{one.campaign}:"), verdict, Text(f"({one.rows:,} rows, {count(one.links, 'link')}) {one.head}")
+            )
         for fault in faults:
-            show.out.print(Text(fault, "red"))
+            show.out.print(Text(f"  {fault}", "red"))
     if faults:
         raise LedgerError(
-            f"{ledger.where}: {len(faults)} places are not as they were written: restore a backup that verifies, or find out "
-            "who changed them"
+            f"{ledger.where}: {count(len(faults), 'fault')}: something is not as it was written; find out who changed it, "
+            "or restore a backup that verifies"
         )
 
 
@@ -53,4 +55,76 @@ def backup(file: Path, *, common: Common = Common()) -> None:
     from labloop.campaign import open_ledger
 
     common.start()
-    show.written(open_ledger(common.home, common.ledger)[1].backup(file), json=common.json)
+    copy = open_ledger(common.home, common.ledger)[1].backup(file)
+    if common.json:
+        show.dump({"backup": str(copy)})
+    else:
+        show.out.print(Text(f"Copied to {copy}; check it with: labloop verify --ledger sqlite:///{copy.resolve()}"))
+
+
+@app.command(group=_lab)
+def correct(
+    file: Path,
+    *,
+    campaign: Annotated[str, Parameter(name=["--campaign", "-c"])],
+    reason: str,
+    assay: str | None = None,
+    read: str | None = None,
+    plate: tuple[str, ...] = (),
+    reader: str | None = None,
+    dry_run: bool = False,
+    common: Common = Common(),
+) -> None:
+    """Let a corrected file's readings replace those that stand of the same wells; both stay in the ledger, with the reason.
+
+    Args:
+        file: the corrected file; rows that say what stands are left out.
+        campaign: the campaign that it belongs to.
+        reason: why, kept in the ledger.
+        assay: which assay it holds [default: the objective's].
+        read: which read to take, where the file holds several, such as 450.
+        plate: the plate that it shows, where the file does not say; see `labloop ingest`.
+        reader: which reader to use, where several know the file.
+        dry_run: show old and new, and store nothing.
+    """
+    common.start()
+    done = common.open(campaign).correct(
+        file, reason=reason, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader
+    )
+    if common.json:
+        show.dump({**vars(done), "changes": done.changes.to_dict("records")})
+        return
+    for row in done.changes.head(40).to_dict("records"):
+        where = f"{row['plate']}:{row['well']}" if isinstance(row["well"], str) else row["design_id"]
+        show.out.print(
+            Text(f"  {where}  {row['old']} (row {row['old_row']} of {row['old_file']}) -> {row['new']} (row {row['row']})")
+        )
+    if len(done.changes) > 40:
+        show.out.print(Text(f"  … and {len(done.changes) - 40} more"))
+    what = (
+        f"{count(len(done.changes), 'reading')} replaced"
+        if done.stored
+        else f"{count(len(done.changes), 'reading')} would change"
+    )
+    what = what if len(done.changes) else "nothing differs from what stands, nothing stored"
+    show.out.print(Text(f"{done.file}: {what}; {count(done.equal, 'row')} as before"))
+
+
+@app.command(group=_lab)
+def audit(campaign: str, what: str, *, common: Common = Common()) -> None:
+    """Tell who did what and when with a well or a design, from the proposal to the value that stands.
+
+    Args:
+        campaign: the campaign's name.
+        what: a well as PLATE:WELL, or a design_id (its beginning will do).
+    """
+    common.start()
+    found = common.open(campaign).audit(what)
+    if common.json:
+        show.dump({**vars(found), "steps": [vars(step) for step in found.steps]})
+        return
+    design = ", ".join(f"{name} {value}" for name, value in found.design.items())
+    title = found.subject if found.design_id in (None, found.subject) else f"{found.subject}, design {found.design_id}"
+    show.out.print(Text(f"{title}: {design}" if design else title, "bold"))
+    for step in found.steps:
+        show.out.print(Text(f"{step.at[:19].replace('T', ' ')}  {step.by} "), Text(f"{step.what}:", "bold"), Text(step.said))

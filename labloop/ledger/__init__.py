@@ -3,6 +3,7 @@
 from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.ledger.tables import STATES
+from labloop.ledger.trail import Trail
 from labloop.ledger.verify import Verified
 
-__all__ = ["STATES", "Ledger", "Round", "Verified"]
+__all__ = ["STATES", "Ledger", "Round", "Trail", "Verified"]

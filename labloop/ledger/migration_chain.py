@@ -39,7 +39,7 @@ _ROWS = {
 
 
 def begin_chains(connection: Connection) -> None:
-    """Add the table of links and each row's link, 1, and write that link for every campaign."""
+    """Add the table of links and each row's link, 1, write that link for every campaign, and let files say how they were read."""
     blob = "BLOB" if connection.dialect.name == "sqlite" else "BYTEA"
     connection.execute(
         text(
@@ -51,6 +51,8 @@ def begin_chains(connection: Connection) -> None:
     for table in _ROWS:
         if table != "campaign":
             connection.execute(text(f'ALTER TABLE "{table}" ADD COLUMN link INTEGER NOT NULL DEFAULT 1'))
+    for column in ("reader", "dialect"):
+        connection.execute(text(f"ALTER TABLE source_file ADD COLUMN {column} TEXT"))
     at, by = datetime.now(UTC).isoformat(timespec="microseconds"), whoami()
     for campaign in connection.execute(text("SELECT id FROM campaign ORDER BY id")).scalars().all():
         digests = {table: _digest(connection, table, campaign) for table in _ROWS}

@@ -29,6 +29,7 @@ from labloop.ledger.links import Link, whoami
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
 from labloop.ledger.tables import STATES
+from labloop.ledger.trail import Trail, trail_of
 from labloop.ledger.verify import Verified, check_file, verify_campaign
 
 _READING = (
@@ -162,7 +163,10 @@ class Ledger:
 
     # ---- designs and measurements
 
-    def add_file(self, campaign: str, *, sha256: str, name: str, designs: pd.DataFrame, measurements: pd.DataFrame) -> bool:
+    def add_file(
+        self, campaign: str, *, sha256: str, name: str, designs: pd.DataFrame, measurements: pd.DataFrame,
+        reader: str | None = None, dialect: str | None = None,
+    ) -> bool:  # fmt: skip
         """Store a file's measurements and the designs they are of, once.
 
         Args:
@@ -171,6 +175,8 @@ class Ledger:
             measurements: one row a reading: `design_id` (missing for controls), `assay`, `value` (missing for failed wells), and
                 any of `qualifier` (else "="), `unit`, `status` (else "ok"), `plate`, `well`, `round`, `measured_at`, `note`,
                 `row` (else counted from 1) and `supersedes` (the `id` of the reading that this one corrects).
+            reader: who read the file.
+            dialect: what was recognised in it.
 
         Returns:
             False, with nothing written, where the campaign has these bytes already.
@@ -185,7 +191,8 @@ class Ledger:
         readings = to_columns(measurements, t.measurement, (*_READING, "row", "supersedes"), defaults=_READING_DEFAULTS)
         new = design_columns(designs)
         with self._write(campaign, "file") as link:
-            file = link.once(t.source_file, sha256=sha256, name=name, n_rows=len(measurements))
+            told = {"sha256": sha256, "name": name, "n_rows": len(measurements), "reader": reader, "dialect": dialect}
+            file = link.once(t.source_file, **told)
             if file is None:
                 return False
             check_supersedes(link.connection, link.campaign, [one for one in readings["supersedes"] if one is not None])
@@ -203,7 +210,7 @@ class Ledger:
         """List the files taken in, oldest first: sha256, name, n_rows, at, by (whom)."""
         return self._rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at", "by"))
 
-    def measurements(self, campaign: str, *, until: int | None = None) -> pd.DataFrame:
+    def measurements(self, campaign: str, *, until: int | None = None, plates: Sequence[str] | None = None) -> pd.DataFrame:
         """List the readings that stand, in the order they came in; those that a later one supersedes are left out.
 
         Columns: design_id, assay, value, qualifier, unit, status, plate, well, round, measured_at, note, file (its name), row and
@@ -211,9 +218,11 @@ class Ledger:
 
         Args:
             until: the readings as they stood when the one of this id was the last.
+            plates: those of these plates only.
         """
         m = t.measurement
         seen = [] if until is None else [m.c.id <= until]
+        some = [] if plates is None else [m.c.plate.in_(plates)]
         superseded = select(m.c.supersedes).where(m.c.supersedes.is_not(None), *seen)
         with self._database.read() as connection:
             key = self._id(connection, campaign)
@@ -224,7 +233,7 @@ class Ledger:
             query = (
                 select(*(m.c[name] for name in columns))
                 .filter_by(campaign=key)
-                .where(m.c.id.not_in(superseded), *seen)
+                .where(m.c.id.not_in(superseded), *seen, *some)
                 .order_by(m.c.id)
             )
             frame = to_frame(connection.execute(query).all(), types_of(m, columns))
@@ -422,6 +431,18 @@ class Ledger:
         return frame.assign(detail=_from_json(frame["detail"]))
 
     # ---- the ledger itself
+
+    def trail(self, campaign: str, *, design_id: str | None = None, spot: tuple[str, str] | None = None) -> Trail:
+        """Find every row that speaks of a design, or of a spot (plate, well) and the design that was laid out there."""
+        with self._database.read() as connection:
+            return trail_of(connection, self._id(connection, campaign), design_id=design_id, spot=spot)
+
+    def plates(self, campaign: str) -> list[str]:
+        """Name the plates that were laid out or measured, in order."""
+        with self._database.read() as connection:
+            key = self._id(connection, campaign)
+            queries = (select(one.c.plate).distinct().filter_by(campaign=key) for one in (t.well, t.measurement))
+            return sorted({plate for query in queries for plate in connection.execute(query).scalars() if plate is not None})
 
     def verify(self, campaign: str | None = None, *, head: str | None = None) -> list[Verified]:
         """Follow the chain of a campaign, or of each, and hold every row against it.

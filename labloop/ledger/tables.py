@@ -82,9 +82,12 @@ source_file = Table(
     Column("name", Text, nullable=False),
     Column("n_rows", Integer, nullable=False),
     Column("at", Text, nullable=False),
+    Column("reader", Text),
+    Column("dialect", Text),
     _link(),
     UniqueConstraint("campaign", "sha256"),
 )  # fmt: skip
+"""A file taken in; `reader` and `dialect` say who read it and what was recognised."""
 
 measurement = Table(
     "measurement", metadata,
