@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all fuzz lint ci clean
+.PHONY: demo test test-all fuzz crash lint ci clean
 
 demo: $(STAMP)
 	$(BIN)/labloop demo
@@ -20,6 +20,10 @@ test-all: $(STAMP)
 # The readers against 10,000 spoiled files and as many drawn ones, each before a ledger that must not move if it is refused.
 fuzz: $(STAMP)
 	LABLOOP_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_readers.py -k whatever
+
+# Kills a campaign 200 times at random moments, on SQLite and PostgreSQL; minutes.
+crash: $(STAMP)
+	LABLOOP_KILLS=200 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_crash.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,24 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture
-def new_database(postgres: str) -> str:
-    """The URL of a new, empty schema: as good as a database of its own, and made in no time."""
-    name = f"lab_{os.urandom(6).hex()}"
-    engine = create_engine(postgres)
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {name}"))
-    engine.dispose()
-    return f"{postgres}&options=-csearch_path%3D{name}"
+def make_database(postgres: str) -> Callable[[], str]:
+    """Make a new, empty schema, as good as a database of its own and made in no time; gives its URL."""
+
+    def make() -> str:
+        name = f"lab_{os.urandom(6).hex()}"
+        engine = create_engine(postgres)
+        with engine.begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+        engine.dispose()
+        return f"{postgres}&options=-csearch_path%3D{name}"
+
+    return make
+
+
+@pytest.fixture
+def new_database(make_database: Callable[[], str]) -> str:
+    """The URL of a new, empty schema."""
+    return make_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

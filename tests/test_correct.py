@@ -186,7 +186,7 @@ def test_an_audit_tells_a_well_from_proposal_to_value(campaign, sheet, tmp_path)
     assert what.index("picked") < what.index("laid out") < what.index("exported") < what.index("corrected") < what.index("closed")
     steps = {step.what: step for step in found.steps}
     assert steps["picked"].detail["mean"] == pick["mean"]
-    assert steps["offered"].detail["versions"]["labloop"]
+    assert steps["offered"].detail["versions"]["python"]
     assert "round 1 laid out design" in steps["laid out"].said
     old = next(step for step in found.steps if step.what == "measured" and step.detail.get("file"))
     assert old.detail["value"] == float(sheet.loc[3, "value"])
