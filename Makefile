@@ -21,9 +21,9 @@ test-all: $(STAMP)
 fuzz: $(STAMP)
 	LABLOOP_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_readers.py -k whatever
 
-# Kills a campaign 200 times at random moments, on SQLite and PostgreSQL; minutes.
+# Kills a campaign 200 times at random moments, and ingests 200 files by 8 processes, on SQLite and PostgreSQL; minutes.
 crash: $(STAMP)
-	LABLOOP_KILLS=200 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_crash.py
+	LABLOOP_KILLS=200 LABLOOP_FILES=200 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_crash.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

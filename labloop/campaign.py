@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from labloop.batch import Batch, write_batch
 from labloop.checkpoints import folder_of, keeping
 from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
-from labloop.correction import Corrected, correct, take
+from labloop.correction import Corrected, correct
 from labloop.dataset import Dataset
 from labloop.devices import device_lock
 from labloop.errors import CampaignError, LedgerError
@@ -60,8 +60,6 @@ class Receipt:
     n_rows: int
     n_measured: int
     n_failed: int
-    n_known: int
-    """Rows whose well has this very reading already, from another file."""
     n_new_designs: int
     """Designs that labloop had neither proposed nor seen: the lab's own."""
     stored: bool
@@ -155,18 +153,13 @@ class Campaign:
         read: str | None = None,
         plates: Sequence[str] = (),
         reader: str | None = None,
-        reread: bool = False,
     ) -> Receipt:
         """Read a file of the lab, check all of it, and append it to the ledger in one transaction; known bytes change nothing.
-
-        Readings that stand already (a file that holds an earlier one) are left out. A well that has another value is refused:
-        `correct` replaces it, `reread` keeps both.
 
         Args:
             read: which read to take, where a plate reader's file holds several: `450`.
             plates: the plate that it shows, where the file does not say, or pairs `Plate 1=NAME`.
             reader: the reader to use, where several know the file.
-            reread: whether wells that have a value were read again, and both readings count, as replicates.
 
         Raises:
             IngestError: with every faulty cell; nothing was stored.
@@ -176,22 +169,18 @@ class Campaign:
         if self.ledger.has_file(self.name, digest):
             self._catch_up()  # the process that stored it may have died before it got here
             return Receipt(
-                file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_known=0, n_new_designs=0,
-                stored=False,
+                file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
                 note=f"{path.name} is in the ledger already: nothing to do",
             )  # fmt: skip
         file = read_assay(path, self.config, **self._known(assay, read, plates), assay=assay, reader=reader)
         stored = False
-        with self.ledger.begin() if not dry_run else nullcontext():  # nobody may bring other values of these wells meanwhile
-            taken = take(self.ledger, self.name, file, measured=views.MEASURED, reread=reread)
-            if not dry_run:
-                stored = self.ledger.add_file(
-                    self.name, sha256=file.sha256, name=path.name, designs=file.designs, measurements=taken, reader=file.reader,
-                    dialect=file.dialect,
-                )  # fmt: skip
         if not dry_run:
+            stored = self.ledger.add_file(
+                self.name, sha256=file.sha256, name=path.name, designs=file.designs,
+                measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
+            )  # fmt: skip
             self._catch_up()
-        return self._receipt(file, taken, stored=stored, dry_run=dry_run)
+        return self._receipt(file, stored=stored, dry_run=dry_run)
 
     def correct(
         self,
@@ -242,16 +231,16 @@ class Campaign:
             "wish": Wish(read=read, plates=tuple(plates), waiting=waiting),
         }
 
-    def _receipt(self, read: AssayFile, taken: pd.DataFrame, *, stored: bool, dry_run: bool) -> Receipt:
-        measured = taken["status"].isin(views.MEASURED)
+    def _receipt(self, read: AssayFile, *, stored: bool, dry_run: bool) -> Receipt:
+        measured = read.measurements["status"].isin(views.MEASURED)
         note = "checked, nothing stored (dry run)"
         if not dry_run:
             status = self.status()
             note = ". ".join([*(warning.rstrip(".") for warning in status.get("warnings", ())), status["next"]])
         return Receipt(
             file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
-            n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_known=len(read.measurements) - len(taken),
-            n_new_designs=len(read.new), stored=stored, note=note,
+            n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new),
+            stored=stored, note=note,
         )  # fmt: skip
 
     def _catch_up(self) -> None:

@@ -1,7 +1,6 @@
-"""What a file says anew: which of its readings stand already, which differ from what stands, and which are of nothing known.
+"""Corrections: a file's readings replace those that stand of the same wells, in one transaction, with the reason.
 
-A well has one value a read. A file that brings another one is a correction (`labloop correct`), a second read that counts as a
-replicate (`labloop ingest --reread`), or a mistake, and only the lab knows which.
+A well that was merely read again needs no correction: ingest the file, and quality control's rule `reread` says what counts.
 """
 
 from __future__ import annotations
@@ -89,29 +88,6 @@ def correct(ledger: Ledger, campaign: str, file: AssayFile, *, reason: str, dry_
     )  # fmt: skip
 
 
-def take(ledger: Ledger, campaign: str, file: AssayFile, *, measured: tuple[str, ...], reread: bool) -> pd.DataFrame:
-    """Give the readings of a file that are news; those that stand already are left out.
-
-    Args:
-        measured: statuses of a reading that has a value.
-        reread: whether a second value of a well is welcome, as a replicate.
-
-    Raises:
-        IngestError: a well has another value already, and nobody said which counts; nothing was stored.
-    """
-    new = file.measurements.drop(columns="control")
-    if new["well"].isna().all():  # without a well there is nothing to tell a second read from a replicate
-        return new
-    taken, faults = held(new, _standing(ledger, campaign, new[new["well"].notna()]), measured)
-    if faults and not reread:
-        raise IngestError(
-            f"{file.name}: {count(len(faults), 'well')} of it have another value already: if this file corrects them, run "
-            f"'labloop correct {file.name} -c {campaign} --reason …'; if they were read twice and both count, add --reread",
-            faults,
-        )
-    return taken
-
-
 def _standing(ledger: Ledger, campaign: str, new: pd.DataFrame) -> pd.DataFrame:
     plates = new["plate"].dropna().unique().tolist()
     whole = new["well"].isna().any() or len(plates) > _MANY
@@ -147,7 +123,8 @@ def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str) -> Corre
     Args:
         new: readings of one assay, as `AssayFile.measurements`.
         standing: the readings that stand, as `Ledger.measurements`, of any assay.
-        file: the file's name; of several readings of a place, the one of the same row of a file of this name is meant.
+        file: the file's name; of several readings of a design, the one of the same row of a file of this name is meant, of a
+            well the latest.
     """
     standing = standing[standing["assay"].isin(new["assay"].unique())]
     mine, theirs = _without_equal(new, standing)
@@ -161,6 +138,8 @@ def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str) -> Corre
         if len(found) > 1 or news[place] > 1:
             here = theirs.iloc[found]
             found = [i for i, same in zip(found, ((here["file"] == file) & (here["row"] == line)).tolist()) if same] or found
+            if len(found) > 1 and news[place] == 1 and not pd.isna(mine["well"].iloc[position]):
+                found = found[-1:]  # of a well that was read again, the latest reading is the one that counts
             if len(found) > 1 or (found and news[place] > 1 and len(candidates[place]) < news[place]):
                 shown = ", ".join(f"row {one['row']} of {one['file']}" for one in theirs.iloc[found].to_dict("records"))
                 rule = f"{count(len(found), 'reading')} could be meant ({shown}): name plate and well, or keep their file and row"
@@ -175,30 +154,6 @@ def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str) -> Corre
     old = theirs.iloc[olds].drop(columns="place")
     changes = mine.iloc[rows].drop(columns="place").assign(supersedes=old["id"].to_numpy())
     return Correction(changes=changes, old=old, equal=equal, faults=tuple(faults))
-
-
-def held(new: pd.DataFrame, standing: pd.DataFrame, measured: tuple[str, ...]) -> tuple[pd.DataFrame, list[Fault]]:
-    """Leave out rows whose well has this very reading already, and name those whose well has another value.
-
-    A failed well that got its value later, and rows that name no well, are always welcome.
-
-    Args:
-        measured: statuses of a reading that has a value.
-    """
-    standing = standing[standing["assay"].isin(new["assay"].unique()) & standing["well"].notna() & standing["plate"].notna()]
-    if standing.empty:
-        return new, []
-    mine, theirs = _without_equal(new, standing)
-    valued = theirs[theirs["status"].isin(measured)].drop_duplicates("place").set_index("place")
-    clash = mine["well"].notna() & mine["status"].isin(measured) & mine["place"].isin(valued.index)
-    faults = []
-    for row in mine[clash].to_dict("records"):
-        there = valued.loc[row["place"]]
-        rule = (
-            f"{row['well']} of plate {row['plate']} has {there['value']:.6g} from row {there['row']} of {there['file']} already"
-        )
-        faults.append(Fault(int(row["row"]), "value", rule, f"{row['value']:.6g}"))
-    return mine.drop(columns="place"), faults
 
 
 def _without_equal(new: pd.DataFrame, standing: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

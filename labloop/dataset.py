@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from labloop.errors import DesignError
 from labloop.objective import Objective
 from labloop.parameters import Array, FloatArray
 from labloop.space import DesignSpace
@@ -66,7 +67,7 @@ class Dataset:
             raise ValueError(f"{len(designs)} designs but {len(values)} values")
         if not np.isfinite(values).all():
             raise ValueError("values must be finite: leave failed wells out instead")
-        X = space.encode(designs, strict=False)
+        X, of = _encode_distinct(space, designs)
         sides = np.zeros(len(values), dtype=np.int64)
         if qualifiers is not None:
             sides = np.array([{"=": 0, "<": -1, ">": 1}[q] for q in qualifiers], dtype=np.int64) * objective.sign
@@ -74,13 +75,14 @@ class Dataset:
         worth = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
         if len(worth) != len(values) or not (worth > 0).all():
             raise ValueError("weights must be one a value, each above zero: leave a measurement that counts for nothing out")
-        return cls._aggregate(space, X, objective.to_y(values), sides, held, worth)
+        return cls._aggregate(space, X, of, objective.to_y(values), sides, held, worth)
 
     @classmethod
     def _aggregate(
-        cls, space: DesignSpace, X: FloatArray, y: FloatArray, sides: Array, pending: FloatArray, worth: FloatArray
+        cls, space: DesignSpace, X: FloatArray, of: Array, y: FloatArray, sides: Array, pending: FloatArray, worth: FloatArray
     ) -> Dataset:
         ids, first, group = np.unique(np.array(space.ids(X), dtype="U12"), return_index=True, return_inverse=True)
+        group = group[of]
         n_exact = np.bincount(group, weights=(sides == 0).astype(float), minlength=len(ids))
         # A design with any exact reading is the mean of those; one with bounds only keeps the tightest bound.
         use = (sides == 0) | (n_exact[group] == 0)
@@ -136,3 +138,21 @@ class Dataset:
             space=self.space, X=self.X[rows], y=self.y[rows], sem=self.sem[rows], censored=self.censored[rows],
             n_replicates=self.n_replicates[rows], ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()), pending=self.pending,
         )  # fmt: skip
+
+
+def _encode_distinct(space: DesignSpace, designs: pd.DataFrame) -> tuple[FloatArray, Array]:
+    """Encode each distinct row once: X (k, d), and for each row of the table its row of X, (m,).
+
+    Raises:
+        DesignError: a design cannot be encoded, its row counted in the whole table.
+    """
+    of = np.zeros(len(designs), dtype=np.int64)
+    for name in space.columns:
+        if name in designs.columns:
+            codes = pd.factorize(designs[name])[0]
+            of = pd.factorize(of * (codes.max(initial=0) + 2) + codes)[0]
+    try:
+        return space.encode(designs.iloc[np.unique(of, return_index=True)[1]], strict=False), of
+    except DesignError:
+        space.encode(designs, strict=False)
+        raise

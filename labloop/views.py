@@ -79,7 +79,7 @@ def _pending(config: CampaignConfig, ledger: Ledger, seen: pd.DataFrame, before_
 def missing(config: CampaignConfig, ledger: Ledger, number: int) -> pd.DataFrame:
     """List the wells of a round that hold a design and have no result yet, not even a failed one."""
     wells = ledger.wells(config.name, number)
-    rows = ledger.measurements(config.name)
+    rows = ledger.measurements(config.name, plates=sorted(set(wells["plate"])))
     return _without(wells[wells["design_id"].notna()], rows[rows["assay"] == config.objective.assay])
 
 

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from labloop.campaign import Campaign
@@ -46,26 +47,25 @@ def live(config: str, home: str, ledger: str, start: str, parts: list[str]) -> N
     (Path(home) / "comparison.txt").write_text(comparison.sentence)
 
 
+def together(works: Sequence[Callable[[], None]]) -> None:
+    """Do several things at once, each in a child of its own.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
+    children = [_fork(work) for work in works]
+    ended = [_well(os.waitpid(child, 0)[1]) for child in children]
+    assert all(ended)
+
+
 def in_child(work: Callable[[], None], *, kill_after: float | None = None) -> tuple[bool, float]:
     """Fork, work in the child, kill it after some seconds if it still runs; returns whether it ended well, and the seconds.
 
     Raises:
         RuntimeError: the child failed of itself; what it said stands on standard error.
     """
-    sys.stdout.flush()
     begun = time.perf_counter()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:  # noqa: BLE001  (the child must not return into pytest)
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+    child = _fork(work)
     if kill_after is not None:
         while time.perf_counter() - begun < kill_after:
             done, status = os.waitpid(child, os.WNOHANG)
@@ -75,6 +75,21 @@ def in_child(work: Callable[[], None], *, kill_after: float | None = None) -> tu
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return _well(status), time.perf_counter() - begun
+
+
+def _fork(work: Callable[[], None]) -> int:
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:  # noqa: BLE001  (the child must not return into pytest)
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
 
 
 def _well(status: int) -> bool:

@@ -131,43 +131,21 @@ def test_a_correction_needs_a_reason(campaign, sheet, tmp_path):
         campaign.correct(save(changed(sheet, {0: "0.5"}), tmp_path / "m.csv"), reason="  ")
 
 
-# ---- a plate read again
+def test_of_a_well_read_twice_the_latest_reading_is_corrected(campaign, sheet, tmp_path):
+    campaign.ingest(save(changed(sheet[:1], {0: "0.9"}), tmp_path / "again.csv"))
+    done = campaign.correct(save(changed(sheet[:1], {0: "0.8"}), tmp_path / "mended.csv"), reason="wrong gain")
+    assert done.changes[["old", "new"]].to_numpy().tolist() == [["0.9", "0.8"]]
+    assert 0.8 in campaign.dataset().y
+    assert len(campaign.dataset()) == 60 + len(sheet)
 
 
-def test_an_export_that_repeats_earlier_wells_adds_the_new_ones_only(tmp_path, tfbind8_config, lab):
+def test_history_on_plates_of_the_labs_own_is_taken_and_corrected_by_well(tmp_path, tfbind8_config, lab):
     run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    table = (
-        draw_start(lab, 40, seed=2)
-        .drop(columns="status")
-        .assign(plate="P1", well=[f"{r}{c}" for r in "ABCD" for c in range(1, 11)])
-    )
-    run.ingest(save(table[:20], tmp_path / "monday.csv"))
-    receipt = run.ingest(save(table, tmp_path / "tuesday.csv"))
-    assert (receipt.n_rows, receipt.n_measured, receipt.n_known) == (40, 20, 20)
-    assert len(run.ledger.measurements(run.name)) == 40
-
-
-def test_a_second_value_of_a_well_is_refused_until_somebody_says_what_it_is(campaign, sheet, tmp_path):
-    again = save(changed(sheet, {2: "0.9", 4: "0.8"}), tmp_path / "again.csv")
-    before = campaign.ledger.verify(campaign.name)
-    with pytest.raises(
-        IngestError, match=r"2 wells .* have another value already.*labloop correct again.csv.*--reread"
-    ) as caught:
-        campaign.ingest(again)
-    assert [fault.row for fault in caught.value.faults] == [4, 6]
-    assert campaign.ledger.verify(campaign.name) == before
-    assert campaign.ingest(again, reread=True).n_measured == 2
-    data = campaign.dataset()
-    assert sorted(data.n_replicates)[-2:] == [2, 2]
-
-
-def test_a_failed_well_that_got_its_value_late_is_welcome(tmp_path, tfbind8_config, lab):
-    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    table = draw_start(lab, 8, seed=2).drop(columns="status").assign(plate="P1", well=[f"A{c}" for c in range(1, 9)], note="")
-    run.ingest(save(table.assign(value=["", *table["value"][1:]], note=["clogged", *table["note"][1:]]), tmp_path / "first.csv"))
-    assert len(run.dataset()) == 7
-    run.ingest(save(table[:1], tmp_path / "late.csv"))
-    assert len(run.dataset()) == 8
+    table = draw_start(lab, 8, seed=2).drop(columns="status").assign(plate="P1", well=[f"A{c}" for c in range(1, 9)])
+    run.ingest(save(table, tmp_path / "history.csv"))
+    done = run.correct(save(table[:1].assign(value="0.5"), tmp_path / "mended.csv"), reason="typo")
+    assert done.changes[["plate", "well", "new"]].to_numpy().tolist() == [["P1", "A01", "0.5"]]
+    assert [step.what for step in run.audit("P1:a1").steps if step.what in ("measured", "corrected")] == ["measured", "corrected"]
 
 
 # ---- audit

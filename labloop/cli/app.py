@@ -78,7 +78,6 @@ def ingest(
     reader: str | None = None,
     explain: bool = False,
     dry_run: bool = False,
-    reread: bool = False,
     common: Common = Common(),
 ) -> None:
     """Read a file of the lab into the ledger, whole or not at all: a table of wells, a plate reader's export, or Excel.
@@ -92,7 +91,6 @@ def ingest(
         reader: which reader to use, where several know the file (`labloop methods` lists them).
         explain: show what is recognised, and store nothing.
         dry_run: check everything and store nothing.
-        reread: wells that have a value were read again, and both readings count, as replicates.
     """
     common.start()
     run = common.open(campaign)
@@ -102,7 +100,7 @@ def ingest(
         if told.refusal is not None:
             raise told.refusal
         return
-    receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader, reread=reread)
+    receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader)
     show.receipt(receipt, json=common.json)
     if run.config.schedule is not None and not dry_run:
         from labloop.server import wake

@@ -33,9 +33,7 @@ def verify(campaign: str | None = None, *, head: str | None = None, common: Comm
     else:
         for one in found:
             verdict = Text("as written", "green") if not one.faults else Text(count(len(one.faults), "fault"), "bold red")
-            show.out.print(
-                Text(f"{one.campaign}:"), verdict, Text(f"({one.rows:,} rows, {count(one.links, 'link')}) {one.head}")
-            )
+            show.out.print(Text(f"{one.campaign}:"), verdict, Text(f"({one.rows:,} rows, {count(one.links, 'link')}) {one.head}"))
         for fault in faults:
             show.out.print(Text(f"  {fault}", "red"))
     if faults:

@@ -125,7 +125,6 @@ def receipt(receipt: Receipt, *, json: bool) -> None:
     out.print(
         f"{receipt.n_rows} rows: {receipt.n_measured} measured, {receipt.n_failed} without a value, "
         f"{receipt.n_new_designs} designs new to labloop"
-        + (f", {receipt.n_known} in the ledger already and left out" if receipt.n_known else "")
     )
     out.print(("Stored. " if receipt.stored else "") + f"Next: {receipt.note}" if receipt.stored else receipt.note)
 

@@ -47,7 +47,9 @@ def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
 
 def add_flags(link: Link, check: int, rows: Sequence[tuple[int, str, bool, Any]]) -> None:
     """Insert rows of reading, rule, raised and detail under the event of their check."""
-    columns: dict[str, Any] = dict(zip(("measurement", "rule", "raised", "detail"), map(list, zip(*rows, strict=True)), strict=True))
+    columns: dict[str, Any] = dict(
+        zip(("measurement", "rule", "raised", "detail"), map(list, zip(*rows, strict=True)), strict=True)
+    )
     columns["detail"] = [None if one is None else to_json(one) for one in columns["detail"]]
     link.many(flag, {"event": repeat(check), "at": repeat(link.at), **columns}, len(rows))
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )  # fmt: skip
 
 STATES = ("READY", "TRAINED", "PROPOSED", "EXPORTED", "MEASURED", "CLOSED")
@@ -44,8 +45,8 @@ def _round() -> ForeignKeyConstraint:
 
 
 def _link() -> Column[int]:
-    """The number of the link that vouches for the row: who wrote it and when."""
-    return Column("link", Integer, nullable=False)
+    """The number of the link that vouches for the row: who wrote it and when; 1 in rows from before there were links."""
+    return Column("link", Integer, nullable=False, server_default=text("1"))
 
 
 version = Table(
