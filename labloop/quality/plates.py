@@ -85,9 +85,6 @@ class Replicates:
     icc: Figure
 
 
-_NOT_ASKED = Figure(None, "not asked for")
-
-
 def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     """Give each assay's plates in the order in which they came in, with their readings that have a value."""
     known = readings[readings["plate"].notna() & readings["row"].notna() & readings["value"].notna()]
@@ -95,12 +92,8 @@ def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Data
         yield (str(key[0]), str(key[1])), rows  # type: ignore[index]
 
 
-def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int], *, polish: bool = True) -> PlateQuality:
-    """Take one plate's figures from its readings that have a value, each well once.
-
-    Args:
-        polish: whether row and column effects are wanted too, which no rule goes by.
-    """
+def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> PlateQuality:
+    """Take one plate's figures from its readings that have a value, each well once."""
     held = {role: rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative")}
     lacking = [role for role in held if not (rows["role"] == role).any()]
     designs = rows[rows["design_id"].notna()]
@@ -112,7 +105,7 @@ def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, 
     else:
         z, robust = (z_prime(held["positive"], held["negative"], robust=one) for one in (False, True))
         window = signal_window(held["positive"], held["negative"])
-    row_effect, column_effect = _effects(designs, shape) if polish else (_NOT_ASKED, _NOT_ASKED)
+    row_effect, column_effect = _effects(designs, shape)
     numbers = rows["round"].dropna()
     return PlateQuality(
         assay=assay, plate=plate, round=int(numbers.iloc[0]) if len(numbers) else None, n_designs=len(designs),
@@ -189,8 +182,8 @@ def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, in
     mixed = _mistaken(left, wells, shape)
     found += mixed
     left = left[~left["id"].isin({one for one, _, _ in mixed})]  # whose wells hold something else than they seem to
-    for (assay, plate), rows in plates_of(left):
-        found += _of_plate(plate_quality(assay, plate, rows, shape, polish=False), rows, shape)
+    for (_, plate), rows in plates_of(left):
+        found += _of_plate(plate, rows, shape)
     return found + _of_replicates(left)
 
 
@@ -219,17 +212,25 @@ def _of_wells(readings: pd.DataFrame) -> list[Flag]:
     return found
 
 
-def _of_plate(figures: PlateQuality, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+    """Rules about a whole plate; only the figures that they go by are taken, since a history has thousands of plates."""
     found: list[Flag] = []
-    e, d, z = figures.edge, figures.drift, figures.z_prime.value
+    designs = rows[rows["design_id"].notna()]
+    values, outer = designs["scaled"].to_numpy(float), _outer(designs, shape)
+    e = edge_effect(values, outer)
     if e.size is not None and e.p is not None and e.p <= RATE and abs(e.size) >= EDGE_SIZE:
         worth = {"size": _short(e.size), "p": _short(e.p)}
         found += [(int(one), "edge", worth) for one in rows.loc[_outer(rows, shape), "id"]]
-    if d.size is not None and d.p is not None and d.p <= RATE and abs(d.size) >= DRIFT_SIZE:
-        detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": figures.order}
+    order, said = _order(designs)
+    d = drift(values, order, generator(0, "quality", "drift", plate), worth=DRIFT_SIZE)
+    if d.size is not None and d.p is not None and d.p <= RATE:
+        detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": said}
         found += [(int(one), "drift", detail) for one in rows["id"]]
-    if z is not None and z < 0:
-        found += [(int(one), "z_prime", {"z_prime": _short(z)}) for one in rows["id"]]
+    if len(designs) < len(rows):
+        held = (rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative"))
+        z = z_prime(*held).value
+        if z is not None and z < 0:
+            found += [(int(one), "z_prime", {"z_prime": _short(z)}) for one in rows["id"]]
     return found
 
 

@@ -155,8 +155,12 @@ def edge_effect(values: FloatArray, outer: Array, *, least: int = 6) -> Effect:
     return Effect(float(np.median(edge) - np.median(inside)) / scale, p)
 
 
-def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, least: int = 10) -> Effect:
-    """Spearman's correlation of the values (n,) with their order (n,), with the two-sided p of a permutation test."""
+def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, least: int = 10, worth: float = 0.0) -> Effect:
+    """Spearman's correlation of the values (n,) with their order (n,), with the two-sided p of a permutation test.
+
+    Args:
+        worth: correlations smaller than this are not tested, their p is None.
+    """
     if len(values) < least:
         return Effect(None, None, f"{len(values)} wells are measured, it takes {least}")
     x, y = stats.rankdata(order), stats.rankdata(values)
@@ -165,6 +169,8 @@ def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, le
     if norm == 0:
         return Effect(None, None, "all wells read the same, or at the same time")
     rho = float(x @ y) / norm
+    if abs(rho) < worth:
+        return Effect(rho, None, f"a correlation below {worth} is not tested")
     by_chance = np.abs(rng.permuted(np.tile(x, (DRAWS, 1)), axis=1) @ y) / norm
     return Effect(rho, float(1 + (by_chance >= abs(rho) - 1e-12).sum()) / (DRAWS + 1))
 
@@ -227,13 +233,23 @@ def outliers(values: FloatArray, groups: Array, *, rate: float = 0.01, least: in
     order = judged[np.lexsort((values[judged], codes[judged]))]
     # A median of absolute deviations knows the spread only about 0.37 times as well as the standard deviation does.
     limit = float(stats.t.ppf(1 - rate / (2 * len(judged)), max(0.37 * freedom, 2.0)))
-    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        k = len(rows)
-        others = np.array([np.median(np.delete(values[rows], i)) for i in range(k)])
-        noise = math.sqrt(1 + (1.5708 if k > 4 else 1.0 + 0.35 * (k == 4)) / (k - 1))  # of a value less a median of k - 1
-        off[rows] = (values[rows] - others) / (spread * noise)
-        worst = rows[np.argsort(-np.abs(off[rows]), kind="stable")[: (k - 1) // 2]]
-        found[worst] = np.abs(off[worst]) > limit
+    ends = np.flatnonzero(np.append(np.diff(codes[order]) != 0, True)) + 1
+    k = np.diff(ends, prepend=0)
+    first, size = np.repeat(ends - k, k), np.repeat(k, k)
+    place = np.arange(len(order)) - first
+    sorted_values = values[order]
+
+    def without_me(j: Array) -> FloatArray:
+        """The j-th smallest of each reading's group once the reading itself is taken out."""
+        return sorted_values[first + j + (j >= place)]
+
+    others = (without_me((size - 2) // 2) + without_me((size - 1) // 2)) / 2
+    noise = np.sqrt(1 + np.where(size > 4, 1.5708, 1.0 + 0.35 * (size == 4)) / (size - 1))  # of a value less a median of k - 1
+    off[order] = (sorted_values - others) / (spread * noise)
+    far = np.abs(off[order])
+    by_distance = np.lexsort((place, -far, codes[order]))  # groups stay where they are: the j-th of a group is its j-th furthest
+    worst = by_distance[place < (size - 1) // 2]
+    found[order[worst]] = far[worst] > limit
     return found, off
 
 
