@@ -92,6 +92,11 @@ class Database:
                 finally:
                     self._thread.connection = None
 
+    @property
+    def writing(self) -> bool:
+        """Whether this thread is inside `begin()`."""
+        return getattr(self._thread, "connection", None) is not None
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Read; inside `begin()` of the same thread this sees what was written so far.

@@ -60,6 +60,7 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._by = by
+        self._kept: tuple[str, int, pd.DataFrame] = "", -1, pd.DataFrame()
 
     @classmethod
     def open(
@@ -220,6 +221,24 @@ class Ledger:
             until: the readings as they stood when the one of this id was the last.
             plates: those of these plates only.
         """
+        if until is None and plates is None:
+            return self._latest(campaign)
+        return self._readings(campaign, until, plates)
+
+    def _latest(self, campaign: str) -> pd.DataFrame:
+        """All readings that stand now; those of the last call where none came in since, since rows never change."""
+        if self._database.writing:  # what is not committed yet may be undone, and its numbers be given again
+            return self._readings(campaign, None, None)
+        with self._database.read() as connection:
+            key = self._id(connection, campaign)
+            last = connection.execute(select(func.max(t.measurement.c.id)).filter_by(campaign=key)).scalar() or 0
+        known, number, frame = self._kept
+        if (known, number) != (campaign, last):
+            frame = self._readings(campaign, last, None)
+            self._kept = campaign, last, frame
+        return frame.copy(deep=False)
+
+    def _readings(self, campaign: str, until: int | None, plates: Sequence[str] | None) -> pd.DataFrame:
         m = t.measurement
         seen = [] if until is None else [m.c.id <= until]
         some = [] if plates is None else [m.c.plate.in_(plates)]
