@@ -336,8 +336,9 @@ def test_an_empty_value_says_why_or_is_a_fault(read):
 
 
 def test_what_stands_for_nothing_is_read_where_the_status_explains_it(read, mixed):
-    header, rest = f"{MIXED_HEADER},status", "7,3,coli,0.5,0.5,"
-    table = read(f"{header}\n{rest}n.d.,failed_technical\n{rest}n.d.,censored_low\n{rest}#DIV/0!,Excluded\n", mixed).measurements
+    header, rest = f"{MIXED_HEADER},status,note", "7,3,coli,0.5,0.5,"
+    lines = (f"{rest}n.d.,failed_technical,", f"{rest}n.d.,censored_low,", f"{rest}#DIV/0!,Excluded,pipetted twice")
+    table = read("\n".join([header, *lines]) + "\n", mixed).measurements
     assert table["status"].tolist() == ["failed_technical", "censored_low", "excluded"]
     assert table["qualifier"].tolist() == ["=", "<", "="]
     assert np.array_equal(table["value"], [np.nan, 0, np.nan], equal_nan=True)
