@@ -15,6 +15,7 @@ from labloop.correction import reading
 from labloop.errors import CampaignError
 from labloop.ledger import Ledger, Trail
 from labloop.plate import parse_well, well_name
+from labloop.quality.rules import MEANING
 
 _LOOKED_THROUGH = 20_000
 """Ids among which a near one is looked for; beyond, only those that begin alike."""
@@ -29,7 +30,8 @@ class Step:
     at: str
     by: str
     what: str
-    """opened, offered, picked, laid out, exported, measured, corrected, complete, closed, or an event's own kind."""
+    """opened, offered, picked, laid out, exported, measured, corrected, flagged, flag taken back, complete, closed, or an event's
+    own kind."""
     said: str
     """The step in words."""
     detail: dict[str, Any] = field(default_factory=dict)
@@ -141,6 +143,7 @@ def _steps(trail: Trail, design_id: str | None) -> Iterator[Step]:
                 row, state.lower() if state != "MEASURED" else "complete", whose + said + (f": {reason}" if reason else "")
             )
     yield from _readings(trail)
+    yield from _flags(trail)
     yield from _events(trail, design_id, rounds)
 
 
@@ -174,10 +177,23 @@ def _readings(trail: Trail) -> Iterator[Step]:
         yield _step(detail, "corrected", what + was + (f"; reason: {reason}" if reason else "") + note)
 
 
+def _flags(trail: Trail) -> Iterator[Step]:
+    rows = {int(row["id"]): row for row in _records(trail.readings)}
+    for row in _records(trail.flags):
+        of = rows[int(row["measurement"])]
+        told = json.loads(row["detail"]) if row["detail"] else {}
+        figures = ", ".join(f"{key} {value}" for key, value in told.items())
+        verb = "flagged" if row["raised"] else "no longer flagged"
+        said = f"{verb} {row['rule']} ({MEANING[row['rule']]}): row {of['row']} of {of['file']}" + (
+            f"; {figures}" if figures else ""
+        )
+        yield _step({**row, "detail": told}, "flagged" if row["raised"] else "flag taken back", said)
+
+
 def _events(trail: Trail, design_id: str | None, rounds: set[int]) -> Iterator[Step]:
     """Events that name the design or one of its rounds, besides those told above."""
     for row in _records(trail.events):
-        if row["kind"] in ("state", "correction"):
+        if row["kind"] in ("state", "correction", "quality"):
             continue
         detail = json.loads(row["detail"]) if row["detail"] else {}
         mine = design_id is not None and design_id in (row["detail"] or "")

@@ -101,6 +101,9 @@ def test_swapped_plates_are_left_out_named_and_mended_by_sending_them_again(tmp_
     send(run, form, tmp_path / "right.csv")
     assert run.status()["flags"] == {"reread": 120}
     assert "warnings" not in run.status()
+    told = run.audit(f"{form['plate'].iloc[0]}:{form['well'].iloc[0]}").steps
+    flagged = [(step.what, step.detail["rule"]) for step in told if "flag" in step.what]
+    assert flagged == [("flagged", "swapped"), ("flagged", "reread"), ("flag taken back", "swapped")]
     assert len(run.dataset()) == 108
     kept = designs_in(run, form)
     y = dict(zip(run.dataset().ids, run.dataset().y, strict=True))

@@ -25,6 +25,8 @@ class Trail:
     """round, plate, well, design_id, control"""
     readings: pd.DataFrame
     """All readings, also those that were superseded: the measurement's columns, file, sha256, reader and dialect."""
+    flags: pd.DataFrame
+    """measurement, rule, raised (or taken back), detail (JSON text): quality control's, of these readings."""
     proposals: pd.DataFrame
     """round, rank, n (of the pool), score and the run: proposer, arm, seed, options, versions, device (JSON texts)."""
     picks: pd.DataFrame
@@ -57,6 +59,11 @@ def trail_of(connection: Connection, campaign: int, *, design_id: str | None, sp
     read = select(*_link(f.at), *columns, f.name.label("file"), f.sha256, f.reader, f.dialect).select_from(t.measurement)
     readings = rows(read.join(t.source_file, m.file == f.id), t.measurement, of, order=[m.id])
 
+    g = t.flag.c
+    of_readings = g.measurement.in_([int(one) for one in readings["id"]])
+    said = select(*_link(g.at), g.measurement, g.rule, g.raised, g.detail).select_from(t.flag)
+    flags = rows(said, t.flag, of_readings, order=[g.id])
+
     of_round = [] if spot is None else [r.round.in_(numbers)]
     offered = select(
         *_link(r.at), r.round, p.rank, p.run, p.score, r.proposer, r.arm, r.seed, r.options, r.versions, r.device, r.fingerprint
@@ -69,4 +76,4 @@ def trail_of(connection: Connection, campaign: int, *, design_id: str | None, sp
     e, o = t.event.c, t.round_.c
     events = rows(select(*_link(e.at), e.round, e.kind, e.state, e.detail).select_from(t.event), t.event, order=[e.id])
     opened = select(*_link(o.at), o.number, o.seed, o.fingerprint, o.incumbent, o.snapshot).select_from(t.round_)
-    return Trail(wells, readings, proposals, picks, events, rows(opened, t.round_, order=[o.number]))
+    return Trail(wells, readings, flags, proposals, picks, events, rows(opened, t.round_, order=[o.number]))
