@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,9 @@ class Database:
             raise LedgerError(
                 f"{self.where}: needs the package {error.name!r}: pip install 'labloop-toolkit[postgres]'"
             ) from error
-        if self.path:
+        if self.path is None:  # a server has places for a hundred: nobody shall wait for a garbage collection to give one back
+            weakref.finalize(self, self.engine.dispose)
+        else:
             event.listen(self.engine, "connect", self._set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
