@@ -20,7 +20,7 @@ def files() -> Made:
     odd = {**v1, "A02": "OVRFLW", "B01": "<LOD", "B02": "> 0.9", "C01": "n.d.", "C02": ""}
     status = {"C01": "failed_design", "C02": "failed_technical"}
     named = {**v1, "A02": "<LLOQ", "B01": ">ULOQ", "B02": ">LLOQ", "C01": "≥ 0.3", "C02": "#DIV/0!", "D01": "#N/A"}
-    said = {"C02": "failed technical", "D01": "Excluded"}
+    said = {"C02": "failed technical,,", "D01": "Excluded,,pipetted twice"}
     beside = {"A01": ",,Mean,0.59", "A02": ",,SD,0.35"}
     semicolon = ["plate;well;value;unit;status;measured_at;note"]
     return {
@@ -48,7 +48,7 @@ def files() -> Made:
             ),
         ),
         "limits_by_name_and_spreadsheet_errors.csv": (
-            text([_FORM, *(f"{P1},{well},{value},,{said.get(well, '')},," for well, value in named.items())]).encode(),
+            text([_FORM, *(f"{P1},{well},{value},,{said.get(well, ',,')}" for well, value in named.items())]).encode(),
             Told(
                 "`<LLOQ`, `>ULOQ`, `>LLOQ`, `≥ 0.3`, `#DIV/0!` and `#N/A` with a status",
                 options={"assay": "od"},
