@@ -235,7 +235,7 @@ class Campaign:
         measured = read.measurements["status"].isin(views.MEASURED)
         note = "checked, nothing stored (dry run)"
         if not dry_run:
-            status = self.status()
+            status = views.standing(self.config, self.ledger)
             note = ". ".join([*(warning.rstrip(".") for warning in status.get("warnings", ())), status["next"]])
         return Receipt(
             file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
@@ -318,11 +318,10 @@ class Campaign:
                 f"('labloop ingest FILE.csv -c {self.name}'), or begin with a plate of random designs "
                 f"('labloop propose {self.name} config/rounds/first.yaml')"
             )
-        known = self.ledger.measurements(self.name)["id"]
         self.ledger.open_round(
             self.name, number, config=config.model_dump_json(), seed=derive(self.config.seed, "round", number),
             fingerprint=data.fingerprint, incumbent=float(data.y[data.best]) if len(data) else None,
-            snapshot=int(known.max()) if len(known) else 0,
+            snapshot=self.ledger.newest(self.name),
         )  # fmt: skip
         log.info("%s: round %d opened on %d measured designs", self.name, number, len(data))
 

@@ -225,13 +225,17 @@ class Ledger:
             return self._latest(campaign)
         return self._readings(campaign, until, plates)
 
+    def newest(self, campaign: str) -> int:
+        """Give the id of the last reading, 0 where there is none. It stands: what supersedes a reading comes after it."""
+        with self._database.read() as connection:
+            query = select(func.max(t.measurement.c.id)).filter_by(campaign=self._id(connection, campaign))
+            return connection.execute(query).scalar() or 0
+
     def _latest(self, campaign: str) -> pd.DataFrame:
         """All readings that stand now; those of the last call where none came in since, since rows never change."""
         if self._database.writing:  # what is not committed yet may be undone, and its numbers be given again
             return self._readings(campaign, None, None)
-        with self._database.read() as connection:
-            key = self._id(connection, campaign)
-            last = connection.execute(select(func.max(t.measurement.c.id)).filter_by(campaign=key)).scalar() or 0
+        last = self.newest(campaign)
         known, number, frame = self._kept
         if (known, number) != (campaign, last):
             frame = self._readings(campaign, last, None)
