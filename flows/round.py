@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labloop.flows.page import key_of
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -68,7 +69,7 @@ def compare_and_close(campaign: str, number: int | None, reason: str | None, hom
     verdict = comparison.sentence if comparison is not None else "No well of this round has a value."
     create_markdown_artifact(
         f"# {campaign}\n\n{verdict}\n\n{run.status()['next']}\n\nFull report: `{report.name}` in the campaign's folder.",
-        key=f"{campaign.lower().replace('_', '-')}-report",
+        key=key_of(campaign),
         description=f"Comparison of the arms of {campaign}",
     )
     return verdict

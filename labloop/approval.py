@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from labloop.errors import CampaignError
 from labloop.files import turn
+from labloop.ledger import whoami
 
 if TYPE_CHECKING:
     from labloop.campaign import Campaign
@@ -26,7 +26,7 @@ def approve(campaign: Campaign, *, by: str = "", reason: str = "") -> int:
     with _alone(campaign):
         number, verdict = _asked(campaign, "approve")
         if verdict != "approved":
-            campaign.ledger.add_event(campaign.name, "approved", {"by": by or _user(), "reason": reason}, number)
+            campaign.ledger.add_event(campaign.name, "approved", {"by": by or whoami(), "reason": reason}, number)
     return number
 
 
@@ -44,7 +44,7 @@ def reject(campaign: Campaign, *, reason: str, by: str = "") -> int:
     """
     if not reason.strip():
         raise CampaignError("a rejection needs a reason, which the ledger keeps: labloop reject NAME --reason …")
-    by = by or _user()
+    by = by or whoami()
     with _alone(campaign):
         number, verdict = _asked(campaign, "reject")
         if verdict == "approved":
@@ -85,10 +85,3 @@ def _asked(campaign: Campaign, verb: str) -> tuple[int, str]:
         stands = f"round {last.number} is {last.state}" if last else "it has no round"
         raise CampaignError(f"{campaign.name} has no plate to {verb}: {stands}; see labloop status {campaign.name}")
     return last.number, verdict_of(campaign, last.number)[0]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"

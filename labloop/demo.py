@@ -14,6 +14,7 @@ from labloop.files import write_text
 from labloop.protocols import Lab
 from labloop.seeds import derive
 from labloop.simulate import draw_start, open_lab
+from labloop.spreadsheet import plain
 
 log = logging.getLogger("labloop")
 
@@ -82,7 +83,7 @@ def measure_plate(run: Campaign, lab: Lab, plates: Path, results: Path, *, numbe
     sheet = pd.read_csv(plates / f"{stem}_assay.csv", dtype=str, keep_default_na=False)
     columns = list(run.config.space.columns)
     designs = plate_map[plate_map["control"].isna()]
-    cells = designs[columns].apply(lambda cell: cell.str.removeprefix("'"))  # what keeps a spreadsheet from reading a formula
+    cells = designs[columns].map(plain, na_action="ignore")
     measured = lab.measure(cells, seed=derive(run.config.seed, "round", number, "measure"))
     measured.index = pd.MultiIndex.from_frame(designs[["plate", "well"]])
     places = pd.MultiIndex.from_frame(sheet[["plate", "well"]])

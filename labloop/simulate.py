@@ -96,7 +96,8 @@ def simulate(
         _Loop(campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch)
         for seed, one in runs
     ]
-    starts = [draw_start(lab, start, seed=derive(campaign.seed, "start", seed), objective=campaign.objective) for seed, _ in runs]
+    drawn = [draw_start(lab, start, seed=derive(campaign.seed, "start", s), objective=campaign.objective) for s in range(seeds)]
+    starts = [drawn[seed] for seed, _ in runs]
     rows: list[dict[str, Any]] = []
     for i, found in spread(_run, list(zip(loops, starts, strict=True)), "simulated campaigns", workers=workers):
         for row in found:

@@ -76,8 +76,8 @@ def situation(campaign: Campaign, *, now: datetime | None = None) -> Situation:
     now = now or datetime.now(UTC)
     config, ledger, schedule = campaign.config, campaign.ledger, schedule_of(campaign)
     files = inbox.look(inbox_of(campaign), now=now.timestamp())
-    events = ledger.events(campaign.name)
     rounds = ledger.rounds(campaign.name)
+    events = ledger.events(campaign.name)  # read last: it has the entry of every state seen, also while another process goes on
     rejected = set(events.loc[events["kind"] == "rejected", "round"])
     done = sum(one.state == "CLOSED" and one.number not in rejected and _had_plate(campaign, one.number) for one in rounds)
     told: dict[str, Any] = {

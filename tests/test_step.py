@@ -351,3 +351,19 @@ def test_killed_at_every_turn_a_round_ends_as_if_nothing_had_happened(make):
     assert len(run.dataset()) == 100
     assert [path.name for path in (steps.inbox_of(run) / "done").glob("*.csv")] == ["start.csv"]
     assert list((steps.inbox_of(run) / ".taken").iterdir()) == []
+
+
+def test_looking_on_while_a_round_opens_finds_no_state_without_its_entry(make, monkeypatch):
+    run = make()
+    assert steps.step(run, now=datetime.now(UTC) + timedelta(days=0.01)).action.kind == "ingest"
+    look = type(run.ledger).events
+
+    def meanwhile(ledger, campaign):
+        found = look(ledger, campaign)
+        if not ledger.rounds(campaign):
+            run.ensure_round(steps.schedule_of(run).round(0))
+        return found
+
+    monkeypatch.setattr(type(run.ledger), "events", meanwhile)
+    assert steps.next_action(run).kind == "open"
+    assert steps.next_action(run).kind == "train"

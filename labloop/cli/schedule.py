@@ -64,7 +64,7 @@ def approve(campaign: str, *, reason: str = "", by: str = "", common: Common = _
     Args:
         campaign: the campaign's name.
         reason: kept in the ledger.
-        by: who says so [default: the name you are logged in with].
+        by: who says so [default: $LABLOOP_USER, else the name you are logged in with].
     """
     common.start()
     run = common.open(campaign)
@@ -79,7 +79,7 @@ def reject(campaign: str, *, reason: str, by: str = "", common: Common = _DEFAUL
     Args:
         campaign: the campaign's name.
         reason: why, kept in the ledger. To change what the next round does, change its file first.
-        by: who says so [default: the name you are logged in with].
+        by: who says so [default: $LABLOOP_USER, else the name you are logged in with].
     """
     common.start()
     run = common.open(campaign)

@@ -14,6 +14,7 @@ from labloop.errors import IngestError
 from labloop.ingest.frame import cells_of
 from labloop.ingest.long import tabulate
 from labloop.ingest.text import decode, peek
+from labloop.quality.rules import TRANSFER
 from labloop.registry import plugin
 from labloop.table import Part, count, fold
 
@@ -75,7 +76,7 @@ def _part(name: str, encoding: str, plate: str, failed: dict[str, tuple[int, str
     n = len(lines)
     table = tabulate(
         name, ["well", "value", "status", "note"],
-        [list(failed), [""] * n, ["failed_technical"] * n, [f"Echo: {said}" for _, said in failed.values()]], lines,
+        [list(failed), [""] * n, ["failed_technical"] * n, [f"{TRANSFER}{said}" for _, said in failed.values()]], lines,
         form=f"{encoding}, Echo transfer report",
         remarks=[f"{count(n, 'failed transfer')} to {plate}, {done} done"],
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """The ledger, a campaign's only memory: append-only tables in SQLite or PostgreSQL behind one class."""
 
+from labloop.ledger.links import whoami
 from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.ledger.tables import STATES
 from labloop.ledger.trail import Trail
 from labloop.ledger.verify import Verified
 
-__all__ = ["STATES", "Ledger", "Round", "Trail", "Verified"]
+__all__ = ["STATES", "Ledger", "Round", "Trail", "Verified", "whoami"]
