@@ -18,6 +18,7 @@ from labloop.dataset import Dataset  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
 from labloop.methods._conservative import Reward, conserve, train_reward  # noqa: E402
 from labloop.methods._diffusion import Schedule  # noqa: E402
+from labloop.methods._nets import StackedCNN  # noqa: E402
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk  # noqa: E402
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, finetune, sample, train  # noqa: E402
 from labloop.parameters import Real, Sequence  # noqa: E402
@@ -114,6 +115,41 @@ def test_hard_designs_pass_the_gradient_on_as_soft_ones_do():
     torch.testing.assert_close(hard[:, ~states.letters], soft[:, ~states.letters])
     (gradient,) = torch.autograd.grad((hard * weight).sum(), soft)
     torch.testing.assert_close(gradient, weight.expand(5, -1))
+
+
+# ---- the heads of long sequences
+
+LONG = DesignSpace(parameters=(Sequence(name="dna", length=24),))
+
+
+def test_convolutional_networks_side_by_side_are_so_many_separate_ones():
+    net = StackedCNN(3, 4, (16,), generator=seeded())
+    x = torch.randn(3, 5, 4 * 23, generator=seeded(1))  # 23 letters fill no ten equal windows
+    found = net(x)
+    for i in range(3):
+        one = StackedCNN(1, 4, (16,), generator=seeded())
+        one.load_state_dict({name: value[i : i + 1] for name, value in net.state_dict().items()})
+        torch.testing.assert_close(found[i], one(x[i])[0])
+    torch.testing.assert_close(net(x[0])[0], found[0])
+
+
+@pytest.mark.parametrize("convolutional", [True, False])
+def test_the_heads_of_a_long_sequence_are_of_the_kind_that_predicts_better(convolutional):
+    rng = np.random.default_rng(0)
+    X = LONG.sample(600, rng)
+    codes = X.reshape(600, 24, 4).argmax(-1)
+    if convolutional:  # how often one motif stands anywhere
+        y = sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(23))
+    else:  # a weight of its own for each letter at each place
+        y = X @ rng.standard_normal(X.shape[1])
+    data = Dataset.from_measurements(LONG, LONG.decode(X), y)
+    states = states_of(LONG)
+    fitted, told = train_reward(states, data, form="bonus", heads=3, hidden=(64,), steps=150, seed=0)
+    assert told["reward_convolutional"] == convolutional
+    assert told["reward_rank_correlation"] > 0.7
+    reward = Reward.of(states, data, fitted, form="bonus")
+    assert np.corrcoef(reward.plain_in_y(data.X), data.y)[0, 1] > 0.8  # the kind that was fitted is the kind that is loaded
+    assert (reward.in_y(data.X) < reward.plain_in_y(data.X)).all()
 
 
 # ---- the KL of a path

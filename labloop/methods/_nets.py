@@ -44,3 +44,38 @@ class StackedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.biases[-1], self.features(x), self.weights[-1])[..., 0]
+
+
+class StackedCNN(StackedMLP):
+    """E convolutional networks side by side: two convolutions along a sequence, the largest of each window, then dense layers.
+
+    Maps (E, b, rows·letters) or (b, rows·letters), shared by all members, to (E, b), for any number of rows.
+    """
+
+    FILTERS, REACH, WINDOWS = 32, 7, 10
+
+    def __init__(self, members: int, letters: int, hidden: tuple[int, ...], *, generator: torch.Generator) -> None:
+        super().__init__(members, self.WINDOWS * self.FILTERS, hidden, generator=generator)
+        self.letters = letters
+        self.filters = nn.ParameterList()
+        self.offsets = nn.ParameterList()
+        for channels in (letters, self.FILTERS):
+            bound = 1 / math.sqrt(channels * self.REACH)
+            for shape, into in (
+                ((members, self.FILTERS, channels * self.REACH), self.filters), ((members, 1, self.FILTERS), self.offsets),
+            ):  # fmt: skip
+                into.append(nn.Parameter((2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound))
+
+    def features(self, x: Tensor) -> Tensor:
+        members = len(self.weights[0])
+        parts = x.unbind() if x.ndim == 3 else [x] * members
+        return super().features(torch.stack([self._windows(part, i) for i, part in enumerate(parts)]))
+
+    def _windows(self, x: Tensor, member: int) -> Tensor:
+        """What one member finds in each tenth of the sequences (b, d), (b, WINDOWS·FILTERS)."""
+        h = x.reshape(len(x), -1, self.letters).mT
+        for filters, offsets in zip(self.filters, self.offsets, strict=True):
+            kernel = filters[member].reshape(self.FILTERS, -1, self.REACH)
+            h = F.relu(F.conv1d(h, kernel, offsets[member, 0], padding=self.REACH // 2))
+        h = F.pad(h, (0, -h.shape[2] % self.WINDOWS))  # nothing is below what a ReLU leaves
+        return h.reshape(len(x), self.FILTERS, self.WINDOWS, -1).amax(3).flatten(1)

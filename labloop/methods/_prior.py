@@ -193,11 +193,12 @@ class Denoiser(nn.Module):
 
 def _denoiser(states: States, width: int, depth: int) -> Denoiser:
     with torch.device("meta"):
-        net = Denoiser(states.space.d, _length(states.space), width, depth, len(states.schedule))
+        net = Denoiser(states.space.d, length_of(states.space), width, depth, len(states.schedule))
     return net.to_empty(device=states.device)
 
 
-def _length(space: DesignSpace) -> int:
+def length_of(space: DesignSpace) -> int:
+    """Letters of a sequence that is seen by convolutions; 1 where a design is seen whole."""
     return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
 
 
@@ -228,7 +229,7 @@ def train_prior(
     """
     device = states.device
     rng = torch_generator(seed, "prior", device=device)
-    net = _denoiser(states, width if _length(states.space) > 1 else 2 * width, depth)
+    net = _denoiser(states, width if length_of(states.space) > 1 else 2 * width, depth)
     diffusion.initialise(net, rng)
     nn.init.zeros_(net.leave.weight)
     nn.init.zeros_(net.leave.bias)
