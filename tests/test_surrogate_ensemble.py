@@ -11,7 +11,8 @@ import torch
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.labs import tfbind8
-from labloop.parameters import Real
+from labloop.methods._nets import StackedCNN, StackedMLP
+from labloop.parameters import Real, Sequence
 from labloop.protocols import Posterior, Surrogate
 from labloop.space import DesignSpace
 from labloop.surrogates.ensemble import Ensemble, _bags
@@ -134,3 +135,27 @@ def test_on_the_visible_half_of_tfbind8_its_best_128_lie_far_above_the_data() ->
     scores = tfbind8.truth(data.space.listing()[np.argsort(-mean)[:128]])
     assert np.median(scores) > 0.8
     assert scores.max() > 0.95
+
+
+LONG = DesignSpace(parameters=(Sequence(name="dna", length=20),))
+
+
+def motif_count(X) -> np.ndarray:
+    codes = X.reshape(len(X), 20, 4).argmax(-1)
+    return sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(19))
+
+
+@pytest.mark.parametrize(("n", "kind"), [(999, StackedMLP), (1000, StackedCNN)])
+def test_of_a_thousand_long_sequences_the_networks_are_of_the_kind_that_predicts_better(n: int, kind: type) -> None:
+    X = LONG.sample(n, np.random.default_rng(0))
+    data = Dataset.from_measurements(LONG, LONG.decode(X), motif_count(X))
+    assert len(data) == n
+    posterior = replace(SMALL, members=4, steps=200).fit(data, seed=0)
+    assert type(posterior.net) is kind
+    new = LONG.sample(300, np.random.default_rng(1))
+    assert (np.corrcoef(posterior(new)[0], motif_count(new))[0, 1] > 0.8) == (kind is StackedCNN)
+
+
+def test_convolutions_without_a_long_sequence_are_refused() -> None:
+    with pytest.raises(MethodError, match="more than 16 letters"):
+        Ensemble(network="convolutional").fit(toy_data(TOY_SPACES["sequence"]), seed=0)

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.methods._checkpoint import Stage
-from labloop.methods._nets import StackedCNN, StackedMLP
-from labloop.methods._prior import States, is_check, length_of
+from labloop.methods._nets import StackedCNN, StackedMLP, length_of
+from labloop.methods._prior import States, is_check
 from labloop.methods._train import torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
 from labloop.progress import track

@@ -9,6 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labloop.space import DesignSpace
+
+SHORT = 16
+"""Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
+
+
+def length_of(space: DesignSpace) -> int:
+    """Letters of a sequence that is seen by convolutions; 1 where a design is seen whole."""
+    return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
+
 
 class StackedMLP(nn.Module):
     """E multilayer perceptrons side by side: one batched product a layer instead of E networks in a loop.

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from labloop.errors import DesignError, MethodError
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Stage, Warm, afresh
+from labloop.methods._nets import length_of
 from labloop.methods._train import torch_generator
 from labloop.parameters import Array
 from labloop.progress import track
@@ -37,8 +38,6 @@ from labloop.space import DesignSpace
 
 LETTER_SCALE = 0.25
 """b: letters are vectors of ±b, the noise that hides them grows to variance 1."""
-SHORT = 16
-"""Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
 CHECKS = 20
 """How often a training looks at its held-out rows."""
 
@@ -195,11 +194,6 @@ def _denoiser(states: States, width: int, depth: int) -> Denoiser:
     with torch.device("meta"):
         net = Denoiser(states.space.d, length_of(states.space), width, depth, len(states.schedule))
     return net.to_empty(device=states.device)
-
-
-def length_of(space: DesignSpace) -> int:
-    """Letters of a sequence that is seen by convolutions; 1 where a design is seen whole."""
-    return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
 
 
 def load_denoiser(states: States, weights: Mapping[str, Tensor]) -> Denoiser:

@@ -25,8 +25,9 @@ Where this differs from the paper and from the authors' released sequence code, 
  5. One Adam for the whole run: the released code makes a new one each iteration, which turns it into signed gradient descent.
  6. The reward sees the likeliest letters of the last estimate and passes its gradient on to their probabilities
     (straight-through): one fitted to designs has never seen soft ones. The released code sharpens them by a temperature of 0.1.
- 7. Heads stop where the error of rows outside their bootstrap is lowest; ten heads, not three. `penalty` p scales Boot from
-    the mean of the heads (0) to their minimum (1, the paper's), or to their maximum (-1, SEIKO's optimism).
+ 7. Heads are dense; on long sequences convolutional ones are fitted too, and what is better on held-out rows is kept. They stop
+    where the error of rows outside their bootstrap is lowest; ten heads, not three. `penalty` p scales Boot from the mean of
+    the heads (0) to their minimum (1, the paper's), or to their maximum (-1, SEIKO's optimism).
  8. Bonus takes the features of all heads, each with its own Gram matrix, and is scaled so that it is as large as the errors on
     rows outside the bootstrap: c in units of a network's features is nothing a lab could set, `penalty` is c in these. As in
     the sibling code it is clipped.
