@@ -134,17 +134,17 @@ def test_convolutional_networks_side_by_side_are_so_many_separate_ones():
 
 
 @pytest.mark.parametrize("convolutional", [True, False])
-def test_the_heads_of_a_long_sequence_are_of_the_kind_that_predicts_better(convolutional):
+def test_the_heads_of_a_thousand_long_sequences_are_of_the_kind_that_predicts_better(convolutional):
     rng = np.random.default_rng(0)
-    X = LONG.sample(600, rng)
-    codes = X.reshape(600, 24, 4).argmax(-1)
+    X = LONG.sample(1000, rng)
+    codes = X.reshape(1000, 24, 4).argmax(-1)
     if convolutional:  # how often one motif stands anywhere
         y = sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(23))
     else:  # a weight of its own for each letter at each place
         y = X @ rng.standard_normal(X.shape[1])
     data = Dataset.from_measurements(LONG, LONG.decode(X), y)
     states = states_of(LONG)
-    fitted, told = train_reward(states, data, form="bonus", heads=3, hidden=(64,), steps=150, seed=0)
+    fitted, told = train_reward(states, data, form="bonus", heads=3, hidden=(64,), steps=100, seed=0)
     assert told["reward_convolutional"] == convolutional
     assert told["reward_rank_correlation"] > 0.7
     reward = Reward.of(states, data, fitted, form="bonus")

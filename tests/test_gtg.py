@@ -11,6 +11,7 @@ import torch
 from labloop.dataset import Dataset
 from labloop.methods import gtg
 from labloop.methods._diffusion import Schedule
+from labloop.methods._nets import StackedCNN, load_stacked
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import Trajectories, build_trajectories
 from labloop.methods.gtg import GTG
@@ -167,6 +168,19 @@ def test_proxies_rank_designs_that_they_have_not_seen() -> None:
     shuffled = np.random.default_rng(0).permutation(standard(data))
     _, chance = gtg.train_proxies(data, shuffled, replace(TINY, proxies=10, proxy_steps=300), seed=0)
     assert abs(chance["proxy_rank_correlation"]) < 0.3
+
+
+def test_proxies_of_a_thousand_long_sequences_are_of_the_kind_that_ranks_unseen_ones_better() -> None:
+    space = DesignSpace(parameters=(Sequence(name="dna", length=20),))
+    X = space.sample(1000, np.random.default_rng(0))
+    codes = X.reshape(1000, 20, 4).argmax(-1)
+    motifs = sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(19))
+    data = Dataset.from_measurements(space, space.decode(X), motifs)
+    options = replace(TINY, proxies=4, proxy_hidden=(64,), proxy_steps=150)
+    weights, told = gtg.train_proxies(data, standard(data), options, seed=0)
+    assert told["proxies_convolutional"] == 1
+    assert told["proxy_rank_correlation"] > 0.7
+    assert type(load_stacked(weights)) is StackedCNN
 
 
 def test_proxy_scores_are_in_the_unit_of_y_and_equal_for_both_strands() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.methods._checkpoint import Stage
-from labloop.methods._nets import StackedCNN, StackedMLP, length_of
+from labloop.methods._nets import StackedCNN, StackedMLP, is_for_convolutions, load_stacked
 from labloop.methods._prior import States, is_check
 from labloop.methods._train import torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
@@ -67,7 +67,7 @@ class Reward:
 
     @cached_property
     def net(self) -> StackedMLP:
-        return _load_heads(self.weights)
+        return load_stacked(self.weights)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The conservative reward, (b,)."""
@@ -112,13 +112,13 @@ def train_reward(
     """Fit the heads side by side, each to a bootstrap of the data.
 
     Each keeps the weights that had the least error on rows it did not draw. The form `none` has one head, on nine rows in ten.
-    On sequences that the prior sees by convolutions the heads are fitted both ways, dense and convolutional, and the way with
-    less of that error is kept: where a motif counts wherever it stands, dense heads learn next to nothing.
+    On many long sequences the heads are fitted both ways, dense and convolutional, and the way with less of that error is kept:
+    where a motif counts wherever it stands, dense heads learn next to nothing.
 
     Returns:
         What `Reward.of` takes; and how good the heads' mean is on rows that they did not draw: rank correlation with y, over all
-        of these and over their best quarter, and mean squared error in variances of y; for long sequences whether the heads are
-        convolutional (1) or dense (0), as `reward_convolutional`.
+        of these and over their best quarter, and mean squared error in variances of y; where both were tried, whether
+        the heads are convolutional (1) or dense (0), as `reward_convolutional`.
     """
     device, n = states.device, len(data)
     rng = torch_generator(seed, "reward", device=device)
@@ -135,7 +135,7 @@ def train_reward(
     fit = partial(_fit, rows=rows, counts=counts, held=held, twins=states.twins, steps=steps, lr=lr, batch=batch, rng=rng)
     fitted, error, guess = fit(net)
     told: dict[str, float] = {}
-    if length_of(data.space) > 1:
+    if is_for_convolutions(data):
         other = fit(StackedCNN(len(counts), data.space.blocks[0].classes, hidden, generator=rng))
         told["reward_convolutional"] = float(other[1] < error)
         if other[1] < error:
@@ -144,7 +144,7 @@ def train_reward(
     exact = rows.side[held] == 0
     if form == "bonus":
         missed = (guess - rows.y[held]) * out * exact
-        whitening = _whitening(_load_heads(fitted), rows.x, counts, rows.x[held], missed, ridge)
+        whitening = _whitening(load_stacked(fitted), rows.x, counts, rows.x[held], missed, ridge)
         fitted = {**fitted, "whitening": whitening}
     unseen = out.any(0) & exact
     believed = ((guess * out).sum(0) / out.sum(0).clamp(min=1))[unseen].cpu().numpy()
@@ -212,20 +212,6 @@ def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:
     counts = torch.ones(1, n, device=rng.device)
     counts[0, torch.randperm(n, generator=rng, device=rng.device)[: max(n // 10, min(5, n // 3))]] = 0
     return counts
-
-
-def _load_heads(weights: Mapping[str, Tensor]) -> StackedMLP:
-    """Make the networks of a state dict; kind and sizes are read off the weights."""
-    first, *rest = (weights[f"weights.{i}"] for i in range(sum(name.startswith("weights.") for name in weights)))
-    members, d, width = first.shape
-    hidden, fresh = (width, *(value.shape[2] for value in rest[:-1])), torch.Generator(device=first.device)
-    if "filters.0" in weights:
-        letters = weights["filters.0"].shape[2] // StackedCNN.REACH
-        net: StackedMLP = StackedCNN(members, letters, hidden, generator=fresh)
-    else:
-        net = StackedMLP(members, d, hidden, generator=fresh)
-    net.load_state_dict(weights)
-    return net.requires_grad_(False)
 
 
 def _error(guess: Tensor, y: Tensor, side: Tensor) -> Tensor:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labloop.dataset import Dataset
 from labloop.space import DesignSpace
 
 SHORT = 16
 """Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
+ENOUGH_FOR_CONVOLUTIONS = 1_000
+"""Measured designs that a regression tries convolutions with: from a thousand 5' untranslated regions on they predict better than
+dense layers, from a few hundred neither predicts (`examples/benchmarks/long_sequences.py`)."""
 
 
 def length_of(space: DesignSpace) -> int:
     """Letters of a sequence that is seen by convolutions; 1 where a design is seen whole."""
     return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
+
+
+def is_for_convolutions(data: Dataset) -> bool:
+    """Whether a regression on these data should try convolutions as well as dense layers, and keep what predicts better."""
+    return length_of(data.space) > 1 and len(data) >= ENOUGH_FOR_CONVOLUTIONS
 
 
 class StackedMLP(nn.Module):
@@ -64,8 +74,10 @@ class StackedCNN(StackedMLP):
 
     FILTERS, REACH, WINDOWS = 32, 7, 10
 
-    def __init__(self, members: int, letters: int, hidden: tuple[int, ...], *, generator: torch.Generator) -> None:
-        super().__init__(members, self.WINDOWS * self.FILTERS, hidden, generator=generator)
+    def __init__(
+        self, members: int, letters: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0
+    ) -> None:
+        super().__init__(members, self.WINDOWS * self.FILTERS, hidden, generator=generator, slope=slope)
         self.letters = letters
         self.filters = nn.ParameterList()
         self.offsets = nn.ParameterList()
@@ -89,3 +101,17 @@ class StackedCNN(StackedMLP):
             h = F.relu(F.conv1d(h, kernel, offsets[member, 0], padding=self.REACH // 2))
         h = F.pad(h, (0, -h.shape[2] % self.WINDOWS))  # nothing is below what a ReLU leaves
         return h.reshape(len(x), self.FILTERS, self.WINDOWS, -1).amax(3).flatten(1)
+
+
+def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0) -> StackedMLP:
+    """Make the networks of a state dict, for predictions only; kind and sizes are read off the weights."""
+    first, *rest = (weights[f"weights.{i}"] for i in range(sum(name.startswith("weights.") for name in weights)))
+    members, d, width = first.shape
+    hidden, fresh = (width, *(value.shape[2] for value in rest[:-1])), torch.Generator(device=first.device)
+    if "filters.0" in weights:
+        letters = weights["filters.0"].shape[2] // StackedCNN.REACH
+        net: StackedMLP = StackedCNN(members, letters, hidden, generator=fresh, slope=slope)
+    else:
+        net = StackedMLP(members, d, hidden, generator=fresh, slope=slope)
+    net.load_state_dict(weights)
+    return net.requires_grad_(False)

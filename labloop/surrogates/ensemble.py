@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.methods._nets import SHORT, StackedCNN, StackedMLP, length_of
+from labloop.methods._nets import SHORT, StackedCNN, StackedMLP, is_for_convolutions, length_of
 from labloop.methods._train import pick_device, torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
 from labloop.progress import track
@@ -34,9 +34,6 @@ CHECK_ROWS = 2_000
 ACTIVATIONS = 2**23
 """Numbers in a hidden layer that are held at once while predicting; this bounds memory."""
 FEWEST_FOR_CALIBRATION = 12
-FEWEST_FOR_CONVOLUTIONS = 1_000
-"""Measurements that convolutions are tried with: of some thousand 5' untranslated regions they learn three times as much as
-dense layers, of some hundred neither learns much (`examples/benchmarks/long_sequences.py`)."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -150,8 +147,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
 def _kinds(options: Ensemble, data: Dataset) -> tuple[str, ...]:
     if options.network != "auto":
         return (options.network,)
-    both = length_of(data.space) > 1 and len(data) >= FEWEST_FOR_CONVOLUTIONS
-    return ("dense", "convolutional") if both else ("dense",)
+    return ("dense", "convolutional") if is_for_convolutions(data) else ("dense",)
 
 
 @dataclass(frozen=True, eq=False)
