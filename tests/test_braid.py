@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 from labloop.config import resolve  # noqa: E402
 from labloop.dataset import Dataset  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
+from labloop.methods._composition import count_3mers, distance_of_3mers  # noqa: E402
 from labloop.methods._conservative import Reward, conserve, train_reward  # noqa: E402
 from labloop.methods._diffusion import Schedule  # noqa: E402
 from labloop.methods._nets import StackedCNN  # noqa: E402
@@ -150,6 +151,24 @@ def test_the_heads_of_a_thousand_long_sequences_are_of_the_kind_that_predicts_be
     reward = Reward.of(states, data, fitted, form="bonus")
     assert np.corrcoef(reward.plain_in_y(data.X), data.y)[0, 1] > 0.8  # the kind that was fitted is the kind that is loaded
     assert (reward.in_y(data.X) < reward.plain_in_y(data.X)).all()
+
+
+def test_3mers_are_counted_at_every_place_and_sets_of_sequences_compared_by_them():
+    counts = count_3mers(encode("AACGT", "AACGG"), 4)
+    word = {"AAC": 1, "ACG": 6, "CGT": 27, "CGG": 26}  # A, C, G, T as digits to the base 4
+    assert {name: counts[i] for name, i in word.items()} == {"AAC": 2, "ACG": 2, "CGT": 1, "CGG": 1}
+    assert counts.sum() == 6
+    assert distance_of_3mers(counts, 7 * counts) == pytest.approx(0, abs=1e-7)
+    assert distance_of_3mers(counts, count_3mers(encode("TTTTT"), 4)) == pytest.approx(1)
+
+
+def test_the_notes_tell_how_far_from_the_data_long_sequences_are_composed_and_a_larger_kl_keeps_them_near():
+    X = LONG.sample(150, np.random.default_rng(0))
+    data = Dataset.from_measurements(LONG, LONG.decode(X), X.reshape(150, 24, 4)[:, :, 2].sum(1))  # the more G the better
+    loose, tight = (STRL(**{**TINY, "iterations": 60, "kl": kl}).propose(data, 20, seed=0).notes for kl in (0.01, 30.0))
+    assert loose["3mer_distance_of_prior"] == tight["3mer_distance_of_prior"]
+    assert loose["3mer_distance"] > tight["3mer_distance"] + 0.05
+    assert "3mer_distance" not in STRL(**TINY).propose(toy_data(DNA), 5, seed=0).notes
 
 
 # ---- the KL of a path

@@ -27,16 +27,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.spatial.distance import jensenshannon
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labloop.dataset import Dataset
+from labloop.methods._composition import count_3mers, distance_of_3mers
 from labloop.methods._conservative import Reward, train_reward
 from labloop.methods._diffusion import Schedule
 from labloop.methods._prior import States, train_prior
 from labloop.methods._train import pick_device, without_denormals
-from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, Trained, finetune, reward_spread, sample
+from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, Trained, finetune, prior_designs, reward_spread, sample
 from labloop.parameters import Array, Sequence
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
@@ -72,7 +72,7 @@ def main() -> None:
         data = Dataset.from_measurements(SPACE, pd.DataFrame({"utr": words(codes[seen])}), y[seen])
 
         def row(some: Array, believed: float = np.nan, cpu: float = np.nan) -> list[float]:
-            return [judge(some).mean(), believed, float(jensenshannon(kmers(some), real, base=2)), has_start(some).mean(),
+            return [judge(some).mean(), believed, distance_of_3mers(kmers(some), real), has_start(some).mean(),
                     len(np.unique(some, axis=0)) / len(some), cpu]  # fmt: skip
 
         def tell(name: str, found: list[float], seed: int = seed) -> None:
@@ -129,7 +129,7 @@ def learn_reward(
             lr=options.reward_lr, ridge=options.ridge, seed=seed,
         )  # fmt: skip
         reward = Reward.of(states, data, fitted, form=options.form, penalty=options.penalty)
-        unit = reward_spread(states, prior, reward, seed=seed)
+        unit = reward_spread(reward, prior_designs(states, prior, seed=seed))
     return Trained(states, prior, prior, reward, unit, notes), time.process_time() - cpu
 
 
@@ -200,7 +200,7 @@ def letters(x: Tensor) -> Array:
 
 def kmers(codes: Array) -> Array:
     """Count 3-mers over all places, (64,)."""
-    return np.bincount((codes[:, :-2].astype(int) * 16 + codes[:, 1:-1] * 4 + codes[:, 2:]).ravel(), minlength=64)
+    return count_3mers(np.eye(4)[codes].reshape(len(codes), -1), 4)
 
 
 def has_start(codes: Array) -> Array:

@@ -21,7 +21,9 @@ Where this differs from the paper and from the authors' released sequence code, 
     noise, has the KL of the letters' probabilities.
  4. α is 0 in the released notebooks. Here it is relative to the reward's standard deviation over the prior's designs, which a
     lab need not know: at 0.3 a design three deviations above the mean is worth ten nats, a plate's worth of designs is left to
-    choose from. As in the code the loss counts the last K steps; the notes tell the whole path's KL (`path_kl`).
+    choose from. As in the code the loss counts the last K steps; the notes tell the whole path's KL (`path_kl`), and of long
+    sequences how differently from the data samples (`3mer_distance`) and the prior's own (`3mer_distance_of_prior`) are
+    composed: where the former is far above the latter, a larger `kl` keeps them at home.
  5. One Adam for the whole run: the released code makes a new one each iteration, which turns it into signed gradient descent.
  6. The reward sees the likeliest letters of the last estimate and passes its gradient on to their probabilities
     (straight-through): one fitted to designs has never seen soft ones. The released code sharpens them by a temperature of 0.1.
@@ -57,14 +59,17 @@ from torch import Tensor, nn
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Checkpoint, Stage, afresh
+from labloop.methods._composition import count_3mers, distance_of_3mers
 from labloop.methods._conservative import Form, Reward, train_reward
+from labloop.methods._nets import length_of
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk
 from labloop.methods._train import pick_device, torch_generator, without_denormals
-from labloop.parameters import FloatArray
+from labloop.parameters import Array, FloatArray
 from labloop.pool import Pool
 from labloop.progress import track
 from labloop.registry import plugin
 from labloop.seeds import derive, generator
+from labloop.space import DesignSpace
 
 
 @plugin
@@ -168,6 +173,8 @@ class Trained:
     unit: float
     """Standard deviation of the reward over the prior's designs."""
     notes: Mapping[str, float | str]
+    counts: Array | None = None
+    """3-mers of the designs that the prior learned, where these are long sequences."""
 
 
 def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
@@ -202,24 +209,39 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
         ))  # fmt: skip
         reward = Reward.of(states, data, fitted, form=options.form, penalty=options.penalty)
         clock, notes["seconds_reward"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
-        unit = reward_spread(states, prior, reward, seed=seed)
+        typical = prior_designs(states, prior, seed=seed)
+        unit = reward_spread(reward, typical)
+        counts = None
+        if length_of(data.space) > 1:
+            counts = count_3mers(designs, data.space.blocks[0].classes)
+            notes["3mer_distance_of_prior"] = _distance(typical.cpu().numpy(), counts, data.space)
         policy: Mapping[str, Tensor] = prior
         tuned: dict[str, float] = {}
         if options.mode == "finetune":
             policy, tuned = kept.stage("policy", lambda: finetune(states, prior, reward, options, unit=unit, seed=seed))
             notes["seconds_finetuning"] = round(time.perf_counter() - clock, 2)
-    return Trained(
-        states, prior, policy, reward, unit, {**notes, "reward_spread": unit, **learned, **judged, **tuned, **kept.notes}
-    )
+    told = {**notes, "reward_spread": unit, **learned, **judged, **tuned, **kept.notes}
+    return Trained(states, prior, policy, reward, unit, told, counts)
 
 
-def reward_spread(states: States, prior: Mapping[str, Tensor], reward: Callable[[Tensor], Tensor], *, seed: int) -> float:
-    """Standard deviation of a reward over 512 designs of the prior; 1 where all are alike."""
+def prior_designs(states: States, prior: Mapping[str, Tensor], *, seed: int) -> Tensor:
+    """Draw 512 designs of the prior, letters one-hot, (512, d)."""
     rng = torch_generator(seed, "braid", "spread", device=states.device)
     with torch.no_grad():
         z = torch.randn((512, states.space.d), generator=rng, device=states.device)
-        spread = reward(states.harden(walk(states, load_denoiser(states, prior), z, generator=rng)[0])).std().item()
+        return states.harden(walk(states, load_denoiser(states, prior), z, generator=rng)[0])
+
+
+def reward_spread(reward: Callable[[Tensor], Tensor], designs: Tensor) -> float:
+    """Standard deviation of a reward over designs (n, d); 1 where all are alike."""
+    with torch.no_grad():
+        spread = reward(designs).std().item()
     return spread if spread > 1e-6 else 1.0
+
+
+def _distance(X: Array, counts: Array, space: DesignSpace) -> float:
+    """How differently from `counts` the first 512 sequences X are composed."""
+    return round(distance_of_3mers(count_3mers(X[:512], space.blocks[0].classes), counts), 4)
 
 
 def finetune(
@@ -331,4 +353,6 @@ def candidates(trained: Trained, data: Dataset, options: BRAID, n: int, *, seed:
         "reward_of_samples": float(trained.reward.in_y(samples).mean()),
         "seconds_sampling": round(time.perf_counter() - clock, 2),
     }  # fmt: skip
+    if trained.counts is not None:
+        notes["3mer_distance"] = _distance(samples, trained.counts, space)
     return np.concatenate(found), notes if options.mode == "guidance" else {**notes, "path_kl": float(np.mean(kls))}
