@@ -88,9 +88,7 @@ class Campaign:
             ConfigError: the file does not make sense.
             CampaignError: a campaign of this name exists.
         """
-        if not isinstance(config, CampaignConfig):
-            config = load_config(config, CampaignConfig).anchored(Path(config).parent)
-        check_exporters(config)
+        config = _checked(config)
         place, opened = open_ledger(home, ledger, create=True)
         opened.add_campaign(config.name, config.model_dump_json())
         return cls(config, opened, place)
@@ -127,9 +125,7 @@ class Campaign:
             ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
             CampaignError: there is no reason.
         """
-        if not isinstance(config, CampaignConfig):
-            config = load_config(config, CampaignConfig).anchored(Path(config).parent)
-        check_exporters(config)
+        config = _checked(config)
         if not reason.strip():
             raise CampaignError(f"{self.name}: say why it is revised (--reason '…'), for whoever reads the ledger later")
         with self._lock(), self.ledger.begin():
@@ -627,6 +623,14 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
         except OSError as error:
             raise LedgerError(f"{place}: cannot be made: {error.strerror}; choose another folder with --home") from error
     return place, Ledger.open(url or place / "ledger.db")
+
+
+def _checked(config: CampaignConfig | Path | str) -> CampaignConfig:
+    """A configuration from a caller or a file, its exporters made once so that a mistake shows before anything is stored."""
+    if not isinstance(config, CampaignConfig):
+        config = load_config(config, CampaignConfig).anchored(Path(config).parent)
+    check_exporters(config)
+    return config
 
 
 def _stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:
