@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.parameter import Array, FloatArray
 
@@ -151,7 +151,7 @@ def edge_effect(values: FloatArray, outer: Array, *, least: int = 6) -> Effect:
     scale = ROBUST * _mad(inside)
     if scale == 0:
         return Effect(None, None, "half of the inner wells read the same")
-    p = float(stats.mannwhitneyu(edge, inside, alternative="two-sided", method="asymptotic").pvalue)
+    p = float(scipy.stats.mannwhitneyu(edge, inside, alternative="two-sided", method="asymptotic").pvalue)
     return Effect(float(np.median(edge) - np.median(inside)) / scale, p)
 
 
@@ -163,7 +163,7 @@ def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, le
     """
     if len(values) < least:
         return Effect(None, None, f"{len(values)} wells are measured, it takes {least}")
-    x, y = stats.rankdata(order), stats.rankdata(values)
+    x, y = scipy.stats.rankdata(order), scipy.stats.rankdata(values)
     x, y = x - x.mean(), y - y.mean()
     norm = math.sqrt(float(x @ x) * float(y @ y))
     if norm == 0:
@@ -232,7 +232,7 @@ def outliers(values: FloatArray, groups: Array, *, rate: float = 0.01, least: in
         return found, off
     order = judged[np.lexsort((values[judged], codes[judged]))]
     # A median of absolute deviations knows the spread only about 0.37 times as well as the standard deviation does.
-    limit = float(stats.t.ppf(1 - rate / (2 * len(judged)), max(0.37 * freedom, 2.0)))
+    limit = float(scipy.stats.t.ppf(1 - rate / (2 * len(judged)), max(0.37 * freedom, 2.0)))
     ends = np.flatnonzero(np.append(np.diff(codes[order]) != 0, True)) + 1
     k = np.diff(ends, prepend=0)
     first, size = np.repeat(ends - k, k), np.repeat(k, k)
