@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labloop.batch import Batch
-    from labloop.campaign import Campaign, Receipt
+    from labloop.campaign import Campaign
     from labloop.compare import Comparison
     from labloop.ingest import Explanation
+    from labloop.intake import Receipt
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
