@@ -118,13 +118,18 @@ def _held(rows: pd.DataFrame) -> dict[str, FloatArray]:
 
 
 def _edge_and_drift(
-    plate: str, designs: pd.DataFrame, shape: tuple[int, int], *, worth: float = 0.0
+    plate: str, designs: pd.DataFrame, shape: tuple[int, int], *, for_flags: bool = False
 ) -> tuple[Effect, Effect, str]:
-    """What the place of a plate's designs and the order of reading did to them, and what the order is taken from."""
+    """What the place of a plate's designs and the order of reading did to them, and what the order is taken from.
+
+    Args:
+        for_flags: leave untested what is too small for a flag, since a history has thousands of plates.
+    """
     values = designs["scaled"].to_numpy(float)
     order, said = _order(designs)
-    trend = drift(values, order, generator(0, "quality", "drift", plate), worth=worth)
-    return edge_effect(values, _outer(designs, shape)), trend, said
+    edge = edge_effect(values, _outer(designs, shape), worth=EDGE_SIZE if for_flags else 0.0)
+    rng = generator(0, "quality", "drift", plate)
+    return edge, drift(values, order, rng, worth=DRIFT_SIZE if for_flags else 0.0), said
 
 
 def _controls(rows: pd.DataFrame) -> Iterator[ControlLevel]:
@@ -138,16 +143,16 @@ def _controls(rows: pd.DataFrame) -> Iterator[ControlLevel]:
 
 
 def _outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
-    return (rows["row"].isin([1, shape[0]]) | rows["column"].isin([1, shape[1]])).to_numpy(dtype=bool)
+    row, column = rows["row"].to_numpy(float), rows["column"].to_numpy(float)
+    return (row == 1) | (row == shape[0]) | (column == 1) | (column == shape[1])
 
 
 def _order(rows: pd.DataFrame) -> tuple[FloatArray, str]:
     """The order of reading: times where the wells have their own, else well after well as most readers go."""
-    by_well = np.asarray(rows["row"] * 100 + rows["column"], dtype=np.float64)
     if rows["measured_at"].notna().all() and rows["measured_at"].nunique() > 2:
         at = pd.to_datetime(rows["measured_at"], format="ISO8601", utc=True)
         return np.asarray(at.astype("int64"), dtype=np.float64), "measured_at"
-    return by_well, "wells, row by row"
+    return rows["row"].to_numpy(float) * 100 + rows["column"].to_numpy(float), "wells, row by row"
 
 
 def _effects(rows: pd.DataFrame, shape: tuple[int, int]) -> tuple[Figure, Figure]:
@@ -225,11 +230,11 @@ def _of_wells(readings: pd.DataFrame) -> list[Flag]:
 
 
 def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
-    """Rules about a whole plate; only the figures that they go by are taken, since a history has thousands of plates."""
+    """Rules about a whole plate; only the figures that they go by are taken."""
     found: list[Flag] = []
     designs = rows[rows["design_id"].notna()]
-    e, d, said = _edge_and_drift(plate, designs, shape, worth=DRIFT_SIZE)
-    if e.size is not None and e.p is not None and e.p <= RATE and abs(e.size) >= EDGE_SIZE:
+    e, d, said = _edge_and_drift(plate, designs, shape, for_flags=True)
+    if e.size is not None and e.p is not None and e.p <= RATE:
         worth = {"size": _short(e.size), "p": _short(e.p)}
         found += [(int(one), "edge", worth) for one in rows.loc[_outer(rows, shape), "id"]]
     if d.size is not None and d.p is not None and d.p <= RATE:

@@ -134,12 +134,13 @@ class Effect:
     why: str = ""
 
 
-def edge_effect(values: FloatArray, outer: Array, *, least: int = 6) -> Effect:
+def edge_effect(values: FloatArray, outer: Array, *, least: int = 6, worth: float = 0.0) -> Effect:
     """Compare the outer wells with those inside: the difference of medians in robust standard deviations of the inner wells.
 
     Args:
         values: (n,) of wells whose content has nothing to do with their place: labloop's layouts see to that.
         outer: (n,) bool.
+        worth: effects smaller than this are not tested, their p is None.
 
     Returns:
         Size, positive where the edge reads higher, and the two-sided p of Mann and Whitney's rank test: an extreme design in one
@@ -151,8 +152,10 @@ def edge_effect(values: FloatArray, outer: Array, *, least: int = 6) -> Effect:
     scale = ROBUST * _mad(inside)
     if scale == 0:
         return Effect(None, None, "half of the inner wells read the same")
-    p = float(scipy.stats.mannwhitneyu(edge, inside, alternative="two-sided", method="asymptotic").pvalue)
-    return Effect(float(np.median(edge) - np.median(inside)) / scale, p)
+    size = float(np.median(edge) - np.median(inside)) / scale
+    if abs(size) < worth:
+        return Effect(size, None, f"an effect below {worth} is not tested")
+    return Effect(size, float(scipy.stats.mannwhitneyu(edge, inside, alternative="two-sided", method="asymptotic").pvalue))
 
 
 def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, least: int = 10, worth: float = 0.0) -> Effect:
