@@ -10,8 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from labloop.config import RESERVED
-from labloop.errors import BatchError
+from labloop.errors import BatchError, LabloopError
+from labloop.files import write_all
 from labloop.objective import Objective
 from labloop.plate import LAYOUT_COLUMNS, SHAPES
 from labloop.spreadsheet import csv_bytes
@@ -138,8 +137,8 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
     """Write the files of a batch into a folder; files that are already there and equal are left alone.
 
     A results form that the lab has filled in where it lies is the lab's: it stays as it is while the plate map beside it is
-    this batch's. Every file is first written whole under a temporary name beside its place, so that a full disk or a killed
-    process leaves no half-written file; the manifest takes its place last.
+    this batch's. A full disk or a killed process leaves no half-written file, see `write_all`; the manifest takes its place
+    last.
 
     Args:
         more: further files of the batch by name, see `render`.
@@ -153,35 +152,23 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
             versions, aside) and `replace` is not set. Only a rename that fails can leave some files new and others not yet there.
     """
     files = {folder / name: content for name, content in render(batch, more).items()}
-    mark, at = secrets.token_hex(4), folder
-    drafts = {path: path.with_name(f".{path.name}.{mark}.tmp") for path in files}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         stale = [at for at, content in files.items() if not at.exists() or at.read_bytes() != content]
-        plate_map, form = (folder / f"{batch.stem}_{kind}.csv" for kind in ("platemap", "assay"))
-        if plate_map not in stale and form in stale and form.exists():
-            log.info("%s: was filled in, it stays as it is", form)
-            stale.remove(form)
-        for at in stale:
-            if at.exists() and at.suffix != ".json" and not replace:
-                raise BatchError(
-                    f"{at}: is there already with other content (edited, or of another batch): "
-                    "move it away or choose another folder"
-                )
-        for at in stale:
-            _write(drafts[at], files[at])
-        for at in stale:
-            os.replace(drafts[at], at)
-        _sync(folder)
     except OSError as error:
-        raise BatchError(
-            f"{at}: cannot be written: {error.strerror or error}; free some space or choose another folder, then export again "
-            "(no file was left half-written)"
-        ) from error
-    finally:
-        for draft in drafts.values():
-            if draft.exists():
-                draft.unlink()
+        raise BatchError(f"{folder}: cannot be read: {error.strerror or error}; choose another folder") from error
+    plate_map, form = (folder / f"{batch.stem}_{kind}.csv" for kind in ("platemap", "assay"))
+    if plate_map not in stale and form in stale and form.exists():
+        log.info("%s: was filled in, it stays as it is", form)
+        stale.remove(form)
+    for at in stale:
+        if at.exists() and at.suffix != ".json" and not replace:
+            raise BatchError(
+                f"{at}: is there already with other content (edited, or of another batch): move it away or choose another folder"
+            )
+    try:
+        write_all(folder, {at.name: files[at] for at in stale})
+    except LabloopError as error:
+        raise BatchError(f"{error}, then export again (no file was left half-written)") from error
     return {path.stem.removeprefix(f"{batch.stem}_"): path for path in files}
 
 
@@ -298,21 +285,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file down to the disk."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

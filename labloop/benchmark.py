@@ -98,18 +98,17 @@ def benchmark(
     """
     setting = {"q": q, "fraction": fraction, "noise": noise, "baselines": baselines, "data_dir": data_dir}
     todo = jobs(tasks, methods, seeds, **setting)  # type: ignore[arg-type]
-    if out is not None and (n := len({job.key for job in todo} & finished(out).keys())):
-        log.warning("%d of %d jobs were finished before, in %s", n, len(todo), out / RESULTS)
-    rows: list[dict[str, Any]] = [{} for _ in todo]
-    if out is not None:
-        known = finished(out)
-        rows = [{**known[job.key], "method": job.method} if job.key in known else {} for job in todo]
-    open_jobs = [i for i, row in enumerate(rows) if not row]
+    keys = [job.key for job in todo]
+    kept = {} if out is None else finished(out)
+    if n := sum(key in kept for key in keys):
+        log.warning("%d of %d jobs were finished before, in %s/%s", n, len(todo), out, RESULTS)
+    open_jobs = [(key, job) for key, job in dict(zip(keys, todo)).items() if key not in kept]
     run = Job.run if in_process else run_apart
-    for i, row in spread(run, [todo[i] for i in open_jobs], "benchmark", workers=workers):
-        rows[open_jobs[i]] = row
+    for i, row in spread(run, [job for _, job in open_jobs], "benchmark", workers=workers):
+        kept[open_jobs[i][0]] = row
         if out is not None:
-            _append(out / RESULTS, {"key": todo[open_jobs[i]].key, **row})
+            _append(out / RESULTS, {"key": open_jobs[i][0], **row})
+    rows = [{**kept[key], "method": job.method} for key, job in zip(keys, todo)]
     if out is not None:
         write_text(out / REPORT, markdown(pd.DataFrame(rows)))
     return pd.DataFrame(rows)[list(COLUMNS)]

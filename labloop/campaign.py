@@ -11,8 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from labloop import readings, views
+from labloop import intake, readings, views
 from labloop.approval import approve, reject
 from labloop.artifacts import Artifacts
 from labloop.audit import Audit, audit
@@ -28,14 +27,15 @@ from labloop.batch import Batch, write_batch
 from labloop.checkpoints import folder_of, keeping
 from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
-from labloop.correction import Corrected, correct
+from labloop.correction import Corrected
 from labloop.dataset import Dataset
 from labloop.devices import device_lock
 from labloop.errors import CampaignError, LedgerError
 from labloop.exchange.files import exported
 from labloop.exchange.tidy import tidy, write_tidy
-from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
+from labloop.ingest import Explanation
 from labloop.inspection import Inspection, inspect
+from labloop.intake import Receipt, Request
 from labloop.ledger import Ledger, Round
 from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
@@ -48,23 +48,6 @@ if TYPE_CHECKING:
     from labloop.step import Step
 
 log = logging.getLogger("labloop")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """What one ingest did, or would do in a dry run."""
-
-    file: str
-    sha256: str
-    dialect: str
-    n_rows: int
-    n_measured: int
-    n_failed: int
-    n_new_designs: int
-    """Designs that labloop had neither proposed nor seen: the lab's own."""
-    stored: bool
-    note: str
-    """What happened and what comes next, for a person."""
 
 
 class Campaign:
@@ -88,9 +71,7 @@ class Campaign:
             ConfigError: the file does not make sense.
             CampaignError: a campaign of this name exists.
         """
-        if not isinstance(config, CampaignConfig):
-            config = load_config(config, CampaignConfig).anchored(Path(config).parent)
-        check_exporters(config)
+        config = _checked(config)
         place, opened = open_ledger(home, ledger, create=True)
         opened.add_campaign(config.name, config.model_dump_json())
         return cls(config, opened, place)
@@ -127,9 +108,7 @@ class Campaign:
             ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
             CampaignError: there is no reason.
         """
-        if not isinstance(config, CampaignConfig):
-            config = load_config(config, CampaignConfig).anchored(Path(config).parent)
-        check_exporters(config)
+        config = _checked(config)
         if not reason.strip():
             raise CampaignError(f"{self.name}: say why it is revised (--reason '…'), for whoever reads the ledger later")
         with self._lock(), self.ledger.begin():
@@ -139,7 +118,7 @@ class Campaign:
             told = changes(old, self.config)
             if told:
                 self.ledger.revise(self.name, self.config.model_dump_json(), reason=reason)
-        self._catch_up()
+        intake.catch_up(self.config, self.ledger)
         return told
 
     # ---- measurements
@@ -164,23 +143,8 @@ class Campaign:
         Raises:
             IngestError: with every faulty cell; nothing was stored.
         """
-        path = Path(path)
-        digest = sha256_of(path)
-        if self.ledger.has_file(self.name, digest):
-            self._catch_up()  # the process that stored it may have died before it got here
-            return Receipt(
-                file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
-                note=f"{path.name} is in the ledger already: nothing to do",
-            )  # fmt: skip
-        file = read_assay(path, self.config, **self._known(assay, read, plates), assay=assay, reader=reader)
-        stored = False
-        if not dry_run:
-            stored = self.ledger.add_file(
-                self.name, sha256=file.sha256, name=path.name, designs=file.designs,
-                measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
-            )  # fmt: skip
-            self._catch_up()
-        return self._receipt(file, stored=stored, dry_run=dry_run)
+        request = Request(assay=assay, read=read, plates=plates, reader=reader)
+        return intake.ingest(self.config, self.ledger, Path(path), request, dry_run=dry_run)
 
     def correct(
         self,
@@ -200,11 +164,8 @@ class Campaign:
         Raises:
             IngestError: a row matches no reading, or it cannot be told which; nothing was stored.
         """
-        file = read_assay(path, self.config, **self._known(assay, read, plates), assay=assay, reader=reader)
-        done = correct(self.ledger, self.name, file, reason=reason, dry_run=dry_run)
-        if not dry_run:
-            self._catch_up()
-        return done
+        request = Request(assay=assay, read=read, plates=plates, reader=reader)
+        return intake.correct(self.config, self.ledger, path, request, reason=reason, dry_run=dry_run)
 
     def explain(
         self,
@@ -216,40 +177,8 @@ class Campaign:
         reader: str | None = None,
     ) -> Explanation:
         """Tell what `ingest` would make of a file; nothing is stored, and a refusal is told, not raised."""
-        return explain_assay(path, self.config, **self._known(assay, read, plates), assay=assay, reader=reader)
-
-    def _known(self, assay: str | None, read: str | None, plates: Sequence[str]) -> dict[str, Any]:
-        """What the campaign knows when it reads a file: wells laid out, designs, and what is wished or waited for."""
-
-        @cache
-        def waiting() -> tuple[str, ...]:
-            return views.waiting_plates(self.config, self.ledger, assay or self.config.objective.assay)
-
-        return {
-            "wells": self.ledger.wells(self.name),
-            "designs": views.designs(self.config, self.ledger),
-            "wish": Wish(read=read, plates=tuple(plates), waiting=waiting),
-        }
-
-    def _receipt(self, read: AssayFile, *, stored: bool, dry_run: bool) -> Receipt:
-        measured = read.measurements["status"].isin(views.MEASURED)
-        note = "checked, nothing stored (dry run)"
-        if not dry_run:
-            status = views.standing(self.config, self.ledger)
-            note = ". ".join([*(warning.rstrip(".") for warning in status.get("warnings", ())), status["next"]])
-        return Receipt(
-            file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
-            n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new),
-            stored=stored, note=note,
-        )  # fmt: skip
-
-    def _catch_up(self) -> None:
-        """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
-        readings.check(self.config, self.ledger)
-        for entry in self.ledger.rounds(self.name):
-            if entry.state in views.AT_THE_LAB and views.missing(self.config, self.ledger, entry.number).empty:
-                self.ledger.advance(self.name, entry.number, "EXPORTED")
-                self.ledger.advance(self.name, entry.number, "MEASURED")
+        request = Request(assay=assay, read=read, plates=plates, reader=reader)
+        return intake.explain(self.config, self.ledger, path, request)
 
     def dataset(self) -> Dataset:
         """Take every measurement so far, with the designs that are in the lab now as pending.
@@ -262,7 +191,7 @@ class Campaign:
 
     def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
         """Write every reading as one tidy table, `.csv` or `.parquet` (see `labloop.exchange.tidy`); returns path and rows."""
-        self._catch_up()
+        intake.catch_up(self.config, self.ledger)
         table = tidy(self.config, self.ledger, assay=assay, controls=controls)
         return write_tidy(table, Path(path)), len(table)
 
@@ -521,7 +450,7 @@ class Campaign:
 
     def quality(self) -> Inspection:
         """Tell what quality control finds on every plate, which readings it flags, and what became of them."""
-        self._catch_up()
+        intake.catch_up(self.config, self.ledger)
         return inspect(self.config, self.ledger)
 
     def audit(self, what: str) -> Audit:
@@ -534,7 +463,7 @@ class Campaign:
 
     def status(self) -> dict[str, Any]:
         """Tell where the campaign stands and what comes next, as plain values."""
-        self._catch_up()
+        intake.catch_up(self.config, self.ledger)
         return views.standing(self.config, self.ledger)
 
     def state(self, number: int) -> str | None:
@@ -627,6 +556,14 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
         except OSError as error:
             raise LedgerError(f"{place}: cannot be made: {error.strerror}; choose another folder with --home") from error
     return place, Ledger.open(url or place / "ledger.db")
+
+
+def _checked(config: CampaignConfig | Path | str) -> CampaignConfig:
+    """A configuration from a caller or a file, its exporters made once so that a mistake shows before anything is stored."""
+    if not isinstance(config, CampaignConfig):
+        config = load_config(config, CampaignConfig).anchored(Path(config).parent)
+    check_exporters(config)
+    return config
 
 
 def _stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:

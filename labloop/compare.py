@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop import evidence
 from labloop.comparison import ArmSummary, Calibration, Comparison, Difference, Measure, Overlap
@@ -185,7 +185,7 @@ def _calibration(rows: pd.DataFrame, arm: str | None) -> Calibration:
     return Calibration(
         arm=arm, n=len(y), within_1_std=_share(off[np.isfinite(std)] <= spread),
         within_2_std=_share(off[np.isfinite(std)] <= 2 * spread), above_lcb=_share(y[np.isfinite(lcb)] >= bound),
-        rho=float(stats.spearmanr(mean, y).statistic) if ranked else _NAN,
+        rho=float(scipy.stats.spearmanr(mean, y).statistic) if ranked else _NAN,
         optimism=float((mean - y).mean()) if len(y) else _NAN,
     )  # fmt: skip
 

@@ -19,12 +19,17 @@ def cuda_device() -> str | None:
     `LABLOOP_DEVICE` and `CUDA_VISIBLE_DEVICES` count as they do for torch.
     """
     wanted = os.environ.get("LABLOOP_DEVICE", "")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible == "" or (wanted and not wanted.startswith("cuda")) or (not wanted and not Path("/dev/nvidiactl").exists()):
+    devices = named_devices()
+    if devices == [] or (wanted and not wanted.startswith("cuda")) or (not wanted and not Path("/dev/nvidiactl").exists()):
         return None
     number = wanted.partition(":")[2] or "0"
-    devices = visible.split(",") if visible else []
-    return f"cuda-{devices[int(number)].strip() if int(number) < len(devices) else number}"
+    return f"cuda-{devices[int(number)] if devices and int(number) < len(devices) else number}"
+
+
+def named_devices() -> list[str] | None:
+    """List the devices that `CUDA_VISIBLE_DEVICES` leaves this process, in torch's order; None where it is not set: all."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if named is None else [one.strip() for one in named.split(",") if one.strip()]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.parameters import FloatArray
 from labloop.seeds import generator
@@ -29,7 +29,6 @@ FEW_WELLS = 20
 """Below so many wells in the smaller arm means get t intervals, which cover skewed wells better there than BCa does."""
 TOP_WELLS = 10
 """Below so many wells in the smaller arm top-k means get no interval; above, theirs is rough: on skewed wells it covers 90 %."""
-_Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 _NAN = float("nan")
 
 Limits = tuple[float, float, str]
@@ -112,13 +111,13 @@ class Draws:
         batch = max(1, 2_000_000 // sum(map(len, samples)))
         drawn = [samples[i] for i in moves]
         # Resampling n wells shows (n - 1)/n of their variance and a normal's tails: ask for more, so that the t level comes out.
-        n = stats.hmean([len(sample) for sample in drawn])
-        level = 2 * stats.norm.cdf(_t(sum(len(sample) - 1 for sample in drawn)) * math.sqrt(n / (n - 1))) - 1
+        n = scipy.stats.hmean([len(sample) for sample in drawn])
+        level = 2 * scipy.stats.norm.cdf(_t(sum(len(sample) - 1 for sample in drawn)) * math.sqrt(n / (n - 1))) - 1
         for method in ("BCa", "percentile"):
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 # SciPy warns and gives NaN where every resample lies on one side: that is what the percentile form is for.
                 warnings.simplefilter("ignore")
-                found = stats.bootstrap(
+                found = scipy.stats.bootstrap(
                     drawn, of, vectorized=True, axis=-1, n_resamples=self.n, confidence_level=level, batch=batch,
                     method=method, random_state=generator(self.seed, "bootstrap", *use),
                 ).confidence_interval  # fmt: skip
@@ -132,9 +131,10 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     """Wilson's score interval of a rate."""
     if n == 0:
         return _NAN, _NAN
-    rate, z2 = hits / n, _Z**2
+    z = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
+    rate, z2 = hits / n, z**2
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -252,7 +252,7 @@ def heterogeneity(pair: Pair) -> float:
         return _NAN
     gaps, weights = np.array(rows).T[0], 1 / np.array(rows).T[1]
     q = (weights * (gaps - np.average(gaps, weights=weights)) ** 2).sum()
-    return float(stats.chi2.sf(q, len(rows) - 1))
+    return float(scipy.stats.chi2.sf(q, len(rows) - 1))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -273,7 +273,7 @@ def wells_needed(pair: Pair, difference: float, n_pairs: int) -> int | None:
     (spread_0, free_0), (spread_1, free_1) = (_variance(arm) for arm in pair.arms())
     if min(free_0, free_1) < 1 or not abs(difference) > 0 or spread_0 + spread_1 == 0:
         return None
-    z = float(stats.norm.ppf(1 - (1 - LEVEL) / (2 * n_pairs)) + stats.norm.ppf(POWER))
+    z = float(scipy.stats.norm.ppf(1 - (1 - LEVEL) / (2 * n_pairs)) + scipy.stats.norm.ppf(POWER))
     return max(2, math.ceil(z**2 * (spread_0 + spread_1) / difference**2))
 
 
@@ -283,7 +283,7 @@ def top(y: FloatArray, k: int) -> FloatArray:
 
 
 def _t(freedom: float) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def _variance(blocks: Sequence[FloatArray]) -> tuple[float, int]:

@@ -3,36 +3,92 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from labloop.errors import LabloopError
 
+_DRAFT = ".labloop-draft"
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name beside its place, then rename it: nobody ever sees half of it.
+
+def write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder: each whole under a hidden name, and once all are on the disk renamed in their order.
+
+    Nobody ever sees half of a file. Hidden drafts of a process that was killed are cleared away by the next that writes there.
 
     Raises:
-        LabloopError: the folder cannot be made or written, or the disk is full; an older file of the name stays as it was.
+        LabloopError: the folder cannot be made or written, or the disk is full; older files stay as they were. Only a rename
+            that fails can leave some files new and others not.
     """
-    name = None
+    at = folder
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
+        with ExitStack() as drafts:
+            written = []
+            for name, content in files.items():
+                at = folder / name
+                file = drafts.enter_context(_draft(at))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                written.append((file, at))
+            for file, at in written:
+                file.close()  # no earlier: an open draft is not cleared away; and no later: Windows renames no open file
+                os.replace(file.name, at)
+        if os.name == "posix":
+            _sync(folder)
     except OSError as error:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        raise LabloopError(f"{path}: cannot be written: {error.strerror}; free the disk or choose another folder") from error
+        raise LabloopError(
+            f"{at}: cannot be written: {error.strerror or error}; free the disk or choose another folder"
+        ) from error
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[BinaryIO]:
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_DRAFT}")
+    try:
+        with name.open("xb") as file:
+            with suppress(OSError):  # a network folder that knows no locks: nobody can clear away there either
+                _hold(file)
+            yield file
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the drafts that no living process holds; the kernel lets go of them when their process dies, however it dies."""
+    for draft in folder.glob(f".*{_DRAFT}"):
+        with suppress(OSError):  # it is being written, or somebody else has cleared it away
+            with draft.open("rb+") as file:
+                _hold(file)
+            draft.unlink()
+
+
+def _hold(file: BinaryIO) -> None:
+    if os.name == "posix":  # elsewhere an open file cannot be removed, which serves as well
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in a folder last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write one file whole or not at all, see `write_all`."""
+    write_all(path.parent, {path.name: content})
     return path
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 import yaml
@@ -27,7 +28,13 @@ def plugin(cls: type[T]) -> type[T]:
 
 def available(kind: Kind) -> dict[str, EntryPoint]:
     """List the plug-ins of a kind by name, sorted; nothing is imported."""
-    return {entry.name: entry for entry in sorted(entry_points(group=f"labloop.{kind}"), key=lambda entry: entry.name)}
+    return {entry.name: entry for entry in sorted(_registered(kind), key=lambda entry: entry.name)}
+
+
+@cache
+def _registered(kind: Kind) -> EntryPoints:
+    """Ask every installed package once a process: it takes longer than many a command."""
+    return entry_points(group=f"labloop.{kind}")
 
 
 def load(kind: Kind, name: str) -> type[Any]:

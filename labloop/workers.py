@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
+from labloop.devices import named_devices
 from labloop.errors import ConfigError
 from labloop.progress import track
 
@@ -80,9 +81,8 @@ def local_cluster(workers: int) -> dict[str, Any]:
 
 def _devices() -> list[str]:
     """The CUDA devices that this process may use, none where torch sees none."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [one.strip() for one in named.split(",") if one.strip()]
+    if (named := named_devices()) is not None:
+        return named
     try:
         import torch
     except ImportError:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from crash_driver import in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labloop import batch as batch_module
 from labloop.batch import ASSAY_COLUMNS, Batch, render, write_batch
 from labloop.config import Control, Plate
 from labloop.errors import BatchError
@@ -313,8 +314,8 @@ def test_a_full_disk_leaves_no_file_at_all(tmp_path: Path, monkeypatch: pytest.M
         if len(calls) > after:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(batch_module.os, "fsync", fsync)
-    with pytest.raises(BatchError, match=r"tfbind8-R02_\w+\.\w+: cannot be written: No space left on device; free some space"):
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(BatchError, match=r"tfbind8-R02_\w+\.\w+: cannot be written: No space left on device; free the disk"):
         write_batch(make(), tmp_path)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
@@ -329,7 +330,7 @@ def test_a_rename_that_fails_leaves_whole_files_and_no_drafts(tmp_path: Path, mo
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         real(source, target)
 
-    monkeypatch.setattr(batch_module.os, "replace", fails)
+    monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(BatchError, match=r"grid\.csv: cannot be written: Permission denied"):
         write_batch(batch, tmp_path)
     files = render(batch)
@@ -345,10 +346,46 @@ def test_an_interrupt_leaves_no_drafts(tmp_path: Path, monkeypatch: pytest.Monke
     def interrupted(handle: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch_module.os, "fsync", interrupted)
+    monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_batch(make(), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_the_next_export_clears_away_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    calls = []
+    real = getattr(os, moment)
+
+    def killed_at_the_third(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*arguments)
+
+    (tmp_path / ".notes.tmp").write_text("somebody's own hidden file")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, moment, killed_at_the_third)
+        ended, _ = in_child(lambda: write_batch(make(), tmp_path))
+    assert not ended
+    assert len(list(tmp_path.glob(".tfbind8-*"))) == 3  # written before the third, or not yet renamed
+    paths = write_batch(make(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".notes.tmp", *(path.name for path in paths.values())}
+
+
+def test_an_export_leaves_alone_what_another_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = make(), replace(make(), round=3)
+    real, calls = os.fsync, []
+
+    def meanwhile(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 4:
+            write_batch(second, tmp_path)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_batch(first, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {**render(first), **render(second)}
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:

@@ -173,6 +173,16 @@ def test_what_is_finished_is_not_run_again(small, tmp_path, runs, caplog):
     assert len(runs) == 9
 
 
+def test_labels_that_mean_the_same_run_once_and_keep_their_names(small, tmp_path, runs):
+    names = ["mutate/parents=1/two_steps=0", "mutate/two_steps=0/parents=1"]
+    for setting in ({**FAST}, {**FAST, "out": tmp_path / "kept"}):
+        table = benchmark([small], names, 1, q=5, **setting)
+        assert table["method"].tolist() == names
+        assert table["max"].nunique() == 1
+    assert len(runs) == 2
+    assert len(finished(tmp_path / "kept")) == 1
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, runs, monkeypatch, caplog):
     setting = {"q": 6, "out": tmp_path / "kept", **FAST}
     counted = Job.run

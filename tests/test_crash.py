@@ -48,8 +48,8 @@ def _lab_files(home: Path) -> tuple[str, list[str]]:
 
 
 def _exported(home: Path) -> dict[str, bytes]:
-    """The files of the plate; a writer that is killed leaves its hidden temporary file, never half a file under its own name."""
-    return {one.name: one.read_bytes() for one in (home / "out").iterdir() if not one.name.startswith(".")}
+    """The files of the plate, and whatever hidden drafts were left there."""
+    return {one.name: one.read_bytes() for one in (home / "out").iterdir()}
 
 
 def _story(ledger: Ledger) -> dict[str, object]:

@@ -272,7 +272,7 @@ def test_a_plate_shows_every_well_with_value_design_and_arm():
         assert row["kind"] == ("control" if data.wells.set_index("well").loc[well, "control"] == "parent" else
                                "lost" if math.isnan(value) else "well")  # fmt: skip
         assert row["value"] == (None if math.isnan(value) else pytest.approx(value, rel=1e-4)) or math.isnan(row["value"])
-    assert set(wells["side"]) == {"offline", "bo", "free", "control", "two arms"}
+    assert set(wells["side"]) == {"offline", "bo", "free", "control", "several arms"}
 
 
 def test_values_and_predictions_are_in_the_labs_unit():
@@ -340,6 +340,17 @@ def test_a_real_campaigns_ledger_fills_the_page(tmp_path):
     assert data.overall is not None
     assert html_of(data.overall.sentence) in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert render(report_of(run)) == (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_best_designs_name_every_arm_that_asked_for_them(tmp_path):
+    alike = {"proposers": {"pairwise": {}}}
+    config = parse_config({"arms": {"one": {**alike, "wells": 40}, "other": alike}, "judge": "fakes:Flat"}, RoundConfig)
+    run = rehearse(tmp_path, round_config=config, rounds=1, start=60)
+    arms = run.ledger.picks(run.name).groupby("design_id")["arm"].agg(" + ".join)
+    top = report_of(run).top.dropna(subset="arm").set_index("design_id")
+    assert "one + other" in set(top["arm"])
+    assert top["arm"].to_dict() == arms[top.index].to_dict()
+    assert set(top["proposer"]) == {"pairwise"}
 
 
 # In a browser

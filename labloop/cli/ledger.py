@@ -11,7 +11,6 @@ from rich.text import Text
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
 from labloop.errors import LedgerError
-from labloop.table import count
 
 
 @app.command(group=_lab)
@@ -23,6 +22,7 @@ def verify(campaign: str | None = None, *, head: str | None = None, common: Comm
         head: a hash that an earlier verify printed: it must still stand in the campaign's chain.
     """
     from labloop.campaign import open_ledger
+    from labloop.table import count
 
     common.start()
     ledger = open_ledger(common.home, common.ledger)[1]
@@ -85,6 +85,8 @@ def correct(
         reader: which reader to use, where several know the file.
         dry_run: show old and new, and store nothing.
     """
+    from labloop.table import count
+
     common.start()
     done = common.open(campaign).correct(
         file, reason=reason, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader

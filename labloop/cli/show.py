@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labloop.batch import Batch
-    from labloop.campaign import Campaign, Receipt
+    from labloop.campaign import Campaign
     from labloop.compare import Comparison
     from labloop.ingest import Explanation
+    from labloop.intake import Receipt
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -165,7 +166,7 @@ def statuses(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
     if json:
         return dump(list(found))
     if not found:
-        out.print("No campaign yet. Next: labloop init config/campaigns/tfbind8.yaml")
+        out.print("No campaign here (other folders: --home). Next: labloop init config/campaigns/tfbind8.yaml")
     for one in found:
         status(one, json=False)
 
@@ -182,10 +183,10 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
          "from nearest measured": float(picks["nearest_distance"].mean())}
         for arm, picks in batch.picks.groupby("arm", sort=False)
     ]  # fmt: skip
-    n = batch.picks["design_id"].nunique()
-    _table(
-        rows, title=f"{batch.campaign}, round {batch.round}: {n} designs (predictions as the judge sees them, larger is better)"
-    )
+    n = batch.picks["design_id"].value_counts()
+    shared = f", {(n > 1).sum()} of them for several arms" if (n > 1).any() else ""
+    told = f"{len(n)} designs{shared} (predictions as the judge sees them, larger is better)"
+    _table(rows, title=f"{batch.campaign}, round {batch.round}: {told}")
     for path in written.values():
         out.print(f"  {path}")
     sheet = next((path for path in written.values() if path.name.endswith("_assay.csv")), "the assay CSV")
@@ -207,7 +208,8 @@ def comparison(comparison: Comparison, *, json: bool) -> None:
          "hits": None if one.n_hits is None else f"{one.n_hits}/{one.n_measured}", "seconds": round(one.seconds, 1)}
         for one in comparison.arms
     ]  # fmt: skip
-    _table(arms, title="Arms, in the lab's unit (a hit beats the best value known when the plate was proposed)")
+    rules = "a well of several arms counts for each, a hit beats the best value known when the plate was proposed"
+    _table(arms, title=f"Arms, in the lab's unit ({rules})")
     means = [
         {
             "arm": one.first,
@@ -242,7 +244,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     if json:
         return dump(understood)
     size = f"{understood['size']:,}" if understood["listable"] else f"about {understood['size']:.3g}"
-    out.print(f"{understood['campaign']}: {size} designs" + (", scored whole" if understood["listable"] else ", searched"))
+    how = "few enough to score every one" if understood["listable"] else "too many to score every one, so they are searched"
+    out.print(f"{understood['campaign']}: {size} designs, {how}")
     _table(understood["examples"], title="Three random designs")
     plate, objective = understood["plate"], understood["objective"]
     out.print(f"Objective: {objective['direction']} of assay {objective['assay']} {objective['unit']}".rstrip())
@@ -283,6 +286,7 @@ def demo(run: Campaign, folder: Path, *, json: bool) -> None:
         out.print(f"\nRound {entry['round']}", style="bold")
         comparison(run.compare(entry["round"]), json=False)
     out.print(f"\nPlates went out to {folder / 'to_the_lab'} and came back in {folder / 'from_the_lab'}.")
+    out.print(f"The campaign is kept: labloop status {run.name} --home {folder}")
     written(folder / "report.html", json=False)
 
 

@@ -80,6 +80,18 @@ def read_assay(
     assay = named_assay(config, assay, path.name)
     opened = open_file(content, path.name, known_names(config, assay), reader=reader or config.assays[assay].reader)
     table, found = settle(opened, config, assay, wells=wells, wish=wish or Wish(), file=path.name)
+    return understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
+
+
+def understood(
+    table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str, *, wells: pd.DataFrame, designs: pd.DataFrame,
+    reader: str, sha256: str,
+) -> AssayFile:  # fmt: skip
+    """Check every cell of a settled table, see `read_assay`.
+
+    Raises:
+        IngestError: with every fault at once.
+    """
     marks = marks_of(table, found, config, assay)
     values = find_values(table, found, config, assay, marks)
     keys = resolve(table, found, config, marks, wells=wells, designs=designs)
@@ -111,9 +123,9 @@ def read_assay(
     measured, new = _designs(keys, config.space, designs)
     return AssayFile(
         name=table.name,
-        sha256=digest(content),
+        sha256=sha256,
         assay=assay,
-        reader=opened.reader,
+        reader=reader,
         dialect=describe(table, found, marks),
         columns=found,
         measurements=measurements,

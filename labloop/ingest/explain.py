@@ -11,10 +11,10 @@ import pandas as pd
 
 from labloop.config import CampaignConfig
 from labloop.errors import IngestError
-from labloop.ingest.assay import describe, marks_of, named_assay, read_assay, settle
+from labloop.ingest.assay import describe, marks_of, named_assay, settle, understood
 from labloop.ingest.choose import Wish
 from labloop.ingest.columns import known_names
-from labloop.ingest.read import content_of, open_file
+from labloop.ingest.read import content_of, digest, open_file
 from labloop.table import Part
 
 _SHOWN = ("row", "plate", "well", "design_id", "control", "value", "qualifier", "unit", "status")
@@ -67,7 +67,7 @@ def explain_assay(
         marks = marks_of(table, found, config, assay)
         first = pd.DataFrame({name: table.columns[place].cells[:_FIRST] for name, place in found.items()})
         told |= {"dialect": describe(table, found, marks), "columns": found, "rows": first}
-        file = read_assay(path, config, wells=wells, designs=designs, assay=assay, wish=wish, reader=reader)
+        file = understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
         told["rows"] = file.measurements.loc[: _FIRST - 1, list(_SHOWN)].dropna(axis="columns", how="all")
     except IngestError as error:
         told["refusal"] = error

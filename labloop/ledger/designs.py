@@ -1,4 +1,4 @@
-"""Designs in and out of the ledger, and the check that a corrected reading is one that still stands."""
+"""Designs in and out of the ledger."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, select
 
-from labloop.errors import CampaignError
 from labloop.ledger.frames import TEXT, from_texts, to_texts
 from labloop.ledger.links import Link
-from labloop.ledger.tables import design, measurement
+from labloop.ledger.tables import design
 
 _MANY = 5_000  # names in one IN (…): both databases take this many
 
@@ -72,23 +71,3 @@ def designs_of(connection: Connection, campaign_id: int, ids: Sequence[str] | No
     frame["in_space"] = np.array([row[2] for row in rows], dtype=bool)
     frame.index = pd.Index([row[0] for row in rows], dtype=TEXT, name="design_id")
     return frame
-
-
-def check_supersedes(connection: Connection, campaign_id: int, ids: Sequence[int]) -> None:
-    """See that each reading to be superseded is the campaign's and stands.
-
-    Raises:
-        CampaignError: one is not, or would be superseded twice.
-    """
-    m = measurement.c
-    own: set[int] = set()
-    gone: set[int] = {one for one in ids if ids.count(one) > 1} if len(set(ids)) < len(ids) else set()
-    for start in range(0, len(ids), _MANY):
-        some = ids[start : start + _MANY]
-        own.update(connection.execute(select(m.id).filter_by(campaign=campaign_id).where(m.id.in_(some))).scalars())
-        newer = connection.execute(select(m.supersedes).where(m.supersedes.in_(some))).scalars()
-        gone.update(one for one in newer if one is not None)
-    if strange := sorted(set(ids) - own):
-        raise CampaignError(f"measurement {strange[0]}, to be superseded, is not one of this campaign: look its id up again")
-    if gone:
-        raise CampaignError(f"measurement {min(gone)} would be superseded twice: supersede the reading that stands instead")

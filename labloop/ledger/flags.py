@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select
 
 from labloop.ledger.frames import to_frame, to_json, types_of
 from labloop.ledger.links import Link
-from labloop.ledger.tables import event, flag, measurement
+from labloop.ledger.readings import newest
+from labloop.ledger.tables import event, flag
 
 CHECKED, REVISED = "quality", "revised"
 """Kinds of events: readings were checked, the campaign's configuration was replaced."""
@@ -40,9 +41,9 @@ def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
     query = select(event.c.id, event.c.detail).filter_by(campaign=campaign_id, kind=CHECKED).order_by(event.c.id.desc())
     found = connection.execute(query.limit(1)).tuples().first()
     last, until = (0, 0) if found is None else (found[0], json.loads(str(found[1]))["until"])
-    newest = connection.execute(select(func.max(measurement.c.id)).filter_by(campaign=campaign_id)).scalar() or 0
+    latest = newest(connection, campaign_id)
     revised = connection.execute(select(func.max(event.c.id)).filter_by(campaign=campaign_id, kind=REVISED)).scalar() or 0
-    return last, newest > until or (revised > last and newest > 0)
+    return last, latest > until or (revised > last and latest > 0)
 
 
 def add_flags(link: Link, check: int, rows: Sequence[tuple[int, str, bool, Any]]) -> None:

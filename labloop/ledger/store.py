@@ -20,11 +20,12 @@ from sqlalchemy import Connection, Table, func, select
 
 from labloop.errors import CampaignError, LedgerError
 from labloop.ledger import flags as checks
+from labloop.ledger import readings
 from labloop.ledger import tables as t
 from labloop.ledger.backup import copy_file, copy_tables
 from labloop.ledger.database import Database
-from labloop.ledger.designs import add_designs, check_supersedes, design_columns, designs_of
-from labloop.ledger.frames import TEXT, to_columns, to_frame, to_json, types_of
+from labloop.ledger.designs import add_designs, design_columns, designs_of
+from labloop.ledger.frames import to_columns, to_frame, to_json, types_of
 from labloop.ledger.links import Link, whoami
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
@@ -32,10 +33,6 @@ from labloop.ledger.tables import STATES
 from labloop.ledger.trail import Trail, trail_of
 from labloop.ledger.verify import Verified, check_file, verify_campaign
 
-_READING = (
-    "design_id", "assay", "value", "qualifier", "unit", "status", "plate", "well", "round", "measured_at", "note",
-)  # fmt: skip
-_READING_DEFAULTS = {"qualifier": "=", "status": "ok"}
 _PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
 _WELL = ("plate", "well", "row", "column", "design_id", "control")
 _RUN = (
@@ -187,18 +184,16 @@ class Ledger:
             LedgerError: a design is neither given nor known.
             ValueError: unknown columns, gaps where none may be, infinite numbers.
         """
-        if "row" not in measurements.columns:
-            measurements = measurements.assign(row=np.arange(1, len(measurements) + 1))
-        readings = to_columns(measurements, t.measurement, (*_READING, "row", "supersedes"), defaults=_READING_DEFAULTS)
+        rows = readings.reading_columns(measurements)
         new = design_columns(designs)
         with self._write(campaign, "file") as link:
             told = {"sha256": sha256, "name": name, "n_rows": len(measurements), "reader": reader, "dialect": dialect}
             file = link.once(t.source_file, **told)
             if file is None:
                 return False
-            check_supersedes(link.connection, link.campaign, [one for one in readings["supersedes"] if one is not None])
+            readings.check_supersedes(link.connection, link.campaign, [one for one in rows["supersedes"] if one is not None])
             add_designs(link, new)
-            link.many(t.measurement, {"file": repeat(file), **readings}, len(measurements))
+            readings.add_readings(link, file, rows)
         return True
 
     def has_file(self, campaign: str, sha256: str) -> bool:
@@ -228,8 +223,7 @@ class Ledger:
     def newest(self, campaign: str) -> int:
         """Give the id of the last reading, 0 where there is none. It stands: what supersedes a reading comes after it."""
         with self._database.read() as connection:
-            query = select(func.max(t.measurement.c.id)).filter_by(campaign=self._id(connection, campaign))
-            return connection.execute(query).scalar() or 0
+            return readings.newest(connection, self._id(connection, campaign))
 
     def _latest(self, campaign: str) -> pd.DataFrame:
         """All readings that stand now; those of the last call where none came in since, since rows never change."""
@@ -243,24 +237,8 @@ class Ledger:
         return frame.copy(deep=False)
 
     def _readings(self, campaign: str, until: int | None, plates: Sequence[str] | None) -> pd.DataFrame:
-        m = t.measurement
-        seen = [] if until is None else [m.c.id <= until]
-        some = [] if plates is None else [m.c.plate.in_(plates)]
-        superseded = select(m.c.supersedes).where(m.c.supersedes.is_not(None), *seen)
         with self._database.read() as connection:
-            key = self._id(connection, campaign)
-            files = dict(
-                connection.execute(select(t.source_file.c.id, t.source_file.c.name).filter_by(campaign=key)).tuples().all()
-            )
-            columns = (*_READING, "file", "row", "id")
-            query = (
-                select(*(m.c[name] for name in columns))
-                .filter_by(campaign=key)
-                .where(m.c.id.not_in(superseded), *seen, *some)
-                .order_by(m.c.id)
-            )
-            frame = to_frame(connection.execute(query).all(), types_of(m, columns))
-        return frame.assign(file=frame["file"].map(files).astype(TEXT))
+            return readings.readings_of(connection, self._id(connection, campaign), until, plates)
 
     def designs(self, campaign: str, ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Give designs by their id: the design's columns and `in_space`, indexed by `design_id`.

@@ -94,25 +94,42 @@ def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Data
 
 def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> PlateQuality:
     """Take one plate's figures from its readings that have a value, each well once."""
-    held = {role: rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative")}
-    lacking = [role for role in held if not (rows["role"] == role).any()]
+    held = _held(rows)
     designs = rows[rows["design_id"].notna()]
-    values = designs["scaled"].to_numpy(float)
-    order, said = _order(designs)
-    if lacking:
+    edge, trend, said = _edge_and_drift(plate, designs, shape)
+    if lacking := [role for role, values in held.items() if not len(values)]:
         nothing = Figure(None, f"no well of a {' and no well of a '.join(lacking)} control (role, under plate.controls)")
         z = robust = window = nothing
     else:
-        z, robust = (z_prime(held["positive"], held["negative"], robust=one) for one in (False, True))
-        window = signal_window(held["positive"], held["negative"])
+        z, robust = (z_prime(*held.values(), robust=one) for one in (False, True))
+        window = signal_window(*held.values())
     row_effect, column_effect = _effects(designs, shape)
     numbers = rows["round"].dropna()
     return PlateQuality(
         assay=assay, plate=plate, round=int(numbers.iloc[0]) if len(numbers) else None, n_designs=len(designs),
         z_prime=z, robust_z_prime=robust, window=window, controls=tuple(_controls(rows)),
-        edge=edge_effect(values, _outer(designs, shape)), drift=drift(values, order, generator(0, "quality", "drift", plate)),
-        order=said, rows=row_effect, columns=column_effect,
+        edge=edge, drift=trend, order=said, rows=row_effect, columns=column_effect,
     )  # fmt: skip
+
+
+def _held(rows: pd.DataFrame) -> dict[str, FloatArray]:
+    """The values of the controls of either role, the positive ones first."""
+    return {role: rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative")}
+
+
+def _edge_and_drift(
+    plate: str, designs: pd.DataFrame, shape: tuple[int, int], *, for_flags: bool = False
+) -> tuple[Effect, Effect, str]:
+    """What the place of a plate's designs and the order of reading did to them, and what the order is taken from.
+
+    Args:
+        for_flags: leave untested what is too small for a flag, since a history has thousands of plates.
+    """
+    values = designs["scaled"].to_numpy(float)
+    order, said = _order(designs)
+    edge = edge_effect(values, _outer(designs, shape), worth=EDGE_SIZE if for_flags else 0.0)
+    rng = generator(0, "quality", "drift", plate)
+    return edge, drift(values, order, rng, worth=DRIFT_SIZE if for_flags else 0.0), said
 
 
 def _controls(rows: pd.DataFrame) -> Iterator[ControlLevel]:
@@ -126,16 +143,16 @@ def _controls(rows: pd.DataFrame) -> Iterator[ControlLevel]:
 
 
 def _outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
-    return (rows["row"].isin([1, shape[0]]) | rows["column"].isin([1, shape[1]])).to_numpy(dtype=bool)
+    row, column = rows["row"].to_numpy(float), rows["column"].to_numpy(float)
+    return (row == 1) | (row == shape[0]) | (column == 1) | (column == shape[1])
 
 
 def _order(rows: pd.DataFrame) -> tuple[FloatArray, str]:
     """The order of reading: times where the wells have their own, else well after well as most readers go."""
-    by_well = np.asarray(rows["row"] * 100 + rows["column"], dtype=np.float64)
     if rows["measured_at"].notna().all() and rows["measured_at"].nunique() > 2:
         at = pd.to_datetime(rows["measured_at"], format="ISO8601", utc=True)
         return np.asarray(at.astype("int64"), dtype=np.float64), "measured_at"
-    return by_well, "wells, row by row"
+    return rows["row"].to_numpy(float) * 100 + rows["column"].to_numpy(float), "wells, row by row"
 
 
 def _effects(rows: pd.DataFrame, shape: tuple[int, int]) -> tuple[Figure, Figure]:
@@ -213,22 +230,18 @@ def _of_wells(readings: pd.DataFrame) -> list[Flag]:
 
 
 def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
-    """Rules about a whole plate; only the figures that they go by are taken, since a history has thousands of plates."""
+    """Rules about a whole plate; only the figures that they go by are taken."""
     found: list[Flag] = []
     designs = rows[rows["design_id"].notna()]
-    values, outer = designs["scaled"].to_numpy(float), _outer(designs, shape)
-    e = edge_effect(values, outer)
-    if e.size is not None and e.p is not None and e.p <= RATE and abs(e.size) >= EDGE_SIZE:
+    e, d, said = _edge_and_drift(plate, designs, shape, for_flags=True)
+    if e.size is not None and e.p is not None and e.p <= RATE:
         worth = {"size": _short(e.size), "p": _short(e.p)}
         found += [(int(one), "edge", worth) for one in rows.loc[_outer(rows, shape), "id"]]
-    order, said = _order(designs)
-    d = drift(values, order, generator(0, "quality", "drift", plate), worth=DRIFT_SIZE)
     if d.size is not None and d.p is not None and d.p <= RATE:
         detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": said}
         found += [(int(one), "drift", detail) for one in rows["id"]]
     if len(designs) < len(rows):
-        held = (rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative"))
-        z = z_prime(*held).value
+        z = z_prime(*_held(rows).values()).value
         if z is not None and z < 0:
             found += [(int(one), "z_prime", {"z_prime": _short(z)}) for one in rows["id"]]
     return found

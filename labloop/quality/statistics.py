@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.parameter import Array, FloatArray
 
@@ -134,12 +134,13 @@ class Effect:
     why: str = ""
 
 
-def edge_effect(values: FloatArray, outer: Array, *, least: int = 6) -> Effect:
+def edge_effect(values: FloatArray, outer: Array, *, least: int = 6, worth: float = 0.0) -> Effect:
     """Compare the outer wells with those inside: the difference of medians in robust standard deviations of the inner wells.
 
     Args:
         values: (n,) of wells whose content has nothing to do with their place: labloop's layouts see to that.
         outer: (n,) bool.
+        worth: effects smaller than this are not tested, their p is None.
 
     Returns:
         Size, positive where the edge reads higher, and the two-sided p of Mann and Whitney's rank test: an extreme design in one
@@ -151,8 +152,10 @@ def edge_effect(values: FloatArray, outer: Array, *, least: int = 6) -> Effect:
     scale = ROBUST * _mad(inside)
     if scale == 0:
         return Effect(None, None, "half of the inner wells read the same")
-    p = float(stats.mannwhitneyu(edge, inside, alternative="two-sided", method="asymptotic").pvalue)
-    return Effect(float(np.median(edge) - np.median(inside)) / scale, p)
+    size = float(np.median(edge) - np.median(inside)) / scale
+    if abs(size) < worth:
+        return Effect(size, None, f"an effect below {worth} is not tested")
+    return Effect(size, float(scipy.stats.mannwhitneyu(edge, inside, alternative="two-sided", method="asymptotic").pvalue))
 
 
 def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, least: int = 10, worth: float = 0.0) -> Effect:
@@ -163,7 +166,7 @@ def drift(values: FloatArray, order: FloatArray, rng: np.random.Generator, *, le
     """
     if len(values) < least:
         return Effect(None, None, f"{len(values)} wells are measured, it takes {least}")
-    x, y = stats.rankdata(order), stats.rankdata(values)
+    x, y = scipy.stats.rankdata(order), scipy.stats.rankdata(values)
     x, y = x - x.mean(), y - y.mean()
     norm = math.sqrt(float(x @ x) * float(y @ y))
     if norm == 0:
@@ -232,7 +235,7 @@ def outliers(values: FloatArray, groups: Array, *, rate: float = 0.01, least: in
         return found, off
     order = judged[np.lexsort((values[judged], codes[judged]))]
     # A median of absolute deviations knows the spread only about 0.37 times as well as the standard deviation does.
-    limit = float(stats.t.ppf(1 - rate / (2 * len(judged)), max(0.37 * freedom, 2.0)))
+    limit = float(scipy.stats.t.ppf(1 - rate / (2 * len(judged)), max(0.37 * freedom, 2.0)))
     ends = np.flatnonzero(np.append(np.diff(codes[order]) != 0, True)) + 1
     k = np.diff(ends, prepend=0)
     first, size = np.repeat(ends - k, k), np.repeat(k, k)

@@ -89,16 +89,20 @@ def _wells(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd
 
 
 def _top(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
-    """The best measured designs with the first pick that asked for each; the lab's own have none."""
+    """The best measured designs with the arms of the first round that asked for each; the lab's own have none."""
     data = campaign.dataset()
     rows = data.top(N_TOP)
     frame = pd.DataFrame(
         {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}
     )
-    first = picks.sort_values("round", kind="stable").drop_duplicates("design_id")
-    return frame.merge(first[["design_id", "round", "arm", "proposer", "mean"]], how="left", on="design_id").assign(
-        design=lambda top: top["design_id"].map(texts)
+    mine = picks[picks["design_id"].isin(frame["design_id"])]
+    first = mine[mine["round"] == mine.groupby("design_id")["round"].transform("min")].groupby("design_id")
+    asked = (
+        first[["round", "mean"]]
+        .first()
+        .assign(**{name: first[name].agg(lambda names: " + ".join(dict.fromkeys(names))) for name in ("arm", "proposer")})
     )
+    return frame.join(asked, on="design_id").assign(design=frame["design_id"].map(texts))
 
 
 def _overall(campaign: Campaign, picks: pd.DataFrame, measured: list[int]) -> Comparison | None:

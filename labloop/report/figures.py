@@ -19,7 +19,7 @@ INK, SOFT, FAINT = "#1d2730", "#66727d", "#d9dee2"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a7a00")
 RAMP = ("#f0f3ec", "#c5ddcb", "#7dbdb9", "#3a86a4", "#1a4f7c", "#0c2749")
 SHARED = "#7b7f86"
-"""Wells of two arms."""
+"""Wells of several arms."""
 FLAGGED = "#D55E00"
 """The outline of wells that quality control flags."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -229,7 +229,7 @@ def plate(
             .encode(x=x, y=y, tooltip=tip),
         ]
     else:
-        shown = [*arms, "control", "two arms"]
+        shown = [*arms, "control", "several arms"]
         hues = [*colours(arms).values(), INK, SHARED]
         fill = alt.Fill("side:N", scale=alt.Scale(domain=shown, range=hues), legend=None)
         layers.append(used.mark_rect(cornerRadius=3, opacity=0.85).encode(x=x, y=y, fill=fill, tooltip=tip))

@@ -372,7 +372,7 @@ class View:
         return {
             "row": "ABCDEFGHIJKLMNOP"[int(well["row"]) - 1], "column": int(well["column"]), "well": str(well["well"]),
             "value": _round(value), "kind": "control" if is_control else "lost" if lost else "well", "arm": arm,
-            "side": arm if arm in self.arms or is_control else "two arms",
+            "side": arm if arm in self.arms or is_control else "several arms",
             "design": str(well["control"]) if is_control else tables.text(well["design"]),
             "shown": self.numbers.value(value) if value is not None else status.replace("_", " ") or "no result yet",
             "flag": self._flagged.get((str(well["plate"]), str(well["well"]))),

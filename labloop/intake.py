@@ -1,0 +1,119 @@
+"""The intake: files of the lab read with what the campaign knows, appended to the ledger, and what follows from their readings.
+
+Every verb can be run again: known bytes change nothing, and what follows is read from the ledger, never done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from labloop import correction, readings, views
+from labloop.config import CampaignConfig
+from labloop.correction import Corrected
+from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
+from labloop.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What one ingest did, or would do in a dry run."""
+
+    file: str
+    sha256: str
+    dialect: str
+    n_rows: int
+    n_measured: int
+    n_failed: int
+    n_new_designs: int
+    """Designs that labloop had neither proposed nor seen: the lab's own."""
+    stored: bool
+    note: str
+    """What happened and what comes next, for a person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person says of a file that the file may leave open."""
+
+    assay: str | None = None
+    """The assay that it is of; the objective's where left out."""
+    read: str | None = None
+    """Which read to take, where a plate reader's file holds several: `450`."""
+    plates: Sequence[str] = ()
+    """The plate that it shows, where the file does not say, or pairs `Plate 1=NAME`."""
+    reader: str | None = None
+    """The reader to use, where several know the file."""
+
+    def known(self, config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
+        """All that files are read with: wells laid out, designs, and what is wished or waited for."""
+
+        @cache
+        def waiting() -> tuple[str, ...]:
+            return views.waiting_plates(config, ledger, self.assay or config.objective.assay)
+
+        return {
+            "wells": ledger.wells(config.name),
+            "designs": views.designs(config, ledger),
+            "wish": Wish(read=self.read, plates=tuple(self.plates), waiting=waiting),
+            "assay": self.assay,
+            "reader": self.reader,
+        }
+
+
+def ingest(config: CampaignConfig, ledger: Ledger, path: Path, request: Request, *, dry_run: bool) -> Receipt:
+    """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
+    digest = sha256_of(path)
+    if ledger.has_file(config.name, digest):
+        catch_up(config, ledger)  # the process that stored it may have died before it got here
+        return Receipt(
+            file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
+            note=f"{path.name} is in the ledger already: nothing to do",
+        )  # fmt: skip
+    file = read_assay(path, config, **request.known(config, ledger))
+    if dry_run:
+        return _receipt(file, stored=False, note="checked, nothing stored (dry run)")
+    stored = ledger.add_file(
+        config.name, sha256=file.sha256, name=path.name, designs=file.designs,
+        measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
+    )  # fmt: skip
+    catch_up(config, ledger)
+    status = views.standing(config, ledger)
+    warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
+    return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
+
+
+def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
+    measured = read.measurements["status"].isin(views.MEASURED)
+    return Receipt(
+        file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
+        n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new), stored=stored, note=note,
+    )  # fmt: skip
+
+
+def correct(
+    config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request, *, reason: str, dry_run: bool
+) -> Corrected:
+    """Read a corrected file and let its readings supersede those that stand of the same wells; see `Campaign.correct`."""
+    file = read_assay(path, config, **request.known(config, ledger))
+    done = correction.correct(ledger, config.name, file, reason=reason, dry_run=dry_run)
+    if not dry_run:
+        catch_up(config, ledger)
+    return done
+
+
+def explain(config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request) -> Explanation:
+    """Tell what `ingest` would make of a file."""
+    return explain_assay(path, config, **request.known(config, ledger))
+
+
+def catch_up(config: CampaignConfig, ledger: Ledger) -> None:
+    """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
+    readings.check(config, ledger)
+    for entry in ledger.rounds(config.name):
+        if entry.state in views.AT_THE_LAB and views.missing(config, ledger, entry.number).empty:
+            ledger.advance(config.name, entry.number, "EXPORTED")
+            ledger.advance(config.name, entry.number, "MEASURED")

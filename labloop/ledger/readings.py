@@ -1,0 +1,79 @@
+"""Readings in and out of the ledger: their columns, those that stand, and the check that a corrected one is one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, func, select
+
+from labloop.errors import CampaignError
+from labloop.ledger.frames import TEXT, to_columns, to_frame, types_of
+from labloop.ledger.links import Link
+from labloop.ledger.tables import measurement, source_file
+
+_MANY = 5_000  # ids in one IN (…): both databases take this many
+
+_COLUMNS = (
+    "design_id", "assay", "value", "qualifier", "unit", "status", "plate", "well", "round", "measured_at", "note",
+)  # fmt: skip
+_DEFAULTS = {"qualifier": "=", "status": "ok"}
+
+
+def reading_columns(measurements: pd.DataFrame) -> dict[str, Any]:
+    """Take a table of readings apart for `add_readings`; rows that have no number of their own are counted from 1.
+
+    Raises:
+        ValueError: unknown columns, gaps where none may be, infinite numbers.
+    """
+    if "row" not in measurements.columns:
+        measurements = measurements.assign(row=np.arange(1, len(measurements) + 1))
+    return to_columns(measurements, measurement, (*_COLUMNS, "row", "supersedes"), defaults=_DEFAULTS)
+
+
+def add_readings(link: Link, file: int, readings: dict[str, Any]) -> None:
+    """Insert a file's readings."""
+    link.many(measurement, {"file": repeat(file), **readings}, len(readings["row"]))
+
+
+def newest(connection: Connection, campaign_id: int) -> int:
+    """Give the id of the last reading, 0 where there is none."""
+    return connection.execute(select(func.max(measurement.c.id)).filter_by(campaign=campaign_id)).scalar() or 0
+
+
+def readings_of(connection: Connection, campaign_id: int, until: int | None, plates: Sequence[str] | None) -> pd.DataFrame:
+    """List the readings that stand, in the order they came in; see `Ledger.measurements`."""
+    m = measurement.c
+    seen = [] if until is None else [m.id <= until]
+    some = [] if plates is None else [m.plate.in_(plates)]
+    superseded = select(m.supersedes).where(m.supersedes.is_not(None), *seen)
+    names = select(source_file.c.id, source_file.c.name).filter_by(campaign=campaign_id)
+    files = dict(connection.execute(names).tuples().all())
+    columns = (*_COLUMNS, "file", "row", "id")
+    query = select(*(m[name] for name in columns)).filter_by(campaign=campaign_id)
+    query = query.where(m.id.not_in(superseded), *seen, *some).order_by(m.id)
+    frame = to_frame(connection.execute(query).all(), types_of(measurement, columns))
+    return frame.assign(file=frame["file"].map(files).astype(TEXT))
+
+
+def check_supersedes(connection: Connection, campaign_id: int, ids: Sequence[int]) -> None:
+    """See that each reading to be superseded is the campaign's and stands.
+
+    Raises:
+        CampaignError: one is not, or would be superseded twice.
+    """
+    m = measurement.c
+    own: set[int] = set()
+    gone: set[int] = {one for one in ids if ids.count(one) > 1} if len(set(ids)) < len(ids) else set()
+    for start in range(0, len(ids), _MANY):
+        some = ids[start : start + _MANY]
+        own.update(connection.execute(select(m.id).filter_by(campaign=campaign_id).where(m.id.in_(some))).scalars())
+        newer = connection.execute(select(m.supersedes).where(m.supersedes.in_(some))).scalars()
+        gone.update(one for one in newer if one is not None)
+    if strange := sorted(set(ids) - own):
+        raise CampaignError(f"measurement {strange[0]}, to be superseded, is not one of this campaign: look its id up again")
+    if gone:
+        raise CampaignError(f"measurement {min(gone)} would be superseded twice: supersede the reading that stands instead")
