@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+from labloop.flows.page import key_of
 from labloop.flows.tick import tick
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
@@ -50,6 +51,15 @@ _ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 NEW = 30
 """Seconds between looks for campaigns that were made meanwhile."""
 
+ABOUT = """\
+Brings {campaign} as far as it can go now, then ends: takes files from the inbox, trains, lays out the plate, compares.
+
+[Where {campaign} stands](/artifacts/key/{page}): whom it waits for, its rounds, the verdict, the figure; the newest is on top.
+
+"Run" looks at once; the schedule and `labloop ingest` do so by themselves. A run too many does no harm.
+"""
+"""What a person reads beside a deployment, in Markdown; Prefect's menu does not lead to the page."""
+
 AUTOMATION = "labloop: a dead tick is crashed"
 
 
@@ -83,7 +93,7 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
     """The deployment of one campaign's tick. It names a module, not a file: it runs wherever labloop is installed."""
     made = await tick.ato_deployment(
         name=campaign, cron=cron, parameters={"campaign": campaign}, tags=["labloop"],
-        description=f"Brings {campaign} as far as it can go now, then ends.", entrypoint_type=EntrypointType.MODULE_PATH,
+        description=ABOUT.format(campaign=campaign, page=key_of(campaign)), entrypoint_type=EntrypointType.MODULE_PATH,
     )  # fmt: skip
     return made
 
