@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 from labloop.flows.page import key_of
 from labloop.flows.tick import tick
+from labloop.flows.warm import WarmRunner
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -29,7 +30,6 @@ from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.runner import Runner
 from prefect.states import Crashed
 
 from labloop.agenda import scheduled
@@ -101,7 +101,7 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
 async def _serve(place: Path, cron: str) -> None:
     """Run what is due, and register campaigns that are new, or that a new database of the server no longer knows."""
     # A restart must not stop the clock, so schedules stay on while nobody serves; one run at a time has the device to itself.
-    runner = Runner(name="labloop", pause_on_shutdown=False, limit=1)
+    runner = WarmRunner(name="labloop", pause_on_shutdown=False, limit=1)
 
     async def add_missing() -> None:
         async with get_client() as client:

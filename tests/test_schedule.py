@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -308,6 +308,39 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
         watching = server._ask("POST", "automations/filter", {})
         assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
     assert "Error" not in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.server
+def test_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, bench, capsys):
+    arms = {**ROUND["arms"], "bold": {"proposers": {"fakes:Dies": {"mark": str(bench / "died")}}}}
+    (bench / "round.yaml").write_text(yaml.safe_dump({**ROUND, "arms": arms}))
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    campaign = Campaign.open("tfbind8")
+    with process(SCHEDULE, dict(os.environ), bench / "schedule.log") as scheduler:
+
+        def crashed():
+            wanted = {"state": {"name": {"any_": ["Crashed"]}}, "start_time": {"after_": began}}
+            return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
+
+        began = datetime.now(UTC).isoformat()
+        until(crashed, 120)
+        assert "exited with status code: -9" in crashed()[0]["state"]["message"]
+        wake("tfbind8", "again")
+        until(lambda: campaign.state(1) == "PROPOSED", 120)
+        assert scheduler.poll() is None
+        (forks,) = [child for child in children(scheduler.pid) if b"forkserver" in command_of(child)]
+        os.kill(forks, signal.SIGKILL)
+        run(capsys, "approve", "tfbind8")
+        until(lambda: campaign.state(1) == "EXPORTED", 120)
+        assert scheduler.poll() is None
+
+
+def children(parent: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.server
