@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from multiprocessing import forkserver
 from typing import Self
 from uuid import UUID
@@ -26,11 +27,14 @@ from prefect.runner._process_manager import ProcessHandle
 
 
 class WarmRunner(Runner):
-    """Prefect's runner for ticks, but for how their processes start. Where Python cannot fork it is Prefect's own."""
+    """Prefect's runner for ticks, but for how their processes start; on Linux only, elsewhere it is Prefect's own.
+
+    On other systems a library may not work in a process that was forked.
+    """
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        if "forkserver" in multiprocessing.get_all_start_methods():
+        if sys.platform == "linux":
             multiprocessing.set_forkserver_preload([__name__])
             forkserver.ensure_running()  # imports while nothing is due yet
             # Prefect has no public word for it: this is where its own ways to start a process are chosen (3.8.8 and 3.9.1 alike).
