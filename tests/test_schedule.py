@@ -136,12 +136,14 @@ def test_the_second_machines_deployment_names_a_flow_and_a_campaign():
     (one,) = yaml.safe_load((ROOT / "flows" / "prefect.yaml").read_text())["deployments"]
     module, _, name = one["entrypoint"].rpartition(".")
     assert f"def {name}(" in (ROOT / "flows" / f"{module.removeprefix('labloop.flows.')}.py").read_text()
+    assert one["pull"] == []  # no folder of the first machine is looked for on the second
     assert one["parameters"] == {"campaign": one["name"]}  # labloop ingest wakes the deployment of the campaign's name
 
 
 def test_the_units_start_commands_that_exist_on_loopback_only():
     units = {path.stem: path.read_text() for path in (ROOT / "examples" / "systemd").glob("*.service")}
     assert "ExecStart=/opt/labloop/bin/labloop schedule\n" in units["labloop-schedule"]
+    assert "OOMPolicy=continue\n" in units["labloop-schedule"]
     assert "PREFECT_SERVER_API_HOST=127.0.0.1" in units["labloop-prefect"]
     assert "filesystem" in units["labloop-prefect"]
     assert all("EnvironmentFile=/var/lib/labloop/auth.env" in text for text in units.values())
