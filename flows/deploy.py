@@ -11,7 +11,9 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+from labloop.flows.page import key_of
 from labloop.flows.tick import tick
+from labloop.flows.warm import WarmRunner
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -28,7 +30,6 @@ from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.runner import Runner
 from prefect.states import Crashed
 
 from labloop.agenda import scheduled
@@ -49,6 +50,15 @@ _ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 
 NEW = 30
 """Seconds between looks for campaigns that were made meanwhile."""
+
+ABOUT = """\
+Brings {campaign} as far as it can go now, then ends: takes files from the inbox, trains, lays out the plate, compares.
+
+[Where {campaign} stands](/artifacts/key/{page}): whom it waits for, its rounds, the verdict, the figure; the newest is on top.
+
+"Run" looks at once; the schedule and `labloop ingest` do so by themselves. A run too many does no harm.
+"""
+"""What a person reads beside a deployment, in Markdown; Prefect's menu does not lead to the page."""
 
 AUTOMATION = "labloop: a dead tick is crashed"
 
@@ -83,7 +93,7 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
     """The deployment of one campaign's tick. It names a module, not a file: it runs wherever labloop is installed."""
     made = await tick.ato_deployment(
         name=campaign, cron=cron, parameters={"campaign": campaign}, tags=["labloop"],
-        description=f"Brings {campaign} as far as it can go now, then ends.", entrypoint_type=EntrypointType.MODULE_PATH,
+        description=ABOUT.format(campaign=campaign, page=key_of(campaign)), entrypoint_type=EntrypointType.MODULE_PATH,
     )  # fmt: skip
     return made
 
@@ -91,7 +101,7 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
 async def _serve(place: Path, cron: str) -> None:
     """Run what is due, and register campaigns that are new, or that a new database of the server no longer knows."""
     # A restart must not stop the clock, so schedules stay on while nobody serves; one run at a time has the device to itself.
-    runner = Runner(name="labloop", pause_on_shutdown=False, limit=1)
+    runner = WarmRunner(name="labloop", pause_on_shutdown=False, limit=1)
 
     async def add_missing() -> None:
         async with get_client() as client:

@@ -19,7 +19,9 @@ def key_of(campaign: str) -> str:
 
 def publish(campaign: Campaign, action: Action) -> None:
     """Show where the campaign stands, with the figure and verdict of the report."""
-    create_markdown_artifact(markdown(campaign, action), key=key_of(campaign.name), description=f"Where {campaign.name} stands")
+    # The page's time line shows nothing of a version but this.
+    told = f"{campaign.name}: waiting for {action.waits_for}" if action.kind == "wait" else f"Where {campaign.name} stands"
+    create_markdown_artifact(markdown(campaign, action), key=key_of(campaign.name), description=told)
 
 
 def markdown(campaign: Campaign, action: Action) -> str:
@@ -34,7 +36,7 @@ def markdown(campaign: Campaign, action: Action) -> str:
         lines.append("")
     data = report_of(campaign)
     for _, comparison in sorted(data.comparisons.items(), reverse=True):
-        lines += [f"> {comparison.sentence}", ""]
+        lines += [comparison.sentence, ""]  # no quotation: Prefect sets those in one endless line
     try:
         picture = figure_of(data)
     except LabloopError as error:
@@ -43,5 +45,7 @@ def markdown(campaign: Campaign, action: Action) -> str:
     if picture is not None:
         lines += [f"![Best so far, by round](data:image/png;base64,{base64.b64encode(picture).decode()})", ""]
         if arms := list(dict.fromkeys(data.picks["arm"])):
-            lines += [f"Best so far, and every well; the arms of a round from left to right: {', '.join(arms)}.", ""]
+            objective = campaign.config.objective
+            what = f"{objective.assay} ({objective.unit})" if objective.unit else objective.assay
+            lines += [f"{what}: best so far, and every well; the arms of a round from left to right: {', '.join(arms)}.", ""]
     return "\n".join([*lines, f"The whole report is `report.html` in the folder of {campaign.name}."])

@@ -62,8 +62,8 @@ def tick(campaign: str, once: bool = False) -> State[Any]:
     """Bring a campaign as far as it can go now: files of its inbox, trainings, plate, comparison.
 
     Args:
-        campaign: The campaign's name.
-        once: Do one action only.
+        campaign: The campaign's name, as labloop init gave it.
+        once: Stop after one action, such as a training; else go on until the lab, a person or the calendar is waited for.
     """
     run = Campaign.open(campaign)
     with turn(run.folder) as free:

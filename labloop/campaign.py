@@ -41,7 +41,7 @@ from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
 from labloop.registry import create
 from labloop.revision import changes, revised
-from labloop.rounds import Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
+from labloop.rounds import Trained, Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
 
 if TYPE_CHECKING:
@@ -273,15 +273,17 @@ class Campaign:
             training = self.trainings(number)[key]
             with device_lock(), keeping(self.artifacts, self._earlier(training, number)):
                 trained = train(training, self._round_data(number))
-        pool = trained.pool
-        notes = notes_of(pool)
+            self._store_run(entry, key, training, trained)  # whoever waits for the lock must find it
+        return key
+
+    def _store_run(self, entry: Round, key: str, training: Training, trained: Trained) -> None:
+        pool, notes = trained.pool, notes_of(trained.pool)
         self.ledger.add_run(
-            self.name, number, key=key, proposer=training.proposer, arm=training.arm, options=training.options,
+            self.name, entry.number, key=key, proposer=training.proposer, arm=training.arm, options=training.options,
             seed=training.seed, fingerprint=entry.fingerprint, device=str(notes.get("device", "cpu")), seconds=trained.seconds,
             cpu_seconds=trained.cpu_seconds, versions=versions(), notes=notes, designs=self._designs(pool),
             pool=pd.DataFrame({"design_id": pool.ids, "rank": np.arange(1, len(pool) + 1), "score": pool.score}),
         )  # fmt: skip
-        return key
 
     def _earlier(self, training: Training, number: int) -> tuple[str, ...]:
         """Name where earlier rounds of this arm kept this proposer's models, newest first; for a warm start only."""

@@ -180,7 +180,7 @@ def _export(campaign: Campaign, action: Action) -> str:
 def _close(campaign: Campaign, action: Action) -> str:
     comparison = campaign.close(action.round, reason=action.reason or None)
     told = comparison.sentence if comparison is not None else action.reason or "no well of it has a value"
-    return f"round {action.round} is closed: {told}; {_report(campaign)}"
+    return f"round {action.round} is closed: {told.rstrip('.')}; {_report(campaign)}"
 
 
 _VERBS = {

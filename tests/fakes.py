@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 
 from labloop.dataset import Dataset
@@ -49,3 +53,17 @@ class Broken:
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         X = data.space.sample(1, generator(seed, "broken"))
         return Pool.of(data.space, np.repeat(X, n, axis=0), np.zeros(n), proposer="broken")
+
+
+@plugin
+class Dies:
+    """A proposer whose process is killed at its first training, as one that takes all memory is."""
+
+    mark: str
+    """A file that says that it has died."""
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        if not Path(self.mark).exists():
+            Path(self.mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Near().propose(data, n, seed=seed)

@@ -7,6 +7,7 @@ import json
 import fakes
 import pandas as pd
 import pytest
+from filelock import FileLock, Timeout
 
 from labloop.campaign import Campaign, campaigns
 from labloop.config import RoundConfig, parse_config
@@ -209,6 +210,22 @@ def test_killed_around_any_ledger_verb_the_rerun_gives_the_same_batch(
     undisturbed.ingest(start)
     undisturbed.propose(ROUND, out=tmp_path / "two")
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_whoever_waits_for_a_training_finds_it_stored(campaign, monkeypatch):
+    number = campaign.ensure_round(ROUND)
+    key = next(iter(campaign.trainings(number)))
+    add_run, seen = Ledger.add_run, []
+
+    def look_then_add(ledger, *arguments, **given):
+        with pytest.raises(Timeout):  # a second process would still wait here, and not begin to train
+            FileLock(campaign.folder / "locks" / f"training-{key}.lock").acquire(timeout=0)
+        seen.append(given["key"])
+        return add_run(ledger, *arguments, **given)
+
+    monkeypatch.setattr(Ledger, "add_run", look_then_add)
+    campaign.ensure_trained(number, key)
+    assert seen == [key]
 
 
 def test_killed_while_a_last_file_came_in_the_rerun_still_ends_the_round(campaign, lab, tmp_path, monkeypatch):

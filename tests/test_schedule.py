@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from browser import CHROMIUM, browser
 
 from labloop import step as steps
 from labloop.agenda import agenda
@@ -135,12 +136,14 @@ def test_the_second_machines_deployment_names_a_flow_and_a_campaign():
     (one,) = yaml.safe_load((ROOT / "flows" / "prefect.yaml").read_text())["deployments"]
     module, _, name = one["entrypoint"].rpartition(".")
     assert f"def {name}(" in (ROOT / "flows" / f"{module.removeprefix('labloop.flows.')}.py").read_text()
+    assert one["pull"] == []  # no folder of the first machine is looked for on the second
     assert one["parameters"] == {"campaign": one["name"]}  # labloop ingest wakes the deployment of the campaign's name
 
 
 def test_the_units_start_commands_that_exist_on_loopback_only():
     units = {path.stem: path.read_text() for path in (ROOT / "examples" / "systemd").glob("*.service")}
     assert "ExecStart=/opt/labloop/bin/labloop schedule\n" in units["labloop-schedule"]
+    assert "OOMPolicy=continue\n" in units["labloop-schedule"]
     assert "PREFECT_SERVER_API_HOST=127.0.0.1" in units["labloop-prefect"]
     assert "filesystem" in units["labloop-prefect"]
     assert all("EnvironmentFile=/var/lib/labloop/auth.env" in text for text in units.values())
@@ -212,6 +215,13 @@ def test_no_wake_up_where_no_server_is_named(monkeypatch):
     assert Server.configured() is None
 
 
+def test_what_runs_are_forked_from_has_touched_neither_a_device_nor_a_thread():
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    told = "import sys, threading, labloop.flows.warm; print('torch' in sys.modules, threading.active_count())"
+    environment = {**os.environ, "DO_NOT_TRACK": "1"}
+    assert subprocess.check_output([sys.executable, "-c", told], text=True, env=environment).split() == ["False", "1"]
+
+
 # ---- with the real one
 
 
@@ -244,22 +254,20 @@ def until(what, seconds: float):
     return found
 
 
-@pytest.mark.server
-@pytest.mark.skipif(sys.platform != "linux", reason="the processes are killed the way Linux does it")
-def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_plate(bench, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory):
+    """A real server with a password, for this file: what the environment says of it. It takes seconds to start."""
     pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
-    port = free_port()
-    for name, value in {
-        "PREFECT_HOME": str(bench / "prefect"), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
+    if sys.platform != "linux":
+        pytest.skip("the processes are killed the way Linux does it")
+    folder, port = tmp_path_factory.mktemp("prefect"), free_port()
+    told = {
+        "PREFECT_HOME": str(folder), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
         "PYTHONPATH": os.pathsep.join(sys.path),
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    server = Server.configured()
-    campaign = Campaign.open("tfbind8")
-    (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
-    labloop = [sys.executable, "-c", "from labloop.cli import run; run()"]
+    }  # fmt: skip
+    server = Server(told["PREFECT_API_URL"], "lab:secret")
 
     def answers():
         try:
@@ -267,32 +275,127 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
         except NoAnswer:
             return False
 
-    with process([sys.executable, "-m", "prefect", "server", "start"], dict(os.environ), bench / "server.log"):
+    with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
         until(answers, 180)
-        with pytest.raises(NoAnswer, match="password"):
-            Server(server.url).deployments()
-        scheduler = [*labloop, "schedule", "--cron", "* * * * *"]
-        with process(scheduler, dict(os.environ), bench / "schedule.log"):
-            until(lambda: campaign.state(1) == "PROPOSED", 180)
-            until(lambda: agenda()["campaigns"][0]["waits_for"] == "a person", 60)
-            assert "a person" in run(capsys, "schedule", "--status")
-            assert "another labloop schedule" in run(capsys, "schedule", code=1)
-            assert "goes on now" in run(capsys, "approve", "tfbind8")
-            until(lambda: campaign.state(1) == "EXPORTED", 60)
-            form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
-            assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
-            until(lambda: campaign.state(2) == "PROPOSED", 90)
-            # What a pinned-version fault breaks silently: the clock itself makes a run, and it runs to its end.
-            done = {"state": {"type": {"any_": ["COMPLETED"]}}}
-            until(
-                lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]],
-                120,
-            )
-            assert {one.campaign for one in server.planned()} == {"tfbind8"}
-            watching = server._ask("POST", "automations/filter", {})
-            assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
-    assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
+        yield told
+
+
+@pytest.fixture
+def server(prefect, bench, monkeypatch):
+    """The real server, named in the environment of this test."""
+    for name, value in prefect.items():
+        monkeypatch.setenv(name, value)
+    return Server.configured()
+
+
+SCHEDULE = [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron", "* * * * *"]
+
+
+@pytest.mark.server
+def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_plate(server, bench, capsys):
+    campaign = Campaign.open("tfbind8")
+    (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
+    with pytest.raises(NoAnswer, match="password"):
+        Server(server.url).deployments()
+    with process(SCHEDULE, dict(os.environ), bench / "schedule.log"):
+        until(lambda: campaign.state(1) == "PROPOSED", 180)
+        until(lambda: agenda()["campaigns"][0]["waits_for"] == "a person", 60)
+        assert "a person" in run(capsys, "schedule", "--status")
+        assert "another labloop schedule" in run(capsys, "schedule", code=1)
+        assert "goes on now" in run(capsys, "approve", "tfbind8")
+        until(lambda: campaign.state(1) == "EXPORTED", 60)
+        form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
+        assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
+        until(lambda: campaign.state(2) == "PROPOSED", 90)
+        # What a pinned-version fault breaks silently: the clock itself makes a run, and it runs to its end.
+        done = {"state": {"type": {"any_": ["COMPLETED"]}}}
+        until(
+            lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]],
+            120,
+        )
+        assert {one.campaign for one in server.planned()} == {"tfbind8"}
+        watching = server._ask("POST", "automations/filter", {})
+        assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
     assert "Error" not in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.server
+def test_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, bench, capsys):
+    arms = {**ROUND["arms"], "bold": {"proposers": {"fakes:Dies": {"mark": str(bench / "died")}}}}
+    (bench / "round.yaml").write_text(yaml.safe_dump({**ROUND, "arms": arms}))
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    campaign = Campaign.open("tfbind8")
+    with process(SCHEDULE, dict(os.environ), bench / "schedule.log") as scheduler:
+
+        def crashed():
+            wanted = {"state": {"name": {"any_": ["Crashed"]}}, "start_time": {"after_": began}}
+            return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
+
+        began = datetime.now(UTC).isoformat()
+        until(crashed, 120)
+        assert "exited with status code: -9" in crashed()[0]["state"]["message"]
+        wake("tfbind8", "again")
+        until(lambda: campaign.state(1) == "PROPOSED", 120)
+        assert scheduler.poll() is None
+        (forks,) = [child for child in children(scheduler.pid) if b"forkserver" in command_of(child)]
+        os.kill(forks, signal.SIGKILL)
+        run(capsys, "approve", "tfbind8")
+        until(lambda: campaign.state(1) == "EXPORTED", 120)
+        assert scheduler.poll() is None
+
+
+def children(parent: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.server
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_person_finds_the_campaigns_form_schedule_and_page_in_prefect(server, bench, capsys):
+    (bench / "label.yaml").write_text((bench / "campaign.yaml").read_text().replace("name: tfbind8", "name: tfbind8_b"))
+    run(capsys, "init", "label.yaml")
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8_b")
+    for verb in ("step", "approve", "step"):
+        run(capsys, verb, "tfbind8_b", *(["--until", "waiting"] if verb == "step" else []))
+    campaign = Campaign.open("tfbind8_b")
+    form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
+    run(capsys, "ingest", form, "-c", "tfbind8_b")
+    site, folder = server.url.removesuffix("/api"), bench / "pages"
+    folder.mkdir()
+    with process(SCHEDULE, dict(os.environ), bench / "schedule.log"), browser(folder / "profile") as page:
+        until(lambda: server._ask("POST", "artifacts/latest/filter", {"artifacts": {"key": {"any_": ["tfbind8-b-report"]}}}), 120)
+        page.open(f"{site}/login")
+        page.value("localStorage.setItem('prefect-password', btoa('lab:secret'))")
+        deployment = f"{site}/deployments/deployment/{server.deployments()['tfbind8_b']}"
+
+        page.open(deployment)
+        page.text("tfbind8_b-round-1", "Completed", "Every minute every day", "labloop.flows.tick.tick")
+        page.picture(folder / "deployment.png")
+        page.open(f"{deployment}?tab=Parameters")
+        assert {"campaign\ttfbind8_b\t\tstring", "once\t\tfalse\tboolean"} <= set(page.text("campaign", "once").splitlines())
+
+        page.open(f"{deployment}/run")
+        form = page.text("The campaign's name, as labloop init gave it.", "Stop after one action", "Submit")
+        assert form.index("\ncampaign\n") < form.index("\nonce (Optional)\n")
+        assert page.value("document.querySelector('textarea').value") == "tfbind8_b"
+        page.picture(folder / "form.png")
+
+        page.open(f"{deployment}?tab=Description")
+        page.text("Brings tfbind8_b as far as it can go now")
+        page.picture(folder / "description.png")
+        page.open(page.value("[...document.querySelectorAll('a')].find(one => one.innerText === 'Where tfbind8_b stands').href"))
+        page.text("tfbind8-b-report", "tfbind8_b: waiting for a person", "Flow run")
+        page.picture(folder / "versions.png")
+        page.open(page.value("document.querySelector('a[href*=\"/artifacts/artifact/\"]').href"))
+        page.text("Waiting for a person: round 2 waits for approval", "In round 1, ", "2\tPROPOSED\t96\t96")
+        assert page.value("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than its window"
+        (image,) = page.value("[...document.querySelectorAll('img')].map(one => [one.src.slice(0, 22), one.naturalWidth])")
+        assert image[0] == "data:image/png;base64,"
+        assert image[1] > 300
+        page.picture(folder / "page.png")
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """Kill everything, again and again: does a campaign that runs by itself end with the plates of an undisturbed one?
 
     python examples/benchmarks/prefect_kills.py --rounds 5 --kills 5
-    python examples/benchmarks/prefect_kills.py --rounds 3 --kills 2 --forget     # Prefect's database deleted in mid-campaign
+    python examples/benchmarks/prefect_kills.py --rounds 5 --kills 5 --forget   # Prefect's database deleted in mid-campaign
+    python examples/benchmarks/prefect_kills.py --rounds 5 --kills 0 --down     # files arrive while nothing runs at all
 
 A real Prefect server, `labloop schedule`, an inbox, and a lab that drops its CSVs in parts and late. Server, scheduler and the
-flow's process are each killed with SIGKILL at random moments, at least `--kills` times, and started again. Linux only.
+flow's process are each killed with SIGKILL at random moments, at least `--kills` times, and started again. A training notes when
+it ended, which is before the ledger has it: one that is killed in between is computed again, and counted here. Linux only.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Slow:
         pool = Pool.best(data, X, rng.random(len(X)), n, proposer="slow")
         if place := os.environ.get("LABLOOP_FINISHED"):
             with open(place, "a") as file:
-                file.write(f"{seed}\n")
+                file.write(f"{seed} {time.time()}\n")
         return pool
 
 
@@ -102,8 +104,8 @@ class Lab:
     parts: list[tuple[float, str, str]] = field(default_factory=list)
     measured: set[int] = field(default_factory=set)
 
-    def work(self) -> None:
-        """Measure a new plate; drop what is due, the way a slow copy does: under a temporary name, or piece by piece."""
+    def measure(self) -> None:
+        """Measure a new plate; its results are to come in two parts."""
         rounds = self.run.ledger.rounds(self.run.name)
         if rounds and rounds[-1].state == "EXPORTED" and rounds[-1].number not in self.measured:
             number = rounds[-1].number
@@ -115,6 +117,13 @@ class Lab:
             self.parts += [(first, f"R{number}-a.csv", "".join([head, *lines[:cut]]))]
             self.parts += [(second, f"R{number}-b.csv", "".join([head, *lines[cut:]]))]
             self.measured.add(number)
+
+    def due(self) -> bool:
+        """Whether results wait to be sent."""
+        return any(part[0] <= time.monotonic() for part in self.parts)
+
+    def send(self) -> None:
+        """Drop what is due the way a slow copy does, piece by piece."""
         for part in [part for part in self.parts if part[0] <= time.monotonic()]:
             self.parts.remove(part)
             place = steps.inbox_of(self.run) / part[1]
@@ -153,7 +162,7 @@ class Machines:
     def is_up(self, name: str) -> bool:
         """Whether it has come far enough since its last start to be worth killing."""
         if name == "flow":
-            return bool(children(self.alive["scheduler"].pid))
+            return bool(self.flows())
         if name == "scheduler":
             return self.log("scheduler").count("serving the campaigns") > self.killed_at.get(name, 0)
         try:
@@ -172,19 +181,24 @@ class Machines:
             self.alive[name].kill()
             self.alive[name].wait()
             return True
-        flows = children(self.alive["scheduler"].pid)
+        flows = self.flows()
         for pid in flows:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(flows)
 
+    def flows(self) -> list[int]:
+        """Process ids of the runs under way: the scheduler keeps a process from which it forks them."""
+        return [pid for child in children(self.alive["scheduler"].pid) for pid in children(child)]
+
     def end(self) -> None:
-        """Kill all that was ever started here."""
+        """Kill all that was ever started here, runs that outlived their scheduler too."""
         for group in self.groups:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         for child in self.alive.values():
             child.wait()
+        self.killed_at["scheduler"] = self.log("scheduler").count("serving the campaigns")
 
 
 def children(parent: int) -> list[int]:
@@ -197,7 +211,7 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, limit: float) -> dict[str, Any]:
+def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, down: bool, limit: float) -> dict[str, Any]:
     """Run the campaign under fire; returns what came of it."""
     rng = random.Random(seed)
     calm, run = undisturbed(folder / "calm", rounds), begin(folder / "home", rounds)
@@ -221,10 +235,17 @@ def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, l
             if time.monotonic() - began > limit:
                 raise SystemExit(f"not done after {limit:.0f} s: {run.status()['rounds']}, killed {dict(killed)}")
             machines.see_that_all_run()
-            before = len(lab.parts)
-            lab.work()
-            if len(lab.parts) < before and rng.random() < 0.7:
-                wake(run.name, str(time.time()))
+            lab.measure()
+            if lab.due():
+                if down:
+                    machines.end()
+                    killed["all at once"] += 1
+                lab.send()
+                if down:
+                    time.sleep(rng.uniform(0, 15))  # a file counts as whole after ten seconds
+                elif rng.random() < 0.7:
+                    wake(run.name, str(time.time()))
+                machines.see_that_all_run()
             # Spread over the campaign: nobody learns much from a server that is killed before it has done anything.
             so_far = max(1, len(run.ledger.rounds(run.name)))
             due = [name for name in ("server", "scheduler", "flow") if killed[name] < math.ceil(kills * so_far / rounds)]
@@ -244,14 +265,21 @@ def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, l
     def plates(one: Campaign) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in steps.plates_of(one).glob("tfbind8*")}
 
-    finished = Counter((folder / "finished").read_text().split())
+    told = [line.split() for line in (folder / "finished").read_text().splitlines()]
+    finished, last = Counter(seed for seed, _ in told), {seed: float(at) for seed, at in told}
+    runs = run.ledger.runs(run.name)
+    slow = [(str(seed), datetime.fromisoformat(at)) for seed, at in zip(runs["seed"], runs["at"])]
+    until_stored = sorted(at.timestamp() - last[seed] for seed, at in slow if seed in last)
     return {
         "seconds": round(time.monotonic() - began),
         "killed": dict(killed),
         "plates_equal": plates(calm) == plates(run) and len(plates(run)) == 5 * rounds,
-        "trainings_in_the_ledger": len(run.ledger.runs(run.name)),
+        "trainings_in_the_ledger": len(runs),
         "trainings_planned": 3 * rounds,
-        "trainings_finished_twice": sum(count > 1 for count in finished.values()),
+        "slow_trainings_computed_twice": f"{sum(count > 1 for count in finished.values())} of {2 * rounds}",
+        "milliseconds_from_a_trainings_end_to_its_row": f"{1e3 * until_stored[len(until_stored) // 2]:.0f} (median), "
+        f"{1e3 * until_stored[-1]:.0f} (longest)",
+        "trainings_that_failed": int((run.ledger.events(run.name)["kind"] == "training_failed").sum()),
         "readings": (len(run.ledger.measurements(run.name)), len(calm.ledger.measurements(calm.name))),
         "inbox_is_empty": not [p for p in steps.inbox_of(run).iterdir() if p.is_file()],
         "database_deleted": forget,
@@ -265,12 +293,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5, help="of each of server, scheduler, flow")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--forget", action="store_true", help="delete Prefect's database in mid-campaign")
+    parser.add_argument("--down", action="store_true", help="kill all before each file of the lab, start it after")
     parser.add_argument("--limit", type=float, default=3600, help="seconds")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     given = parser.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp())
     try:
-        told = torture(folder, rounds=given.rounds, kills=given.kills, seed=given.seed, forget=given.forget, limit=given.limit)
+        told = torture(
+            folder, rounds=given.rounds, kills=given.kills, seed=given.seed, forget=given.forget, down=given.down,
+            limit=given.limit,
+        )  # fmt: skip
     finally:
         if given.keep is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,46 @@ def row(what: str, pairs: list[tuple[float, float]], extra: str = "") -> None:
     """Print a line of the table: medians."""
     first, last = (statistics.median(column) for column in zip(*pairs))
     print(f"| {what} | {first:.1f} | {last:.1f} | {extra} |", flush=True)
+
+
+def served_ticks(server: Server, environment: dict[str, str], repeats: int) -> None:
+    """Print what a tick with nothing to do takes under `labloop schedule`, from its being taken up to the end of its process."""
+    command = [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron", "0 0 1 1 *"]
+    scheduler = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        whole, worked = [], []
+        while not runs_of(scheduler.pid):  # it looks once by itself when it starts
+            time.sleep(0.01)
+        for i in range(repeats + 1):
+            while not (pids := runs_of(scheduler.pid)):
+                time.sleep(0.01)
+            while any(Path(f"/proc/{pid}").exists() for pid in pids):
+                time.sleep(0.01)
+            ended = time.time()
+            newest = {"sort": "START_TIME_DESC", "limit": 1, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+            (run,) = server._ask("POST", "flow_runs/filter", newest)
+            states = server._ask("GET", f"flow_run_states/?flow_run_id={run['id']}")
+            at = {one["type"]: datetime.fromisoformat(one["timestamp"]).timestamp() for one in reversed(states)}
+            whole.append(ended - at["PENDING"])
+            worked.append(at["COMPLETED"] - at["PENDING"])
+            server.wake("tfbind8", key=str(i))
+        whole, worked = whole[1:], worked[1:]  # the first waits for the imports that all later ones are spared
+        print(f"Under labloop schedule: {statistics.median(worked):.2f} s from taken up to completed,")
+        print(
+            f"{statistics.median(whole):.2f} s to the end of its process ({max(worked):.2f} and {max(whole):.2f} at the longest)."
+        )
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+
+
+def runs_of(scheduler: int) -> list[int]:
+    """Process ids of the runs that `labloop schedule` has under way: its children's children (Linux)."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    return [pid for pid, parent in parents.items() if parents.get(parent) == scheduler]
 
 
 def main() -> None:
@@ -154,7 +196,8 @@ def measure(folder: Path, repeats: int) -> None:
         began = time.time()
         code = "from labloop.flows import tick; tick('tfbind8')"
         subprocess.run([sys.executable, "-c", code], env=tick_environment, check=True, stderr=subprocess.DEVNULL)
-        print(f"With a process of its own, as labloop schedule starts it: {time.time() - began:.1f} s.")
+        print(f"In a new Python, imports and all: {time.time() - began:.1f} s.")
+        served_ticks(Server(url), tick_environment, 2 * repeats + 2)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()

@@ -120,7 +120,7 @@ def _agenda(told: dict[str, Any]) -> None:
     if not told["campaigns"]:
         show.out.print("No campaign has a schedule: put a section `schedule:` into its file before labloop init.")
     for one in told["campaigns"]:
-        place = f", round {one['round']} {one['state']} since {one['since']}" if one["round"] else ""
+        place = f", round {one['round']} {one['state']} since {one['since']}" if one["state"] else ""
         show.out.print(Text(f"\n{one['campaign']}{place}", style="bold"))
         show.out.print(Text(f"  waits for {one['waits_for']}: {one['what']}", style="yellow" if one["overdue"] else ""))
         if one["until"]:

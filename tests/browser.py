@@ -1,0 +1,88 @@
+"""A real browser for pages that write themselves: Chromium without a window, told what to do over its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""Where the browser is; None where there is none."""
+
+
+class Page:
+    """A tab of the browser."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._asked = 0
+
+    def open(self, url: str) -> None:
+        """Go to a page; what stands on it may take a while to come."""
+        self._ask("Page.navigate", url=url)
+        self._until(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'", 30)
+
+    def value(self, expression: str) -> Any:
+        """Give the value of a JavaScript expression."""
+        return self._ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def text(self, *wanted: str, seconds: float = 60) -> str:
+        """Give the text that a reader sees, once all that is wanted stands there.
+
+        Raises:
+            AssertionError: it does not come; the message has the text that there is.
+        """
+        return str(self._until("document.body.innerText", seconds, wanted))
+
+    def picture(self, path: Path) -> None:
+        """Keep what the window shows, as a PNG file."""
+        path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"]))
+
+    def _until(self, expression: str, seconds: float, wanted: tuple[str, ...] = ()) -> Any:
+        end = time.monotonic() + seconds
+        while not (found := self.value(expression)) or any(one not in str(found) for one in wanted):
+            missing = [one for one in wanted if one not in str(found)]
+            assert time.monotonic() < end, f"{missing or expression} does not come at {self.value('location.href')}: {found}"
+            time.sleep(0.3)
+        return found
+
+    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._asked += 1
+        self._socket.send(json.dumps({"id": self._asked, "method": method, "params": parameters}))
+        while (answer := json.loads(self._socket.recv(timeout=60))).get("id") != self._asked:
+            continue
+        assert "error" not in answer, f"{method}: {answer}"
+        return answer["result"]
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Page]:
+    """Start Chromium with a profile of its own in a folder, and give its tab; it ends with the block."""
+    from websockets.sync.client import connect
+
+    told = folder / "DevToolsActivePort"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1200"]
+    child = subprocess.Popen(
+        [*command, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not (told.exists() and told.read_text().count("\n")):
+            assert time.monotonic() < end, "Chromium does not start"
+            assert child.poll() is None, f"Chromium ended with {child.returncode}"
+            time.sleep(0.2)
+        with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().splitlines()[0]}/json/list", timeout=20) as answer:
+            (tab,) = [one for one in json.load(answer) if one["type"] == "page"]
+        with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+            yield Page(socket)
+    finally:
+        child.terminate()
+        child.wait(20)
