@@ -27,6 +27,12 @@ def train(campaign: str, number: int, proposer: str, key: str, home: str | None,
     return run.ensure_trained(number, key)
 
 
+@task(task_run_name="train-side-by-side", cache_policy=NO_CACHE, persist_result=False)
+def train_all(campaign: str, number: int, workers: int | str, home: str | None, ledger: str | None) -> None:
+    """Train what is not in the ledger yet on several processes or a Dask cluster."""
+    Campaign.open(campaign, home=home, ledger=ledger).train_all(number, workers=workers)
+
+
 @task(task_run_name="choose-wells", cache_policy=NO_CACHE, persist_result=False)
 def choose_wells(campaign: str, number: int, out: str, home: str | None, ledger: str | None) -> dict[str, str]:
     """Choose and lay out the wells, unless that is done, and write the plate's files."""
@@ -37,8 +43,9 @@ def choose_wells(campaign: str, number: int, out: str, home: str | None, ledger:
 
 @flow(name="labloop-propose-round", flow_run_name="{campaign}-propose", persist_result=False)
 def propose_round(
-    campaign: str, config: str | None = None, out: str = "out", home: str | None = None, ledger: str | None = None
-) -> dict[str, str]:
+    campaign: str, config: str | None = None, out: str = "out", home: str | None = None, ledger: str | None = None,
+    workers: int | str = 1,
+) -> dict[str, str]:  # fmt: skip
     """Run a campaign's round up to its plate; returns the paths of the files that go to the lab.
 
     Args:
@@ -47,8 +54,11 @@ def propose_round(
         out: folder for the plate's files.
         home: folder of ledger and reports, as `labloop --home`.
         ledger: database URL, as `labloop --ledger`.
+        workers: train side by side on so many processes, or on the Dask cluster of this address.
     """
     number = open_round(campaign, config, home, ledger)
+    if workers != 1:
+        train_all(campaign, number, workers, home, ledger)
     for key, training in Campaign.open(campaign, home=home, ledger=ledger).trainings(number).items():
         train(campaign, number, training.proposer, key, home, ledger)
     return choose_wells(campaign, number, out, home, ledger)

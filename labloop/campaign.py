@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -43,6 +43,7 @@ from labloop.registry import create
 from labloop.revision import changes, revised
 from labloop.rounds import Trained, Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
 from labloop.seeds import derive
+from labloop.workers import Workers, spread
 
 if TYPE_CHECKING:
     from labloop.step import Step
@@ -197,17 +198,21 @@ class Campaign:
 
     # ---- a round
 
-    def propose(self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None) -> Batch:
+    def propose(
+        self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1
+    ) -> Batch:
         """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
 
         A round that is open already is taken up where it stopped; a finished one gives its batch again, unchanged.
+
+        Args:
+            workers: train side by side on so many processes, or on a Dask cluster: see `labloop.workers`.
 
         Raises:
             CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
         """
         number = self.ensure_round(config)
-        for key in self.trainings(number):
-            self.ensure_trained(number, key)
+        self.train_all(number, workers=workers)
         batch = self.ensure_proposed(number)
         if out is not None:
             self.export(out, number=number)
@@ -271,10 +276,25 @@ class Campaign:
             if key in set(self.ledger.runs(self.name, number)["key"]):
                 return key
             training = self.trainings(number)[key]
-            with device_lock(), keeping(self.artifacts, self._earlier(training, number)):
-                trained = train(training, self._round_data(number))
+            trained = _train_kept((training, self._round_data(number), self.artifacts.place, self._earlier(training, number)))
             self._store_run(entry, key, training, trained)  # whoever waits for the lock must find it
         return key
+
+    def train_all(self, number: int, *, workers: Workers = 1) -> None:
+        """Do a round's trainings that are not done, one after the other or side by side; each is stored as soon as it is."""
+        if workers == 1:
+            for key in self.trainings(number):
+                self.ensure_trained(number, key)
+            return
+        entry, data, planned = self._round(number), self._round_data(number), self.trainings(number)
+        with ExitStack() as held:
+            for key in sorted(planned):  # in one order for all, so that no two wait for each other
+                held.enter_context(self._lock(f"training-{key}"))
+            done = set(self.ledger.runs(self.name, number)["key"])
+            todo = [(key, training) for key, training in planned.items() if key not in done]
+            jobs = [(training, data, self.artifacts.place, self._earlier(training, number)) for _, training in todo]
+            for i, trained in spread(_train_kept, jobs, "trainings", workers=workers):
+                self._store_run(entry, *todo[i], trained)
 
     def _store_run(self, entry: Round, key: str, training: Training, trained: Trained) -> None:
         pool, notes = trained.pool, notes_of(trained.pool)
@@ -539,6 +559,13 @@ class Campaign:
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{what}.lock"):
             yield
+
+
+def _train_kept(job: tuple[Training, Dataset, str, tuple[str, ...]]) -> Trained:
+    """Train on this machine, on its device when that is free, stages kept at a place; see `keeping`."""
+    training, data, place, earlier = job
+    with device_lock(), keeping(place, earlier):
+        return train(training, data)
 
 
 def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = False) -> tuple[Path, Ledger]:

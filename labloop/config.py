@@ -34,11 +34,20 @@ Options = dict[str, Any]
 
 
 def _specs(value: Any) -> Any:
-    """Read `name`, `[name, …]` or `{name: options}` as {name: options}."""
+    """Read `name`, `{name: options}` or a list of either as {name: options}."""
     if isinstance(value, str):
         return {value: {}}
     if isinstance(value, list):
-        return {name: {} for name in value}
+        found: dict[Any, Any] = {}
+        for one in value:
+            if not isinstance(one, str | Mapping):
+                raise ValueError(
+                    f"{one!r} is no name: write a list as [random, coms], or with options as [random, {{coms: {{…}}}}]"
+                )
+            if twice := found.keys() & _specs(one).keys():
+                raise ValueError(f"{', '.join(sorted(twice))} is there twice")
+            found |= _specs(one)
+        return found
     if isinstance(value, Mapping):
         return {name: options or {} for name, options in value.items()}
     return value

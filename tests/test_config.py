@@ -75,6 +75,20 @@ def test_plugins_are_written_as_a_name_a_list_or_a_mapping():
     ]  # fmt: skip
 
 
+def test_a_list_of_proposers_may_give_some_of_them_options():
+    arm = {"proposers": ["random", {"coms": {"epochs": 2}}, {"qei": None}]}
+    config = parse_config({"arms": {"a": arm}}, RoundConfig)
+    assert config.arms["a"].proposers == {"random": {}, "coms": {"epochs": 2}, "qei": {}}
+
+
+@pytest.mark.parametrize(
+    ("proposers", "message"), [(["random", "random"], "twice"), (["random", ["coms"]], "no name"), ([1], "no name")]
+)
+def test_a_list_of_proposers_that_makes_no_sense_is_refused(proposers, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"arms": {"a": {"proposers": proposers}}}, RoundConfig)
+
+
 def test_wells_are_shared_out_to_the_last_one():
     config = parse_config({"arms": {n: {"proposers": "random"} for n in "abc"}}, RoundConfig)
     assert config.wells(96) == {"a": 32, "b": 32, "c": 32}

@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
 from labloop.benchmark import COLUMNS, benchmark
-from labloop.errors import ConfigError
-from labloop.simulate import simulate
+from labloop.campaign import Campaign
+from labloop.config import RoundConfig, parse_config
+from labloop.errors import ConfigError, MethodError
+from labloop.simulate import draw_start, open_lab, simulate
 from labloop.workers import local_cluster, spread
 
 SCORES = ["task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data"]
@@ -93,3 +95,42 @@ def test_simulated_campaigns_on_two_workers_are_those_of_one():
     there = simulate("config/campaigns/tfbind8.yaml", "tfbind8", **setting, workers=2)
     columns = [column for column in here.columns if column != "seconds"]
     assert here[columns].equals(there[columns])
+
+
+ROUND = {
+    "arms": {
+        "offline": {"proposers": ["fakes:Near", {"coms": {"min_steps": 20, "epochs": 1}}], "pool": 60},
+        "free": {"proposers": ["random", "mutate"]},
+    },
+    "judge": "fakes:Flat",
+}
+
+
+def test_a_round_trained_on_two_workers_has_the_files_of_one_trained_here(tmp_path, tfbind8_config):
+    def propose(name: str, **how) -> Campaign:
+        run = Campaign.create(tfbind8_config, home=tmp_path / name)
+        draw_start(open_lab("tfbind8"), 60, seed=0).to_csv(tmp_path / "start.csv", index=False)
+        run.ingest(tmp_path / "start.csv")
+        run.propose(parse_config(ROUND, RoundConfig), out=tmp_path / name / "out", **how)
+        return run
+
+    here, there = propose("here"), propose("there", workers=2)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "here" / "out").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "there" / "out").iterdir()}
+    assert set(here.ledger.runs(here.name)["key"]) == set(there.ledger.runs(there.name)["key"])
+
+
+def test_a_training_that_fails_on_a_worker_loses_none_that_was_finished(tmp_path, tfbind8_config):
+    run = Campaign.create(tfbind8_config, home=tmp_path)
+    draw_start(open_lab("tfbind8"), 60, seed=0).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    number = run.ensure_round(
+        parse_config({"arms": {"a": {"proposers": ["random", "fakes:Broken"]}}, "judge": None}, RoundConfig)
+    )
+    with pytest.raises(MethodError, match="contract"):
+        run.train_all(number, workers=1)
+    kept = set(run.ledger.runs(run.name)["key"])
+    with pytest.raises(MethodError, match="contract"):
+        run.train_all(number, workers=2)
+    assert set(run.ledger.runs(run.name)["key"]) == kept
+    assert len(kept) == 1

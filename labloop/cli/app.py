@@ -130,6 +130,7 @@ def propose(
     config: Path | None = None,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
+    workers: int | str = 1,
     common: Common = Common(),
 ) -> None:
     """Train every proposer, choose the wells and write the plate's files. Run again, it goes on or changes nothing.
@@ -138,11 +139,12 @@ def propose(
         campaign: the campaign's name.
         config: the round's YAML file [default: config/rounds/default.yaml].
         out: folder for pick list, plate map, manifest and the empty assay CSV.
+        workers: train side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
     common.start()
     run = common.open(campaign)
     with show.progress(json=common.json):
-        batch = run.propose(config)
+        batch = run.propose(config, workers=workers)
     written = run.export(out, number=batch.round)
     show.batch(batch, written, json=common.json)
 
