@@ -59,7 +59,11 @@ class _Fork:
         except RuntimeError:  # there is no channel: a cancelled run is ended without a word, as Prefect does then
             pass
         process = self._context.Process(target=run_here, args=(flow_run.id, environment))
-        await anyio.to_thread.run_sync(process.start)
+        try:
+            await anyio.to_thread.run_sync(process.start)
+        except OSError:  # no memory or process left: Prefect says of the run that it crashed
+            self._channel.unregister(flow_run.id)
+            raise
         task_status.started(ProcessHandle(process))
         await anyio.to_thread.run_sync(process.join)
 

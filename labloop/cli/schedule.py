@@ -98,7 +98,7 @@ def schedule(
 
     Args:
         status: only tell what is planned and what waits for whom, with or without a server.
-        cron: when each campaign is looked at; the look costs seconds.
+        cron: when each campaign is looked at; a look costs about a second.
     """
     common.start()
     if status:
