@@ -8,12 +8,12 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
 from labloop.flows.page import key_of
 from labloop.flows.tick import tick
-from labloop.flows.warm import WarmRunner
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -30,6 +30,7 @@ from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.runner import Runner
 from prefect.states import Crashed
 
 from labloop.agenda import scheduled
@@ -98,10 +99,21 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
     return made
 
 
+def _runner() -> Runner:
+    """Prefect's runner; its ticks begin warm where this Prefect still has the inner parts that this takes."""
+    # A restart must not stop the clock, so schedules stay on while nobody serves; one run at a time has the device to itself.
+    how: dict[str, Any] = {"name": "labloop", "pause_on_shutdown": False, "limit": 1}
+    try:
+        from labloop.flows.warm import WarmRunner
+    except ImportError as error:
+        log.warning("every run starts a Python of its own, which takes seconds: this Prefect has no %s", error.name)
+        return Runner(**how)
+    return WarmRunner(**how)
+
+
 async def _serve(place: Path, cron: str) -> None:
     """Run what is due, and register campaigns that are new, or that a new database of the server no longer knows."""
-    # A restart must not stop the clock, so schedules stay on while nobody serves; one run at a time has the device to itself.
-    runner = WarmRunner(name="labloop", pause_on_shutdown=False, limit=1)
+    runner = _runner()
 
     async def add_missing() -> None:
         async with get_client() as client:
