@@ -276,7 +276,7 @@ class Campaign:
             if key in set(self.ledger.runs(self.name, number)["key"]):
                 return key
             training = self.trainings(number)[key]
-            trained = _train_kept((training, self._round_data(number), self.artifacts.place, self._earlier(training, number)))
+            trained = _train_kept((training, self._round_data(number), self.artifacts, self._earlier(training, number)))
             self._store_run(entry, key, training, trained)  # whoever waits for the lock must find it
         return key
 
@@ -292,7 +292,7 @@ class Campaign:
                 held.enter_context(self._lock(f"training-{key}"))
             done = set(self.ledger.runs(self.name, number)["key"])
             todo = [(key, training) for key, training in planned.items() if key not in done]
-            jobs = [(training, data, self.artifacts.place, self._earlier(training, number)) for _, training in todo]
+            jobs = [(training, data, self.artifacts, self._earlier(training, number)) for _, training in todo]
             for i, trained in spread(_train_kept, jobs, "trainings", workers=workers):
                 self._store_run(entry, *todo[i], trained)
 
@@ -561,10 +561,10 @@ class Campaign:
             yield
 
 
-def _train_kept(job: tuple[Training, Dataset, str, tuple[str, ...]]) -> Trained:
-    """Train on this machine, on its device when that is free, stages kept at a place; see `keeping`."""
-    training, data, place, earlier = job
-    with device_lock(), keeping(place, earlier):
+def _train_kept(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained:
+    """Train on this machine, on its device when that is free, stages kept; see `keeping`."""
+    training, data, store, earlier = job
+    with device_lock(), keeping(store, earlier):
         return train(training, data)
 
 

@@ -151,7 +151,7 @@ def effect(found: Effect) -> str:
     """Its size, marked where chance does not explain it."""
     if found.size is None or found.p is None:
         return NONE
-    return f"{found.size:+.2f}{' !' * (found.p <= RATE)}".replace("-", "−")
+    return f"{found.size:+z.2f}{' !' * (found.p <= RATE)}".replace("-", "−")
 
 
 def of_assay(found: Inspection | None, assay: str) -> list[PlateQuality]:
