@@ -73,7 +73,7 @@ class Ensemble:
             )
         device = pick_device()
         bags = _bags(len(data), self.members, generator(seed, "ensemble", "bags"))
-        with without_denormals():
+        with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
             return _train(self, data, bags, seed, device)
 
 
