@@ -123,15 +123,34 @@ def test_hard_designs_pass_the_gradient_on_as_soft_ones_do():
 LONG = DesignSpace(parameters=(Sequence(name="dna", length=24),))
 
 
-def test_convolutional_networks_side_by_side_are_so_many_separate_ones():
+@pytest.mark.parametrize("length", [17, 23, 50, 120])
+def test_convolutional_networks_side_by_side_are_so_many_separate_ones(length):
     net = StackedCNN(3, 4, (16,), generator=seeded())
-    x = torch.randn(3, 5, 4 * 23, generator=seeded(1))  # 23 letters fill no ten equal windows
+    x = torch.randn(3, 5, 4 * length, generator=seeded(1))
     found = net(x)
     for i in range(3):
         one = StackedCNN(1, 4, (16,), generator=seeded())
         one.load_state_dict({name: value[i : i + 1] for name, value in net.state_dict().items()})
         torch.testing.assert_close(found[i], one(x[i])[0])
     torch.testing.assert_close(net(x[0])[0], found[0])
+
+
+def test_a_convolutional_network_finds_a_letter_at_either_end_of_a_sequence():
+    """Against the definition, with filters that see one letter: the largest in each window, and 0 where nothing is left."""
+    net = StackedCNN(1, 4, (16,), generator=seeded())
+    for filters, offsets in zip(net.filters, net.offsets, strict=True):
+        filters.data.zero_()
+        offsets.data.zero_()
+        filters.data[0, 0, 3] = 1.0  # the middle of the first channel
+    seen = []
+    for length in (17, 50, 120):
+        for place in (0, length - 1):
+            x = torch.zeros(1, length, 4)
+            x[0, place, 0] = 1.0
+            found = net._windows(x.flatten(1), 0).reshape(32, 10)
+            seen.append(int(found[0].argmax()))
+            assert found.sum() == 1
+    assert seen == [0, 8, 0, 9, 0, 9]  # of 17 letters nine windows of two, of 120 forty places and ten windows of four
 
 
 @pytest.mark.parametrize("convolutional", [True, False])

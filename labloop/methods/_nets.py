@@ -69,10 +69,11 @@ class StackedMLP(nn.Module):
 class StackedCNN(StackedMLP):
     """E convolutional networks side by side: two convolutions along a sequence, the largest of each window, then dense layers.
 
-    Maps (E, b, rows·letters) or (b, rows·letters), shared by all members, to (E, b), for any number of rows.
+    Maps (E, b, rows·letters) or (b, rows·letters), shared by all members, to (E, b), for any number of rows. What the first
+    convolution finds in more than 50 rows is thinned to 50 places, which bounds the cost of the second.
     """
 
-    FILTERS, REACH, WINDOWS = 32, 7, 10
+    FILTERS, REACH, PLACES, WINDOWS = 32, 7, 50, 10
 
     def __init__(
         self, members: int, letters: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0
@@ -95,12 +96,20 @@ class StackedCNN(StackedMLP):
 
     def _windows(self, x: Tensor, member: int) -> Tensor:
         """What one member finds in each tenth of the sequences (b, d), (b, WINDOWS·FILTERS)."""
-        h = x.reshape(len(x), -1, self.letters).mT
-        for filters, offsets in zip(self.filters, self.offsets, strict=True):
-            kernel = filters[member].reshape(self.FILTERS, -1, self.REACH)
-            h = F.relu(F.conv1d(h, kernel, offsets[member, 0], padding=self.REACH // 2))
-        h = F.pad(h, (0, -h.shape[2] % self.WINDOWS))  # nothing is below what a ReLU leaves
-        return h.reshape(len(x), self.FILTERS, self.WINDOWS, -1).amax(3).flatten(1)
+        h = _largest(self._convolve(x.reshape(len(x), -1, self.letters).mT, 0, member), self.PLACES)
+        h = _largest(self._convolve(h, 1, member), self.WINDOWS)
+        return F.pad(h, (0, self.WINDOWS - h.shape[2])).flatten(1)
+
+    def _convolve(self, h: Tensor, layer: int, member: int) -> Tensor:
+        """Run a layer's filters along h (b, channels, n), (b, FILTERS, n)."""
+        kernel = self.filters[layer][member].reshape(self.FILTERS, -1, self.REACH)
+        return F.relu(F.conv1d(h, kernel, self.offsets[layer][member, 0], padding=self.REACH // 2))
+
+
+def _largest(h: Tensor, windows: int) -> Tensor:
+    """The largest of each of at most so many windows of (…, n) numbers; none is below 0."""
+    width = -(-h.shape[-1] // windows)
+    return h if width == 1 else F.pad(h, (0, -h.shape[-1] % width)).unflatten(-1, (-1, width)).amax(-1)
 
 
 def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0) -> StackedMLP:
