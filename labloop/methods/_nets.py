@@ -16,8 +16,8 @@ from labloop.space import DesignSpace
 SHORT = 16
 """Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
 ENOUGH_FOR_CONVOLUTIONS = 1_000
-"""Measured designs that a regression tries convolutions with: from a thousand 5' untranslated regions on they predict better than
-dense layers, from a few hundred neither predicts (`examples/benchmarks/long_sequences.py`)."""
+"""Measured designs that a regression tries convolutions with. After a thousand 5' untranslated regions they predict new ones
+twice as well as dense layers, after a few hundred neither is of much use (`examples/benchmarks/long_sequences.py`)."""
 
 
 def length_of(space: DesignSpace) -> int:
