@@ -44,9 +44,10 @@ def _specs(value: Any) -> Any:
                 raise ValueError(
                     f"{one!r} is no name: write a list as [random, coms], or with options as [random, {{coms: {{…}}}}]"
                 )
-            if twice := found.keys() & _specs(one).keys():
+            more = _specs(one)
+            if twice := found.keys() & more.keys():
                 raise ValueError(f"{', '.join(sorted(twice))} is there twice")
-            found |= _specs(one)
+            found |= more
         return found
     if isinstance(value, Mapping):
         return {name: options or {} for name, options in value.items()}

@@ -187,9 +187,9 @@ def test_proxy_scores_are_in_the_unit_of_y_and_equal_for_both_strands() -> None:
     data = toy_data(TOY_SPACES["duplex"])
     options = replace(TINY, proxy_steps=300)
     trained = gtg.train(data, options, seed=0)
-    score = gtg.score(trained, data.space, options, data.X)
+    score = gtg.score(trained, data.space, data.X)
     assert np.sqrt(np.mean((score - data.y) ** 2)) < 0.3 * data.y.std()
-    np.testing.assert_allclose(gtg.score(trained, data.space, options, data.space.orbit(data.X)[1]), score, atol=1e-4)
+    np.testing.assert_allclose(gtg.score(trained, data.space, data.space.orbit(data.X)[1]), score, atol=1e-4)
 
 
 def test_a_bound_from_below_may_be_exceeded_and_an_exact_value_is_met() -> None:
@@ -206,7 +206,7 @@ def test_a_bound_from_below_may_be_exceeded_and_an_exact_value_is_met() -> None:
 
     def fitted(qualifiers: list[str]) -> float:
         data = Dataset.from_measurements(space, designs, values, qualifiers=qualifiers)
-        return float(gtg.score(gtg.train(data, options, seed=0), space, options, X[bound]).mean())
+        return float(gtg.score(gtg.train(data, options, seed=0), space, X[bound]).mean())
 
     assert fitted([">" if one else "=" for one in bound]) > fitted(["="] * len(X)) + 0.2
 
@@ -229,7 +229,7 @@ def mean_score(walked: tuple[Dataset, GTG, gtg.Trained], **changes: float) -> fl
     data, options, trained = walked
     states = gtg.sample(trained, replace(options, **changes), 256, seed=0)
     X = (states[:, 1:, :-1].flatten(0, 1).double().numpy() + 1) / 2
-    return float(gtg.score(trained, data.space, options, data.space.repair(X)).mean())
+    return float(gtg.score(trained, data.space, data.space.repair(X)).mean())
 
 
 def test_guided_samples_score_above_unguided_ones_and_a_higher_return_gives_better_designs(walked) -> None:  # type: ignore[no-untyped-def]
@@ -264,9 +264,7 @@ def test_weights_are_plain_tensors_that_survive_a_safetensors_file(walked) -> No
     data, options, trained = walked
     again = replace(trained, denoiser=load(save(dict(trained.denoiser))), proxies=load(save(dict(trained.proxies))))
     assert torch.equal(gtg.sample(again, options, 8, seed=0), gtg.sample(trained, options, 8, seed=0))
-    np.testing.assert_array_equal(
-        gtg.score(again, data.space, options, data.X[:9]), gtg.score(trained, data.space, options, data.X[:9])
-    )
+    np.testing.assert_array_equal(gtg.score(again, data.space, data.X[:9]), gtg.score(trained, data.space, data.X[:9]))
 
 
 def test_too_few_generated_designs_are_filled_up_with_mutants_of_trajectory_designs() -> None:
@@ -287,7 +285,7 @@ def test_the_pool_is_ranked_by_the_proxies_and_tells_of_its_making() -> None:
     data = toy_data(TOY_SPACES["sequence"])
     pool = TINY.propose(data, 10, seed=0)
     assert (np.diff(pool.score) <= 0).all()
-    np.testing.assert_allclose(pool.score, gtg.score(gtg.train(data, TINY, seed=0), data.space, TINY, pool.X), rtol=1e-5)
+    np.testing.assert_allclose(pool.score, gtg.score(gtg.train(data, TINY, seed=0), data.space, pool.X), rtol=1e-5)
     assert pool.notes["trajectory_mean_first"] < pool.notes["trajectory_mean_last"]
     for name in ("unique_new_share", "proxy_rank_correlation", "seconds_denoiser", "seconds_sampling", "device", "precision"):
         assert isinstance(pool.notes[name], float | int | str)

@@ -57,7 +57,7 @@ def main() -> None:
         with listening(_report):
             trained = gtg.train(data, options, seed=seed)
             written, notes = gtg.candidates(trained, data, options, Q, seed=seed)
-            pool = Pool.best(data, written, gtg.score(trained, SPACE, options, written), Q, proposer="gtg")
+            pool = Pool.best(data, written, gtg.score(trained, SPACE, written), Q, proposer="gtg")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         costs.append((time.perf_counter() - wall, time.process_time() - cpu, peak))
         rows["gtg"].append(scores(pool.X))

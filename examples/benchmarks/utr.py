@@ -32,11 +32,23 @@ from torch.nn import functional as F
 
 from labloop.dataset import Dataset
 from labloop.methods._composition import count_3mers, distance_of_3mers
-from labloop.methods._conservative import Reward, train_reward
+from labloop.methods._conservative import Reward
 from labloop.methods._diffusion import Schedule
-from labloop.methods._prior import States, train_prior
+from labloop.methods._prior import States
 from labloop.methods._train import pick_device, without_denormals
-from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, Trained, finetune, prior_designs, reward_spread, sample
+from labloop.methods.braid import (
+    BRAID,
+    STRL,
+    BRAIDBonus,
+    Guidance,
+    Trained,
+    finetune,
+    learn_prior,
+    learn_reward,
+    prior_designs,
+    reward_spread,
+    sample,
+)
 from labloop.parameters import Array, Sequence
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
@@ -84,15 +96,14 @@ def main() -> None:
         tell("uniform", row(rng.integers(4, size=(N, 50))))
         liked = tested[np.argsort(-said)[: len(tested) // 5]]
         tell("best fifth", row(codes[liked]))
-        states, prior, cpu = learn_prior(np.concatenate([codes[seen], codes[unlabelled]]), seed=derive(seed, "utr"))
+        states, prior, cpu = share_prior(np.concatenate([codes[seen], codes[unlabelled]]), seed=derive(seed, "utr"))
         for i, name in enumerate(args.methods):
             options = METHODS[name]
-            learned, judging = learn_reward(data, options, states, prior, seed=derive(seed, "utr"))
+            learned, judging = share_reward(data, options, states, prior, seed=derive(seed, "utr"))
             if i == 0:
-                still = sample(replace(learned, policy=prior), BRAID(), N, seed=seed)[0]
-                tell("prior", row(letters(still), cpu=cpu))
+                tell("prior", row(letters(sample(learned, BRAID(), N, seed=seed)[0]), cpu=cpu))
             for kl in args.kl if options.mode == "finetune" else args.kl[:1]:
-                tuned, tuning = learn_policy(learned, replace(options, kl=kl), seed=derive(seed, "utr"))
+                tuned, tuning = fine_tuned(learned, replace(options, kl=kl), seed=derive(seed, "utr"))
                 some = letters(sample(tuned, options, N, seed=seed)[0])
                 believed = tuned.reward.plain_in_y(np.eye(4)[some].reshape(N, -1)).mean()
                 shown = name if len(args.kl) == 1 else f"{name}, α {kl:g}"
@@ -106,34 +117,28 @@ def main() -> None:
 # ---- BRAID's stages one by one: all methods share the prior, and every α of a method its reward
 
 
-def learn_prior(codes: Array, *, seed: int) -> tuple[States, Mapping[str, Tensor], float]:
+def share_prior(codes: Array, *, seed: int) -> tuple[States, Mapping[str, Tensor], float]:
     """Fit the prior to all designs, the measured ones too; returns its weights and the CPU-seconds."""
     options, cpu = BRAID(), time.process_time()
     states = States(SPACE, Schedule.cosine(options.steps), pick_device())
     with without_denormals():
-        prior, _ = train_prior(
-            states, np.eye(4, dtype=np.float32)[codes].reshape(len(codes), -1), width=options.width, depth=options.depth,
-            steps=options.prior_steps, lr=options.prior_lr, seed=seed,
-        )  # fmt: skip
+        prior, _ = learn_prior(states, np.eye(4, dtype=np.float32)[codes].reshape(len(codes), -1), options, seed=seed)
     return states, prior, time.process_time() - cpu
 
 
-def learn_reward(
+def share_reward(
     data: Dataset, options: BRAID, states: States, prior: Mapping[str, Tensor], *, seed: int
 ) -> tuple[Trained, float]:
     """Fit the reward; the policy is still the prior."""
     cpu = time.process_time()
     with without_denormals():
-        fitted, notes = train_reward(
-            states, data, form=options.form, heads=options.heads, hidden=options.hidden, steps=options.reward_steps,
-            lr=options.reward_lr, ridge=options.ridge, seed=seed,
-        )  # fmt: skip
+        fitted, notes = learn_reward(states, data, options, seed=seed)
         reward = Reward.of(states, data, fitted, form=options.form, penalty=options.penalty)
         unit = reward_spread(reward, prior_designs(states, prior, seed=seed))
     return Trained(states, prior, prior, reward, unit, notes), time.process_time() - cpu
 
 
-def learn_policy(learned: Trained, options: BRAID, *, seed: int) -> tuple[Trained, float]:
+def fine_tuned(learned: Trained, options: BRAID, *, seed: int) -> tuple[Trained, float]:
     """Fine-tune, where the method does."""
     cpu = time.process_time()
     if options.mode == "finetune":

@@ -14,7 +14,8 @@ from labloop.ledger.frames import TEXT, from_texts, to_texts
 from labloop.ledger.links import Link
 from labloop.ledger.tables import design
 
-_MANY = 5_000  # names in one IN (…): both databases take this many
+MANY = 5_000
+"""Names in one IN (…): both databases take so many."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def add_designs(link: Link, designs: NewDesigns) -> None:
     known: set[str] = set()
     query = select(design.c.design_id).filter_by(campaign=link.campaign)
     if link.connection.execute(query.limit(1)).first():
-        for start in range(0, len(designs.ids), _MANY):
+        for start in range(0, len(designs.ids), MANY):
             known.update(
-                link.connection.execute(query.where(design.c.design_id.in_(designs.ids[start : start + _MANY]))).scalars()
+                link.connection.execute(query.where(design.c.design_id.in_(designs.ids[start : start + MANY]))).scalars()
             )
     ids, texts, inside = designs.ids, designs.texts, designs.inside
     if known:
@@ -63,8 +64,8 @@ def designs_of(connection: Connection, campaign_id: int, ids: Sequence[str] | No
         rows = connection.execute(query.order_by(design.c.design_id)).tuples().all()
     else:
         found: dict[str, Any] = {}
-        for start in range(0, len(ids), _MANY):
-            some = connection.execute(query.where(design.c.design_id.in_(ids[start : start + _MANY]))).tuples().all()
+        for start in range(0, len(ids), MANY):
+            some = connection.execute(query.where(design.c.design_id.in_(ids[start : start + MANY]))).tuples().all()
             found.update((row[0], row) for row in some)
         rows = [found[one] for one in ids if one in found]
     frame = from_texts([row[1] for row in rows])

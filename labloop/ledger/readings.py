@@ -11,11 +11,10 @@ import pandas as pd
 from sqlalchemy import Connection, func, select
 
 from labloop.errors import CampaignError
+from labloop.ledger.designs import MANY
 from labloop.ledger.frames import TEXT, to_columns, to_frame, types_of
 from labloop.ledger.links import Link
 from labloop.ledger.tables import measurement, source_file
-
-_MANY = 5_000  # ids in one IN (…): both databases take this many
 
 _COLUMNS = (
     "design_id", "assay", "value", "qualifier", "unit", "status", "plate", "well", "round", "measured_at", "note",
@@ -68,8 +67,8 @@ def check_supersedes(connection: Connection, campaign_id: int, ids: Sequence[int
     m = measurement.c
     own: set[int] = set()
     gone: set[int] = {one for one in ids if ids.count(one) > 1} if len(set(ids)) < len(ids) else set()
-    for start in range(0, len(ids), _MANY):
-        some = ids[start : start + _MANY]
+    for start in range(0, len(ids), MANY):
+        some = ids[start : start + MANY]
         own.update(connection.execute(select(m.id).filter_by(campaign=campaign_id).where(m.id.in_(some))).scalars())
         newer = connection.execute(select(m.supersedes).where(m.supersedes.in_(some))).scalars()
         gone.update(one for one in newer if one is not None)

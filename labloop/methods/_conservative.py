@@ -7,9 +7,10 @@ SEIKO) for the same forms with the opposite sign.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.methods._checkpoint import Stage
-from labloop.methods._nets import StackedCNN, StackedMLP, is_for_convolutions, load_stacked
+from labloop.methods._nets import StackedMLP, load_stacked, networks
 from labloop.methods._prior import States, is_check
 from labloop.methods._train import torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
@@ -129,17 +130,16 @@ def train_reward(
         torch.as_tensor(data.censored, device=device),
     )
     counts = _draws(n, heads, form, rng)
-    net = StackedMLP(len(counts), data.space.d, hidden, generator=rng)
+    nets = networks(data, len(counts), hidden, generator=rng)
+    first = next(nets)  # drawn before the held rows, as its seed always was
     held = torch.randperm(n, generator=rng, device=device)[:2048]
     batch = min(batch_size, max(32, n))
-    fit = partial(_fit, rows=rows, counts=counts, held=held, twins=states.twins, steps=steps, lr=lr, batch=batch, rng=rng)
-    fitted, error, guess = fit(net)
-    told: dict[str, float] = {}
-    if is_for_convolutions(data):
-        other = fit(StackedCNN(len(counts), data.space.blocks[0].classes, hidden, generator=rng))
-        told["reward_convolutional"] = float(other[1] < error)
-        if other[1] < error:
-            fitted, error, guess = other
+    fits = [
+        _fit(net, rows=rows, counts=counts, held=held, twins=states.twins, steps=steps, lr=lr, batch=batch, rng=rng)
+        for net in itertools.chain([first], nets)
+    ]
+    fitted, _, guess = min(fits, key=lambda fit: fit[1])
+    told = {"reward_convolutional": float(fitted is not fits[0][0])} if len(fits) > 1 else {}
     out = counts[:, held] == 0
     exact = rows.side[held] == 0
     if form == "bonus":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,6 @@ twice as well as dense layers, after a few hundred neither is of much use (`exam
 def length_of(space: DesignSpace) -> int:
     """Letters of a sequence that is seen by convolutions; 1 where a design is seen whole."""
     return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
-
-
-def is_for_convolutions(data: Dataset) -> bool:
-    """Whether a regression on these data should try convolutions as well as dense layers, and keep what predicts better."""
-    return length_of(data.space) > 1 and len(data) >= ENOUGH_FOR_CONVOLUTIONS
 
 
 class StackedMLP(nn.Module):
@@ -110,6 +106,23 @@ def _largest(h: Tensor, windows: int) -> Tensor:
     """The largest of each of at most so many windows of (…, n) numbers; none is below 0."""
     width = -(-h.shape[-1] // windows)
     return h if width == 1 else F.pad(h, (0, -h.shape[-1] % width)).unflatten(-1, (-1, width)).amax(-1)
+
+
+Kind = Literal["auto", "dense", "convolutional"]
+
+
+def networks(
+    data: Dataset, members: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0, kind: Kind = "auto"
+) -> Iterator[StackedMLP]:
+    """Draw the networks that a regression on these data should try, to keep what predicts better: dense ones first.
+
+    With `auto` convolutional ones follow where the designs are long sequences and enough are measured. Each is drawn when it is
+    asked for, so that a generator may also serve the training of the one before.
+    """
+    if kind != "convolutional":
+        yield StackedMLP(members, data.space.d, hidden, generator=generator, slope=slope)
+    if kind == "convolutional" or (kind == "auto" and length_of(data.space) > 1 and len(data) >= ENOUGH_FOR_CONVOLUTIONS):
+        yield StackedCNN(members, data.space.blocks[0].classes, hidden, generator=generator, slope=slope)
 
 
 def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0) -> StackedMLP:

@@ -58,7 +58,7 @@ from torch import Tensor, nn
 
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
-from labloop.methods._checkpoint import Checkpoint, Stage, afresh
+from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
 from labloop.methods._composition import count_3mers, distance_of_3mers
 from labloop.methods._conservative import Form, Reward, train_reward
 from labloop.methods._nets import length_of
@@ -198,15 +198,11 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
     with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         clock = time.perf_counter()
         warm = partial(kept.warm, "prior") if options.warm_start else afresh
-        prior, learned = kept.stage("prior", lambda: train_prior(
-            states, designs, width=options.width, depth=options.depth, steps=options.prior_steps, lr=options.prior_lr,
-            seed=derive(seed, "braid", "prior"), warm=warm, warm_start=options.warm_start,
+        prior, learned = kept.stage("prior", lambda: learn_prior(
+            states, designs, options, warm=warm, seed=derive(seed, "braid", "prior")
         ))  # fmt: skip
         clock, notes["seconds_prior"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
-        fitted, judged = kept.stage("reward", lambda: train_reward(
-            states, data, form=options.form, heads=options.heads, hidden=options.hidden, steps=options.reward_steps,
-            lr=options.reward_lr, ridge=options.ridge, seed=derive(seed, "braid", "reward"),
-        ))  # fmt: skip
+        fitted, judged = kept.stage("reward", lambda: learn_reward(states, data, options, seed=derive(seed, "braid", "reward")))
         reward = Reward.of(states, data, fitted, form=options.form, penalty=options.penalty)
         clock, notes["seconds_reward"] = time.perf_counter(), round(time.perf_counter() - clock, 2)
         typical = prior_designs(states, prior, seed=seed)
@@ -222,6 +218,22 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
             notes["seconds_finetuning"] = round(time.perf_counter() - clock, 2)
     told = {**notes, "reward_spread": unit, **learned, **judged, **tuned, **kept.notes}
     return Trained(states, prior, policy, reward, unit, told, counts)
+
+
+def learn_prior(states: States, designs: Array, options: BRAID, *, warm: Warm = afresh, seed: int) -> Stage:
+    """Fit the prior to designs (m, d); see `train_prior`."""
+    return train_prior(
+        states, designs, width=options.width, depth=options.depth, steps=options.prior_steps, lr=options.prior_lr, warm=warm,
+        warm_start=options.warm_start, seed=seed,
+    )  # fmt: skip
+
+
+def learn_reward(states: States, data: Dataset, options: BRAID, *, seed: int) -> Stage:
+    """Fit the reward's heads to the measurements; see `train_reward`."""
+    return train_reward(
+        states, data, form=options.form, heads=options.heads, hidden=options.hidden, steps=options.reward_steps,
+        lr=options.reward_lr, ridge=options.ridge, seed=seed,
+    )  # fmt: skip
 
 
 def prior_designs(states: States, prior: Mapping[str, Tensor], *, seed: int) -> Tensor:

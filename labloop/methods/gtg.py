@@ -60,7 +60,7 @@ from torch.nn import functional as F
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
-from labloop.methods._nets import StackedCNN, StackedMLP, is_for_convolutions, load_stacked
+from labloop.methods._nets import StackedMLP, load_stacked, networks
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._train import pick_device, torch_generator, without_denormals
 from labloop.methods._trajectories import build_trajectories
@@ -164,7 +164,7 @@ class GTG:
         """
         trained = train(data, self, seed=seed)
         X, notes = candidates(trained, data, self, n, seed=seed)
-        return Pool.best(data, X, score(trained, data.space, self, X), n, proposer="gtg", notes={**trained.notes, **notes})
+        return Pool.best(data, X, score(trained, data.space, X), n, proposer="gtg", notes={**trained.notes, **notes})
 
 
 # ---- training
@@ -274,14 +274,9 @@ def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, devi
         weights = {name: value.detach() for name, value in net.state_dict().items()}
         return weights, {"proxy_rank_correlation": correlation}
 
-    weights, told = fit(StackedMLP(members, data.space.d, options.proxy_hidden, generator=rng, slope=SLOPE))
-    if is_for_convolutions(data):
-        letters = data.space.blocks[0].classes
-        other = fit(StackedCNN(members, letters, options.proxy_hidden, generator=rng, slope=SLOPE))
-        convolutional = other[1]["proxy_rank_correlation"] > told["proxy_rank_correlation"]
-        weights, told = other if convolutional else (weights, told)
-        told["proxies_convolutional"] = float(convolutional)
-    return weights, told
+    fits = [fit(net) for net in networks(data, members, options.proxy_hidden, generator=rng, slope=SLOPE)]
+    weights, told = max(fits, key=lambda stage: stage[1]["proxy_rank_correlation"])
+    return weights, {**told, "proxies_convolutional": float(weights is not fits[0][0])} if len(fits) > 1 else told
 
 
 def _predict(net: StackedMLP, twins: Tensor) -> Tensor:
@@ -291,7 +286,7 @@ def _predict(net: StackedMLP, twins: Tensor) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def score(trained: Trained, space: DesignSpace, options: GTG, X: FloatArray) -> FloatArray:
+def score(trained: Trained, space: DesignSpace, X: FloatArray) -> FloatArray:
     """Give the proxies' mean prediction of designs X (m, d) in y: (m,)."""
     device = trained.context.device
     net = load_stacked(trained.proxies, slope=SLOPE)

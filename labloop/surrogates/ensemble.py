@@ -7,7 +7,7 @@ out of the bag of about 37 % of them. These give an honest error at no cost, whi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.methods._nets import SHORT, StackedCNN, StackedMLP, is_for_convolutions, length_of
+from labloop.methods._nets import SHORT, Kind, StackedMLP, length_of, networks
 from labloop.methods._train import pick_device, torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
 from labloop.progress import track
@@ -56,7 +56,7 @@ class Ensemble:
     """Steps at most."""
     batch_size: PositiveInt = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    network: Literal["auto", "dense", "convolutional"] = "auto"
+    network: Kind = "auto"
 
     def fit(self, data: Dataset, *, seed: int) -> EnsemblePosterior:
         """Train on all measurements; a censored one pulls only at predictions on its wrong side.
@@ -128,26 +128,14 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     honest = np.flatnonzero((data.censored == 0) & ((bags == 0).sum(0) >= 2))
     honest = np.sort(rng.permutation(honest)[:CHECK_ROWS])
     weights = torch_generator(seed, "ensemble", "net")
-    fits = []
-    for kind in _kinds(options, data):
-        net = (
-            StackedMLP(options.members, data.space.d, options.hidden, generator=weights)
-            if kind == "dense"
-            else StackedCNN(options.members, data.space.blocks[0].classes, options.hidden, generator=weights)
-        ).to(device)
-        fits.append((net, _fit(net, options, rows, bags, data.y, honest, rng)))
+    nets = networks(data, options.members, options.hidden, generator=weights, kind=options.network)
+    fits = [(net, _fit(net, options, rows, bags, data.y, honest, rng)) for net in (drawn.to(device) for drawn in nets)]
     net, watch = max(fits, key=lambda fit: fit[1].correlation)
     spread, floor = _calibrated(net, rows.inputs, bags, honest, data, location, scale)
     return EnsemblePosterior(
         space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
         steps=watch.step or options.steps, correlation=watch.correlation,
     )  # fmt: skip
-
-
-def _kinds(options: Ensemble, data: Dataset) -> tuple[str, ...]:
-    if options.network != "auto":
-        return (options.network,)
-    return ("dense", "convolutional") if is_for_convolutions(data) else ("dense",)
 
 
 @dataclass(frozen=True, eq=False)
