@@ -1,4 +1,7 @@
-"""A proposer of your own: a frozen dataclass with one verb, named in a round's YAML as `my_method:NearestBest`."""
+"""A proposer of your own: a frozen dataclass with one verb, named in a round's YAML as `my_method:NearestBest`.
+
+Allow its module outside of the file: `PYTHONPATH=examples labloop propose my_campaign my_round.yaml --plugins my_method`.
+"""
 
 import numpy as np
 

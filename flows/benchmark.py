@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prefect import flow, task
+from prefect import flow, task, unmapped
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from labloop.allowance import allow, allowed
 from labloop.benchmark import REPORT, Job, ensure, jobs
 from labloop.errors import ConfigError
 from labloop.files import write_text
@@ -21,15 +22,17 @@ from labloop.workers import local_cluster
 
 # No caching: the results folder knows what is finished. Each job runs in a process of its own, whatever runs the task.
 @task(task_run_name="{job[method]}-{job[task]}-{job[seed]}", cache_policy=NO_CACHE, persist_result=False)
-def run_job(job: dict[str, Any], out: str) -> dict[str, Any]:
-    """Run one method on one task with one seed, unless its result is there."""
+def run_job(job: dict[str, Any], out: str, plugins: list[str]) -> dict[str, Any]:
+    """Run one method on one task with one seed, unless its result is there; on a worker that may know nothing of our plug-ins."""
+    allow(*plugins)
     return ensure(Job(**job), Path(out))
 
 
 @flow(name="labloop-benchmark-jobs", flow_run_name="{out}", persist_result=False)
 def run_jobs(todo: list[dict[str, Any]], out: str) -> list[dict[str, Any]]:
     """Run the jobs on this flow's task runner; rows in their order."""
-    return run_job.map(todo, out).result()  # type: ignore[no-any-return]
+    plugins = unmapped(sorted(allowed()))  # from the environment, never from a caller of Prefect's API
+    return run_job.map(todo, out, plugins).result()  # type: ignore[no-any-return]
 
 
 def runner(workers: int | str) -> TaskRunner[Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-import yaml
 from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
@@ -28,7 +28,9 @@ from labloop.errors import ConfigError
 from labloop.objective import Objective
 from labloop.plate import parse_well, well_name
 from labloop.quality.rules import POLICIES, Method, Policy, Rule
+from labloop.registry import Kind, find
 from labloop.space import DesignSpace
+from labloop.yamlfile import read_yaml
 
 Options = dict[str, Any]
 
@@ -56,6 +58,24 @@ def _specs(value: Any) -> Any:
 
 Plugins = Annotated[dict[str, Options], BeforeValidator(_specs), Field(min_length=1)]
 Plugin = Annotated[dict[str, Options], BeforeValidator(_specs), Field(min_length=1, max_length=1)]
+
+
+Place = tuple[str | int, ...]
+"""Keys and positions on the way into a configuration."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A plug-in that a configuration names."""
+
+    kind: Kind
+    name: str
+    options: Options
+    place: Place
+
+
+def _named(kind: Kind, plugins: Mapping[str, Options], *place: str | int) -> list[Named]:
+    return [Named(kind, name, options, (*place, name)) for name, options in plugins.items()]
 
 
 class _Config(BaseModel):
@@ -176,11 +196,22 @@ class CampaignConfig(_Config):
     plate: Plate = Plate()
     flanks: dict[str, Flanks] = Field(default_factory=dict)
     """What order sheets add before and after each sequence, by parameter."""
-    rounds: int = Field(default=4, ge=1)
+    rounds: int = Field(default=4, ge=1, le=10_000)
     """Rounds planned; pessimism is scheduled over them."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     schedule: Schedule | None = None
     """When rounds run by themselves; a campaign without it runs when it is told to."""
+
+    def plugins(self) -> list[Named]:
+        """List the plug-ins named here, those of rounds that are written out in the schedule too."""
+        found = _named("exporters", self.plate.exports, "plate", "exports")
+        for name, assay in self.assays.items():
+            if assay.reader is not None:
+                found.append(Named("readers", assay.reader, {}, ("assays", name, "reader")))
+        for i, one in enumerate(self.schedule.rounds if self.schedule else ()):
+            if isinstance(one, RoundConfig):
+                found += [replace(named, place=("schedule", "rounds", i, *named.place)) for named in one.plugins()]
+        return found
 
     def anchored(self, folder: Path) -> Self:
         """Read the schedule's relative round files from `folder` from now on, whatever folder labloop is run in."""
@@ -206,9 +237,9 @@ class Arm(_Config):
 
     proposers: Plugins
     selector: Plugin = {"as_proposed": {}}
-    wells: int | None = Field(default=None, ge=1)
+    wells: int | None = Field(default=None, ge=1, le=1_000_000)
     """Wells of the plate; arms that name none share what is left evenly."""
-    pool: int | None = Field(default=None, ge=1)
+    pool: int | None = Field(default=None, ge=1, le=1_000_000)
     """Candidates that each proposer offers; at least the plate's designs."""
 
 
@@ -219,7 +250,15 @@ class RoundConfig(_Config):
     arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
     judge: Plugin | None = {"ensemble": {}}
     """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""
-    plates: int = Field(default=1, ge=1)
+    plates: int = Field(default=1, ge=1, le=1000)
+
+    def plugins(self) -> list[Named]:
+        """List the plug-ins named here."""
+        found = _named("surrogates", self.judge or {}, "judge")
+        for name, arm in self.arms.items():
+            found += _named("proposers", arm.proposers, "arms", name, "proposers")
+            found += _named("selectors", arm.selector, "arms", name, "selector")
+        return found
 
     def wells(self, total: int) -> dict[str, int]:
         """Split the round's design wells over the arms.
@@ -277,7 +316,7 @@ def _several(value: Any) -> Any:
 def _span(value: Any) -> Any:
     if isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdigit()):
         raise ValueError("say of what: such as 14 days, 36 hours or 2 weeks")
-    told = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?", value.strip()) if isinstance(value, str) else None
+    told = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(minute|hour|day|week)s?", value.strip()) if isinstance(value, str) else None
     return timedelta(**{f"{told[2]}s": float(told[1])}) if told else value
 
 
@@ -315,6 +354,8 @@ class Schedule(_Config):
     def _ahead(cls, span: timedelta | None) -> timedelta | None:
         if span is not None and span <= timedelta(0):
             raise ValueError("must be longer than nothing, such as 14 days")
+        if span is not None and span > timedelta(days=3660):
+            raise ValueError("must be ten years at most, such as 14 days")
         return span
 
     def round(self, position: int) -> RoundConfig:
@@ -332,67 +373,57 @@ class Schedule(_Config):
 def resolve(options: Mapping[str, Any], *, round_number: int, rounds: int) -> Options:
     """Replace each schedule `{first: a, last: b}` by its number in this round (linear from round 1 to the last planned)."""
     progress = min(max((round_number - 1) / max(rounds - 1, 1), 0.0), 1.0)
-    return {
-        name: value["first"] + (value["last"] - value["first"]) * progress
-        if isinstance(value, Mapping) and set(value) == {"first", "last"}
-        else value
-        for name, value in options.items()
-    }
+    found = dict(options)
+    for name, value in options.items():
+        if isinstance(value, Mapping) and set(value) == {"first", "last"}:
+            first, last = value["first"], value["last"]
+            if not (isinstance(first, int | float) and isinstance(last, int | float)):
+                raise ConfigError(f"{name}: first and last must be numbers, not {first!r} and {last!r}")
+            found[name] = first + (last - first) * progress
+    return found
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, which YAML otherwise lets win silently, and reads 1e-3 as a number."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for (key_node, _), key in zip(node.value, keys, strict=True):
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+SHOWN = 20
+"""Mistakes of a file that are told at once."""
 
 C = TypeVar("C", bound=BaseModel)
 
 
 def load_config(path: Path | str, model: type[C]) -> C:
-    """Read a YAML file as a `CampaignConfig` or `RoundConfig`.
+    """Read a YAML file as a `CampaignConfig` or `RoundConfig`; the plug-ins that it names are known, but not imported yet.
 
     Raises:
-        ConfigError: with the file, the key's path and what is expected there.
+        ConfigError: with the file, the line, the key's path and what is expected there.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
-    try:
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold keys and values, such as the files under config/")
-    return parse_config(raw, model, source=str(path))
+    document = read_yaml(path)
+    config = parse_config(document.values, model, source=document.source, where=document.where)
+    faults = []
+    for one in config.plugins() if isinstance(config, CampaignConfig | RoundConfig) else ():
+        try:
+            find(one.kind, one.name)
+        except ConfigError as error:
+            faults.append(f"{document.where(one.place)}: {error}")
+    if faults:
+        raise ConfigError(f"{document.source}: " + "; ".join(faults))
+    return config
 
 
-def parse_config(raw: Mapping[str, Any], model: type[C], *, source: str = "config") -> C:
-    """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors."""
+def parse_config(
+    raw: Mapping[str, Any], model: type[C], *, source: str = "config", where: Callable[[Place], str] | None = None
+) -> C:
+    """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors, and `where` a place in it."""
+    where = where or (lambda place: ".".join(str(part) for part in place) or "file")
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         faults = []
-        for fault in error.errors():
-            place = ".".join(str(part) for part in fault["loc"]) or "file"
+        for fault in error.errors()[:SHOWN]:
             message = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
                 message = "unknown key; remove it or mend its spelling"
-            faults.append(f"{place}: {message}")
+            faults.append(f"{where(fault['loc'])}: {message}")
+        if error.error_count() > SHOWN:
+            faults.append(f"and {error.error_count() - SHOWN} more")
         raise ConfigError(f"{source}: " + "; ".join(faults)) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -34,7 +35,8 @@ class Sequence(ParameterBase):
 
     @property
     def size(self) -> float:
-        return float(len(self.alphabet)) ** self.length
+        exponent = self.length * math.log(len(self.alphabet))
+        return float(len(self.alphabet)) ** self.length if exponent < 700 else math.inf
 
     @property
     def sites(self) -> int:

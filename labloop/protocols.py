@@ -1,4 +1,5 @@
 """The seams of labloop. Anything with these verbs plugs in through an entry point, or by its import path.
+A module that is named by import path must be allowed outside of the file that names it, see `labloop.allowance`.
 
 Plug-ins are frozen dataclasses made with `labloop.registry.plugin`: options are fields, state they have none.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -141,8 +141,8 @@ class Integer(_Number):
     """A whole number in a range."""
 
     type: Literal["integer"] = "integer"
-    low: int  # type: ignore[assignment]
-    high: int  # type: ignore[assignment]
+    low: Annotated[int, Field(ge=-(2**53), le=2**53)]  # type: ignore[assignment]
+    high: Annotated[int, Field(ge=-(2**53), le=2**53)]  # type: ignore[assignment]
 
     @property
     def size(self) -> float:
@@ -176,7 +176,7 @@ class Mixture(ParameterBase):
 
     type: Literal["mixture"] = "mixture"
     components: tuple[str, ...] = Field(min_length=2)
-    step: float = Field(default=1e-6, gt=0, le=0.5)
+    step: float = Field(default=1e-6, ge=1e-9, le=0.5)
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:

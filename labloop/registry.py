@@ -8,22 +8,39 @@ from dataclasses import MISSING, fields
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Literal, TypeVar, dataclass_transform
+from weakref import WeakSet
 
 import yaml
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as _validated
 
+from labloop.allowance import VARIABLE, allow, allowed
 from labloop.errors import ConfigError, MethodError
+from labloop.protocols import Exporter, Lab, Proposer, Reader, Selector, Surrogate
 
 Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
 T = TypeVar("T")
+
+PROTOCOLS: dict[Kind, type] = {
+    "proposers": Proposer, "surrogates": Surrogate, "selectors": Selector, "labs": Lab, "readers": Reader, "exporters": Exporter,
+}  # fmt: skip
+"""What a plug-in of each kind can do."""
+
+_MADE: WeakSet[type] = WeakSet()
+"""The classes that `plugin` made."""
+
+__all__ = [
+    "PROTOCOLS", "Kind", "allow", "allowed", "available", "create", "describe", "find", "load", "parse_plugin", "plugin",
+]  # fmt: skip
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def plugin(cls: type[T]) -> type[T]:
     """Make a class a plug-in: a frozen dataclass whose options are checked, unknown ones refused."""
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    return _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,no-any-return,return-value]
+    made: type[T] = _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,assignment]
+    _MADE.add(made)
+    return made
 
 
 def available(kind: Kind) -> dict[str, EntryPoint]:
@@ -37,28 +54,65 @@ def _registered(kind: Kind) -> EntryPoints:
     return entry_points(group=f"labloop.{kind}")
 
 
-def load(kind: Kind, name: str) -> type[Any]:
-    """Import a plug-in's class by its registered name, or by its import path `package.module:Class`.
+def find(kind: Kind, name: str) -> EntryPoint:
+    """Find where a plug-in is, by its registered name or by its import path `package.module:Class`; nothing is imported.
+
+    A path is followed into what is registered, and into modules that the user has allowed (see `labloop.allowance`): a file, or a
+    ledger that somebody sent, must not choose which code runs.
 
     Raises:
-        ConfigError: nobody knows the name.
+        ConfigError: nobody knows the name, or nobody has allowed the module.
+    """
+    registered = available(kind)
+    if name in registered:
+        return registered[name]
+    module, colon, attribute = name.partition(":")
+    if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ConfigError(f"{kind[:-1]} {name!r} is unknown; there are: {', '.join(registered) or 'none'}")
+    if module not in allowed() and name not in {entry.value for entry in registered.values()}:
+        raise ConfigError(
+            f"{kind[:-1]} {name!r}: its module is not allowed, so it is not imported. A file must not choose what code runs: if "
+            f"you trust {module}, say so with --plugins {module}, in {VARIABLE}, or by labloop.registry.allow({module!r})"
+        )
+    return EntryPoint(name=name, value=name, group=f"labloop.{kind}")
+
+
+def load(kind: Kind, name: str) -> type[Any]:
+    """Import a plug-in's class by its registered name or its import path, see `find`, and prove that it is one of this kind.
+
+    Raises:
+        ConfigError: nobody knows the name, nobody has allowed its module, or what is there is no plug-in of this kind.
         MethodError: its packages are not installed.
     """
-    entry = available(kind).get(name)
-    if entry is None and ":" in name:
-        entry = EntryPoint(name=name, value=name, group=f"labloop.{kind}")
-    if entry is None:
-        raise ConfigError(f"{kind[:-1]} {name!r} is unknown; there are: {', '.join(available(kind)) or 'none'}")
+    entry = find(kind, name)
     try:
-        return entry.load()  # type: ignore[no-any-return]
+        found = entry.load()
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("labloop"):
+        if (error.name or "").split(".")[0] == "labloop":
             raise ConfigError(f"{kind[:-1]} {name!r} is registered at {entry.value}, where there is nothing") from error
+        if entry.module == error.name or entry.module.startswith(f"{error.name}."):
+            raise ConfigError(
+                f"{kind[:-1]} {name!r}: Python finds no module {error.name!r}: install it, or name its folder in PYTHONPATH"
+            ) from error
         raise MethodError(
             f"{kind[:-1]} {name!r} needs the package {error.name!r}: pip install 'labloop-toolkit[models]'"
         ) from error
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{kind[:-1]} {name!r} cannot be imported: {error}") from error
+    return _proved(kind, name, found)
+
+
+def _proved(kind: Kind, name: str, found: object) -> type[Any]:
+    """Give what was loaded, if it was made by `plugin` and has the verbs of its kind; called is nothing before that."""
+    if not isinstance(found, type) or found not in _MADE:
+        raise ConfigError(
+            f"{kind[:-1]} {name!r} is no plug-in: it must be a class made with @labloop.registry.plugin; see labloop.protocols"
+        )
+    options = {field.name for field in fields(found)}
+    verbs = [verb for verb in vars(PROTOCOLS[kind]) if not verb.startswith("_")]
+    if missing := [verb for verb in verbs if verb not in options and not hasattr(found, verb)]:
+        raise ConfigError(f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see labloop.protocols")
+    return found
 
 
 def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:

@@ -24,6 +24,9 @@ from labloop.seeds import generator
 LISTABLE = 2**20
 """Spaces of up to this many designs are scored whole; larger ones are searched."""
 
+WIDEST = 100_000
+"""Columns of X that a space may have: a thousand designs of as many take 0.8 GB."""
+
 
 class DesignSpace(BaseModel):
     """Parameters together, with the constraints that designs must keep and the symmetries that make two designs one.
@@ -46,6 +49,8 @@ class DesignSpace(BaseModel):
             twice = sorted({name for name in taken if taken.count(name) > 1})
             if twice:
                 raise ValueError(f"parameter names must be distinct: {', '.join(twice)}")
+        if sum(parameter.width for parameter in self.parameters) > WIDEST:
+            raise ValueError(f"a design has more than {WIDEST:,} letters and options to choose from (positions times letters)")
         for constraint in self.constraints:
             constraint.check(self._by_name)
         if self.symmetries and not self._strands:

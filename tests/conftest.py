@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
 
+from labloop.allowance import allow
 from labloop.config import CampaignConfig, load_config, preset
 
 # A fixed profile: the same examples on every run, no clock in the verdict.
@@ -21,6 +22,10 @@ settings.register_profile("labloop", deadline=None, derandomize=True, print_blob
 settings.load_profile("labloop")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Configurations of the tests name plug-ins that stand in the tests and the examples.
+_HERE = Path(__file__).parent
+allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in folder.glob("*.py")))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from labloop.config import CampaignConfig, load_config, parse_config, preset
 from labloop.dataset import Dataset
 from labloop.demo import measure_plate
 from labloop.pool import Pool
-from labloop.registry import plugin
+from labloop.registry import allow, plugin
 from labloop.seeds import generator
 from labloop.server import wake
 from labloop.simulate import draw_start, open_lab
@@ -63,6 +63,7 @@ class Slow:
         return pool
 
 
+allow("prefect_kills")  # the rounds below name its proposer by import path; processes that are started from here may too
 ROUND = {
     "arms": {
         "offline": {"proposers": "prefect_kills:Slow", "selector": {"conservative": {"beta": 1.0}}, "pool": 150},

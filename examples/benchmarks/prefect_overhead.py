@@ -28,7 +28,7 @@ from labloop.campaign import Campaign
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.dataset import Dataset
 from labloop.pool import Pool
-from labloop.registry import plugin
+from labloop.registry import allow, plugin
 from labloop.seeds import generator
 from labloop.server import Server
 from labloop.simulate import draw_start, open_lab
@@ -45,6 +45,7 @@ class Clock:
         return Pool.best(data, X, np.arange(len(X), dtype=float), n, proposer="clock")
 
 
+allow("prefect_overhead")  # the rounds below name its proposer by import path; processes that are started from here may too
 ROUND = {"arms": {"only": {"proposers": "prefect_overhead:Clock"}}, "judge": None}
 
 

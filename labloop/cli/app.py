@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Group, Parameter
 
 from labloop import __version__
+from labloop.allowance import allow
 from labloop.cli import show
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class Common:
     """Print JSON for programs instead of tables for people."""
     verbose: bool = False
     """Print what is going on while it goes on."""
+    plugins: tuple[str, ...] = ()
+    """Module whose plug-ins files may name by import path, my_module:MyMethod; once for each [default: $LABLOOP_PLUGINS]."""
+
+    def __post_init__(self) -> None:
+        allow(*(name.strip() for told in self.plugins for name in told.split(",")))
 
     def open(self, name: str) -> Campaign:
         from labloop.campaign import Campaign
