@@ -22,6 +22,7 @@ import pandas as pd
 from labloop.config import RESERVED
 from labloop.errors import BatchError, LabloopError
 from labloop.files import write_all
+from labloop.ingest.columns import FORM_HELP
 from labloop.objective import Objective
 from labloop.plate import LAYOUT_COLUMNS, SHAPES
 from labloop.spreadsheet import csv_bytes
@@ -107,7 +108,7 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
       tells arms apart.
     - `…_grid.csv`, to print: each plate as it lies on the bench; a cell holds the control, the design where it is one short
       text, else the sample name.
-    - `…_assay.csv`: the empty form for the results.
+    - `…_assay.csv`: the empty form for the results; the header of its last column lists what can stand in `status`.
     - `…_manifest.json`: where all this comes from, and the SHA-256 of each file.
 
     Args:
@@ -120,7 +121,7 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
         f"{batch.stem}_platemap.csv": csv_bytes(_plate_map(wells, designs)),
         f"{batch.stem}_grid.csv": csv_bytes(_grid(batch, wells, designs)),
         f"{batch.stem}_assay.csv": csv_bytes(
-            [ASSAY_COLUMNS, *((plate, well, "", batch.objective.unit, "", "", "") for plate, well in _places(wells))]
+            [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, "", batch.objective.unit, *[""] * 4) for plate, well in _places(wells))]
         ),
         **(more or {}),
     }

@@ -17,7 +17,7 @@ built-in exception instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -35,6 +35,60 @@ class Fault:
 
     def __str__(self) -> str:
         return f"row {self.row}, {self.column}: {self.rule} (got {self.cell!r})"
+
+
+@dataclass(frozen=True)
+class FaultGroup:
+    """Equal faults together, as text for people."""
+
+    rows: str
+    """Such as `3, 5-9`."""
+    column: str
+    rule: str
+    cells: str
+    """The distinct cells, the first few."""
+
+    def __str__(self) -> str:
+        several = "rows" if {",", "-", "…"} & set(self.rows) else "row"
+        return f"{several} {self.rows}, {self.column}: {self.rule} (got {self.cells})"
+
+
+def grouped(faults: Sequence[Fault]) -> list[FaultGroup]:
+    """Put faults of one column that break one rule together, in the order of their first rows."""
+    groups: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault((fault.column.rpartition(", ")[2], fault.rule), []).append(fault)
+    return [
+        FaultGroup(
+            _rows(sorted({fault.row for fault in some})),
+            ", ".join([*_first(fault.column.rpartition(", ")[0] for fault in some), column]),  # `well A07, well B01, value`
+            rule,
+            ", ".join(_first(repr(fault.cell) for fault in some)),
+        )
+        for (column, rule), some in groups.items()
+    ]
+
+
+_SHOWN = 4
+"""Distinct cells, or places of cells, that a group of faults shows."""
+_RANGES = 12
+
+
+def _first(texts: Iterable[str]) -> list[str]:
+    distinct = list(dict.fromkeys(filter(None, texts)))
+    return distinct if len(distinct) <= _SHOWN else [*distinct[:_SHOWN], "…"]
+
+
+def _rows(rows: Sequence[int]) -> str:
+    """Write `3, 5-9`; of many ranges the first, and how many rows there are."""
+    ranges: list[list[int]] = []
+    for row in rows:
+        if ranges and row == ranges[-1][1] + 1:
+            ranges[-1][1] = row
+        else:
+            ranges.append([row, row])
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_RANGES]]
+    return ", ".join(shown) + (f", … ({len(rows):,} rows)" if len(ranges) > _RANGES else "")
 
 
 class LabloopError(Exception):
@@ -75,9 +129,9 @@ class _FaultyTable(LabloopError):
     def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
         self.summary = message
         self.faults = tuple(faults)
-        shown = "".join(f"\n  {fault}" for fault in self.faults[:8])
-        more = f"\n  … and {len(self.faults) - 8} more" if len(self.faults) > 8 else ""
-        super().__init__(message + shown + more)
+        groups = grouped(faults)
+        shown = "".join(f"\n  {group}" for group in groups[:8])
+        super().__init__(message + shown + (f"\n  … and {len(groups) - 8} more" if len(groups) > 8 else ""))
 
 
 class DesignError(_FaultyTable):

@@ -12,8 +12,10 @@ from datetime import datetime
 from labloop.errors import LabloopError
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_GUARD = re.compile(r"'(?='*[=+\-@\t\r])")
+_START = r"'*[\s\ufeff\u200b]*[=+\-@|\t\r\uff1d\uff0b\uff0d\uff20\uff5c]"
+"""How a formula begins: behind blanks, too, and with the full-width signs that East Asian spreadsheets take for the others."""
+_FORMULA = re.compile(_START)
+_GUARD = re.compile(f"'(?={_START})")
 _WHEN = datetime(2000, 1, 1)
 """Every workbook says that it was made then: a clock would make other bytes of the same order."""
 
@@ -23,7 +25,7 @@ def neutral(text: str) -> str:
 
     A text that starts with such an apostrophe itself gets another, so that `plain` gives back every text.
     """
-    return "'" + text if len(text) > 1 and _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return "'" + text if len(text) > 1 and _FORMULA.match(text) and not _NUMBER.fullmatch(text.strip()) else text
 
 
 def plain(text: str) -> str:

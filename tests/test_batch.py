@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from labloop.batch import ASSAY_COLUMNS, Batch, render, write_batch
 from labloop.config import Control, Plate
 from labloop.errors import BatchError
+from labloop.ingest import STATUSES
 from labloop.objective import Objective
 from labloop.parameters import Choice, Real, Sequence
 from labloop.plate import lay_out
@@ -151,7 +152,8 @@ def test_long_campaigns_that_begin_alike_name_their_samples_differently() -> Non
 
 def test_the_assay_form_is_empty_but_for_where_and_the_unit() -> None:
     form = table(make(Plate(controls=CONTROLS)), "assay")
-    assert tuple(form.columns) == ASSAY_COLUMNS
+    assert tuple(form.columns[:-1]) == ASSAY_COLUMNS
+    assert all(status in form.columns[-1] for status in STATUSES)
     assert set(form["unit"]) == {"nM"}
     assert (form[["value", "status", "measured_at", "note"]] == "").all().all()
 
@@ -233,23 +235,38 @@ def test_files_hold_no_carriage_return_and_end_with_a_newline() -> None:
 
 
 def test_cells_that_a_spreadsheet_would_run_are_neutralised() -> None:
-    options = ("=1+1", "+cmd", "-2+3", "@sum", "\tx", "-20", "+1.5e3", "plain, quoted")
+    harmless = ("-20", "+1.5e3", "plain, quoted")
+    run = ("=1+1", "+cmd", "-2+3", "@sum", "\tx", "|x")
+    options = (*run, *harmless)
     batch = make(space=DesignSpace(parameters=(Choice(name="salt", options=options),)), n=len(options))
     shown = set(table(batch, "platemap")["salt"])
-    assert shown == {"'=1+1", "'+cmd", "'-2+3", "'@sum", "'\tx", "-20", "+1.5e3", "plain, quoted"}
+    assert shown == {*(f"'{text}" for text in run), *harmless}
     for name, content in render(batch).items():
         if name.endswith(".csv"):
             cells = re.split(r"[,\n]", content.decode())
             assert not [cell for cell in cells if cell.lstrip('"')[:1] in ("=", "@", "\t")]
 
 
-@given(st.text("=+-@\t\r'0.5eA ", max_size=6))
+@pytest.mark.parametrize(
+    "text", ["|x", "＝1+1", "＋1+1", "－1+1", "＠sum", "｜x", " =1+1", "\u00a0=1+1", "\ufeff=1+1", "\n=1+1", "' =1"]
+)
+def test_text_that_some_spreadsheet_takes_for_a_formula_is_neutralised_and_comes_back(text: str) -> None:
+    assert neutral(text) == "'" + text
+    assert plain(neutral(text)) == text
+
+
+@pytest.mark.parametrize("text", ["-20", " -20", "+1.5e3", "=", "", "a=1", "' a", "µM"])
+def test_text_that_no_spreadsheet_takes_for_a_formula_stays(text: str) -> None:
+    assert neutral(text) == plain(text) == text
+
+
+@given(st.text("=+-@|＝\n\t\r'0.5eA ", max_size=6))
 def test_neutral_text_never_begins_a_formula(text: str) -> None:
     safe = neutral(text)
     assert safe in (text, "'" + text)
-    if safe[:1] in ("=", "@", "\t", "\r"):
+    if safe.strip()[:1] in ("=", "@", "|", "＝"):
         assert len(safe) == 1
-    if safe[:1] in ("+", "-") and len(safe) > 1:
+    if safe.strip()[:1] in ("+", "-") and len(safe) > 1:
         float(safe)
     assert plain(safe) == text
 

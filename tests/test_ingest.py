@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labloop.config import CampaignConfig, parse_config
-from labloop.errors import IngestError
+from labloop.errors import Fault, IngestError, grouped
 from labloop.ingest import STATUSES, AssayFile, read_assay, sha256_of
 from labloop.ledger import Ledger
 
@@ -332,7 +333,7 @@ def test_an_empty_value_says_why_or_is_a_fault(read):
     assert table["status"].tolist() == ["failed_design", "failed_technical", "failed_technical"]
     assert table["value"].isna().all()
     assert table["note"].tolist()[1:] == ["tip fell off", "MISSED"]
-    assert faults(read, header + "P1,A1,,,\nP1,B12,1,,\nP1,H12,,ok,\n") == [(2, "value", ""), (4, "value", "")]
+    assert faults(read, header + "P1,A1,,,\nP1,B12,1,,\nP1,H12,,ok,\n") == [(4, "value", "")]
 
 
 def test_what_stands_for_nothing_is_read_where_the_status_explains_it(read, mixed):
@@ -671,3 +672,86 @@ def test_odd_cells_in_a_table_of_a_mixed_space_are_read_or_refused(tmp_path_fact
         row = ["7.5", "3", "coli", "0.5", "0.5", "12", *[""] * len(extra)]
         lines.append([odd.get(i, cell) for i, cell in enumerate(row)])
     only_ingest_errors(tmp_path_factory, mixed, "\n".join(map(",".join, lines)).encode(errors="replace"))
+
+
+# ---- what a form, a round, a name and a pipe can be
+
+
+def test_blank_rows_of_a_form_go_on_waiting(read):
+    file = read(TEMPLATE + "P1,A1,0.5,,,,\nP1,B12,,nM,,,\nP1,H12,,,,,\n")
+    assert file.measurements["well"].tolist() == ["A01"]
+    assert "2 blank rows not measured yet, which go on waiting: B12 of P1, H12 of P1" in file.dialect
+
+
+@pytest.mark.parametrize("said", ["status", "measured_at", "note"])
+def test_a_row_of_a_form_in_which_anything_is_said_is_no_blank_one(read, said):
+    cell = {"status": "ok", "measured_at": "2026-03-01", "note": "lost"}[said]
+    text = f"plate,well,value,{said}\nP1,A1,0.5,\nP1,B12,,{cell}\n"
+    if said == "note":
+        assert read(text).measurements["status"].tolist() == ["ok", "failed_technical"]
+    else:
+        assert faults(read, text) == [(3, "value", "")]
+
+
+def test_a_blank_row_of_a_table_that_is_no_form_is_a_value_lost(read):
+    assert faults(read, "dna,value\nACGTACGA,0.5\nTTTTTTTT,\n") == [(3, "value", "")]
+    assert faults(read, "dna,plate,well,value\nACGTACGA,MINE,A1,0.5\nTTTTTTTT,MINE,A2,\n") == [(3, "value", "")]
+
+
+@pytest.mark.parametrize("cell", ["1.5", "1e18", "1e300", "-5", "99", "inf", "x"])
+def test_a_round_that_the_campaign_cannot_have_is_a_fault_in_its_row(read, cell):
+    error = refused(read, f"dna,value,round\nACGTACGA,0.4,1\nTTTTTTTT,0.1,{cell}\n")
+    assert [(fault.row, fault.column, fault.cell) for fault in error.faults] == [(3, "round", cell)]
+
+
+def test_rounds_are_those_planned_and_those_laid_out_and_none(read, tfbind8_config):
+    wells, designs = laid_out(tfbind8_config)
+    last = tfbind8_config.rounds + 3
+    text = f"dna,value,round\nACGTACGA,0.4,0\nTTTTTTTT,0.1,{tfbind8_config.rounds}\nTTTTTTTT,0.2,\nTTTTTTTT,0.3,{last}\n"
+    assert faults(read, text) == [(5, "round", str(last))]
+    rounds = read(text, wells=wells.assign(round=[1, 1, last]), designs=designs).measurements["round"]
+    assert rounds.tolist()[:2] == [0, tfbind8_config.rounds]
+    assert rounds.tolist()[3] == last
+
+
+def test_equal_faults_are_one_line_with_their_rows(read):
+    rows = "".join(f"{'ACGTACGA' if i % 2 else 'TTTTTTTT'},{'x' if i in (2, 3, 4, 9) else 0.5}\n" for i in range(1, 12))
+    error = refused(read, "dna,value\n" + rows + "TTTTTTTT,\n")
+    assert len(error.faults) == 5
+    assert "rows 3-5, 10, value: is not a number (got 'x')" in str(error)
+    assert "row 13, value: there is no value" in str(error)
+    assert len(str(error).splitlines()) == 3
+
+
+def test_a_group_of_faults_shows_its_first_rows_and_cells():
+    faults = [Fault(2 * i, f"well A{i:02d}, value", "is odd", f"c{i}") for i in range(1, 31)]
+    (group,) = grouped(faults)
+    assert group.rows == ", ".join(str(2 * i) for i in range(1, 13)) + ", … (30 rows)"
+    assert group.column == "well A01, well A02, well A03, well A04, …, value"
+    assert group.cells == "'c1', 'c2', 'c3', 'c4', …"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_refused_without_waiting_for_whoever_writes_to_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(IngestError, match=r"pipe\.csv: is a pipe"):
+        sha256_of(tmp_path / "pipe.csv")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
+def test_a_name_that_is_no_utf_8_is_stored_as_any_program_can_print_it(tmp_path, tfbind8_config):
+    path = tmp_path / os.fsdecode(b"m\xfcller.csv")
+    wells, designs = laid_out(tfbind8_config)
+    path.write_text("plate,well,value\nP1,A1,0.5\n")
+    assert read_assay(path, tfbind8_config, wells=wells, designs=designs).name == "m\ufffdller.csv"
+    path.write_text("plate,well,value\nP1,A1,x\n")
+    with pytest.raises(IngestError, match="m\ufffdller"):
+        read_assay(path, tfbind8_config, wells=wells, designs=designs)
+    with pytest.raises(IngestError, match="m\ufffdssing"):
+        sha256_of(tmp_path / os.fsdecode(b"m\xfcssing.csv"))
+
+
+def test_a_text_of_endless_cells_is_refused(read, monkeypatch):
+    monkeypatch.setattr("labloop.ingest.text.CELLS", 1000)
+    with pytest.raises(IngestError, match="more than 1,000 cells"):
+        read("dna,value\n" + "," * 1000 + "\n")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labloop.errors import DesignError, IngestError
+from labloop.errors import DesignError, IngestError, grouped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +50,13 @@ def complain(error: Exception | str) -> None:
     """Say what is wrong on standard error, every faulty cell of a table included."""
     if isinstance(error, IngestError | DesignError) and error.faults:
         err.print(Text(f"Refused: {error.summary}", style="bold red"))
+        groups = grouped(error.faults)
         table = Table("row", "column", "rule", "cell", title="Faults", title_justify="left")
-        for fault in error.faults[:50]:
-            table.add_row(*map(Text, (str(fault.row), fault.column, fault.rule, fault.cell)))
+        for group in groups[:50]:
+            table.add_row(*map(Text, (group.rows, group.column, group.rule, group.cells)))
         err.print(table)
-        if len(error.faults) > 50:
-            err.print(f"… and {len(error.faults) - 50} more")
+        if len(groups) > 50:
+            err.print(f"… and {len(groups) - 50} more")
         err.print("Nothing was stored. Mend the file and ingest it again.")
         return
     err.print(Text(f"Error: {error}", style="bold red"))

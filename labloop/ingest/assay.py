@@ -11,11 +11,11 @@ import pandas as pd
 
 from labloop.config import CampaignConfig
 from labloop.errors import Fault, IngestError
-from labloop.ingest.choose import Wish, add_plates, join, stack
-from labloop.ingest.columns import find_columns, known_names, lacks_plate
+from labloop.ingest.choose import Wish, add_plates, join, stack, take
+from labloop.ingest.columns import FORM_HELP, find_columns, known_names, lacks_plate
 from labloop.ingest.keys import Keys, numeric_columns, resolve
 from labloop.ingest.parse import Marks, find_marks, instants
-from labloop.ingest.read import Opened, content_of, digest, open_file
+from labloop.ingest.read import Opened, content_of, digest, open_file, printable
 from labloop.ingest.trap import explain_dates
 from labloop.ingest.values import find_values
 from labloop.parameters import Array
@@ -76,10 +76,10 @@ def read_assay(
         ConfigError: there is no such reader.
     """
     path = Path(path)
-    content = content_of(path)
-    assay = named_assay(config, assay, path.name)
-    opened = open_file(content, path.name, known_names(config, assay), reader=reader or config.assays[assay].reader)
-    table, found = settle(opened, config, assay, wells=wells, wish=wish or Wish(), file=path.name)
+    content, name = content_of(path), printable(path.name)
+    assay = named_assay(config, assay, name)
+    opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
+    table, found = settle(opened, config, assay, wells=wells, wish=wish or Wish(), file=name)
     return understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
 
 
@@ -92,6 +92,7 @@ def understood(
     Raises:
         IngestError: with every fault at once.
     """
+    table = without_blanks(table, found, wells)
     marks = marks_of(table, found, config, assay)
     values = find_values(table, found, config, assay, marks)
     keys = resolve(table, found, config, marks, wells=wells, designs=designs)
@@ -132,6 +133,30 @@ def understood(
         designs=measured,
         new=new,
     )
+
+
+_SAYS = ("value", "status", "measured_at", "note")
+"""Columns in which a person says that a well was measured, or why not."""
+
+
+def without_blanks(table: Table, found: Mapping[str, str], wells: pd.DataFrame) -> Table:
+    """Leave out the rows of a form that nobody has filled in: wells that labloop laid out and that go on waiting.
+
+    A file in which no row is filled in stays as it is, and so does a blank row that names its design or a plate of the lab's own:
+    there a value was lost.
+    """
+    if not {"plate", "well"} <= found.keys():
+        return table
+    said = np.any([table.columns[found[name]].given for name in _SAYS if name in found], axis=0)
+    plate, well = (table.columns[found[name]] for name in ("plate", "well"))
+    laid = plate.spread(pd.Index(plate.texts).isin(wells["plate"].astype(str))) & well.given
+    blank = np.flatnonzero(~said & laid)
+    if said.all() or not said.any() or not len(blank):
+        return table
+    places = [f"{one} of {plate_of}" for one, plate_of in zip(well.cells[blank[:6]], plate.cells[blank[:6]])]
+    more = ", …" if len(blank) > len(places) else ""
+    remark = f"{count(len(blank), 'blank row')} not measured yet, which go on waiting: {', '.join(places)}{more}"
+    return replace(take(table, np.flatnonzero(said | ~laid)), remarks=(*table.remarks, remark))
 
 
 def named_assay(config: CampaignConfig, assay: str | None, file: str) -> str:
@@ -188,7 +213,7 @@ def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, ass
 def describe(table: Table, found: Mapping[str, str], marks: Marks) -> str:
     """Say in one line what was recognised, so that a person notices what was not."""
     read = ", ".join(name if name == place else f"{name} from {place!r}" for name, place in found.items())
-    ignored = [name for name in table.columns if name not in found.values()]
+    ignored = [name for name in table.columns if name not in (*found.values(), FORM_HELP)]
     parts = [
         f"{table.form}, {marks.describe}",
         f"{count(len(table), 'row')}, columns {read}",

@@ -6,10 +6,14 @@ from collections.abc import Collection
 
 from labloop.config import CampaignConfig
 from labloop.errors import IngestError
+from labloop.ingest.parse import STATUSES
 from labloop.table import fold
 
 ROLES = ("value", "unit", "round", "plate", "well", "design_id", "status", "measured_at", "note")
 """Columns that labloop understands besides those of the design space."""
+
+FORM_HELP = f"status is one of: {' | '.join(STATUSES)}; a row without value, status, date and note is not measured yet"
+"""The header of an empty column beside the form, which tells whoever fills it in what can be written."""
 
 _NEEDED_WHEN_MAPPED = ("value", "unit", "status")
 """Without these a number means something else, so a file that lost one of them is not read."""

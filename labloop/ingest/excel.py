@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from labloop.errors import IngestError
+from labloop.ingest.archive import check_size
 from labloop.ingest.blocks import Sheet
 from labloop.ingest.frame import header_at, is_remark
 from labloop.ingest.grid import parts_of
@@ -21,8 +23,6 @@ from labloop.ingest.titles import plate_said
 from labloop.registry import plugin
 from labloop.table import Part, count, fold
 
-_LARGEST = 1 << 29
-"""Bytes that a workbook may unpack to: beyond any plate, and no zip bomb."""
 _DAMAGED = (
     ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
     ValueError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
@@ -79,22 +79,17 @@ def _sheets(content: bytes, name: str) -> tuple[list[Sheet], list[str]]:
             f"{name}: reading Excel needs openpyxl: pip install 'labloop-toolkit[excel]', or save the sheet as CSV"
         ) from error
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
-                raise IngestError(f"{name}: unpacks to more than {_LARGEST >> 20} MB: save the sheet with the results as CSV")
-            broken = archive.testzip()
-        if broken is not None:
-            raise IngestError(f"{name}: is a damaged workbook ({broken}): copy or export it again")
+        last = check_size(content, name)
         # A formula's last value, and the formula itself: one that was never calculated has no value.
         books = [openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=values) for values in (True, False)]
-        return _cells(books[0], books[1], name), [one.title for one in books[0].worksheets if one.sheet_state != "visible"]
+        return _cells(books[0], books[1], name, last), [one.title for one in books[0].worksheets if one.sheet_state != "visible"]
     except _DAMAGED as error:
         raise IngestError(
             f"{name}: is a damaged or locked workbook ({error}): copy or export it again, or save it as CSV"
         ) from error
 
 
-def _cells(values: Any, formulas: Any, name: str) -> list[Sheet]:
+def _cells(values: Any, formulas: Any, name: str, last: Mapping[str, int]) -> list[Sheet]:
     sheets = []
     for sheet, other in zip(values.worksheets, formulas.worksheets):
         if sheet.sheet_state != "visible":
@@ -102,7 +97,7 @@ def _cells(values: Any, formulas: Any, name: str) -> list[Sheet]:
         for one in (sheet, other):
             one.reset_dimensions()  # what the file claims as its size may be wrong
         rows: list[list[str]] = []
-        for cells, written in zip(sheet.iter_rows(), other.iter_rows()):
+        for cells, written in islice(zip(sheet.iter_rows(), other.iter_rows()), last.get(sheet.title)):
             rows.append([_text(cell, again) for cell, again in zip(cells, written)])
         sheets.append(Sheet(file=name, rows=rows, name=sheet.title))
     return sheets

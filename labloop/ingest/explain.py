@@ -14,7 +14,7 @@ from labloop.errors import IngestError
 from labloop.ingest.assay import describe, marks_of, named_assay, settle, understood
 from labloop.ingest.choose import Wish
 from labloop.ingest.columns import known_names
-from labloop.ingest.read import content_of, digest, open_file
+from labloop.ingest.read import content_of, digest, open_file, printable
 from labloop.table import Part
 
 _SHOWN = ("row", "plate", "well", "design_id", "control", "value", "qualifier", "unit", "status")
@@ -57,13 +57,13 @@ def explain_assay(
         ConfigError: there is no such reader.
     """
     path, wish = Path(path), wish or Wish()
-    content = content_of(path)
-    told: dict[str, Any] = {"file": path.name}
+    content, name = content_of(path), printable(path.name)
+    told: dict[str, Any] = {"file": name}
     try:
-        assay = named_assay(config, assay, path.name)
-        opened = open_file(content, path.name, known_names(config, assay), reader=reader or config.assays[assay].reader)
+        assay = named_assay(config, assay, name)
+        opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
         told |= {"reader": opened.reader, "what": opened.what, "parts": tuple(map(_told, opened.parts))}
-        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=path.name)
+        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=name)
         marks = marks_of(table, found, config, assay)
         first = pd.DataFrame({name: table.columns[place].cells[:_FIRST] for name, place in found.items()})
         told |= {"dialect": describe(table, found, marks), "columns": found, "rows": first}

@@ -62,7 +62,7 @@ def resolve(
     own = np.where(pd.isna(written.ids), named, written.ids)
     keyed = written.given | has_id
 
-    spots = _spots(table, found, keyed=keyed)
+    spots = _spots(table, found, keyed=keyed, last=max([config.rounds, *wells["round"].astype(int)]))
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
     laid = row_of >= 0
@@ -180,8 +180,12 @@ class _Spots:
     faults: tuple[Fault, ...]
 
 
-def _spots(table: Table, found: Mapping[str, str], *, keyed: Array) -> _Spots:
-    """Read plate, well and round as written; half an address is a fault unless the row says its design itself."""
+def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -> _Spots:
+    """Read plate, well and round as written; half an address is a fault unless the row says its design itself.
+
+    Args:
+        last: the campaign's last round, planned or laid out.
+    """
     plate, well, no_well = _nothing(table), _nothing(table), np.full(len(table), "", dtype=object)
     rounds = np.full(len(table), np.nan)
     faults: list[Fault] = []
@@ -195,6 +199,10 @@ def _spots(table: Table, found: Mapping[str, str], *, keyed: Array) -> _Spots:
     if "round" in found:
         column = table.columns[found["round"]]
         value, rules = numbers(np.where(column.texts == "", "0", column.texts).astype(object), Marks(".", False))
+        strange = (rules == "") & ((value != np.floor(value)) | (value < 0) | (value > last))
+        rules = np.where(
+            strange, f"is no round of this campaign: it takes 1 to {last}, 0 for data from before, or nothing", rules
+        )
         rounds = np.where(column.given, column.spread(value), np.nan)
         faults += table.mark(column.spread(rules != ""), found["round"], "{}", column.spread(rules))
     for name, this, other in (("well", well, plate), ("plate", plate, well)):

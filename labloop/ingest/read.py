@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +15,9 @@ from labloop.ingest.text import decode
 from labloop.protocols import Reader
 from labloop.registry import available, create
 from labloop.table import Part
+
+LARGEST = 1 << 30
+"""Bytes of a file: ten times what a million readings take."""
 
 _GENERAL = "long"
 """The reader that takes any text; one that knows the format better comes first."""
@@ -88,9 +93,25 @@ def content_of(path: Path) -> bytes:
     """Read a file's bytes.
 
     Raises:
-        IngestError: it cannot be read.
+        IngestError: it cannot be read, or is no file, or has more bytes than any file of a lab.
     """
     try:
-        return path.read_bytes()
+        # A pipe that nobody writes to would keep a plain `open` waiting for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            about = os.fstat(handle)
+            if not stat.S_ISREG(about.st_mode):
+                kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+                raise IngestError(f"{printable(path)}: is {kind}, not a file: name the file itself")
+            if about.st_size > LARGEST:
+                raise IngestError(
+                    f"{printable(path)}: has {about.st_size >> 20} MB, more than the {LARGEST >> 20} MB of one file: split it"
+                )
+            return file.read(LARGEST + 1)
     except OSError as error:
-        raise IngestError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise IngestError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+
+
+def printable(path: Path | str) -> str:
+    """Give a path, or a file's name, as any program can print and store it: a byte that is no UTF-8 is shown as `�`."""
+    return os.fsencode(path).decode("utf-8", errors="replace")

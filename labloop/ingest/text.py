@@ -19,6 +19,8 @@ _MAGIC = {
     b"\x89PNG": "a picture",
     b"PAR1": "a Parquet file",
 }
+CELLS = 40_000_000
+"""Cells of a text, by its separators and line ends: a million rows of forty columns."""
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PEEK = 1 << 16
 
@@ -58,6 +60,10 @@ def decode(content: bytes, name: str) -> tuple[str, str]:
         raise IngestError(f"{name}: is a binary file (line {line} holds character {ord(found[0])}): save it as CSV")
     if not SOME_TEXT.search(text):
         raise IngestError(f"{name}: is empty")
+    if len(text) > CELLS and sum(map(text.count, (*DELIMITERS, *ENDS))) > CELLS:
+        raise IngestError(
+            f"{name}: has more than {CELLS:,} cells, all that labloop reads at once: split it, or leave columns out"
+        )
     return text, encoding
 
 
