@@ -73,7 +73,12 @@ def free_port() -> int:
 
 def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, capsys):
     assert "Waiting for the lab: too few designs" in run(capsys, "step", "tfbind8")
-    (bench / "start.csv").rename(bench / "labloop-data" / "tfbind8" / "inbox" / "start.csv")
+    inbox = bench / "labloop-data" / "tfbind8" / "inbox"
+    (inbox / "start.csv").write_text((bench / "start.csv").read_text().rstrip("\n"))
+    text = run(capsys, "step", "tfbind8", "--until", "waiting")
+    assert "Waiting for a file: start.csv ends in the middle of a line" in text
+    assert "a file: start.csv" in run(capsys, "schedule", "--status")
+    (bench / "start.csv").rename(inbox / "start.csv")
     assert "start.csv ingested: 100 measured" in run(capsys, "step", "tfbind8")
     text = run(capsys, "step", "tfbind8", "--until", "waiting")
     assert "waits for approval" in text
