@@ -1,34 +1,28 @@
 """Ingest one file in a process of its own, with a bound on memory and time: whatever the file does, it does it there.
 
-The process is a new Python, not a fork: neither an open database nor another thread's lock comes along. What it stores, it stores
-in one transaction, so it may be killed at any moment and run again.
+The process is a fork of a new Python that holds nothing, see `errand`: neither an open database nor another thread's lock comes
+along. What it stores, it stores in one transaction, so it may be killed at any moment and run again.
 """
 
 from __future__ import annotations
 
-import errno
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-import time
-import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
-from sqlalchemy import exc
-
-from labloop import intake
-from labloop.config import CampaignConfig, parse_config
-from labloop.errors import DesignError, Fault, IngestError, LabloopError, LedgerError
-from labloop.ingest import sha256_of
-from labloop.intake import Request
+from labloop.errand import BEGINS, ENDED, Errand
+from labloop.errors import Fault, LabloopError, LedgerError
 from labloop.ledger import Ledger
-from labloop.table import count
 
 SECONDS = 60
 """Of computing that a file may take; a whole 1,536-well plate takes less than one."""
@@ -36,11 +30,8 @@ SECONDS = 60
 MEMORY = 2 * 2**30
 """Bytes that a file may take beyond what labloop itself does."""
 
-_MANY = 2_000
-"""Faults that are told of one file."""
-
-_TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EROFS)
-"""What an OSError says of the machine, not of the file."""
+_TOO_LONG = 1000
+"""Stands for the exit code of a process that its parent has ended after its time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +47,6 @@ class Outcome:
     receipt: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    campaign: str
-    url: str
-    patience: float
-    """Seconds to wait for another writer."""
-    path: str
-    grown_from: int | None
-    seconds: int
-    memory: int
-    parent: int
-
-
 def ingest(ledger: Ledger, campaign: str, path: Path, *, grown_from: int | None = None) -> Outcome:
     """Read a file, check all of it and append it to the ledger, in another process.
 
@@ -80,180 +58,124 @@ def ingest(ledger: Ledger, campaign: str, path: Path, *, grown_from: int | None 
         LabloopError: no process can be started now.
     """
     url, patience = ledger.reach
-    task = _Task(
-        campaign=campaign, url=url, patience=patience, path=str(path), grown_from=grown_from, seconds=SECONDS, memory=MEMORY,
-        parent=os.getpid(),
+    errand = Errand(
+        # A lock that another writer holds costs no computing; the file has its own minute beside it.
+        campaign=campaign, url=url, patience=patience, path=str(path), grown_from=grown_from, seconds=SECONDS,
+        wall=int(SECONDS + patience), memory=MEMORY, folder=os.getcwd(), path_of_modules=_modules(),
+        environment={name: value for name, value in os.environ.items() if name.startswith("LABLOOP_")},
     )  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one or os.getcwd() for one in sys.path)}
-    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from labloop.apart import main; main()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=environment, start_new_session=True,
-        )  # fmt: skip
+        helper = _Helper.mine()
     except OSError as error:
-        raise LabloopError(
-            f"no process can be started to read {path.name} ({error.strerror}): end others, then try again"
-        ) from error
-    with process:
-        try:
-            # A lock that another writer holds costs no computing, and is waited for in the child.
-            told, wrong = process.communicate(json.dumps(asdict(task)).encode(), timeout=SECONDS + patience + 30)
-        except subprocess.TimeoutExpired:
-            return Outcome(kind="slow", said=f"{path.name}: {_slow(campaign)}")
-        finally:
-            process.kill()
-    lines = told.decode("utf-8", errors="replace").splitlines()
+        why = f"no process can be started to read {path.name} ({error.strerror})"
+        raise LabloopError(f"{why}: end others, then try again") from error
+    return _outcome(helper.do(errand), path.name, campaign, helper)
+
+
+def _outcome(lines: list[str], name: str, campaign: str, helper: _Helper) -> Outcome:
+    code = int(lines.pop().split()[1]) if lines and lines[-1].startswith(ENDED) else None
     answer = _parsed(lines[-1]) if lines else {}
     if answer.get("kind") == "ledger":
         raise LedgerError(answer["said"])
-    if answer.get("kind") in ("stored", "refused", "failed"):
+    if answer:
         return Outcome(**{**answer, "faults": tuple(Fault(**one) for one in answer.get("faults", ()))})
-    if not lines:  # it did not get as far as the file
-        last = wrong.decode("utf-8", errors="replace").strip().splitlines()[-1:] or [_ended(process.returncode)]
-        raise LabloopError(f"{path.name} cannot be read now: labloop's own process does not start ({last[0]})")
-    if process.returncode == -getattr(signal, "SIGXCPU", 0):
-        return Outcome(kind="slow", said=f"{path.name}: {_slow(campaign)}")
-    return Outcome(kind="killed", said=f"{path.name}: the process that read it {_ended(process.returncode)}")
+    if BEGINS not in lines:  # it did not get as far as the file
+        raise LabloopError(f"{name} cannot be read now: labloop's own process {_ended(code)}: {helper.last_words()}")
+    if code in (_TOO_LONG, *(-getattr(signal, one, -_TOO_LONG) for one in ("SIGXCPU", "SIGALRM"))):
+        told = f"takes more than {SECONDS} s to read: is it an assay file? If so: labloop ingest FILE -c {campaign}"
+        return Outcome(kind="slow", said=f"{name}: {told}, which has no limit")
+    return Outcome(kind="killed", said=f"{name}: the process that read it {_ended(code)}")
 
 
-def _slow(campaign: str) -> str:
-    return (
-        f"takes more than {SECONDS} s to read: is it an assay file? If so: labloop ingest FILE -c {campaign}, which has no limit"
-    )
-
-
-def _ended(code: int) -> str:
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else ""
-    return (
-        f"was ended by {name}" + (", as for want of memory" if name == "SIGKILL" else "") if name else f"ended with code {code}"
-    )
+def _ended(code: int | None) -> str:
+    if code is None:
+        return "ended without a word"
+    if -code not in set(signal.Signals):
+        return f"ended with code {code}"
+    name = signal.Signals(-code).name
+    return f"was ended by {name}" + (", as for want of memory" if name == "SIGKILL" else "")
 
 
 def _parsed(line: str) -> dict[str, Any]:
     try:
         told = json.loads(line)
-    except ValueError:  # cut off when it was killed
+    except ValueError:  # no answer, or one that was cut off when it was killed
         return {}
     return told if isinstance(told, dict) else {}
 
 
-# ---- in the process
+def _modules() -> list[str]:
+    return [one or os.getcwd() for one in sys.path]
 
 
-def main() -> None:
-    """Do the task that standard input names; answer on standard output, a line of JSON after one that says that it begins."""
-    task = _Task(**json.loads(sys.stdin.readline()))
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    threading.Thread(target=_end_with, args=(task.parent,), daemon=True).start()
-    try:
-        with Ledger.open(task.url, create=False, timeout=task.patience) as ledger:
-            config = parse_config(
-                json.loads(ledger.config(task.campaign)), CampaignConfig, source=f"ledger entry of {task.campaign}"
-            )
-            print("begins", file=answers, flush=True)  # from here on it is the file's doing
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)  # what a reader prints is no answer
-            os.dup2(nowhere, 2)
-            _bound(task)
-            told = _told(config, ledger, task)
-    except LedgerError as error:
-        told = {"kind": "ledger", "said": str(error)}
-    _answer(answers, told)
+class _Helper:
+    """The process that forks for each file; it ends with this one, whose end of its pipe the kernel closes."""
 
+    _one: _Helper | None = None
 
-def _answer(answers: TextIO, told: Mapping[str, Any]) -> None:
-    answers.write(json.dumps(told) + "\n")
-    answers.flush()
-    os._exit(0)  # no thread or exit handler of a reader keeps it
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._wrong = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_modules())}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from labloop.errand import main; main()"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self._wrong, env=environment, start_new_session=True,
+        )  # fmt: skip
+        atexit.register(self.end)
 
+    @classmethod
+    def mine(cls) -> _Helper:
+        """This process's helper; one that a fork inherits is its parent's."""
+        if cls._one is None or cls._one._pid != os.getpid() or cls._one._process.poll() is not None:
+            cls._one = cls()
+        return cls._one
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that began it is gone: that one's successor reads the file anew."""
-    while os.name != "posix" or os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    def do(self, errand: Errand) -> list[str]:
+        """Have an errand done; returns the lines of the answer, which may lack whatever comes at its end."""
+        orders, answers = self._process.stdin, self._process.stdout
+        assert orders is not None
+        assert answers is not None
+        lines: list[str] = []
+        with self._lock:
+            overdue = threading.Event()
 
+            def give_up() -> None:
+                overdue.set()
+                self.end()
 
-def _bound(task: _Task) -> None:
-    """Limit this process to its task's time and memory, as far as the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows: the wall clock alone bounds it
-        return
-    seconds = int(time.process_time()) + task.seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        room = int(statm.read_text().split()[0]) * resource.getpagesize() + task.memory
-        resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
-        Path("/proc/self/oom_score_adj").write_text("500")  # where memory ends for all, this one goes first
+            watch = threading.Timer(errand.wall + 60, give_up)
+            watch.start()
+            ended = False
+            try:
+                with suppress(BrokenPipeError):
+                    orders.write(json.dumps(asdict(errand)).encode() + b"\n")
+                    orders.flush()
+                for line in answers:
+                    lines.append(line.decode("utf-8", errors="replace").rstrip("\n"))
+                    if lines[-1].startswith(ENDED):
+                        ended = True
+                        break
+            finally:
+                watch.cancel()
+                if not ended:
+                    self.end()
+        return [*lines, f"{ENDED} {_TOO_LONG}"] if overdue.is_set() else lines
 
+    def last_words(self) -> str:
+        """The last line that it wrote on its error output."""
+        self._wrong.seek(max(0, self._wrong.seek(0, os.SEEK_END) - 2000))
+        lines = self._wrong.read().decode("utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
-def _told(config: CampaignConfig, ledger: Ledger, task: _Task) -> dict[str, Any]:
-    path = Path(task.path)
-    digest = ""
-    try:
-        digest = sha256_of(path)
-        if task.grown_from is not None:
-            return _corrected(config, ledger, path, task.grown_from)
-        receipt = intake.ingest(config, ledger, path, Request(), dry_run=False)
-        said = f"{receipt.n_measured} measured, {receipt.n_failed} without a value" if receipt.stored else receipt.note
-        return {"kind": "stored", "said": said, "receipt": asdict(receipt)}
-    except BaseException as error:  # noqa: BLE001 - whatever a reader raises, SystemExit too, is an answer about the file
-        log = "".join(traceback.format_exception(error, limit=-30))[-20_000:]
-        if digest and _has(ledger, task.campaign, digest):  # stored; only what follows from it failed
-            return {"kind": "stored", "said": f"stored, but then: {_sentence(error)}", "log": log}
-        if _is_passing(error):
-            return {"kind": "ledger", "said": _sentence(error)}
-        if isinstance(error, IngestError | DesignError):
-            return {"kind": "refused", "said": error.summary, "faults": [asdict(one) for one in error.faults[:_MANY]]}
-        if isinstance(error, LabloopError):
-            return {"kind": "refused", "said": str(error), "log": log}
-        return {"kind": "failed", "said": f"{path.name}: {_why(error, task)}", "log": log}
-
-
-def _corrected(config: CampaignConfig, ledger: Ledger, path: Path, before: int) -> dict[str, Any]:
-    reason = f"{path.name} was written on after it was taken with {count(before, 'row')}"
-    done = intake.correct(config, ledger, path, Request(), reason=reason, dry_run=False, grown_from=before)
-    said = f"written on after it was taken: {len(done.changes)} readings corrected, {done.added} new, {done.equal} as they were"
-    receipt = {"file": done.file, "sha256": done.sha256, "reason": reason, "n_rows": len(done.changes) + done.added + done.equal,
-               "n_corrected": len(done.changes), "n_new": done.added,
-               "n_equal": done.equal, "stored": done.stored}  # fmt: skip
-    return {"kind": "stored", "said": said, "receipt": receipt}
-
-
-def _has(ledger: Ledger, campaign: str, digest: str) -> bool:
-    try:
-        return ledger.has_file(campaign, digest)
-    except (LabloopError, exc.SQLAlchemyError, MemoryError):
-        return False
-
-
-def _is_passing(error: BaseException) -> bool:
-    """Whether an error is of the ledger or the machine as they are now, and none of the file's."""
-    if isinstance(error, LedgerError):
-        cause = error.__cause__
-        return not (
-            isinstance(cause, exc.DataError | exc.IntegrityError)
-            or getattr(getattr(cause, "orig", None), "sqlite_errorname", "") == "SQLITE_TOOBIG"
-        )
-    return isinstance(error, exc.OperationalError | exc.InterfaceError) or (
-        isinstance(error, OSError) and error.errno in _TRANSIENT
-    )
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:1000] or type(error).__name__
-
-
-def _why(error: BaseException, task: _Task) -> str:
-    if isinstance(error, MemoryError):
-        room = f"{task.memory / 2**30:.2g} GB of memory"
-        return f"needs more than {room}: is it an assay file? If so: labloop ingest FILE -c {task.campaign}"
-    what = _sentence(error)
-    named = type(error).__name__ if what == type(error).__name__ else f"{type(error).__name__}: {what}"
-    return (
-        f"its reader fails over it ({named}); save the file in another way, such as CSV UTF-8, or send it to who keeps the reader"
-    )
+    def end(self) -> None:
+        """End the process and the fork that is at work."""
+        if self._pid != os.getpid():
+            return
+        with suppress(OSError):
+            if os.name == "posix":
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()

@@ -255,6 +255,18 @@ def test_a_file_with_which_the_process_of_the_inbox_dies_again_and_again_is_reje
     assert inbox.take(run, box, "plate.csv").accepted
 
 
+def test_a_process_that_does_not_start_rejects_nothing(run, box, monkeypatch):
+    (box / "a.csv").write_text(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(apart._Helper, "_one", None)
+        patched.setattr(apart, "_modules", lambda: ["/nowhere"])
+        patched.setattr(apart.sys, "executable", "false")
+        with pytest.raises(LabloopError, match="own process ended"):
+            inbox.take(run, box, "a.csv")
+    assert list((box / "rejected").iterdir()) == []
+    assert inbox.take(run, box, "a.csv").accepted
+
+
 def test_a_ledger_that_is_locked_now_rejects_nothing_and_lets_others_go_first(run, box):
     run.ledger._database.timeout = 0.01
     for name in ("a.csv", "b.csv"):
@@ -274,6 +286,7 @@ def test_a_full_disk_and_a_computer_without_processes_reject_nothing(run, box, m
     (box / "a.csv").write_text(GOOD)
     for place in ("labloop.files._draft", "labloop.apart.subprocess.Popen"):
         with monkeypatch.context() as patched:
+            patched.setattr(apart._Helper, "_one", None)
             patched.setattr(place, full)
             with pytest.raises(LabloopError):
                 inbox.take(run, box, "a.csv")

@@ -327,6 +327,18 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
 
 
 @pytest.mark.server
+def test_a_file_starts_the_tick_when_it_arrives(server, bench, capsys):
+    campaign = Campaign.open("tfbind8")
+    began = datetime.now(UTC).isoformat()
+    with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log"):
+        completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "start_time": {"after_": began}}
+        until(lambda: server._ask("POST", "flow_runs/filter", {"flow_runs": completed}), 120)  # the look at the beginning
+        (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
+        until(lambda: campaign.state(1) == "PROPOSED", 120)
+    assert "files have come into its inbox" in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.server
 def test_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, bench, capsys):
     arms = {**ROUND["arms"], "bold": {"proposers": {"fakes:Dies": {"mark": str(bench / "died")}}}}
     (bench / "round.yaml").write_text(yaml.safe_dump({**ROUND, "arms": arms}))
