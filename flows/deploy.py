@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from labloop.flows.arrivals import keep_watching
 from labloop.flows.page import key_of
 from labloop.flows.tick import tick
 from prefect.automations import Automation
@@ -38,6 +39,7 @@ from labloop.campaign import Campaign
 from labloop.errors import LabloopError
 from labloop.files import turn
 from labloop.server import NoAnswer, Server
+from labloop.step import inbox_of
 
 log = logging.getLogger("labloop")
 
@@ -130,6 +132,7 @@ async def _serve(place: Path, cron: str) -> None:
         if not known or known - served:
             await _watch_for_dead_runs()
         known.update(campaign.name for campaign in here)
+        inboxes.update({campaign.name: inbox_of(campaign) for campaign in here})
 
     async def keep_adding() -> None:
         while True:
@@ -140,12 +143,14 @@ async def _serve(place: Path, cron: str) -> None:
                 log.warning("no new campaign is looked for now: %s", error)
 
     known: set[str] = set()
+    inboxes: dict[str, Path] = {}
     await add_missing()
-    adding = asyncio.create_task(keep_adding())
+    beside = [asyncio.create_task(keep_adding()), asyncio.create_task(keep_watching(inboxes))]
     try:
         await runner.start()
     finally:
-        adding.cancel()
+        for task in beside:
+            task.cancel()
 
 
 async def _clear_leftovers(campaign: Campaign, deployment: UUID) -> None:

@@ -47,7 +47,7 @@ def agenda(
 def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planned], *, asked: bool) -> dict[str, Any]:
     state, since = "", None
     try:
-        at = situation(run, now=now)
+        at = situation(run, now=now, remember=False)
         action, state, since = decide(at), at.state, at.since
     except LabloopError as error:  # such as a round's file that is gone: the others' rows are wanted all the same
         action = Action(kind="wait", waits_for="a person", reason=str(error))

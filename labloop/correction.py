@@ -6,7 +6,7 @@ A well that was merely read again needs no correction: ingest the file, and qual
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Correction:
     """Rows that say what stands."""
     faults: tuple[Fault, ...]
     """Rows that match no reading, or more than one."""
+    added: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Rows of a file that has grown, where no reading stood."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,39 +54,52 @@ class Corrected:
     equal: int
     """Rows that said what stood already."""
     stored: bool
+    added: int = 0
+    """Rows of a file that has grown, which were stored as new readings."""
 
 
-def correct(ledger: Ledger, campaign: str, file: AssayFile, *, reason: str, dry_run: bool = False) -> Corrected:
+def correct(
+    ledger: Ledger, campaign: str, file: AssayFile, *, reason: str, dry_run: bool = False, grown_from: int | None = None
+) -> Corrected:
     """Let a corrected file's readings supersede those that stand, in one transaction with the reason.
+
+    Args:
+        grown_from: rows that the file had when it was taken in, if it has been written on since: rows where no reading stands
+            are then its new ones.
 
     Raises:
         CampaignError: there is no reason.
-        IngestError: a row matches no reading that stands, or cannot tell which; nothing was stored.
+        IngestError: a row matches no reading that stands, or cannot tell which, or a file that has grown has fewer rows than it
+            had; nothing was stored.
     """
     if not reason.strip():
         raise CampaignError("a correction needs a reason, which the ledger keeps: --reason 'wells B3 and B4 were swapped'")
     with ledger.begin():
         known = ledger.has_file(campaign, file.sha256)
         new = file.measurements.drop(columns="control")
-        found = correction(new, _standing(ledger, campaign, new), file=file.name)
+        found = correction(new, _standing(ledger, campaign, new), file=file.name, grown=grown_from is not None)
+        if grown_from is not None and len(new) < grown_from:
+            raise IngestError(f"{file.name}: has {count(len(new), 'row')} now, where it had {grown_from}")
         if found.faults:
             raise IngestError(f"{file.name}: {count(len(found.faults), 'row')} cannot be matched with what stands", found.faults)
-        stored = not dry_run and not known and len(found.changes) > 0
-        if known and len(found.changes):
+        told_anew = len(found.changes) + len(found.added)
+        stored = not dry_run and not known and told_anew > 0
+        if known and told_anew:
             raise CampaignError(
                 f"{file.name} was taken in before, and its readings were corrected since: a later correction stands; "
                 "send a file with another content to go back"
             )
         if stored:
             ledger.add_file(
-                campaign, sha256=file.sha256, name=file.name, designs=file.designs, measurements=found.changes,
+                campaign, sha256=file.sha256, name=file.name, designs=file.designs,
+                measurements=pd.concat([found.changes, found.added]) if len(found.added) else found.changes,
                 reader=file.reader, dialect=file.dialect,
             )  # fmt: skip
             told = {"sha256": file.sha256, "file": file.name, "reason": reason.strip(), "n": len(found.changes)}
             ledger.add_event(campaign, "correction", told)
     return Corrected(
         file=file.name, sha256=file.sha256, reason=reason.strip(), dialect=file.dialect, changes=_shown(found), equal=found.equal,
-        stored=stored,
+        stored=stored, added=len(found.added),
     )  # fmt: skip
 
 
@@ -117,7 +132,7 @@ def reading(row: Mapping[Any, Any]) -> str:
     return f"{sign}{row['value']:.6g}{unit}" + (f", {status}" if status else "")
 
 
-def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str) -> Correction:
+def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str, grown: bool = False) -> Correction:
     """Match a file's rows with the readings that stand: by plate and well, or by design where a row names no well.
 
     Args:
@@ -125,13 +140,18 @@ def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str) -> Corre
         standing: the readings that stand, as `Ledger.measurements`, of any assay.
         file: the file's name; of several readings of a design, the one of the same row of a file of this name is meant, of a
             well the latest.
+        grown: whether the file was written on: a row where no reading stands is a new one, not a fault.
     """
     standing = standing[standing["assay"].isin(new["assay"].unique())]
+    elsewhere: set[str] = set()
+    if grown:  # another file's readings are none that this one could have meant when it was taken
+        own = (standing["file"] == file).to_numpy(dtype=bool)
+        elsewhere, standing = set(_places(standing[~own])), standing[own]
     mine, theirs = _without_equal(new, standing)
     equal = len(new) - len(mine)
     candidates = theirs.groupby("place", sort=False).indices if len(theirs) else {}
     news = mine.groupby("place", sort=False).size()
-    rows, olds, faults = [], [], []
+    rows, olds, faults, added = [], [], [], []
     taken: set[int] = set()
     for position, (place, line) in enumerate(zip(mine["place"].tolist(), mine["row"].tolist())):
         found = [i for i in candidates.get(place, ()) if i not in taken]
@@ -145,15 +165,20 @@ def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str) -> Corre
                 rule = f"{count(len(found), 'reading')} could be meant ({shown}): name plate and well, or keep their file and row"
                 faults.append(_fault(mine.iloc[position], rule))
                 continue
+        if not found and grown and place not in elsewhere:
+            added.append(position)
+            continue
         if not found:
-            faults.append(_fault(mine.iloc[position], "no reading stands here that it could correct: ingest it as a new one"))
+            rule = "another file's reading stands here" if grown else "no reading stands here that it could correct"
+            faults.append(_fault(mine.iloc[position], f"{rule}: ingest it as a new one"))
             continue
         taken.add(found[0])
         rows.append(position)
         olds.append(found[0])
     old = theirs.iloc[olds].drop(columns="place")
     changes = mine.iloc[rows].drop(columns="place").assign(supersedes=old["id"].to_numpy())
-    return Correction(changes=changes, old=old, equal=equal, faults=tuple(faults))
+    more = mine.iloc[added].drop(columns="place").assign(supersedes=None)
+    return Correction(changes=changes, old=old, equal=equal, faults=tuple(faults), added=more)
 
 
 def _without_equal(new: pd.DataFrame, standing: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -42,6 +42,10 @@ class Situation:
     """Files in the inbox that are whole."""
     arriving: tuple[str, ...] = ()
     """Files in the inbox that are still being written."""
+    why: tuple[str, ...] = ()
+    """Why each file in the inbox that is not whole is not taken yet, a sentence each."""
+    settles: datetime | None = None
+    """When the first that arrives can be whole."""
     round: int = 0
     """The latest round; 0 before the first."""
     state: str = ""
@@ -87,6 +91,20 @@ class Action:
 
 def decide(at: Situation) -> Action:
     """Choose the next action: files first, then the open round, then the next one."""
+    action = _decide(at)
+    return _with_files(action, at) if action.rests and (at.arriving or at.why) else action
+
+
+def _with_files(action: Action, at: Situation) -> Action:
+    """Name in a wait the files that are not taken yet, and why; where one arrives, it is the file that is waited for."""
+    why = "; ".join(at.why[:3] or [f"{at.arriving[0]} is still being written"])
+    if not at.arriving or action.waits_for in ("a person", "the calendar"):
+        return replace(action, reason=f"{action.reason}; {why}")
+    until = min((one for one in (at.settles, action.until) if one is not None), default=None)
+    return replace(action, kind="wait", waits_for="a file", reason=f"{why}. Besides, {action.reason}", until=until)
+
+
+def _decide(at: Situation) -> Action:
     if at.files:
         return Action(kind="ingest", what=at.files[0], round=at.round)
     if at.state in ("READY", "TRAINED"):
@@ -139,7 +157,7 @@ def _at_the_lab(at: Situation) -> Action:
     until = at.since + given if given is not None and at.since is not None else None
     if until is not None and at.now >= until and given is not None:
         if at.arriving:
-            return _wait(at, "a file", f"{at.arriving[0]} is still being written")
+            return _wait(at, "a file", f"the deadline of {_days(given.total_seconds())} has passed")
         reason = f"deadline of {_days(given.total_seconds())} passed with {at.missing} of {at.wells} wells missing"
         return Action(kind="close", round=at.round, reason=reason)
     expected = at.schedule.expected

@@ -95,11 +95,16 @@ def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
 
 
 def correct(
-    config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request, *, reason: str, dry_run: bool
-) -> Corrected:
-    """Read a corrected file and let its readings supersede those that stand of the same wells; see `Campaign.correct`."""
+    config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request, *, reason: str, dry_run: bool,
+    grown_from: int | None = None,
+) -> Corrected:  # fmt: skip
+    """Read a corrected file and let its readings supersede those that stand of the same wells; see `Campaign.correct`.
+
+    Args:
+        grown_from: rows that the file had, where an inbox's file was written on after it was taken; see `correction`.
+    """
     file = read_assay(path, config, **request.known(config, ledger))
-    done = correction.correct(ledger, config.name, file, reason=reason, dry_run=dry_run)
+    done = correction.correct(ledger, config.name, file, reason=reason, dry_run=dry_run, grown_from=grown_from)
     if not dry_run:
         catch_up(config, ledger)
     return done

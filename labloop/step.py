@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -16,6 +16,8 @@ from labloop.config import RoundConfig, Schedule
 from labloop.decide import Action, Situation, Wanted, decide
 from labloop.errors import LabloopError
 from labloop.files import turn
+from labloop.filing import safe
+from labloop.taken import LATE
 
 if TYPE_CHECKING:
     from labloop.campaign import Campaign
@@ -67,15 +69,20 @@ def busy(campaign: Campaign) -> Step:
 
 
 def next_action(campaign: Campaign, *, now: datetime | None = None) -> Action:
-    """Decide what the campaign needs next; nothing is changed but the inbox's folders made."""
+    """Decide what the campaign needs next; nothing is changed but that the inbox notes what was seen in it."""
     return decide(situation(campaign, now=now))
 
 
-def situation(campaign: Campaign, *, now: datetime | None = None) -> Situation:
-    """Read from ledger and inbox what the next action depends on."""
+def situation(campaign: Campaign, *, now: datetime | None = None, remember: bool = True) -> Situation:
+    """Read from ledger and inbox what the next action depends on.
+
+    Args:
+        now: the time that deadlines and calendars go by; the present where none is given.
+        remember: note in the inbox what was seen there, see `inbox.look`; without it nothing at all is written.
+    """
     now = now or datetime.now(UTC)
     config, ledger, schedule = campaign.config, campaign.ledger, schedule_of(campaign)
-    files = inbox.look(inbox_of(campaign), now=now.timestamp())
+    files = inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
     rounds = ledger.rounds(campaign.name)
     events = ledger.events(campaign.name)  # read last: it has the entry of every state seen, also while another process goes on
     rejected = set(events.loc[events["kind"] == "rejected", "round"])
@@ -83,6 +90,7 @@ def situation(campaign: Campaign, *, now: datetime | None = None) -> Situation:
     told: dict[str, Any] = {
         "campaign": campaign.name, "now": now, "schedule": schedule, "planned": config.rounds, "done": done,
         "files": files.whole, "arriving": files.arriving,
+        "why": files.why, "settles": now + timedelta(seconds=files.settles) if files.settles is not None else None,
     }  # fmt: skip
     if not rounds:
         began = pd.Timestamp(ledger.begun(campaign.name)).to_pydatetime()
@@ -134,7 +142,9 @@ def call(campaign: Campaign) -> None:
 def _ingest(campaign: Campaign, action: Action) -> str:
     filed = inbox.take(campaign, inbox_of(campaign), action.what)
     if filed is None:
-        return f"{inbox.safe(action.what)} is gone from the inbox"
+        return f"{safe(action.what.removeprefix(LATE))} is gone from the inbox"
+    if filed.waits:
+        return f"{filed.file} waits: {filed.said}"
     what = "ingested" if filed.accepted else "rejected"
     return f"{filed.file} {what}: {filed.said} (now in {filed.place.parent.name}/{filed.place.name})"
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import exc
 
 from labloop.dataset import Dataset
+from labloop.errors import LedgerError
 from labloop.parameters import FloatArray
 from labloop.pool import Pool
-from labloop.registry import plugin
+from labloop.registry import create, plugin
 from labloop.seeds import generator
 
 
@@ -44,6 +47,53 @@ class Near:
 
 
 CALLS: list[int] = []
+
+
+def _refused() -> None:
+    raise LedgerError("the database refuses what was to be written") from exc.DataError("INSERT", {}, ValueError("out of range"))
+
+
+def _climbs(n: int = 0) -> int:
+    return _climbs(n + 1) + 1
+
+
+def _raises(error: BaseException) -> None:
+    raise error
+
+
+def _runs() -> None:
+    while True:
+        pass
+
+
+DEEDS = {
+    "type": lambda: _raises(TypeError("cannot safely cast non-equivalent float64 to int64")),
+    "overflow": lambda: int(float("1e400")),
+    "data": lambda: _raises(exc.DataError("INSERT", {}, ValueError("out of range"))),
+    "refused": _refused,
+    "recursion": _climbs,
+    "memory": lambda: bytearray(2**44),
+    "exit": lambda: sys.exit(3),
+    "locked": lambda: _raises(LedgerError("is locked by another process")),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "run": _runs,
+}  # fmt: skip
+"""What a file can make a process do, by the word that it begins with."""
+
+
+@plugin
+class Obedient:
+    """A reader that does what a file says before it reads the rest as a long table."""
+
+    def recognise(self, content: bytes, name: str) -> str | None:
+        return "an order"
+
+    def read(self, content: bytes, name: str, *, known):
+        word, _, rest = content.partition(b"\n")
+        if word.decode() in DEEDS:
+            DEEDS[word.decode()]()
+            content = rest
+        return create("readers", "long").read(content, name, known=known)
 
 
 @plugin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from labloop.campaign import Campaign
 from labloop.config import CampaignConfig, load_config, preset
 from labloop.demo import measure_plate
 from labloop.files import turn
+from labloop.server import NoAnswer
 from labloop.simulate import draw_start, open_lab
 
 pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
@@ -198,3 +200,34 @@ def test_labloop_itself_never_imports_prefect():
         "assert 'prefect' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "DO_NOT_TRACK": "1"})
+
+
+def test_a_file_that_has_come_wakes_its_campaign_once(tmp_path, monkeypatch):
+    from labloop.flows import arrivals
+
+    asked, looks = [], []
+
+    class Deaf:
+        """A server that does not answer the first time."""
+
+        def wake(self, campaign, *, key):
+            asked.append((campaign, key))
+            if len(asked) == 1:
+                raise NoAnswer("nobody there")
+            return True
+
+    async def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) > 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("labloop.inbox.SETTLE", 0)
+    monkeypatch.setattr(arrivals.Server, "configured", Deaf)
+    monkeypatch.setattr(arrivals.asyncio, "sleep", sleep)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "plate.csv").write_text("dna,value\n")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(arrivals.keep_watching({name: tmp_path / name for name in ("a", "b")}))
+    assert [campaign for campaign, _ in asked] == ["a", "a"]
+    assert asked[0] == asked[1]

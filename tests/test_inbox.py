@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import multiprocessing
 import os
+import signal
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from labloop import inbox
+from labloop import apart, inbox
+from labloop.arrivals import Arrivals
 from labloop.campaign import Campaign
+from labloop.config import parse_config
 from labloop.errors import LabloopError, LedgerError
+from labloop.ingest import sha256_of
 
 LATER = 60.0
 GOOD = "dna,value\nACGTACGA,0.5\nAAAAAAAC,0.25\n"
@@ -158,19 +166,289 @@ def test_a_process_that_died_after_the_ingest_leaves_a_file_that_is_only_filed_a
     assert len(run.ledger.files(run.name)) == 2
 
 
-def test_a_ledger_that_cannot_write_now_rejects_nothing(run, box, monkeypatch):
-    def locked(*_, **__):
-        raise LedgerError("locked")
+def test_a_file_that_is_gone_is_no_error(run, box):
+    assert inbox.take(run, box, "gone.csv") is None
+
+
+# ---- whatever a file does
+
+
+@pytest.fixture
+def obeying(tmp_path, tfbind8_config, monkeypatch):
+    """A campaign whose reader does what a file's first line says."""
+    monkeypatch.setenv("LABLOOP_PLUGINS", "fakes")
+    told = tfbind8_config.model_dump(mode="json") | {"assays": {"pbm": {"reader": "fakes:Obedient"}}}
+    return Campaign.create(parse_config(told, type(tfbind8_config)), home=tmp_path / "obeying")
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("type", "TypeError: cannot safely cast"),
+        ("overflow", "OverflowError"),
+        ("data", "DataError"),
+        ("refused", "refuses what was to be written"),
+        ("recursion", "RecursionError"),
+        ("memory", "GB of memory"),
+        ("exit", "SystemExit"),
+    ],
+)
+def test_a_file_that_raises_anything_is_rejected_with_a_sentence_and_a_log(obeying, box, deed, said):
+    (box / "bad.csv").write_text(f"{deed}\n{GOOD}")
+    filed = inbox.take(obeying, box, "bad.csv")
+    assert (filed.accepted, filed.waits, filed.place) == (False, False, box / "rejected" / "bad.csv")
+    why = (box / "rejected" / "bad.csv.why.txt").read_text()
+    assert said in why
+    assert "Traceback" not in why
+    assert "Traceback" in (box / "rejected" / "bad.csv.log.txt").read_text()
+    assert look(box) == inbox.Found()
+    assert len(obeying.ledger.files(obeying.name)) == 0
+
+
+def test_a_round_that_is_no_whole_number_holds_up_no_other_file(run, box):
+    (box / "a.csv").write_text("dna,value,round\nACGTACGA,0.5,1.5\n")
+    (box / "b.csv").write_text(GOOD)
+    filed = [inbox.take(run, box, name) for name in ("a.csv", "b.csv")]
+    assert [one.place.parent.name for one in filed] == ["rejected", "done"]
+    assert len(run.dataset()) == 2
+
+
+def test_a_file_that_kills_its_process_is_tried_once_more_after_the_others_then_rejected(obeying, box):
+    (box / "a.csv").write_text(f"kill\n{GOOD}")
+    (box / "b.csv").write_text(GOOD)
+    first = inbox.take(obeying, box, "a.csv")
+    assert first.waits
+    assert look(box).whole == ("b.csv", "a.csv")
+    assert inbox.take(obeying, box, "b.csv").accepted
+    last = inbox.take(obeying, box, "a.csv")
+    assert last.place == box / "rejected" / "a.csv"
+    assert "SIGKILL" in (box / "rejected" / "a.csv.why.txt").read_text()
+    assert look(box).whole == ()
+
+
+def test_a_file_that_takes_too_long_is_rejected(obeying, box, monkeypatch):
+    monkeypatch.setattr(apart, "SECONDS", 1)
+    (box / "endless.csv").write_text(f"run\n{GOOD}")
+    assert inbox.take(obeying, box, "endless.csv").place == box / "rejected" / "endless.csv"
+    why = (box / "rejected" / "endless.csv.why.txt").read_text()
+    assert "more than 1 s" in why
+    assert "labloop ingest" in why
+
+
+def test_a_file_with_which_the_process_of_the_inbox_dies_again_and_again_is_rejected(run, box, monkeypatch):
+    def dying(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
 
     (box / "plate.csv").write_text(GOOD)
-    monkeypatch.setattr(run, "ingest", locked)
-    with pytest.raises(LedgerError):
-        inbox.take(run, box, "plate.csv")
-    monkeypatch.undo()
-    assert list((box / "rejected").iterdir()) == []
-    assert inbox.look(box).whole == ("plate.csv",)
+    with monkeypatch.context() as patched:
+        patched.setattr(apart, "ingest", dying)
+        for _ in range(inbox.TRIES):
+            child = multiprocessing.get_context("fork").Process(target=inbox.take, args=(run, box, "plate.csv"))
+            child.start()
+            child.join()
+            assert child.exitcode == -signal.SIGKILL
+            assert look(box).whole == ("plate.csv",)
+    filed = inbox.take(run, box, "plate.csv")
+    assert not filed.accepted
+    assert "ended before it was through" in filed.said
+    (box / "plate.csv").write_text(GOOD)  # dropped again it is a new file
     assert inbox.take(run, box, "plate.csv").accepted
 
 
-def test_a_file_that_is_gone_is_no_error(run, box):
-    assert inbox.take(run, box, "gone.csv") is None
+def test_a_process_that_does_not_start_rejects_nothing(run, box, monkeypatch):
+    (box / "a.csv").write_text(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(apart._Helper, "_one", None)
+        patched.setattr(apart, "_modules", lambda: ["/nowhere"])
+        patched.setattr(apart.sys, "executable", "false")
+        with pytest.raises(LabloopError, match="own process ended"):
+            inbox.take(run, box, "a.csv")
+    assert list((box / "rejected").iterdir()) == []
+    assert inbox.take(run, box, "a.csv").accepted
+
+
+def test_a_ledger_that_is_locked_now_rejects_nothing_and_lets_others_go_first(run, box):
+    run.ledger._database.timeout = 0.01
+    for name in ("a.csv", "b.csv"):
+        (box / name).write_text(GOOD)
+    with run.ledger.begin(), pytest.raises(LedgerError, match="locked"):
+        inbox.take(run, box, "a.csv")
+    assert list((box / "rejected").iterdir()) == []
+    assert look(box).whole == ("b.csv", "a.csv")
+    run.ledger._database.timeout = 60.0
+    assert inbox.take(run, box, "a.csv").accepted
+
+
+def test_a_full_disk_and_a_computer_without_processes_reject_nothing(run, box, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    (box / "a.csv").write_text(GOOD)
+    for place in ("labloop.files._draft", "labloop.apart.subprocess.Popen"):
+        with monkeypatch.context() as patched:
+            patched.setattr(apart._Helper, "_one", None)
+            patched.setattr(place, full)
+            with pytest.raises(LabloopError):
+                inbox.take(run, box, "a.csv")
+        assert look(box).whole == ("a.csv",)
+        assert list((box / "rejected").iterdir()) == []
+
+
+def test_a_file_that_cannot_be_moved_is_named_and_holds_up_no_other(run, box, monkeypatch):
+    def refuse(path, target):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("a.csv", "b.csv"):
+        (box / name).write_text(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse)
+        assert inbox.take(run, box, "a.csv").waits
+    found = look(box)
+    assert found.whole == ("b.csv",)
+    assert "a.csv cannot be moved: Permission denied" in found.why[0]
+    (box / "a.csv").write_text(GOOD + "CCCCCCCC,0.1\n")
+    assert set(look(box).whole) == {"a.csv", "b.csv"}
+
+
+# ---- when a file is whole
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock that nobody sets, in the hands of a test."""
+    hands = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr("labloop.settling.time", SimpleNamespace(monotonic=lambda: hands.seconds))
+    return hands
+
+
+def test_a_clock_that_is_set_back_makes_no_file_wait_for_ever(box, clock):
+    (box / "plate.csv").write_text(GOOD)
+    yesterday = time.time() - 86400
+    assert inbox.look(box, now=yesterday).arriving == ("plate.csv",)
+    clock.seconds += inbox.SETTLE / 2
+    (box / "plate.csv").write_text(GOOD + GOOD)  # it goes on
+    inbox.look(box, now=yesterday)
+    clock.seconds += inbox.SETTLE - 1
+    found = inbox.look(box, now=yesterday)
+    assert found.arriving == ("plate.csv",)
+    assert found.settles == pytest.approx(1)
+    assert "plate.csv was written 9 s ago" in found.why[0]
+    clock.seconds += 1
+    assert inbox.look(box, now=yesterday).whole == ("plate.csv",)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"dna,value\nACGTACGA,0.5\nAAAAAAAC,0.7", "ends in the middle of a line"),
+        ("dna,value\nACGTACGA,0.5".encode("utf-16"), "ends in the middle of a line"),
+        (b"PK\x03\x04" + bytes(500), "workbook without its end"),
+        (b"", "is empty so far"),
+    ],
+)
+def test_a_file_that_does_not_end_as_it_should_waits_longer(box, content, why):
+    (box / "plate").write_bytes(content)
+    now = time.time()
+    found = inbox.look(box, now=now + 60)
+    assert found.arriving == ("plate",)
+    assert why in found.why[0]
+    assert 100 < found.settles < 130
+    assert inbox.look(box, now=now + 200).whole == ("plate",)
+
+
+def test_a_workbook_or_utf_16_table_that_is_whole_is_taken_at_once(box):
+    (box / "a.xlsx").write_bytes(b"PK\x03\x04" + bytes(500) + b"PK\x05\x06" + bytes(18))
+    (box / "b.csv").write_bytes("dna,value\nACGTACGA,0.5\n".encode("utf-16"))
+    assert set(look(box).whole) == {"a.xlsx", "b.csv"}
+
+
+def test_nothing_waits_for_a_file_that_changes_for_ever(box, clock):
+    for n in range(70):
+        (box / "log.csv").write_text(GOOD * (n + 1))
+        found = inbox.look(box)
+        clock.seconds += 60
+    assert (found.whole, found.arriving, found.settles) == ((), (), None)
+    assert "log.csv goes on changing" in found.why[0]
+
+
+def test_a_look_that_remembers_nothing_writes_nothing(tmp_path):
+    assert inbox.look(tmp_path / "nowhere", remember=False) == inbox.Found()
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what is written after it was taken
+
+
+def written_on(run, box, first, more, mode="a"):
+    """Take a file that somebody has open still, then let them write; gives what becomes of that."""
+    with (box / "plate.csv").open(mode) as file:
+        file.write(first)
+        file.flush()
+        inbox.take(run, box, "plate.csv")
+        assert look(box).whole == ()
+        if mode == "w":
+            file.seek(0)
+            file.truncate()
+        file.write(more)
+    assert inbox.look(box).arriving == (".late-plate.csv",)
+    (name,) = look(box).whole
+    return inbox.take(run, box, name)
+
+
+def test_a_file_that_was_taken_in_mid_number_comes_back_as_a_correction(run, box):
+    first, more = "dna,value\nACGTACGA,0.5\nAAAAAAAC,0.7", "345\nCCCCCCCC,0.125\n"
+    filed = written_on(run, box, first, more)
+    assert filed.accepted
+    assert "1 readings corrected, 1 new, 1 as they were" in filed.said
+    assert sorted(run.ledger.measurements(run.name)["value"]) == [0.125, 0.5, 0.7345]
+    assert (box / "done" / "plate.csv").read_text() == first
+    assert (box / "done" / "plate.2.csv").read_text() == first + more
+    kept = {sha256_of(box / "done" / name) for name in ("plate.csv", "plate.2.csv")}
+    assert kept == set(run.ledger.files(run.name)["sha256"])
+    assert look(box) == inbox.Found()
+
+
+def test_a_file_that_was_rejected_half_written_comes_back_whole(run, box):
+    filed = written_on(run, box, "dna,value\nACGTACGA,0.5\nAAAA", "AAAC,0.25\n")
+    assert filed.place == box / "done" / "plate.csv"
+    assert len(run.dataset()) == 2
+    assert (box / "rejected" / "plate.csv").exists()
+
+
+def test_a_file_of_which_it_cannot_be_told_what_changed_comes_back_as_a_question(run, box):
+    filed = written_on(run, box, GOOD, "dna,value\nACGTACGA,0.75\n", mode="w")
+    assert filed.place == box / "rejected" / "plate.csv"
+    why = (box / "rejected" / "plate.csv.why.txt").read_text()
+    assert "has 1 row now, where it had 2" in why
+    assert "labloop correct" in why
+    assert sorted(run.ledger.measurements(run.name)["value"]) == [0.25, 0.5]
+
+
+def test_a_file_that_was_only_touched_changes_nothing(run, box):
+    (box / "plate.csv").write_text(GOOD)
+    inbox.take(run, box, "plate.csv")
+    os.utime(box / ".late" / "plate.csv", (5, 5))
+    (name,) = look(box).whole
+    assert "what it was" in inbox.take(run, box, name).said
+    assert look(box).whole == ()
+    assert [path.name for path in (box / "done").glob("*.csv")] == ["plate.csv"]
+
+
+# ---- who is told
+
+
+def test_each_arrival_is_news_once_and_what_a_step_has_taken_is_none(run, box, monkeypatch):
+    monkeypatch.setattr(inbox, "SETTLE", 0)
+    arrivals, boxes = Arrivals(), {"tfbind8": box, "gone": box / "nothing" / ".taken"}
+    (box / "nothing").write_text(GOOD)  # a file where a folder should be
+    (told,) = arrivals.due(boxes).items()
+    assert told[0] == "tfbind8"
+    assert arrivals.due(boxes) == dict([told])  # nobody is on the way yet
+    arrivals.told(*told)
+    assert arrivals.due(boxes) == {}
+    (box / "plate.csv").write_text(GOOD)
+    (later,) = arrivals.due(boxes).items()
+    assert later != told
+    (box / "plate.csv").rename(box / ".taken" / "plate.csv")
+    (box / "nothing").unlink()
+    assert arrivals.due(boxes) == {}

@@ -73,7 +73,12 @@ def free_port() -> int:
 
 def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, capsys):
     assert "Waiting for the lab: too few designs" in run(capsys, "step", "tfbind8")
-    (bench / "start.csv").rename(bench / "labloop-data" / "tfbind8" / "inbox" / "start.csv")
+    inbox = bench / "labloop-data" / "tfbind8" / "inbox"
+    (inbox / "start.csv").write_text((bench / "start.csv").read_text().rstrip("\n"))
+    text = run(capsys, "step", "tfbind8", "--until", "waiting")
+    assert "Waiting for a file: start.csv ends in the middle of a line" in text
+    assert "a file: start.csv" in run(capsys, "schedule", "--status")
+    (bench / "start.csv").rename(inbox / "start.csv")
     assert "start.csv ingested: 100 measured" in run(capsys, "step", "tfbind8")
     text = run(capsys, "step", "tfbind8", "--until", "waiting")
     assert "waits for approval" in text
@@ -319,6 +324,18 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
         watching = server._ask("POST", "automations/filter", {})
         assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
     assert "Error" not in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.server
+def test_a_file_starts_the_tick_when_it_arrives(server, bench, capsys):
+    campaign = Campaign.open("tfbind8")
+    began = datetime.now(UTC).isoformat()
+    with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log"):
+        completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "start_time": {"after_": began}}
+        until(lambda: server._ask("POST", "flow_runs/filter", {"flow_runs": completed}), 120)  # the look at the beginning
+        (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
+        until(lambda: campaign.state(1) == "PROPOSED", 120)
+    assert "files have come into its inbox" in (bench / "schedule.log").read_text()
 
 
 @pytest.mark.server

@@ -101,8 +101,28 @@ def test_a_plate_is_waited_for_then_overdue_then_closed_with_wells_missing():
     assert "6 days" in late.reason
     over = decide(at(**plate, now=NOW + timedelta(days=14)))
     assert (over.kind, over.reason) == ("close", "deadline of 14 days passed with 40 of 96 wells missing")
-    assert decide(at(**plate, now=NOW + timedelta(days=14), arriving=("rest.csv",))).waits_for == "a file"
+    rest = decide(at(**plate, now=NOW + timedelta(days=14), arriving=("rest.csv",), why=("rest.csv was written 2 s ago",)))
+    assert rest.waits_for == "a file"
+    assert rest.reason == "rest.csv was written 2 s ago. Besides, the deadline of 14 days has passed"
     assert decide(at(**{**plate, "schedule": {}}, now=NOW + timedelta(days=999))).kind == "wait"
+
+
+@pytest.mark.parametrize(
+    ("given", "waits_for", "said"),
+    [
+        ({"can_learn": False}, "a file", "start.csv ends in the middle of a line. Besides, too few designs are measured"),
+        ({"round": 4, "state": "CLOSED", "done": 4}, "a file", "Besides, all 4 planned rounds are closed"),
+        ({"schedule": {"start": "by_hand"}}, "a person", "no round is open"),
+    ],
+)
+def test_a_wait_names_the_file_that_is_not_taken_yet_and_why(given, waits_for, said):
+    why = {"arriving": ("start.csv",), "why": ("start.csv ends in the middle of a line",), "settles": NOW + timedelta(minutes=2)}
+    action = decide(at(**given, **why))
+    assert (action.kind, action.waits_for) == ("wait", waits_for)
+    assert said in action.reason
+    assert why["why"][0] in action.reason
+    assert action.until == (why["settles"] if waits_for == "a file" else None)
+    assert decide(at(round=1, state="READY", trainings=(A,), **why)).kind == "train"  # nothing else is held up
 
 
 def test_a_calendar_opens_the_round_at_its_next_time_and_a_missed_time_is_made_up_for():
@@ -351,7 +371,8 @@ def test_killed_at_every_turn_a_round_ends_as_if_nothing_had_happened(make):
     assert len(run.ledger.runs(run.name, 1)) == 2
     assert len(run.dataset()) == 100
     assert [path.name for path in (steps.inbox_of(run) / "done").glob("*.csv")] == ["start.csv"]
-    assert list((steps.inbox_of(run) / ".taken").iterdir()) == []
+    for folder in (".taken", ".work", "rejected"):
+        assert list((steps.inbox_of(run) / folder).iterdir()) == []
 
 
 def test_looking_on_while_a_round_opens_finds_no_state_without_its_entry(make, monkeypatch):

@@ -102,6 +102,11 @@ class Ledger:
         """The file's path or the database's URL, without its password."""
         return self._database.where
 
+    @property
+    def reach(self) -> tuple[str, float]:
+        """The URL with its password, and the seconds that a writer waits: all that another process needs to open it too."""
+        return self._database.engine.url.render_as_string(hide_password=False), self._database.timeout
+
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """Join several verbs in one transaction: all of the block is stored, or nothing of it if it raises."""
