@@ -575,16 +575,21 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
         CampaignError: there is none.
         LedgerError: it cannot be opened or made.
     """
-    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
-    url = ledger or os.environ.get("LABLOOP_LEDGER")
-    if url is None and not create and not (place / "ledger.db").exists():
+    place, where, heads = place_of(home, ledger)
+    if isinstance(where, Path) and not create and not where.exists():
         raise CampaignError(f"{place} holds no ledger: start a campaign with 'labloop init', or name its folder with --home")
     if create:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(f"{place}: cannot be made: {error.strerror}; choose another folder with --home") from error
-    return place, Ledger.open(url or place / "ledger.db")
+    return place, Ledger.open(where, heads=heads)
+
+
+def place_of(home: Path | str | None, ledger: str | None) -> tuple[Path, Path | str, Path]:
+    """Tell the home folder, the ledger's file or URL, and where a server's ledger has its heads noted; nothing is opened."""
+    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
+    return place, ledger or os.environ.get("LABLOOP_LEDGER") or place / "ledger.db", place / "ledger.heads"
 
 
 def _checked(config: CampaignConfig | Path | str) -> CampaignConfig:

@@ -292,12 +292,13 @@ def test_a_backup_taken_while_another_writes_holds_what_was_finished(ledger: Led
     with ledger.begin():
         add_readings(ledger, "x", sha256="unfinished")
         assert Ledger.open(ledger_url(ledger)).backup(tmp_path / "copy.db") == tmp_path / "copy.db"
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith("copy")] == ["copy.db"]
+    assert (tmp_path / "copy.db").read_bytes()[18:20] == b"\x01\x01"  # no log of its own, so that no folder need be writable
     with Ledger.open(tmp_path / "copy.db") as copy:
         assert everything(copy) == before
         assert [one.faults for one in copy.verify()] == [(), ()]
         add_readings(copy, "x", sha256="goes on")
         assert faults(copy) == []
-    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith("copy")) == ["copy.db"]
 
 
 def test_a_backup_overwrites_nothing_and_needs_a_folder(ledger: Ledger, tmp_path: Path) -> None:

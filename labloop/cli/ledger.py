@@ -10,37 +10,54 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
-from labloop.errors import LedgerError
+from labloop.errors import CampaignError, LedgerError
 
 
 @app.command(group=_lab)
-def verify(campaign: str | None = None, *, head: str | None = None, common: Common = Common()) -> None:
-    """Check that every row of the ledger is as it was written, and say where it is not.
+def verify(campaign: str | None = None, *, head: str | None = None, accept: str | None = None, common: Common = Common()) -> None:
+    """Check that every row of the ledger is as it was written and that none is lost, and say where not; nothing is changed.
 
     Args:
         campaign: the campaign's name [default: all].
-        head: a hash that an earlier verify printed: it must still stand in the campaign's chain.
+        head: a hash that stands in an earlier verify, a report or a manifest: it must still stand in the campaign's chain.
+        accept: a reason, such as "backup of 31 March restored": what is missing is taken as gone, and noted so beside the ledger.
     """
-    from labloop.campaign import open_ledger
+    from labloop.campaign import place_of
+    from labloop.ledger import examine
+    from labloop.ledger.heads import ENDING
     from labloop.table import count
 
     common.start()
-    ledger = open_ledger(common.home, common.ledger)[1]
-    file, found = ledger.check_file(), ledger.verify(campaign, head=head)
-    faults = [*file, *(f"{one.campaign}, {fault}" for one in found for fault in one.faults)]
+    place, where, heads = place_of(common.home, common.ledger)
+    if isinstance(where, Path) and not where.exists() and not where.with_name(where.name + ENDING).exists():
+        raise CampaignError(f"{place} holds no ledger: start a campaign with 'labloop init', or name its folder with --home")
+    seen = examine(where, heads=heads, campaign=campaign, head=head, accept=accept)
+    found, faults = seen.campaigns, [*seen.file, *([] if accept else seen.lost)]
+    faults += [f"{one.campaign}, {fault}" for one in found for fault in one.faults]
     if common.json:
-        show.dump({"file": file, "campaigns": [vars(one) for one in found]})
+        told = [{name: value for name, value in vars(one).items() if name != "hashes"} for one in found]
+        show.dump({"file": seen.file, "lost": seen.lost, "noted": seen.noted, "campaigns": told})
     else:
         for one in found:
             verdict = Text("as written", "green") if not one.faults else Text(count(len(one.faults), "fault"), "bold red")
             show.out.print(Text(f"{one.campaign}:"), verdict, Text(f"({one.rows:,} rows, {count(one.links, 'link')}) {one.head}"))
         for fault in faults:
             show.out.print(Text(f"  {fault}", "red"))
+        if accept:
+            what = "; ".join(seen.lost) or "nothing was missing"
+            show.out.print(Text(f"Accepted: {what}"))
+        elif not seen.noted:
+            show.note(
+                "No heads are noted beside this ledger, so that a loss of its last rows cannot be told: compare with --head."
+            )
     if faults:
-        raise LedgerError(
-            f"{ledger.where}: {count(len(faults), 'fault')}: something is not as it was written; find out who changed it, "
-            "or restore a backup that verifies"
-        )
+        step = "something is not as it was written; find out who changed it, or restore a backup that verifies"
+        if seen.lost and len(seen.lost) == len(faults):
+            step = (
+                "something is missing that was noted beside the ledger: look for the newest copy (with its -wal), or, where an "
+                "older one was restored knowingly, say so with --accept '…'"
+            )
+        raise LedgerError(f"{seen.where}: {count(len(faults), 'fault')}: {step}")
 
 
 @app.command(group=_lab)

@@ -10,12 +10,13 @@ from pathlib import Path
 from sqlalchemy import Connection, create_engine, event, exc, select
 
 from labloop.errors import LedgerError
+from labloop.ledger.database import connect_read_only
 from labloop.ledger.digest import BLOCK
 from labloop.ledger.tables import metadata
 
 
 def copy_file(path: Path, target: Path, *, why: str) -> Path:
-    """Copy an SQLite ledger, with what still lies in its write-ahead log, whole or not at all.
+    """Copy an SQLite ledger, with what still lies in its write-ahead log, whole or not at all, into one file without a log.
 
     Args:
         why: what the message says of the ledger where it cannot be done.
@@ -25,9 +26,10 @@ def copy_file(path: Path, target: Path, *, why: str) -> Path:
     """
 
     def fill(unfinished: Path) -> None:
-        source, copy = sqlite3.connect(path), sqlite3.connect(unfinished)
+        source, copy = connect_read_only(path), sqlite3.connect(unfinished)
         try:
             source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # the source's comes with its pages, and needs a writable folder
         finally:
             source.close()
             copy.close()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Table, create_engine, event, exc, make_url, text
+from sqlalchemy import Connection, QueuePool, Table, create_engine, event, exc, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
 from labloop.errors import LedgerError
+from labloop.ledger.heads import Head
 
 _WORTH_COPYING = 1_000
 """Rows from which PostgreSQL's COPY is quicker than inserting."""
@@ -26,7 +31,7 @@ _STEPS = {
     "SQLITE_FULL": "the disk is full: free some space, then run this again (nothing was written)",
     "SQLITE_READONLY": "is read-only: make the file and its folder writable for you, or work on a copy",
     "SQLITE_NOTADB": "is not a ledger, nor any SQLite database: name another file, or move this one away to begin a new ledger",
-    "SQLITE_CORRUPT": "is damaged: restore it from a backup",
+    "SQLITE_CORRUPT": "is damaged: `labloop verify` says where; restore it from a backup",
     "SQLITE_CANTOPEN": "cannot be opened: check that its folder exists and that you may read and write it",
     "SQLITE_PERM": "may not be opened: make the file and its folder readable and writable for you",
     "SQLITE_AUTH": "may not be opened: make the file and its folder readable and writable for you",
@@ -44,20 +49,37 @@ _STEPS = {
 """What each error code means for a user and what to do; the SQLite names also stand for their finer kinds."""
 
 
+_DAMAGED = ("no such table", "no such column", "has no column named", "Could not decode to UTF-8", "malformed")
+"""How SQLite, or its driver, speaks of a ledger that lacks a part, where it has no code of its own for it."""
+
+
 class Database:
     """A SQLite file or PostgreSQL database behind one `begin()` for writing and one `read()`."""
 
-    def __init__(self, where: Path | str, *, timeout: float) -> None:
-        """Connect lazily to a path, or to a URL (`sqlite:///…`, `postgresql+psycopg://…`); see `Ledger.open`."""
+    def __init__(self, where: Path | str, *, timeout: float, read_only: bool = False, lenient: bool = False) -> None:
+        """Connect lazily to a path, or to a URL (`sqlite:///…`, `postgresql+psycopg://…`); see `Ledger.open`.
+
+        Args:
+            read_only: never write to an SQLite file nor leave anything beside it, whatever is asked.
+            lenient: read a text that is no UTF-8 as it is, instead of failing.
+        """
         url = _url(where)
         self.path: Path | None = None
         if url.get_backend_name() == "sqlite":
             self.path = Path(str(url.database).removeprefix("file:"))
         self.where = str(self.path) if self.path else url.render_as_string(hide_password=True)
         self.timeout = timeout
+        self.read_only = self.path is not None and (read_only or not writable(self.path))
+        self.committed: Callable[[list[Head]], None] = lambda heads: None
+        """Called after a transaction with the heads that it left."""
+        self._lenient = lenient
         self._thread = threading.local()
         try:
-            self.engine = create_engine(url)
+            if self.path is not None and self.read_only:
+                file = self.path
+                self.engine = create_engine("sqlite://", creator=lambda: connect_read_only(file), poolclass=QueuePool)
+            else:
+                self.engine = create_engine(url)
         except ModuleNotFoundError as error:
             raise LedgerError(
                 f"{self.where}: needs the package {error.name!r}: pip install 'labloop-toolkit[postgres]'"
@@ -80,9 +102,15 @@ class Database:
         """
         outer: Connection | None = getattr(self._thread, "connection", None)
         if outer is not None:
-            with outer.begin_nested():
-                yield outer
+            kept = list(self._thread.heads)
+            try:
+                with outer.begin_nested():
+                    yield outer
+            except BaseException:
+                self._thread.heads = kept
+                raise
             return
+        self._thread.heads = []
         with self._explained(), self.engine.connect() as connection:
             connection = connection.execution_options(labloop_writes=True)
             with connection.begin():
@@ -94,6 +122,11 @@ class Database:
                     yield connection
                 finally:
                     self._thread.connection = None
+        self.committed(self._thread.heads)
+
+    def note(self, head: Head) -> None:
+        """Remember, inside `begin()`, where a chain ends once this is committed."""
+        self._thread.heads.append(head)
 
     @property
     def writing(self) -> bool:
@@ -129,13 +162,8 @@ class Database:
             "cache_size = -131072",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                # Another process is at it this moment, or the file is read-only: both can be read without.
-                if not error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_READONLY")):
-                    raise
+        if self._lenient:
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -147,6 +175,14 @@ class Database:
         except exc.DatabaseError as error:
             code = getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
             step = _STEPS.get(code or "") or next((_STEPS[name] for name in _STEPS if (code or "").startswith(name + "_")), None)
+            if (
+                self.path is not None
+                and (code or "").startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
+                and is_full(self.path.parent)
+            ):
+                step = _STEPS["SQLITE_FULL"]
+            if step is None and self.path is not None and any(one in str(error.orig) for one in _DAMAGED):
+                step = _STEPS["SQLITE_CORRUPT"]
             if step is None and self.path is None and (code is None or code[:2] in {"08", "57"}):
                 step = "cannot be reached: see that the server runs and that the URL's host, port, user and database are right"
             if step is None:
@@ -195,9 +231,54 @@ def _ignoring(connection: Connection, table: Table) -> sqlite.Insert | postgresq
     return dialect.insert(table).on_conflict_do_nothing()
 
 
+def writable(path: Path) -> bool:
+    """Say whether an SQLite file, there or to be made, can be written: itself, and its folder for what SQLite puts beside it."""
+    beside = path.with_name(path.name + "-shm")
+    folder = os.access(path.parent, os.W_OK) or (beside.exists() and os.access(beside, os.W_OK))
+    return folder and (not path.exists() or os.access(path, os.W_OK))
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open an SQLite file so that nothing in it, and nothing that stays beside it, is written; also on a read-only medium."""
+    log = path.with_name(path.name + "-wal")
+    logged = log.exists() and log.stat().st_size > 0
+    try:
+        with path.open("rb") as file:
+            wal_mode = file.read(20)[18:] == b"\x02\x02"
+    except OSError:  # which SQLite will say in its own words
+        wal_mode = False
+    if not os.access(path.parent, os.W_OK) and not logged:
+        how = "mode=ro&immutable=1"  # nobody can write there, and SQLite could put no lock beside it
+    elif logged or not wal_mode:
+        how = "mode=ro"
+    else:
+        how = "mode=rw"  # read-only, SQLite would leave an empty log behind; `query_only` forbids to write
+    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def is_full(folder: Path) -> bool:
+    """Say whether a folder's disk, or the user's share of it, takes no more."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False
+
+
 def _begin_sqlite(connection: Connection) -> None:
     # A writer locks at once: one that reads first and locks later can find the ledger changed and has to give up.
     writes = connection.get_execution_options().get("labloop_writes")
+    if writes and connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":  # readers leave a file as it is
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        except exc.OperationalError as error:  # another process is at it this moment, or the file is read-only
+            if not str(getattr(error.orig, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_READONLY")):
+                raise
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

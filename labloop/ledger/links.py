@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
@@ -24,6 +25,16 @@ from labloop.ledger.digest import RowDigest, blocks
 
 START = ""
 """What the first link of a campaign has for the hash before."""
+
+
+def rows_of(connection: Connection, campaign: int) -> dict[str, int]:
+    """Count the rows that a campaign's chain vouches for, by table, as its links tell them."""
+    found: dict[str, int] = {}
+    for content in connection.execute(select(t.link.c.content).filter_by(campaign=campaign)).scalars():
+        with suppress(ValueError, TypeError, KeyError, AttributeError):  # a damaged link, which `verify` names
+            for name, told in json.loads(content).items():
+                found[name] = found.get(name, 0) + int(told["n"])
+    return found
 
 
 def whoami() -> str:
@@ -62,7 +73,8 @@ class Link:
         chain = select(t.link.c.number, t.link.c.hash).filter_by(campaign=campaign).order_by(t.link.c.number.desc()).limit(1)
         last = connection.execute(chain).tuples().first()
         self.number = 1 + (last[0] if last else 0)
-        self._before = last[1] if last else START
+        self.before = last[1] if last else START
+        """The hash of the link before."""
         self._digests: dict[str, tuple[list[str], RowDigest]] = {}
 
     def next(self, table: Table) -> int:
@@ -96,10 +108,10 @@ class Link:
             digest.add(cells, size)
             insert_block(self.connection, table, [*names, "link"], [*cells, repeat(self.number)])
 
-    def close(self) -> None:
-        """Write the link, if any row was written."""
+    def close(self) -> str | None:
+        """Write the link, if any row was written; returns its hash."""
         if not self._digests:
-            return
+            return None
         told = {
             name: {"n": digest.n, "columns": " ".join(names), "sha256": digest.sha256}
             for name, (names, digest) in self._digests.items()
@@ -113,8 +125,14 @@ class Link:
             "at": self.at,
             "by": self._by,
         }
-        hashed = chained_hash(self._before, content=content, checks=checks, **row)
+        hashed = chained_hash(self.before, content=content, checks=checks, **row)
         self.connection.execute(t.link.insert().values(**row, content=content, checks=checks, hash=hashed))
+        return hashed
+
+    @property
+    def written(self) -> dict[str, int]:
+        """Rows so far by table."""
+        return {name: digest.n for name, (_, digest) in self._digests.items()}
 
     def _digest(self, table: Table) -> RowDigest:
         if table.name in self._digests:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, func, inspect, select, text
+from sqlalchemy import Connection, inspect, select, text
 
 from labloop.errors import LedgerError
 from labloop.ledger.backup import copy_file
 from labloop.ledger.database import Database
+from labloop.ledger.heads import Heads
 from labloop.ledger.migration_chain import begin_chains
 from labloop.ledger.tables import metadata, version
 
@@ -35,6 +36,9 @@ MIGRATIONS: tuple[Step, ...] = (_add_flags, begin_chains)
 only, as `tables` describes the newest version."""
 
 
+_NOWHERE = Heads(None)
+
+
 def newest() -> int:
     """The version that this labloop writes."""
     return 1 + len(MIGRATIONS)
@@ -44,11 +48,17 @@ def present(connection: Connection, where: str) -> int:
     """The ledger's version, 0 in an empty database.
 
     Raises:
-        LedgerError: the database is someone else's.
+        LedgerError: the database is someone else's, or its version is damaged.
     """
     tables = set(inspect(connection).get_table_names())
     if version.name in tables:
-        return connection.execute(select(func.max(version.c.version))).scalar() or 0
+        known = connection.execute(select(version.c.version)).scalars().all()
+        if not known or not all(isinstance(one, int) and one > 0 for one in known):
+            raise LedgerError(
+                f"{where}: is damaged: its version is missing or not one that labloop gives: `labloop verify` says what else; "
+                "restore it from a backup"
+            )
+        return max(known)
     # An SQLite file belongs to one program; a PostgreSQL database may hold tables of several.
     others = tables if connection.dialect.name == "sqlite" else tables & set(metadata.tables)
     if others:
@@ -59,17 +69,30 @@ def present(connection: Connection, where: str) -> int:
     return 0
 
 
-def prepare(database: Database, now: Callable[[], str]) -> None:
+def prepare(database: Database, now: Callable[[], str], *, noted: Heads = _NOWHERE) -> None:
     """Bring the database to the newest version: make the tables, or run the missing steps, in one transaction.
 
     An older SQLite ledger is copied to `NAME.v1.bak` (its version) beside it first.
 
+    Args:
+        noted: where the ledger's heads are: an empty database that had campaigns once has lost them, and is left as it is.
+
     Raises:
-        LedgerError: the ledger is newer than this labloop, or someone else's, or cannot be written.
+        LedgerError: the ledger is newer than this labloop, or someone else's, or has lost its content, or cannot be written.
     """
     with database.read() as connection:
-        if _current(database, present(connection, database.where)):
+        old = present(connection, database.where)
+        if _current(database, old):
             return
+    if old == 0 and (lost := noted.read()[0]):
+        names = ", ".join(dict.fromkeys(one.campaign for one in lost))
+        raise LedgerError(
+            f"{database.where}: is empty, but {noted.path} says that it held {names}: restore it from a backup, or move that "
+            "file away to begin a new ledger"
+        )
+    if database.read_only:
+        what = "is empty: there is no ledger here" if old == 0 else f"is of version {old} and this labloop reads {newest()}"
+        raise LedgerError(f"{database.where}: {what}, and it cannot be written: work on a copy in a folder that you may write to")
     with database.begin() as connection:
         old = present(connection, database.where)  # again: another process may have been quicker
         if _current(database, old):

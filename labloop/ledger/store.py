@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.engine import URL
 
 from labloop.errors import CampaignError, LedgerError
 from labloop.ledger import flags as checks
@@ -26,12 +27,13 @@ from labloop.ledger.backup import copy_file, copy_tables
 from labloop.ledger.database import Database
 from labloop.ledger.designs import add_designs, design_columns, designs_of
 from labloop.ledger.frames import to_columns, to_frame, to_json, types_of
-from labloop.ledger.links import Link, whoami
+from labloop.ledger.heads import ENDING, Head, Heads
+from labloop.ledger.links import Link, rows_of, whoami
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
 from labloop.ledger.tables import STATES
 from labloop.ledger.trail import Trail, trail_of
-from labloop.ledger.verify import Verified, check_file, verify_campaign
+from labloop.ledger.verify import Verified, check_file, ends_of, verify_campaign
 
 _PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
 _WELL = ("plate", "well", "row", "column", "design_id", "control")
@@ -53,8 +55,13 @@ class Ledger:
     locked, full, read-only or damaged. Threads may share a ledger; processes open their own.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], by: str) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], by: str, heads: Heads) -> None:
         self._database = database
+        self._heads, self._has_noted = heads, False
+        database.committed = self._note
+        self._totals: dict[
+            int, tuple[str, dict[str, int]]
+        ] = {}  # by campaign: its last link's hash, and rows by table until there
         self._clock = clock
         self._by = by
         self._kept: tuple[str, int, pd.DataFrame] = "", -1, pd.DataFrame()
@@ -62,9 +69,11 @@ class Ledger:
     @classmethod
     def open(
         cls, where: Path | str, *, create: bool = True, timeout: float = 60.0, clock: Callable[[], datetime] = utc_now,
-        by: str | None = None,
+        by: str | None = None, heads: Path | None = None, read_only: bool = False,
     ) -> Ledger:  # fmt: skip
         """Open a ledger; make it where there is none, bring it up to date where it is older.
+
+        Where file or folder cannot be written, an SQLite ledger is read as it is, and verbs that write say so.
 
         Args:
             where: a path, or `sqlite:///path` or `postgresql+psycopg://user@host/database`.
@@ -76,12 +85,12 @@ class Ledger:
         Raises:
             LedgerError: it is missing, locked, read-only, full, someone else's, or newer than this labloop.
         """
-        database = Database(where, timeout=timeout)
+        database = Database(where, timeout=timeout, read_only=read_only)
         if not create and database.path is not None and not database.path.exists():
             raise LedgerError(f"{database.path}: there is no ledger here: run `labloop init` first, or name the ledger's place")
-        ledger = cls(database, clock, by or whoami())
+        ledger = cls(database, clock, by or whoami(), heads_of(database, heads))
         try:
-            prepare(database, ledger._now)
+            prepare(database, ledger._now, noted=ledger._heads)
         except LedgerError:
             database.close()
             raise
@@ -129,7 +138,7 @@ class Ledger:
                     f"{self.where}: campaign {name!r} exists already: go on with it (`labloop status {name}`), "
                     "or give the new one another name"
                 )
-            link.close()
+            self._close(link, name)
 
     def campaigns(self) -> list[str]:
         """Name the campaigns, oldest first."""
@@ -460,6 +469,12 @@ class Ledger:
             names = self.campaigns() if campaign is None else [campaign]
             return [verify_campaign(connection, self._id(connection, name), name, head=head) for name in names]
 
+    def heads(self, campaign: str | None = None) -> list[Head]:
+        """Tell where the chain of a campaign ends, or of each."""
+        with self._database.read() as connection:
+            names = self.campaigns() if campaign is None else [campaign]
+            return [ends_of(connection, self._id(connection, name), name) for name in names]
+
     def check_file(self) -> list[str]:
         """Name what is wrong with an SQLite file's pages and indexes; nothing to say of a server's database."""
         with self._database.read() as connection:
@@ -487,7 +502,27 @@ class Ledger:
         with self.begin() as connection:
             link = Link(connection, self._id(connection, campaign), verb, at=self._now(), by=self._by)
             yield link
-            link.close()
+            self._close(link, campaign)
+
+    def _close(self, link: Link, campaign: str) -> None:
+        if (head := link.close()) is None:
+            return
+        until, rows = self._totals.get(link.campaign, ("", {}))
+        if until == link.before and until:
+            rows = {name: rows.get(name, 0) + link.written.get(name, 0) for name in {**rows, **link.written}}
+        else:  # somebody else wrote in between
+            rows = rows_of(link.connection, link.campaign)
+        self._totals[link.campaign] = head, rows
+        told = Head(campaign=campaign, id=link.campaign, links=link.number, head=head, rows=rows, at=link.at)
+        self._database.note(told)
+
+    def _note(self, heads: list[Head]) -> None:
+        """Note heads beside the ledger; those of all campaigns where nothing was noted yet."""
+        if heads and self._heads.path is not None and not self._has_noted:
+            if not self._heads.read()[0]:
+                heads = [*(one for one in self.heads() if one.id not in {head.id for head in heads}), *heads]
+            self._has_noted = True
+        self._heads.note({head.id: head for head in heads}.values())
 
     def _now(self) -> str:
         """The one place where rows get their time: ISO 8601, UTC."""
@@ -514,6 +549,17 @@ class Ledger:
                 query = query.where(table.c.round == number)
             kinds = {**types_of(table, [name for name in columns if name != "by"]), **({"by": str} if "by" in columns else {})}
             return to_frame(connection.execute(query.order_by(table.c.id)).all(), kinds)
+
+
+def heads_of(database: Database, path: Path | None = None) -> Heads:
+    """Give the heads of a ledger: beside an SQLite file, in the file that is named for a server's."""
+    if database.path is not None:
+        return Heads(database.path.with_name(database.path.name + ENDING))
+    url = database.engine.url
+    query = {name: value for name, value in url.query.items() if "pass" not in name and name != "user"}
+    return Heads(
+        path, URL.create("postgresql", host=url.host, port=url.port, database=url.database, query=query).render_as_string()
+    )
 
 
 def _number(value: float | None) -> float | None:

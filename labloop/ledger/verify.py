@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Table, exc, select
+from sqlalchemy import Column, Connection, Table, Text, exc, select, text
 
 from labloop.ledger import tables as t
 from labloop.ledger.digest import BLOCK, RowDigest
-from labloop.ledger.links import START, chained_hash, columns_of
+from labloop.ledger.heads import Head
+from labloop.ledger.links import START, chained_hash, columns_of, rows_of
+
+DAMAGE = (exc.SQLAlchemyError, sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
+"""What reading a damaged ledger may raise, from the database's own errors to cells that are not what their column says."""
+_TABLES = {table.name: table for table in t.CHAINED}
 
 _KEYS = {
     "campaign": ("name",),
@@ -46,6 +52,8 @@ class Verified:
     """The last link's hash: note it elsewhere, and nobody can rewrite the chain unseen."""
     faults: tuple[str, ...]
     """Each names the place and who wrote it when; none where all is as it was written."""
+    hashes: tuple[str, ...] = field(default=(), repr=False)
+    """All links', in order."""
 
 
 @dataclass(frozen=True)
@@ -64,60 +72,96 @@ def check_file(connection: Connection) -> list[str]:
     """Let SQLite check its file's pages and indexes, and what refers to rows that are not there; nothing to say on a server."""
     if connection.dialect.name != "sqlite":
         return []
-    said = [str(one) for one in connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars()]
-    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
-    return [f"the file: {' '.join(one.split())}" for one in said if one != "ok"] + [
-        f"{table}: row {row} refers to a row of {other} that is not there" for table, row, other, _ in dangling
-    ]
+    said: list[str] = []
+    try:
+        for one in connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars():
+            said += [f"the file: {plain(line)}" for line in str(one).splitlines() if line != "ok"]
+        for table, row, other, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20):
+            said.append(f"{plain(table)}: row {row} refers to a row of {plain(other)} that is not there")
+    except DAMAGE as error:
+        said.append(f"the file: {reason(error)}")
+    return said
+
+
+def ends_of(connection: Connection, campaign: int, name: str) -> Head:
+    """Tell where a campaign's chain ends."""
+    query = select(t.link.c.number, t.link.c.hash, t.link.c.at).filter_by(campaign=campaign).order_by(t.link.c.number.desc())
+    found = connection.execute(query.limit(1)).tuples().first()
+    number, head, at = found or (0, START, "")
+    return Head(campaign=name, id=campaign, links=number, head=head, rows=rows_of(connection, campaign), at=at)
 
 
 def verify_campaign(connection: Connection, campaign: int, name: str, *, head: str | None = None) -> Verified:
-    """Verify a campaign's chain and all its rows.
+    """Verify a campaign's chain and all its rows; damage is told, never raised.
 
     Args:
         head: a hash noted earlier, which must still stand in the chain.
     """
     faults: list[str] = []
-    expected: dict[str, dict[int, _Part]] = {table.name: {} for table in t.CHAINED}
-    before, last, hashes = START, 0, []
-    links = select(t.link).filter_by(campaign=campaign).order_by(t.link.c.number)
-    for _, number, verb, at, by, content, checks, hashed in connection.execute(links):
-        of = f"link {number} ({verb} by {by}, {at})"
-        if number != last + 1:
-            faults.append(f"link: {_span(last + 1, number - 1)} missing from the chain")
-        elif hashed != chained_hash(before, campaign, number, verb, at, by, content, checks):
-            faults.append(f"link: {of} differs from what was written, or the one before it does")
-        before, last = hashed, number
-        hashes.append(hashed)
-        place = 0
-        for name_of, told in _told(content).items():
-            size = _BYTES * int(told["n"])
-            part = _Part(tuple(told["columns"].split()), int(told["n"]), told["sha256"], checks[place : place + size], of)
-            expected.setdefault(name_of, {})[number] = part
-            place += size
-    if not hashes:
+    expected: dict[str, dict[int, _Part | None]] = {table.name: {} for table in t.CHAINED}
+    chain = _Chain()
+    try:
+        for row in _select(connection, t.link, campaign, [*t.link.c.keys()][1:], [t.link.c.number]):
+            faults += _check_link(campaign, chain, row, expected)
+    except DAMAGE as error:
+        faults.append(f"link: cannot be read to its end: {reason(error)}")
+    if not chain.hashes:
         faults.append("link: the chain is gone")
-    if head is not None and head not in hashes:
+    if head is not None and head not in chain.hashes:
         faults.append(f"link: no link has the hash {head}: the chain was written anew, or it is another campaign's")
     for table in t.CHAINED:
-        faults += _check_table(connection, table, campaign, expected[table.name])
-    rows = sum(part.n for parts in expected.values() for part in parts.values())
-    return Verified(campaign=name, links=len(hashes), rows=rows, head=before, faults=tuple(faults))
+        faults += _check_table(connection, table, campaign, expected[table.name], chain.damaged)
+    rows = sum(part.n for parts in expected.values() for part in parts.values() if part)
+    return Verified(
+        campaign=plain(name), links=len(chain.hashes), rows=rows, head=plain(chain.before), faults=tuple(map(plain, faults)),
+        hashes=tuple(chain.hashes),
+    )  # fmt: skip
 
 
-def _told(content: str) -> dict[str, Any]:
-    """What a link says of its tables; nothing where its text was damaged, which its hash has shown already."""
+@dataclass
+class _Chain:
+    before: str = START
+    last: int = 0
+    hashes: list[str] = field(default_factory=list)
+    damaged: set[int] = field(default_factory=set)
+    """Links that cannot say what their rows were."""
+
+
+def _check_link(campaign: int, chain: _Chain, row: Sequence[Any], expected: dict[str, dict[int, _Part | None]]) -> Iterator[str]:
+    """Hold a link against the one before, and note what it says of its rows."""
+    number, verb, at, by, content, checks, hashed = row
+    of = f"link {number} ({verb} by {by}, {at})"
+    if not isinstance(number, int) or not isinstance(hashed, str):
+        yield f"link: {of} is damaged"
+        return
+    checks = bytes(checks) if isinstance(checks, bytes | memoryview) else str(checks).encode("utf-8", "surrogatepass")
+    if number != chain.last + 1:
+        yield f"link: {_span(chain.last + 1, number - 1)} missing from the chain"
+    elif hashed != chained_hash(chain.before, campaign, number, verb, at, by, content, checks):
+        yield f"link: {of} differs from what was written, or the one before it does"
+    chain.before, chain.last = hashed, number
+    chain.hashes.append(hashed)
+    place = 0
     try:
-        told = json.loads(content)
-    except json.JSONDecodeError:
-        return {}
-    return told if isinstance(told, dict) else {}
+        for name, told in json.loads(content).items():
+            n, columns = int(told["n"]), tuple(told["columns"].split())
+            if not set(columns) <= set(columns_of(_TABLES[name])):
+                raise ValueError(columns)
+            expected[name][number] = _Part(columns, n, told["sha256"], checks[place : place + _BYTES * n], of)
+            place += _BYTES * n
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        chain.damaged.add(number)
+        yield f"link: {of} does not say what its rows were, so that they cannot be checked"
 
 
-def _check_table(connection: Connection, table: Table, campaign: int, expected: dict[int, _Part]) -> Iterator[str]:
-    left = dict(expected)
+def _check_table(
+    connection: Connection, table: Table, campaign: int, expected: dict[int, _Part | None], damaged: set[int]
+) -> Iterator[str]:
+    left = {number: part for number, part in expected.items() if number not in damaged}
     try:
         for number, rows in groupby(_rows(connection, table, campaign), key=itemgetter(0)):
+            if number in damaged:
+                continue
             part = left.pop(number, None)
             if part is None:
                 first = next(rows)
@@ -125,25 +169,43 @@ def _check_table(connection: Connection, table: Table, campaign: int, expected: 
                 yield f"{table.name}: {shown} belongs to no link of the chain, or does not stand in its place"
             elif fault := _check_rows(connection, table, part, rows):
                 yield f"{table.name}: {fault}, {part.of}"
-    except (exc.DatabaseError, ValueError, TypeError) as error:  # a page that cannot be read, or a cell of a strange type
-        yield f"{table.name}: cannot be read to its end: {' '.join(str(getattr(error, 'orig', error)).split())}"
+    except DAMAGE as error:  # a page that cannot be read, a cell of a strange type, a table that is gone
+        yield f"{table.name}: cannot be read to its end: {reason(error)}"
         return
     for part in left.values():
-        yield f"{table.name}: all {part.n} rows are gone, {part.of}" if part.n > 1 else f"{table.name}: a row is gone, {part.of}"
+        if part is not None and part.n:
+            yield (
+                f"{table.name}: all {part.n} rows are gone, {part.of}"
+                if part.n > 1
+                else f"{table.name}: a row is gone, {part.of}"
+            )
 
 
 def _rows(connection: Connection, table: Table, campaign: int) -> Iterator[Sequence[Any]]:
     """Read a campaign's rows, each with its link's number before it, in the order in which the links took them in."""
-    own, names = (table.c.id, []) if table is t.campaign else (table.c.campaign, [table.c.link])
-    query = select(*names, *(table.c[name] for name in columns_of(table))).where(own == campaign)
-    if "id" in table.c:
-        query = query.order_by(table.c.id)
-    else:
-        keys = [column for column in table.primary_key.columns if column.name != "campaign"]
-        text = connection.dialect.name == "postgresql" and table is t.design
-        query = query.order_by(table.c.link, *(key.collate("C") if text else key for key in keys))
-    for block in connection.execute(query, execution_options={"yield_per": BLOCK}).partitions():
-        yield from ((1, *row) for row in block) if table is t.campaign else block
+    names = columns_of(table)
+    if table is t.campaign:
+        yield from ((1, *row) for row in _select(connection, table, campaign, names, [table.c.id]))
+        return
+    keys = (
+        [table.c.id] if "id" in table.c else [table.c.link, *(key for key in table.primary_key.columns if key.name != "campaign")]
+    )
+    yield from _select(connection, table, campaign, ["link", *names], keys)
+
+
+def _select(
+    connection: Connection, table: Table, campaign: int, names: Sequence[str], order: Sequence[Column[Any]]
+) -> Iterator[Sequence[Any]]:
+    """Read a campaign's rows with their cells as the driver gives them: a type would choke on a cell that is not of it."""
+    quote = connection.dialect.identifier_preparer.quote
+    collate = ' COLLATE "C"' if connection.dialect.name == "postgresql" and table is t.design else ""  # as SQLite sorts
+    by = ", ".join(quote(column.name) + (collate if isinstance(column.type, Text) else "") for column in order)
+    own = "id" if table is t.campaign else "campaign"
+    cells = ", ".join(map(quote, names))
+    query = text(f"SELECT {cells} FROM {quote(table.name)} WHERE {own} = :campaign ORDER BY {by}")
+    found = connection.execute(query, {"campaign": campaign}, execution_options={"yield_per": BLOCK})
+    for block in found.partitions():
+        yield from block
 
 
 def _check_rows(connection: Connection, table: Table, part: _Part, rows: Iterator[Sequence[Any]]) -> str:
@@ -189,10 +251,24 @@ def _shown(connection: Connection, table: Table, row: Sequence[Any]) -> str:
     names = columns_of(table)
     cells = {name: row[1 + names.index(name)] for name in _KEYS[table.name]}
     if table is t.measurement:
-        file = connection.execute(select(t.source_file.c.name).filter_by(id=cells["file"])).scalar()
+        try:
+            file = connection.execute(text("SELECT name FROM source_file WHERE id = :id"), {"id": cells["file"]}).scalar()
+        except DAMAGE:
+            file = None
         place = " ".join(f"{name} {cells[name]}" for name in ("plate", "well", "design_id") if cells[name] is not None)
         return f"row {cells['row']} of {file} ({place})"
     return " ".join(f"{name} {cell}" for name, cell in cells.items() if cell is not None)
+
+
+def plain(said: object) -> str:
+    """Give a text that any terminal or file takes, whatever a damaged cell holds."""
+    return str(said).encode("utf-8", "backslashreplace").decode()
+
+
+def reason(error: BaseException) -> str:
+    """Say what went wrong in one line, in the database's words where they are its own."""
+    found = getattr(error, "orig", None) or error
+    return plain(" ".join(str(found).split()) or type(found).__name__)
 
 
 def _span(first: int, last: int) -> str:
