@@ -16,7 +16,7 @@ import numpy as np
 from labloop.config import Arm, CampaignConfig, Options, RoundConfig, resolve
 from labloop.dataset import Dataset
 from labloop.devices import free_memory, out_of_memory
-from labloop.errors import MethodError
+from labloop.errors import MethodError, SpaceError
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
 from labloop.protocols import Posterior, Proposer
@@ -27,6 +27,9 @@ log = logging.getLogger("labloop")
 
 SMALLEST_BATCH = 8
 """A training that runs out of memory with fewer rows at once has another reason."""
+
+FAILURES = (MethodError, SpaceError, ArithmeticError, MemoryError, RuntimeError, np.linalg.LinAlgError)
+"""What a proposer may raise because of the data or the machine; anything else is a mistake in its code, and ends the round."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from labloop.objective import Objective
 from labloop.parameters import FloatArray
 from labloop.pool import Picks, Pool
 from labloop.protocols import Lab
-from labloop.registry import available, create
-from labloop.rounds import choose, judge, plan, train
+from labloop.registry import available, create, parse_plugin
+from labloop.rounds import FAILURES, choose, judge, plan, train
 from labloop.seeds import derive, generator
 from labloop.workers import Workers, spread
 
@@ -28,11 +28,14 @@ log = logging.getLogger("labloop")
 
 
 def open_lab(spec: str, **options: Any) -> Lab:
-    """Open a simulated lab by its name, or `lookup:FILE.csv` for a complete table of designs and values."""
+    """Open a simulated lab by its name, with options as in `hartmann6/noise=0.1`, or `lookup:FILE.csv` for a complete table."""
     name, _, path = spec.partition(":")
     if path and name in available("labs"):
         options["path"] = Path(path)
         return create("labs", name, options)  # type: ignore[no-any-return]
+    if not path:
+        spec, told = parse_plugin(spec)
+        options = {**told, **options}
     return create("labs", spec, options)  # type: ignore[no-any-return]
 
 
@@ -42,33 +45,43 @@ def simulate(
     *,
     round_config: RoundConfig | Path | str | None = None,
     start: int | Literal["offline"] = 500,
+    start_quantile: float = 0.5,
     rounds: int = 4,
     batch: int = 96,
     seeds: int = 5,
     arms: Sequence[str] | None = None,
     mode: Literal["separate", "shared"] = "separate",
+    on_failure: Literal["stop", "drop"] = "drop",
     workers: Workers = 1,
 ) -> pd.DataFrame:
     """Run simulated campaigns and tell what each arm's plates were worth.
 
     Args:
         round_config: arms and judge; the shipped `rounds/quick.yaml` where none is given.
-        start: measured designs to begin with, drawn at random from the lower half of the lab's table; `offline` takes all of it.
+        start: measured designs to begin with, drawn at random from the worse part of the lab's table; `offline` takes all of it.
+        start_quantile: how much of the table that part is: 0.5 is the worse half, 1 all of it.
         batch: wells of a plate.
         arms: arms of the round's configuration, or names of proposers as arms of their own. By default every arm; in separate
             mode an arm of several proposers is split into them, since they never share a batch there.
         mode: `separate`: every arm runs its own campaign with the whole plate, from the same start. `shared`: one plate, arms
             side by side, everybody learns from all wells, as in a lab.
+        on_failure: what becomes of a proposer that fails in a round: `drop` goes on without it there, an arm without any other
+            has no wells in that round, and `note` has the reason; `stop` ends the simulation.
         workers: side by side on so many processes, or on a Dask cluster: see `labloop.workers`.
 
     Returns:
-        One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds. Values are the
-        lab's own. `best` and `top10_mean` are over all the arm's wells so far, the start left out; `batch_mean` over this
+        One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note. Values are
+        the lab's own. `best` and `top10_mean` are over all the arm's wells so far, the start left out; `batch_mean` over this
         round's; `seconds` is what training and selection took.
 
     Raises:
-        ConfigError: an arm is unknown, or the batch does not fit the arms.
+        ConfigError: an arm is unknown, or the batch does not fit the arms, or the quantile is not a share.
+        MethodError: no proposer of any arm gave a single well; or one failed and `on_failure` is `stop`.
     """
+    if not 0 < start_quantile <= 1:
+        raise ConfigError(
+            f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
+        )
     if not isinstance(campaign, CampaignConfig):
         campaign = load_config(campaign, CampaignConfig)
     if round_config is None:
@@ -93,18 +106,30 @@ def simulate(
         else [(seed, config) for seed in range(seeds)]
     )
     loops = [
-        _Loop(campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch)
+        _Loop(
+            campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch,
+            on_failure=on_failure,
+        )
         for seed, one in runs
-    ]
-    drawn = [draw_start(lab, start, seed=derive(campaign.seed, "start", s), objective=campaign.objective) for s in range(seeds)]
+    ]  # fmt: skip
+    drawn = [start_of(campaign, lab, start, seed=s, quantile=start_quantile) for s in range(seeds)]
     starts = [drawn[seed] for seed, _ in runs]
     rows: list[dict[str, Any]] = []
     for i, found in spread(_run, list(zip(loops, starts, strict=True)), "simulated campaigns", workers=workers):
         for row in found:
             rows.append({"lab": name, "arm": row.pop("arm"), "seed": runs[i][0], **row})
             log.info("seed %d %s", runs[i][0], rows[-1])
+    if rows and not any(row["n_wells"] for row in rows):
+        raise MethodError("no proposer gave a single well: " + "; ".join(dict.fromkeys(row["note"] for row in rows)))
     order = ["arm", "seed", "round"]
     return pd.DataFrame(rows).sort_values(order, kind="stable", key=_by(list(config.arms))).reset_index(drop=True)
+
+
+def start_of(
+    campaign: CampaignConfig, lab: Lab, n: int | Literal["offline"], *, seed: int, quantile: float = 0.5
+) -> pd.DataFrame:  # fmt: skip
+    """Draw what the campaign of this seed in `simulate` starts from, for methods that are compared with it from outside."""
+    return draw_start(lab, n, seed=derive(campaign.seed, "start", seed), quantile=quantile, objective=campaign.objective)
 
 
 def _run(job: tuple[_Loop, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -186,31 +211,37 @@ class _Loop:
     seed: int
     rounds: int
     batch: int
+    on_failure: Literal["stop", "drop"] = "drop"
 
     def run(self, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         """Yield one row an arm and round."""
-        wells = self.config.wells(self.batch)
+        self.config.wells(self.batch)  # which refuses a batch that does not fit
         columns = list(self.campaign.space.columns)
-        found: dict[str, list[FloatArray]] = {arm: [] for arm in wells}
+        found: dict[str, list[FloatArray]] = {arm: [] for arm in self.config.arms}
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
-            picks, seconds = self._propose(data, wells, number, past=self._past(measured))
+            picks, seconds, notes = self._propose(data, number, past=self._past(measured))
+            if not picks:
+                yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
+                continue
             table = pd.concat([self._table(arm, chosen) for arm, chosen in picks.items()])
             plate = table.drop_duplicates("design_id")
             result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
             plate = plate.assign(value=result["value"].to_numpy(float))
             measured = pd.concat([measured, plate[plate["value"].notna()]], ignore_index=True)
-            for arm in wells:
+            for arm in found:
                 mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
                 values = mine["value"].to_numpy(float)
                 found[arm].append(values[np.isfinite(values)])
-                yield {
-                    "arm": arm,
-                    "round": number,
-                    "n_wells": len(mine),
-                    **self._worth(found[arm]),
-                    "seconds": round(seconds[arm], 3),
-                }
+                yield self._row(arm, number, len(mine), found[arm], seconds, notes)
+
+    def _row(
+        self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
+    ) -> dict[str, Any]:  # fmt: skip
+        return {
+            "arm": arm, "round": number, "n_wells": n_wells, **self._worth(found if n_wells else [*found, np.zeros(0)]),
+            "seconds": round(seconds.get(arm, 0.0), 3), "note": "; ".join(notes.get(arm, ())),
+        }  # fmt: skip
 
     def _worth(self, batches: list[FloatArray]) -> dict[str, float]:
         sign = self.campaign.objective.sign
@@ -238,25 +269,38 @@ class _Loop:
         return known["mean"].to_numpy(float), known["std"].to_numpy(float), y
 
     def _propose(
-        self, data: Dataset, wells: dict[str, int], number: int, *, past: tuple[FloatArray, ...]
-    ) -> tuple[dict[str, Picks], dict[str, float]]:
+        self, data: Dataset, number: int, *, past: tuple[FloatArray, ...]
+    ) -> tuple[dict[str, Picks], dict[str, float], dict[str, list[str]]]:
+        """Give every arm's picks, what they took in seconds, and which proposers failed and why, by arm."""
         setting: dict[str, int] = {"seed": self.seed, "number": number, "rounds": self.rounds}
         seconds: dict[str, float] = {}
+        failed: dict[str, list[str]] = {}
         offered: dict[str, list[Pool]] = {}
-        for training in plan(self.config, data, wells=self.batch, **setting):
-            trained = train(training, data)
-            offered.setdefault(training.arm, []).append(trained.pool)
-            seconds[training.arm] = seconds.get(training.arm, 0.0) + trained.seconds
-        pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
+        config = self.config
+        for training in plan(config, data, wells=self.batch, **setting):
+            started = time.perf_counter()
+            try:
+                offered.setdefault(training.arm, []).append(train(training, data).pool)
+            except FAILURES as error:
+                if self.on_failure == "stop":
+                    raise
+                reason = f"{training.proposer} failed: {' '.join(str(error).split()) or type(error).__name__}"
+                log.warning("round %d goes on without %s of arm %s, which %s", number, training.proposer, training.arm, reason)
+                failed.setdefault(training.arm, []).append(reason)
+                config = config.without(training.arm, training.proposer)
+            seconds[training.arm] = seconds.get(training.arm, 0.0) + time.perf_counter() - started
+        if not config.arms:
+            return {}, seconds, failed
+        pools = {arm: Pool.interleave(offered[arm]) for arm in config.arms}
         started = time.perf_counter()
         # Only an arm that selects needs the judge; a lab always stores its opinion, a simulation need not pay for it.
-        selects = any(set(arm.selector) != {"as_proposed"} for arm in self.config.arms.values())
-        posterior = judge(self.config, data, past=past, **setting) if selects and self.config.judge else None
-        picks = choose(self.config, pools, posterior, data, wells, **setting)
-        for arm, spec in self.config.arms.items():
+        selects = any(set(arm.selector) != {"as_proposed"} for arm in config.arms.values())
+        posterior = judge(config, data, past=past, **setting) if selects and config.judge else None
+        picks = choose(config, pools, posterior, data, config.wells(self.batch), **setting)
+        for arm, spec in config.arms.items():
             if set(spec.selector) != {"as_proposed"}:
                 seconds[arm] += time.perf_counter() - started
-        return picks, seconds
+        return picks, seconds, failed
 
     def _table(self, arm: str, picks: Picks) -> pd.DataFrame:
         designs = self.campaign.space.decode(picks.pool.X)

@@ -12,6 +12,8 @@ import yaml
 
 from labloop.cli import main
 from labloop.config import preset
+from labloop.errors import MethodError
+from labloop.methods.mutate import Mutate
 from labloop.simulate import draw_start, open_lab
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml")
@@ -82,7 +84,7 @@ def test_simulate_prints_one_object_an_arm_seed_and_round(lab, capsys):
     assert {(row["arm"], row["seed"], row["round"]) for row in rows} == {
         (arm, seed, number) for arm in ("offline", "free") for seed in (0, 1) for number in (1, 2)
     }
-    assert set(rows[0]) == {"lab", "arm", "seed", "round", "n_wells", "best", "top10_mean", "batch_mean", "seconds"}
+    assert set(rows[0]) == {"lab", "arm", "seed", "round", "n_wells", "best", "top10_mean", "batch_mean", "seconds", "note"}
     assert all(row["n_wells"] == 8 for row in rows)
     again = json.loads(run(capsys, "simulate", CAMPAIGN, *arguments))
     assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in again]
@@ -90,9 +92,37 @@ def test_simulate_prints_one_object_an_arm_seed_and_round(lab, capsys):
     assert {(row["arm"], row["n_wells"]) for row in shared} >= {("free", 4), ("mutate", 4)}
 
 
+def test_simulate_goes_on_without_an_arm_that_fails_and_says_so(lab, capsys, monkeypatch):
+    propose = Mutate.propose
+
+    def fails_once(self, data, n, *, seed):
+        if len(data) == 60:
+            raise MethodError("no mutant today")
+        return propose(self, data, n, seed=seed)
+
+    monkeypatch.setattr(Mutate, "propose", fails_once)
+    setting = ("--lab", "tfbind8", "--start", 60, "--rounds", 2, "--batch", 8, "--seeds", 1)
+    separate = json.loads(run(capsys, "simulate", CAMPAIGN, *setting, "--arms", "random,mutate", "--json"))
+    told = {(row["arm"], row["round"]): row for row in separate}
+    assert [told["random", number]["n_wells"] for number in (1, 2)] == [8, 8]
+    assert [told["mutate", number]["n_wells"] for number in (1, 2)] == [0, 0]
+    assert told["mutate", 1]["batch_mean"] is None
+    assert "mutate failed: no mutant today" in told["mutate", 1]["note"]
+    together = run(capsys, "simulate", CAMPAIGN, *setting, "--arms", "random,mutate", "--mode", "shared", "--json")
+    shared = {(row["arm"], row["round"]): row for row in json.loads(together)}
+    assert [shared[arm, number]["n_wells"] for number in (1, 2) for arm in ("random", "mutate")] == [8, 0, 4, 4]
+    assert shared["mutate", 2]["note"] == ""
+    assert "no mutant today" in run(capsys, "simulate", CAMPAIGN, *setting, "--arms", "random,mutate")
+    assert "no mutant today" in run(capsys, "simulate", CAMPAIGN, *setting, "--arms", "mutate", code=1)
+    assert "no mutant today" in run(
+        capsys, "simulate", CAMPAIGN, *setting, "--arms", "random,mutate", "--on-failure", "stop", code=1
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("simulate", CAMPAIGN, "--lab", "tfbind8", "--start-quantile", 2), "start_quantile"),
         (("init", "none.yaml"), "No such file"),
         (("status", "nobody"), "labloop init"),
         (("ingest", "start.csv", "-c", "nobody"), "labloop init"),

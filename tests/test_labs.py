@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labloop.config import CampaignConfig, load_config, preset
 from labloop.errors import DesignError, LabloopError, MethodError
 from labloop.labs import tfbind8
 from labloop.labs.lookup import Lookup
@@ -22,6 +23,7 @@ from labloop.parameters import Choice, Integer, Mixture, Real, Sequence
 from labloop.protocols import Lab
 from labloop.registry import create
 from labloop.simulate import draw_start as start
+from labloop.simulate import open_lab, start_of
 from labloop.space import DesignSpace
 
 
@@ -233,3 +235,43 @@ def test_a_real_table_of_reaction_yields_is_a_lab() -> None:
     lab = Lookup(path=path, value="yield", columns=columns)
     assert lab.space.size == len(raw) == 1728
     np.testing.assert_allclose(lab.measure(raw, seed=0)["value"], raw["yield"])
+
+
+# ---- functions of the literature
+
+
+@pytest.mark.parametrize(("name", "reference"), [("hartmann6", "Hartmann"), ("levy10", "Levy")])
+def test_a_function_is_botorchs_and_its_optimum_the_one_that_is_known(name: str, reference: str) -> None:
+    import torch
+    from botorch import test_functions
+
+    lab = create("labs", name)
+    known = getattr(test_functions, reference)(dim=lab.space.d)
+    designs = lab.space.decode(lab.space.sample(200, np.random.default_rng(0)))
+    value = lab.measure(designs, seed=0)["value"].to_numpy()
+    np.testing.assert_allclose(value, known(torch.tensor(designs.to_numpy())).numpy(), atol=1e-6)
+    design, best = lab.optimum
+    assert best == pytest.approx(known.optimal_value, abs=1e-5)
+    assert lab.measure(design, seed=0)["value"][0] == pytest.approx(best, abs=1e-9)
+    assert best < value.min()
+
+
+@pytest.mark.parametrize("name", ["hartmann6", "levy10"])
+def test_a_function_lab_is_the_one_of_its_campaign_and_takes_noise_and_failures(name: str) -> None:
+    campaign = load_config(preset(f"campaigns/{name}.yaml"), CampaignConfig)
+    lab = open_lab(f"{name}/noise=0.5/failures=0.2")
+    assert isinstance(lab, Lab)
+    assert campaign.space == lab.space
+    assert campaign.objective.direction == "min"
+    designs = lab.space.decode(lab.space.sample(400, np.random.default_rng(0)))
+    noisy, clean = lab.measure(designs, seed=1), create("labs", name).measure(designs, seed=1)
+    lost = noisy["value"].isna()
+    assert lost.mean() == pytest.approx(0.2, abs=0.08)
+    assert (noisy["value"] - clean["value"])[~lost].std() == pytest.approx(0.5, rel=0.15)
+
+
+def test_a_start_from_the_whole_lab_is_not_the_worse_half() -> None:
+    lab, campaign = create("labs", "hartmann6"), load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
+    worse, whole = (start_of(campaign, lab, 400, seed=0, quantile=quantile)["value"] for quantile in (0.5, 1.0))
+    assert whole.min() < worse.min() - 0.5
+    assert worse.median() > whole.median()

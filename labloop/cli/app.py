@@ -226,11 +226,13 @@ def simulate(
     lab: str,
     round: Path | None = None,
     start: int | Literal["offline"] = 500,
+    start_quantile: float = 0.5,
     rounds: int = 4,
     batch: int = 96,
     seeds: int = 5,
     arms: str | None = None,
     mode: Literal["separate", "shared"] = "separate",
+    on_failure: Literal["stop", "drop"] = "drop",
     workers: int | str = 1,
     common: Common = Common(),
 ) -> None:
@@ -238,14 +240,16 @@ def simulate(
 
     Args:
         campaign: the campaign's YAML file.
-        lab: tfbind8, or lookup:FILE.csv for a complete table of designs and values.
+        lab: tfbind8, or hartmann6/noise=0.1 with options, or lookup:FILE.csv for a complete table of designs and values.
         round: the round's YAML file, with its arms [default: config/rounds/quick.yaml].
-        start: measured designs to begin with, from the lower half; `offline` for all of it.
+        start: measured designs to begin with, from the worse part of the lab; `offline` for all of it.
+        start_quantile: how much of the lab that part is: 0.5 is the worse half, 1 all of it, a random start.
         rounds: plates in a row.
         batch: wells of a plate.
         seeds: campaigns of each arm, each from another start.
         arms: names of arms or proposers, with commas between [default: all].
         mode: `separate`: every arm fills its own plates. `shared`: one plate, side by side.
+        on_failure: a proposer that fails: `drop` goes on without it in that round and says so, `stop` ends here.
         workers: run campaigns side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
     from labloop.simulate import simulate as run
@@ -253,8 +257,8 @@ def simulate(
     common.start()
     with show.progress(json=common.json):
         table = run(
-            campaign, lab, round_config=round, start=start, rounds=rounds, batch=batch, seeds=seeds,
-            arms=arms.split(",") if arms else None, mode=mode, workers=workers,
+            campaign, lab, round_config=round, start=start, start_quantile=start_quantile, rounds=rounds, batch=batch,
+            seeds=seeds, arms=arms.split(",") if arms else None, mode=mode, on_failure=on_failure, workers=workers,
         )  # fmt: skip
     show.simulated(table, json=common.json)
 

@@ -262,6 +262,8 @@ def simulated(table: pd.DataFrame, *, json: bool) -> None:
 
     for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
         _table(_records(summary(table, column=column)), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
+    for row in _records(table[table["note"] != ""]):
+        out.print(f"{row['arm']}, seed {row['seed']}, round {row['round']}: {row['note']}", style="yellow")
 
 
 def benchmarked(table: pd.DataFrame, folder: Path, *, json: bool) -> None:

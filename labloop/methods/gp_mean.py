@@ -30,4 +30,4 @@ class GPMean:
         """Offer the n new designs of the highest posterior mean; the score is that mean, in y."""
         fitted = GP(max_points=self.max_points, iterations=self.iterations).fit(data, seed=seed)
         X, mean = search(data, lambda X: fitted.belief(X)[0], n, seed=seed, label="gp_mean", generations=self.generations)
-        return Pool.best(data, X, mean, n, proposer="gp_mean")
+        return Pool.best(data, X, mean, n, proposer="gp_mean", notes=fitted.pool_notes)

@@ -102,7 +102,7 @@ class QEI:
         known = np.concatenate([data.pending, baseline])
         draws = fitted.draw(np.concatenate([X, known]), max(self.samples, 4 * n), generator=torch_generator(seed, "qei", "draw"))
         batch, gains = greedy(draws[:, : len(X)], draws[:, len(X) :].amax(1), n, tail=TAIL * fitted.scale, first=len(first))
-        notes = {"candidates": len(X), "noise_std": fitted.noise_std}
+        notes = {"candidates": len(X), "noise_std": fitted.noise_std, **fitted.pool_notes}
         return Pool.of(data.space, X[batch], gains, proposer="qei", notes=notes)
 
     def _candidates(self, data: Dataset, fitted: FittedGP, best: float, n: int, seed: int) -> FloatArray:

@@ -14,13 +14,16 @@ the noise where there are no replicates, and for what the kernel cannot follow a
    random) and the posterior is the fully independent training conditional of all designs on these (FITC:
    Quiñonero-Candela and Rasmussen, JMLR 2005, section 6). The log says so.
 3. A censored reading enters as its bound, so the belief errs towards the bound. The log counts them.
+4. No dataset ends a fit: where the numbers are bad it steps back (`labloop.surrogates._fit`), and `FittedGP.notes` and the log
+   say how.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 from weakref import WeakKeyDictionary
 
@@ -30,23 +33,24 @@ from botorch.models import SingleTaskGP
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.means import ConstantMean
 from pydantic import Field, PositiveInt
-from scipy.optimize import minimize
-from torch import Tensor, nn
+from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods._train import pick_device
-from labloop.parameters import FloatArray
+from labloop.parameters import Array, FloatArray
 from labloop.registry import plugin
 from labloop.seeds import generator
-from labloop.surrogates._kernels import DesignKernel, Logs
+from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
 
 log = logging.getLogger("labloop")
 
 CHUNK = 4_096
 """Designs predicted at a time: memory stays at CHUNK × the training designs, whatever the space."""
-JITTER = 1e-8
-"""Least variance added to a diagonal before its Cholesky factor, relative to the variance of y; tenfold until it succeeds."""
+MOST_NOISE = 4.0
+"""Replicates that differ by more, in variance relative to that between designs, tell of a bad reading and not of the noise."""
+TOLD_JITTER = 1e-5
+"""More jitter than that is told."""
 _EXACT: WeakKeyDictionary[Dataset, dict[GP, FittedGP]] = WeakKeyDictionary()
 """Exact fits by dataset, as long as somebody holds the dataset."""
 
@@ -82,22 +86,30 @@ class GP:
         return known[self]
 
     def _fit(self, data: Dataset, seed: int) -> FittedGP:
-        device = pick_device()
         rows = self._support(data, seed)
-        shift, scale = float(data.y[rows].mean()), float(data.y[rows].std()) or 1.0
-        X, t = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, (data.y - shift) / scale))
-        known = torch.tensor(np.nan_to_num((data.sem / scale) ** 2, nan=0.0), dtype=torch.float64, device=device)
-        prior = _Prior(data, motifs=self.motifs, measured_noise=bool(np.isfinite(data.sem).any())).to(device)
+        y = scaled(data.y, rows)
+        device = pick_device()
+        notes: dict[str, str] = {}
+        if len(y.odd):
+            shown = ", ".join(f"{value:.6g}" for value in data.y[y.odd[:3]]) + (", …" if len(y.odd) > 3 else "")
+            notes["held"] = f"{len(y.odd)} readings lie absurdly far from all others and hardly count (y {shown}): check them"
+        sem = _believable(data.sem / y.scale, data.n_replicates, notes)
+        X, t, doubt = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, y.t, y.doubt))
+        known = torch.tensor(np.nan_to_num(sem**2, nan=0.0), dtype=torch.float64, device=device) + doubt
+        prior = Prior(data, motifs=self.motifs, measured_noise=bool(np.isfinite(sem).any())).to(device)
         support = torch.as_tensor(rows, device=device)
-        _maximise(prior, X[support], t[support], known[support], self.iterations)
+        if told := maximise(prior, X[support], t[support], known[support], self.iterations):
+            notes["fit"] = told
         # One well of a design that is not replicated yet: the pooled variance of one reading, and what was inferred.
-        one = float(np.nanmean((data.sem / scale) ** 2 * data.n_replicates)) if np.isfinite(data.sem).any() else 0.0
+        one = float(np.nanmean(sem**2 * data.n_replicates)) if np.isfinite(sem).any() else 0.0
         with torch.no_grad():
             noise = known + prior.noise()
-            root, weights, inner = _condition(prior, X, t, noise, None if len(rows) == len(data) else support)
+            root, weights, inner, noise = _condition(prior, X, t, noise, None if len(rows) == len(data) else support, notes)
+        for said in notes.values():
+            log.warning("gp: %s", said)
         return FittedGP(
             prior=prior, Z=X[support], t=t[support], noise=noise[support], root=root, weights=weights, inner=inner,
-            shift=shift, scale=scale, well_variance=one + float(prior.noise()),
+            shift=y.shift, scale=y.scale, well_variance=one + float(prior.noise()), notes=notes,
         )  # fmt: skip
 
     def _support(self, data: Dataset, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -114,22 +126,11 @@ class GP:
         return np.sort(np.concatenate([top, spread]))
 
 
-class _Prior(nn.Module):
-    """What is fitted: the kernel, the inferred noise variance s² and the constant mean c."""
-
-    def __init__(self, data: Dataset, *, motifs: bool, measured_noise: bool) -> None:
-        super().__init__()
-        self.kernel = DesignKernel(data.space, motifs=motifs)
-        centre = 0.01 if measured_noise else 0.1  # where replicates tell the noise, less is left to infer
-        self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
-        self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FittedGP:
     """The belief after the data. It is a `Posterior`; proposers ask for `belief`, `draw` and `botorch_model` besides."""
 
-    prior: _Prior
+    prior: Prior
     Z: Tensor
     """Designs that carry the posterior, (m, d): all measured ones, or the inducing ones."""
     t: Tensor
@@ -146,11 +147,18 @@ class FittedGP:
     scale: float
     well_variance: float
     """Noise variance of one new well, standardised."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """How the fit stepped back, for a person to read; empty where it did not."""
 
     @property
     def noise_std(self) -> float:
         """Standard deviation of one well's reading about its design's own value, in y."""
         return self.scale * math.sqrt(self.well_variance)
+
+    @property
+    def pool_notes(self) -> dict[str, str]:
+        """The notes as a proposer hands them on with its pool."""
+        return {f"gp_{name}": said for name, said in self.notes.items()}
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict one new measurement of each design X (m, d): mean (m,) and std (m,) with the noise of a well in it."""
@@ -182,7 +190,7 @@ class FittedGP:
     def draw(self, X: FloatArray, n: int, *, generator: torch.Generator) -> Tensor:
         """Draw n joint samples of designs X (m, d) without noise, in antithetic pairs: (n, m) in y, on the model's device."""
         mean, covariance = self.joint(X)
-        root = _cholesky(covariance)
+        root, _ = cholesky(covariance)
         half = torch.randn(math.ceil(n / 2), len(X), generator=generator, dtype=torch.float64, device=generator.device)
         z = torch.cat([half, -half])[:n].to(mean.device)
         return self.shift + self.scale * (mean + z @ root.T)
@@ -207,71 +215,45 @@ class FittedGP:
         return k, V, None if self.inner is None else torch.linalg.solve_triangular(self.inner, V, upper=False)
 
 
-def _maximise(prior: _Prior, X: Tensor, t: Tensor, known: Tensor, iterations: int) -> None:
-    """Move the prior's hyper-parameters to the mode of their posterior given X (n, d), standardised y t (n,), sem² (n,)."""
-    parameters = list(prior.parameters())
-    bounds = [(-15.0, 7.0) for p in parameters for _ in range(p.numel())]
-
-    def objective(z: FloatArray) -> tuple[float, FloatArray]:
-        nn.utils.vector_to_parameters(torch.tensor(z, device=X.device), parameters)
-        K = prior.kernel.forward(X, X)
-        noise = prior.noise()
-        with torch.no_grad():
-            root = _cholesky(K, noise + known)
-            inverse = torch.cholesky_inverse(root)
-            residual = t - prior.mean
-            weights = inverse @ residual
-            value = 0.5 * residual @ weights + root.diagonal().log().sum() + 0.5 * len(t) * math.log(2 * math.pi)
-            slope = inverse.addr_(weights, weights, alpha=-1).mul_(0.5)  # dL/dK
-        rest = slope.trace() * noise.sum() - weights.sum() * prior.mean.sum() + prior.kernel.penalty() + prior.noise.penalty()
-        gradient = torch.autograd.grad([K, rest], parameters, [slope, torch.ones_like(rest)])
-        penalty = (prior.kernel.penalty() + prior.noise.penalty()).detach()
-        return float(value + penalty), torch.cat([g.flatten() for g in gradient]).cpu().numpy()
-
-    start = nn.utils.parameters_to_vector(parameters).detach().cpu().numpy()
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
-    nn.utils.vector_to_parameters(torch.tensor(found.x, device=X.device), parameters)
-    prior.requires_grad_(False)
-    log.info("gp: %d designs, -log posterior %.4f a design after %d iterations", len(t), found.fun / len(t), found.nit)
-    if found.nit >= iterations:
-        log.warning("gp: the fit did not converge in %d iterations; raise `iterations`", iterations)
+def _believable(sem: FloatArray, replicates: Array, notes: dict[str, str]) -> FloatArray:
+    """Give the standardised sem (n,), all unknown where replicates differ far more than designs do: one bad reading does that."""
+    with np.errstate(invalid="ignore"):
+        told = sem[np.isfinite(sem)] ** 2
+    if len(told) and np.median(told) > MOST_NOISE:
+        notes["replicates"] = "replicates differ far more than designs do, as after a bad reading: the noise is inferred instead"
+        return np.full(len(sem), np.nan)
+    return sem
 
 
 def _condition(
-    prior: _Prior, X: Tensor, t: Tensor, noise: Tensor, support: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """Condition f on all data, exactly or by FITC on the rows `support`: the root, weights and inner root of a `FittedGP`."""
+    prior: Prior, X: Tensor, t: Tensor, noise: Tensor, support: Tensor | None, notes: dict[str, str]
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:  # fmt: skip
+    """Condition f on all data, exactly or by FITC on the rows `support`.
+
+    Returns:
+        The root, weights and inner root of a `FittedGP`, and the noise (n,) with the jitter that made the root possible.
+    """
     if support is None:
-        root = _cholesky(prior.kernel.forward(X, X), noise)
-        return root, torch.cholesky_solve((t - prior.mean)[:, None], root)[:, 0], None
+        root, jitter = cholesky(prior.kernel.forward(X, X), noise)
+        _note(jitter, notes)
+        return root, torch.cholesky_solve((t - prior.mean)[:, None], root)[:, 0], None, noise + jitter
     Z = X[support]
     eye = torch.eye(len(Z), dtype=torch.float64, device=X.device)
-    root = _cholesky(prior.kernel.forward(Z, Z))
+    root, jitter = cholesky(prior.kernel.forward(Z, Z))
+    _note(jitter, notes)
     precision, pull = eye.clone(), torch.zeros(len(Z), dtype=torch.float64, device=X.device)
     for start in range(0, len(X), CHUNK):
         part = slice(start, start + CHUNK)
         V = torch.linalg.solve_triangular(root, prior.kernel.forward(Z, X[part]), upper=False)
         left = prior.kernel.forward(X[part], X[part], diag=True) - (V**2).sum(0)
-        scaled = V / (noise[part] + left.clamp_min(0))
-        precision += scaled @ V.T
-        pull += scaled @ (t[part] - prior.mean)
-    inner = _cholesky(precision)
+        weighed = V / (noise[part] + left.clamp_min(0))
+        precision += weighed @ V.T
+        pull += weighed @ (t[part] - prior.mean)
+    inner, _ = cholesky(precision)
     weights = torch.linalg.solve_triangular(root.T, torch.cholesky_solve(pull[:, None], inner), upper=True)[:, 0]
-    return root, weights, inner
+    return root, weights, inner, noise
 
 
-def _cholesky(K: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Factor K (n, n) with `noise` (n,) and the least jitter that works on its diagonal.
-
-    Raises:
-        MethodError: no jitter up to 1e-3 makes it positive definite.
-    """
-    jitter = JITTER
-    while jitter <= 1e-3:
-        A = K.clone()
-        A.diagonal().add_(jitter if noise is None else noise + jitter)
-        root, failed = torch.linalg.cholesky_ex(A)
-        if not failed:
-            return root  # type: ignore[no-any-return]
-        jitter *= 10
-    raise MethodError("the Gaussian process found no stable fit: are there values of very different size among the measurements?")
+def _note(jitter: float, notes: dict[str, str]) -> None:
+    if jitter > TOLD_JITTER:
+        notes["jitter"] = f"designs are too alike to be told apart exactly: noise of variance {jitter:.0e} of y's was added"
