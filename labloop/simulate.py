@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -175,7 +175,7 @@ def draw_start(
     """Measure n random designs from the worse part of a lab, as the data that a campaign starts from.
 
     The worse part are designs whose value is not better than the quantile of the lab's whole table; a lab without a `table`
-    has its quantile taken over random designs that it measures. `offline` takes the worse part whole.
+    has its quantile taken over designs of its `library`, or random ones, that it measures. `offline` takes the worse part whole.
 
     Returns:
         The design columns, `value` and `status`, one row a distinct design.
@@ -188,10 +188,13 @@ def draw_start(
     if hasattr(lab, "table"):
         designs, values = lab.table()
     else:
-        X = lab.space.sample(max(2000, 4 * n if isinstance(n, int) else 0), rng)
+        size = max(2000, 4 * n if isinstance(n, int) else 0)
+        X = lab.space.encode(lab.library(size, rng)) if hasattr(lab, "library") else lab.space.sample(size, rng)
         designs = lab.space.decode(X[lab.space.fresh(X)])
         found = lab.measure(designs, seed=derive(seed, "start", "survey"))["value"].to_numpy(dtype=float)
         designs, values = designs[np.isfinite(found)].reset_index(drop=True), found[np.isfinite(found)]
+        if not len(values):
+            raise MethodError(f"none of {size:,} random designs has a value in this lab: give it a `table` or a `library`")
     y = objective.to_y(values)
     low = np.flatnonzero(y <= np.quantile(y, quantile))
     n = len(low) if n == "offline" else n
@@ -207,6 +210,8 @@ class _Loop:
 
     campaign: CampaignConfig
     config: RoundConfig
+    watch: Callable[[str, int, pd.DataFrame], None] | None = None
+    """Told each arm's wells of each round: its name, the round, and designs with `mean`, `std` (NaN unjudged) and `value`."""
     lab: Lab
     seed: int
     rounds: int
@@ -227,11 +232,15 @@ class _Loop:
             table = pd.concat([self._table(arm, chosen) for arm, chosen in picks.items()])
             plate = table.drop_duplicates("design_id")
             result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
-            plate = plate.assign(value=result["value"].to_numpy(float))
+            plate = plate.assign(value=result["value"].to_numpy(float), status=result["status"].to_numpy())
+            # A design that fails by itself is not offered again; a well that failed for another reason may be.
+            measured = pd.concat([measured, plate[plate["status"] == "failed_design"]], ignore_index=True)
             measured = pd.concat([measured, plate[plate["value"].notna()]], ignore_index=True)
             for arm in found:
                 mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
                 values = mine["value"].to_numpy(float)
+                if self.watch is not None:
+                    self.watch(arm, number, mine)
                 found[arm].append(values[np.isfinite(values)])
                 yield self._row(arm, number, len(mine), found[arm], seconds, notes)
 
@@ -256,15 +265,17 @@ class _Loop:
         }
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
-        designs = measured[list(self.campaign.space.columns)]
+        designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
+        known = np.isfinite(values)
         return Dataset.from_measurements(
-            self.campaign.space, designs, measured["value"].to_numpy(float), objective=self.campaign.objective
-        )
+            self.campaign.space, designs[known], values[known], objective=self.campaign.objective,
+            pending=designs[measured["status"] == "failed_design"],
+        )  # fmt: skip
 
     def _past(self, measured: pd.DataFrame) -> tuple[FloatArray, ...]:
         if "mean" not in measured:
             return ()
-        known = measured[measured["mean"].notna()]
+        known = measured[measured["mean"].notna() & measured["value"].notna()]
         y = self.campaign.objective.to_y(known["value"].to_numpy(float))
         return known["mean"].to_numpy(float), known["std"].to_numpy(float), y
 

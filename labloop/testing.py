@@ -6,7 +6,7 @@ For example `class TestMine(ProposerContract): proposer = Mine(epochs=2)`.
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from labloop.dataset import Dataset
-from labloop.errors import IngestError, MethodError
+from labloop.errors import DesignError, IngestError, MethodError
 from labloop.parameters import Choice, FloatArray, Integer, Mixture, Real, Sequence
 from labloop.pool import Pool
-from labloop.protocols import Exporter, Proposer, Reader
+from labloop.protocols import Exporter, Lab, Proposer, Reader
 from labloop.seeds import generator
 from labloop.sheet import Sheet
 from labloop.space import DesignSpace
@@ -162,6 +162,108 @@ class ProposerContract:
 
 def _fields(data: Dataset) -> dict[str, Any]:
     return {field.name: getattr(data, field.name) for field in fields(data)}
+
+
+class LabContract:
+    """What every simulated lab keeps. Set `lab` to one whose readings are exact."""
+
+    lab: ClassVar[Any]
+    n: ClassVar[int] = 200
+    """Random designs that are measured."""
+
+    @pytest.fixture(scope="class")
+    def designs(self) -> pd.DataFrame:
+        """Random designs, of the lab's own `table` or `library` where it has one: no well of them fails by its design."""
+        rng = generator(0, "lab contract")
+        if hasattr(self.lab, "table"):
+            designs, _ = self.lab.table()
+            return designs.iloc[rng.permutation(len(designs))[: self.n]].reset_index(drop=True)  # type: ignore[no-any-return]
+        if hasattr(self.lab, "library"):
+            return self.lab.library(self.n, rng)  # type: ignore[no-any-return]
+        return self.lab.space.decode(self.lab.space.sample(self.n, rng))  # type: ignore[no-any-return]
+
+    @pytest.fixture(scope="class")
+    def truth(self, designs: pd.DataFrame) -> FloatArray:
+        return self.lab.measure(designs, seed=0)["value"].to_numpy(dtype=float)  # type: ignore[no-any-return]
+
+    def test_is_a_lab(self) -> None:
+        assert isinstance(self.lab, Lab)
+
+    def test_every_design_has_a_value_and_a_status(self, designs: pd.DataFrame) -> None:
+        measured = self.lab.measure(designs, seed=1)
+        assert {"value", "status"} <= set(measured.columns)
+        assert len(measured) == len(designs)
+        assert np.isfinite(measured["value"].to_numpy(dtype=float)).all()
+        assert set(measured["status"]) == {"ok"}
+        assert len(self.lab.measure(designs.iloc[:0], seed=1)) == 0
+
+    def test_values_follow_their_designs(self, designs: pd.DataFrame, truth: FloatArray) -> None:
+        turned = self.lab.measure(designs.iloc[::-1], seed=2)["value"].to_numpy(dtype=float)
+        np.testing.assert_allclose(turned[::-1], truth, rtol=1e-5, atol=1e-6 * np.ptp(truth))
+        assert len(np.unique(truth)) > 1
+
+    def test_its_table_and_bounds_are_what_it_measures(self, truth: FloatArray) -> None:
+        if hasattr(self.lab, "table"):
+            designs, values = self.lab.table()
+            assert len(designs) == len(values)
+            first = self.lab.measure(designs.iloc[: self.n], seed=0)["value"].to_numpy(dtype=float)
+            np.testing.assert_allclose(first, values[: self.n])
+        if hasattr(self.lab, "bounds"):
+            low, high = self.lab.bounds()
+            assert low < high
+            assert low <= np.median(truth) <= high
+
+    def test_a_design_of_another_space_is_refused(self, designs: pd.DataFrame) -> None:
+        strange = pd.DataFrame({column: ["?"] for column in designs.columns})
+        with pytest.raises(DesignError):
+            self.lab.measure(strange, seed=0)
+
+    def test_noise_is_normal_and_of_the_size_asked_for(self, designs: pd.DataFrame, truth: FloatArray) -> None:
+        noise = 0.3 * float(np.ptp(truth))
+        lab = replace(self.lab, noise=noise)
+        first, again, other = (lab.measure(designs, seed=seed)["value"].to_numpy(dtype=float) for seed in (3, 3, 4))
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+        errors = np.concatenate([first, other]) - np.tile(truth, 2)
+        assert abs(errors.std() / noise - 1) < 0.25
+        assert abs(errors.mean()) < noise / 4
+
+    def test_a_share_of_wells_fails(self, designs: pd.DataFrame) -> None:
+        measured = replace(self.lab, failures=0.5).measure(designs, seed=5)
+        lost = measured["status"] == "failed_technical"
+        assert 0.3 < lost.mean() < 0.7
+        assert (measured["value"].isna() == lost).all()
+
+    def test_wells_of_a_plate_share_its_offset_and_those_at_its_edge_theirs(
+        self, designs: pd.DataFrame, truth: FloatArray
+    ) -> None:
+        size = 10 * float(np.ptp(truth))
+        lab = replace(self.lab, plate_effect=size)
+        if not {"plate", "well"} & set(designs.columns):
+            some = designs.iloc[:4].assign(plate=["P1", "P1", "P2", "P2"], well=["A01", "D06", "D06", "H12"])
+            offsets = lab.measure(some, seed=6)["value"].to_numpy(dtype=float) - truth[:4]
+            np.testing.assert_allclose(offsets[[0, 2]], offsets[[1, 3]], rtol=1e-4, atol=1e-4 * size)
+            assert abs(offsets[0] - offsets[2]) > 1e-3 * size
+            at_edge = replace(self.lab, edge_effect=size).measure(some, seed=6)["value"].to_numpy(dtype=float) - truth[:4]
+            np.testing.assert_allclose(at_edge / size, [1, 0, 0, 1], atol=1e-3)
+        edge = replace(self.lab, edge_effect=size).measure(designs, seed=7)["value"].to_numpy(dtype=float) - truth
+        assert 0.15 < np.isclose(edge, size, rtol=1e-3).mean() < 0.6  # 36 of 96, dealt at random
+
+    def test_touches_no_global_generator(self, designs: pd.DataFrame) -> None:
+        import random
+
+        before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index] # noqa: NPY002
+        replace(self.lab, noise=1.0, plate_effect=1.0).measure(designs, seed=0)
+        assert before == (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index] # noqa: NPY002
+
+    def test_refuses_unknown_and_impossible_options(self) -> None:
+        for options in ({"nonsense": 1}, {"noise": -1}, {"failures": 2}):
+            with pytest.raises(ValueError, match=next(iter(options))):
+                type(self.lab)(**{**_options(self.lab), **options})
+
+
+def _options(plugin: Any) -> dict[str, Any]:
+    return {field.name: getattr(plugin, field.name) for field in fields(plugin)}
 
 
 class ReaderContract:

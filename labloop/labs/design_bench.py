@@ -18,8 +18,9 @@ import pandas as pd
 
 from labloop.errors import MethodError
 from labloop.labs import _design_bench as adapter
-from labloop.labs.lookup import ALPHABETS, Lookup, Noise, Share, readings
+from labloop.labs.lookup import ALPHABETS, Lookup
 from labloop.labs.tfbind8 import design_bench_arrays
+from labloop.labs.wells import Wells
 from labloop.parameters import Array, FloatArray, Parameter, Real, Sequence
 from labloop.registry import plugin
 from labloop.seeds import derive
@@ -30,7 +31,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @plugin
-class DesignBench:
+class DesignBench(Wells):
     """A Design-Bench task as a lab: TF Bind 8 at once, others from the files that you have, own data as a task of its own."""
 
     task: str = TFBIND8
@@ -41,10 +42,6 @@ class DesignBench:
     """A CSV of own designs and values (column `value`), registered as the task `NAME-RandomForest-v0` after the file's name."""
     source: Literal["auto", "package", "table"] = "auto"
     """Who answers for TF Bind 8: the package where it is installed, always the package, or labloop's table."""
-    noise: Noise = 0.0
-    """Standard deviation of normal noise added to each reading, in the task's unit."""
-    failures: Share = 0.0
-    """Share of wells that fail for technical reasons: their value is NaN."""
 
     @property
     def space(self) -> DesignSpace:
@@ -73,7 +70,7 @@ class DesignBench:
         """
         x = self._loaded.to_x(designs)
         values = self._loaded.predict(x) if len(x) else np.zeros(0)
-        return readings(values, noise=self.noise, failures=self.failures, seed=derive(seed, "design_bench"))
+        return self.reported(values, designs, seed=derive(seed, "design_bench"))
 
     @cached_property
     def _loaded(self) -> _Loaded:

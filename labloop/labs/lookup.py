@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from labloop.errors import DesignError, Fault, MethodError
+from labloop.labs.wells import Noise, Share, Tabulated, readings
 from labloop.parameters import Array, Choice, FloatArray, Integer, Parameter, Real, Sequence
 from labloop.registry import plugin
-from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
+
+__all__ = ["ALPHABETS", "Lookup", "Noise", "Share", "readings"]
 
 ALPHABETS = ("ACGT", "ACGU", "ACDEFGHIKLMNPQRSTVWY")
 """DNA, RNA and protein: a column of letters is read as the first of these that has them all."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Noise = Annotated[float, Field(ge=0)]
-
 
 @plugin
-class Lookup:
+class Lookup(Tabulated):
     """Any complete table of designs and values as a lab: what it measures is the table's value, plus noise if asked for."""
 
     path: Path
@@ -37,34 +36,6 @@ class Lookup:
     """The space of the designs; read from the table where none is given."""
     missing: Literal["refuse", "failed"] = "refuse"
     """What becomes of valid designs that the table lacks: the table is refused, or their wells fail (`failed_design`)."""
-    noise: Noise = 0.0
-    """Standard deviation of normal noise added to each reading, in the unit of the values."""
-    failures: Share = 0.0
-    """Share of wells that fail for technical reasons: their value is NaN."""
-
-    @property
-    def space(self) -> DesignSpace:
-        return self._table[0]
-
-    def table(self) -> tuple[pd.DataFrame, FloatArray]:
-        """Give every design of the table once, in canonical form, and its value (n,)."""
-        space, X, values = self._table
-        return space.decode(X), values
-
-    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-        """Look designs up: a table of `value` and `status` (`ok`, `failed_technical`, `failed_design`) in the same order.
-
-        Raises:
-            DesignError: a design is not of this lab's space.
-        """
-        X = self.space.encode(designs)
-        rows = np.array([self._row.get(one, -1) for one in self.space.ids(X)], dtype=np.int64)
-        values = np.where(rows < 0, np.nan, self._table[2][rows])
-        return readings(values, noise=self.noise, failures=self.failures, seed=derive(seed, "lookup"))
-
-    @cached_property
-    def _row(self) -> dict[str, int]:
-        return {one: i for i, one in enumerate(self.space.ids(self._table[1]))}
 
     @cached_property
     def _table(self) -> tuple[DesignSpace, FloatArray, FloatArray]:
@@ -134,16 +105,6 @@ class Lookup:
                 f"lab lookup: {self.path.name} lacks {len(absent):,} of the {len(space.listing()):,} designs of its space, "
                 f"such as {shown}: add them, name the design columns in `columns`, give the space, or set `missing: failed`"
             )
-
-
-def readings(values: FloatArray, *, noise: float, failures: float, seed: int) -> pd.DataFrame:
-    """Turn true values (n,) into what wells report: noise added, a share of wells failed; NaN stands for a design that fails."""
-    rng = generator(seed, "readings")
-    value = values + noise * rng.standard_normal(len(values))
-    status = np.where(np.isfinite(values), "ok", "failed_design").astype(object)
-    lost = (rng.random(len(values)) < failures) & (status == "ok")
-    status[lost] = "failed_technical"
-    return pd.DataFrame({"value": np.where(lost, np.nan, value), "status": status})
 
 
 def _space_of(raw: pd.DataFrame, columns: list[str], name: str) -> DesignSpace:

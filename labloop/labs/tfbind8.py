@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.dataset import Dataset
-from labloop.labs.lookup import Noise, Share, readings
+from labloop.labs.wells import Wells
 from labloop.parameters import Array, FloatArray, Sequence
 from labloop.registry import plugin
 from labloop.seeds import derive
@@ -26,13 +26,8 @@ _PLACES = 4 ** np.arange(7, -1, -1)
 
 
 @plugin
-class TFBind8:
-    """The TF Bind 8 landscape (SIX6, all DNA 8-mers) as a lab, exact unless noise or failing wells are asked for."""
-
-    noise: Noise = 0.0
-    """Standard deviation of normal noise added to each reading, in normalised units (the whole table spans 0 to 1)."""
-    failures: Share = 0.0
-    """Share of wells that fail for technical reasons: their value is NaN."""
+class TFBind8(Wells):
+    """The TF Bind 8 landscape (SIX6, all DNA 8-mers) as a lab; its unit is that of the table, which spans 0 to 1."""
 
     @property
     def space(self) -> DesignSpace:
@@ -48,7 +43,7 @@ class TFBind8:
         Raises:
             DesignError: a design is not an 8-mer of A, C, G and T.
         """
-        return readings(truth(SPACE.encode(designs)), noise=self.noise, failures=self.failures, seed=derive(seed, "tfbind8"))
+        return self.reported(truth(SPACE.encode(designs)), designs, seed=derive(seed, "tfbind8"))
 
 
 def truth(X: FloatArray) -> FloatArray:
