@@ -14,7 +14,7 @@ from labloop.constraints import ForbiddenMotifs, LinearInequality
 from labloop.dataset import Dataset
 from labloop.labs.tfbind8 import truth, visible
 from labloop.methods.gp_mean import GPMean
-from labloop.methods.qei import QEI, greedy, log_ei
+from labloop.methods.qei import QEI, _inequalities, greedy, log_ei
 from labloop.parameters import Integer, Mixture, Real, Sequence
 from labloop.seeds import generator
 from labloop.space import DesignSpace
@@ -165,3 +165,12 @@ def test_the_first_plate_of_tf_bind_8_is_far_better_than_random(proposer):
     every = visible()
     data = every.take(generator(0, "start").permutation(len(every))[:300])
     assert truth(proposer.propose(data, 48, seed=0).X).mean() > 0.6
+
+
+def test_linear_constraints_are_made_on_the_models_device():
+    space = DesignSpace(
+        parameters=(Real(name="a", low=0, high=2), Real(name="b", low=0, high=1)),
+        constraints=(LinearInequality(weights={"a": 1.0, "b": 2.0}, high=2.5),),
+    )
+    ((index, slope, _),) = _inequalities(space, torch.device("meta"))
+    assert index.device.type == slope.device.type == "meta"

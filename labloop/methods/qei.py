@@ -229,8 +229,9 @@ def _ascend(
 ) -> FloatArray:  # fmt: skip
     """Move the numbers of each start uphill with BoTorch's `optimize_acqf`, letters and options fixed; (restarts, d)."""
     sites = [i for b in space.blocks if b.kind == "onehot" for i in range(b.start, b.stop)]
+    device = fitted.Z.device
     sums = [
-        (torch.arange(b.start, b.stop), torch.ones(b.stop - b.start, dtype=torch.float64), 1.0)
+        (torch.arange(b.start, b.stop, device=device), torch.ones(b.stop - b.start, dtype=torch.float64, device=device), 1.0)
         for b in space.blocks
         if b.kind == "simplex"
     ]
@@ -242,14 +243,14 @@ def _ascend(
         found, _ = optimize_acqf(
             acquisition, bounds, q=1, num_restarts=len(group), return_best_only=False,
             batch_initial_conditions=fitted.tensor(group)[:, None], fixed_features={i: float(group[0, i]) for i in sites} or None,
-            equality_constraints=sums or None, inequality_constraints=_inequalities(space) or None,
+            equality_constraints=sums or None, inequality_constraints=_inequalities(space, device) or None,
             options={"maxiter": 50},
         )  # fmt: skip
         ends.append(found.detach()[:, 0].cpu().numpy())
     return np.concatenate(ends)
 
 
-def _inequalities(space: DesignSpace) -> list[tuple[Tensor, Tensor, float]]:
+def _inequalities(space: DesignSpace, device: torch.device) -> list[tuple[Tensor, Tensor, float]]:
     """Give the space's linear inequalities over columns of X, as BoTorch reads them: Σ coefficient · x ≥ bound.
 
     One that weighs a number on a log scale is not linear in X: `DesignSpace.repair` mends what breaks it.
@@ -269,8 +270,8 @@ def _inequalities(space: DesignSpace) -> list[tuple[Tensor, Tensor, float]]:
         known = [(place, weight) for place, weight in terms if place is not None]
         if len(known) < len(terms):
             continue
-        index = torch.tensor([place[0] for place, _ in known])
-        slope = torch.tensor([weight * place[2] for place, weight in known], dtype=torch.float64)
+        index = torch.tensor([place[0] for place, _ in known], device=device)
+        slope = torch.tensor([weight * place[2] for place, weight in known], dtype=torch.float64, device=device)
         offset = sum(weight * place[1] for place, weight in known)
         if constraint.low is not None and math.isfinite(constraint.low):
             out.append((index, slope, constraint.low - offset))
