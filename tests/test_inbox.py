@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from labloop import apart, inbox
+from labloop import apart, errand, inbox
 from labloop.arrivals import Arrivals
 from labloop.campaign import Campaign
 from labloop.config import parse_config
-from labloop.errors import LabloopError, LedgerError
+from labloop.errors import LabloopError, LedgerError, QualityError
 from labloop.ingest import sha256_of
 
 LATER = 60.0
@@ -204,6 +204,20 @@ def test_a_file_that_raises_anything_is_rejected_with_a_sentence_and_a_log(obeyi
     assert "Traceback" in (box / "rejected" / "bad.csv.log.txt").read_text()
     assert look(box) == inbox.Found()
     assert len(obeying.ledger.files(obeying.name)) == 0
+
+
+def test_a_file_that_is_stored_is_done_though_what_follows_from_it_fails(run, box, monkeypatch):
+    def failing(*arguments, **named):
+        ingest(*arguments, **named)
+        raise QualityError("the plate has no controls")
+
+    ingest = errand.intake.ingest
+    monkeypatch.setattr(errand.intake, "ingest", failing)
+    (box / "plate.csv").write_text(GOOD)
+    job = SimpleNamespace(campaign=run.name, path=str(box / "plate.csv"), grown_from=None, memory=0)
+    told = errand._told(run.config, run.ledger, job)
+    assert told["kind"] == "stored"
+    assert "no controls" in told["said"]
 
 
 def test_a_round_that_is_no_whole_number_holds_up_no_other_file(run, box):
