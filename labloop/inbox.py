@@ -238,4 +238,6 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
         about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):  # it was put in the place of one a moment ago
+            raise OSError(errno.EINVAL, "is a device now")
         return file.read(LARGEST), about

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from labloop import apart, inbox
+from labloop import apart, errand, inbox
 from labloop.arrivals import Arrivals
 from labloop.campaign import Campaign
 from labloop.config import parse_config
-from labloop.errors import LabloopError, LedgerError
+from labloop.errors import LabloopError, LedgerError, QualityError
 from labloop.ingest import sha256_of
 
 LATER = 60.0
@@ -101,6 +101,7 @@ def test_links_and_devices_are_never_opened(run, box, tmp_path):
     (box / "link.csv").symlink_to(secret)
     (box / "nowhere.csv").symlink_to(tmp_path / "nothing")
     os.mkfifo(box / "pipe.csv")  # reading it would wait for ever
+    assert set(look(box).whole) == {"link.csv", "nowhere.csv", "pipe.csv"}
     for name in ("link.csv", "nowhere.csv", "pipe.csv"):
         filed = inbox.take(run, box, name)
         assert not filed.accepted
@@ -205,6 +206,20 @@ def test_a_file_that_raises_anything_is_rejected_with_a_sentence_and_a_log(obeyi
     assert len(obeying.ledger.files(obeying.name)) == 0
 
 
+def test_a_file_that_is_stored_is_done_though_what_follows_from_it_fails(run, box, monkeypatch):
+    def failing(*arguments, **named):
+        ingest(*arguments, **named)
+        raise QualityError("the plate has no controls")
+
+    ingest = errand.intake.ingest
+    monkeypatch.setattr(errand.intake, "ingest", failing)
+    (box / "plate.csv").write_text(GOOD)
+    job = SimpleNamespace(campaign=run.name, path=str(box / "plate.csv"), grown_from=None, memory=0)
+    told = errand._told(run.config, run.ledger, job)
+    assert told["kind"] == "stored"
+    assert "no controls" in told["said"]
+
+
 def test_a_round_that_is_no_whole_number_holds_up_no_other_file(run, box):
     (box / "a.csv").write_text("dna,value,round\nACGTACGA,0.5,1.5\n")
     (box / "b.csv").write_text(GOOD)
@@ -224,6 +239,15 @@ def test_a_file_that_kills_its_process_is_tried_once_more_after_the_others_then_
     assert last.place == box / "rejected" / "a.csv"
     assert "SIGKILL" in (box / "rejected" / "a.csv.why.txt").read_text()
     assert look(box).whole == ()
+
+
+def test_a_number_that_the_database_does_not_take_rejects_the_file_and_no_other(tmp_path, tfbind8_config, box, make_database):
+    run = Campaign.create(tfbind8_config, home=tmp_path / "home", ledger=make_database())
+    (box / "a.csv").write_text("dna,value,round\nACGTACGA,0.5,1000000000000000000\n")
+    (box / "b.csv").write_text(GOOD)
+    filed = [inbox.take(run, box, name) for name in ("a.csv", "b.csv")]
+    assert [one.place.parent.name for one in filed] == ["rejected", "done"]
+    run.ledger.close()
 
 
 def test_a_file_that_takes_too_long_is_rejected(obeying, box, monkeypatch):
@@ -422,6 +446,55 @@ def test_a_file_of_which_it_cannot_be_told_what_changed_comes_back_as_a_question
     assert "has 1 row now, where it had 2" in why
     assert "labloop correct" in why
     assert sorted(run.ledger.measurements(run.name)["value"]) == [0.25, 0.5]
+
+
+def test_a_new_row_of_what_another_file_measured_is_a_question(run, box, tmp_path):
+    (tmp_path / "history.csv").write_text("dna,value\nCCCCCCCC,0.9\n")
+    run.ingest(tmp_path / "history.csv")
+    filed = written_on(run, box, GOOD, "CCCCCCCC,0.125\n")
+    assert not filed.accepted
+    assert "another file's reading stands here" in (box / "rejected" / "plate.csv.why.txt").read_text()
+    assert sorted(run.ledger.measurements(run.name)["value"]) == [0.25, 0.5, 0.9]
+
+
+def test_a_file_that_grows_again_and_again_comes_back_each_time(run, box):
+    with (box / "log.csv").open("w") as file:
+        file.write("dna,value\n")
+        for n, letter in enumerate("ACG"):
+            file.write(f"TTTTTTT{letter},0.{n + 1}\n")
+            file.flush()
+            (name,) = look(box).whole
+            assert inbox.take(run, box, name).accepted
+    assert sorted(run.ledger.measurements(run.name)["value"]) == [0.1, 0.2, 0.3]
+    assert len(run.ledger.files(run.name)) == 3
+
+
+def test_a_process_that_died_while_it_filed_a_file_away_leaves_one_file_and_its_receipt(run, box, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    (box / "plate.csv").write_text(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr("labloop.taken.keep", die)
+        with pytest.raises(KeyboardInterrupt):
+            inbox.take(run, box, "plate.csv")
+    receipt = (box / "done" / "plate.csv.receipt.json").read_text()
+    assert look(box).whole == ("plate.csv",)
+    assert inbox.take(run, box, "plate.csv").place == box / "done" / "plate.csv"
+    assert sorted(path.name for path in (box / "done").iterdir()) == ["plate.csv", "plate.csv.receipt.json"]
+    assert (box / "done" / "plate.csv.receipt.json").read_text() == receipt
+    assert json.loads(receipt)["n_measured"] == 2
+
+
+def test_what_was_watched_for_a_day_is_cleared_away_but_never_what_is_still_to_be_taken(run, box, monkeypatch):
+    for name in ("a.csv", "b.csv"):
+        (box / name).write_text(GOOD)
+    inbox.take(run, box, "a.csv")
+    (box / "b.csv").rename(box / ".taken" / "b.csv")
+    monkeypatch.setattr("labloop.taken.KEPT", -1.0)
+    inbox.take(run, box, "c.csv")
+    assert [path.name for path in (box / ".late").iterdir() if path.name != ".seen"] == []
+    assert look(box).whole == ("b.csv",)
 
 
 def test_a_file_that_was_only_touched_changes_nothing(run, box):

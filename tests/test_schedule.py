@@ -78,6 +78,7 @@ def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, capsys):
     text = run(capsys, "step", "tfbind8", "--until", "waiting")
     assert "Waiting for a file: start.csv ends in the middle of a line" in text
     assert "a file: start.csv" in run(capsys, "schedule", "--status")
+    assert "Not taken from the inbox yet: start.csv ends in the middle of a line" in run(capsys, "status", "tfbind8")
     (bench / "start.csv").rename(inbox / "start.csv")
     assert "start.csv ingested: 100 measured" in run(capsys, "step", "tfbind8")
     text = run(capsys, "step", "tfbind8", "--until", "waiting")

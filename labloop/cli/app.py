@@ -125,7 +125,13 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
 
     common.start()
     if campaign is not None:
-        show.status(common.open(campaign).status(), json=common.json)
+        run = common.open(campaign)
+        show.status(run.status(), json=common.json)
+        if run.config.schedule is not None and not common.json:
+            from labloop import inbox, step
+
+            for why in inbox.look(step.inbox_of(run), remember=False).why:
+                show.note(f"Not taken from the inbox yet: {why}.")
         return
     show.statuses([common.open(name).status() for name in campaigns(home=common.home, ledger=common.ledger)], json=common.json)
 
