@@ -160,5 +160,5 @@ def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:
         try:
             options[key] = yaml_value(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{label!r}: the value of {key} cannot be read: {value!r}") from error
+            raise ConfigError(f"{label!r}: the value of {key} cannot be read: {value[:60]!r}") from error
     return name, options
