@@ -38,7 +38,7 @@ from labloop.agenda import scheduled
 from labloop.campaign import Campaign
 from labloop.errors import LabloopError
 from labloop.files import turn
-from labloop.server import NoAnswer, Server
+from labloop.server import LOGIN, OPEN, NoAnswer, Server
 from labloop.step import inbox_of
 
 log = logging.getLogger("labloop")
@@ -60,13 +60,19 @@ Brings {campaign} as far as it can go now, then ends: takes files from the inbox
 [Where {campaign} stands](/artifacts/key/{page}): whom it waits for, its rounds, the verdict, the figure; the newest is on top.
 
 "Run" looks at once; the schedule and `labloop ingest` do so by themselves. A run too many does no harm.
+
+Whoever should see this page logs in with all of what stands behind `PREFECT_SERVER_API_AUTH_STRING=`, such as `lab:PASSWORD`, in
+the one field of the login; "Authentication failed" means that it is not that.
 """
 """What a person reads beside a deployment, in Markdown; Prefect's menu does not lead to the page."""
 
 AUTOMATION = "labloop: a dead tick is crashed"
 
 
-def serve(*, home: Path | str | None = None, ledger: str | None = None, cron: str = "*/15 * * * *", patience: float = 60) -> None:
+def serve(
+    *, home: Path | str | None = None, ledger: str | None = None, cron: str = "*/15 * * * *", patience: float = 60,
+    no_auth: bool = False,
+) -> None:  # fmt: skip
     """Serve the tick of every scheduled campaign until the process is stopped.
 
     Args:
@@ -74,12 +80,14 @@ def serve(*, home: Path | str | None = None, ledger: str | None = None, cron: st
         ledger: database URL, as `labloop --ledger`.
         cron: when each campaign is looked at.
         patience: seconds to wait for the server, which may be starting too.
+        no_auth: serve a server that has no password too.
 
     Raises:
-        LabloopError: no server is named or answers, or another process serves this folder.
+        LabloopError: no server is named or answers, it has no password, or another process serves this folder.
     """
     place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data").absolute()
     server = _wait_for_server(patience)
+    _want_password(server, no_auth=no_auth)
     # Runs are processes of their own: they find the ledger through the environment, never through what Prefect stores.
     os.environ["LABLOOP_HOME"] = str(place)
     if ledger is not None:
@@ -195,6 +203,20 @@ async def _watch_for_dead_runs() -> None:
         for old in await client.read_automations_by_name(AUTOMATION):
             await client.delete_automation(old.id)
     await wanted.acreate()
+
+
+def _want_password(server: Server, *, no_auth: bool) -> None:
+    """Refuse a server that obeys everybody, unless that is wanted; tell how to log in on the others' page."""
+    if not server.is_open():
+        log.info("%s: %s", server.url.removesuffix("/api"), LOGIN)
+    elif no_auth:
+        log.warning("the Prefect server at %s has no password: %s", server.url, OPEN)
+    else:
+        raise LabloopError(
+            f"the Prefect server at {server.url} has no password: {OPEN}. Start it with "
+            "PREFECT_SERVER_API_AUTH_STRING=lab:PASSWORD, and this with PREFECT_API_AUTH_STRING=lab:PASSWORD; "
+            "--no-auth serves it as it is"
+        )
 
 
 def _wait_for_server(patience: float) -> Server:

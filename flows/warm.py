@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import sys
 from multiprocessing import forkserver
 from typing import Self
 from uuid import UUID
 
 import anyio.to_thread
+import prefect.flow_engine  # noqa: F401  (what a run imports first: so it is there before the fork)
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from labloop.flows.tick import tick
-from prefect._internal.control_listener import configure_from_env
 from prefect.client.schemas.objects import FlowRun
-from prefect.engine import handle_engine_signals
-from prefect.flow_engine import flow_run_logger, load_flow_run, run_flow
 from prefect.runner import Runner
 from prefect.runner._control_channel import ControlChannel
 from prefect.runner._process_manager import ProcessHandle
@@ -69,9 +68,9 @@ class _Fork:
 
 
 def run_here(identity: UUID, environment: dict[str, str]) -> None:
-    """Run a tick that the server knows in this process, as `python -m prefect.engine` does after its imports."""
+    """Run a tick that the server knows in this process, as `python -m prefect.engine` does: by that very module."""
     os.environ.update(environment)
-    configure_from_env()
-    with handle_engine_signals(identity):
-        run = load_flow_run(identity)
-        run_flow(tick, flow_run=run, error_logger=flow_run_logger(run))
+    os.environ["PREFECT__FLOW_ENTRYPOINT"] = f"{tick.__module__}.{tick.fn.__name__}"
+    sys.argv = ["prefect.engine", str(identity)]  # a fork has its parent's
+    sys.modules.pop("prefect.engine", None)
+    runpy.run_module("prefect.engine", run_name="__main__")

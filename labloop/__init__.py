@@ -5,7 +5,11 @@ Public names load on first use, so that `labloop --help` and `labloop ingest` im
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +57,19 @@ def __dir__() -> list[str]:
     return __all__
 
 
-# The folder flows/ of a checkout is the package labloop.flows; an installed labloop has it inside, a bare checkout does not.
-_checkout = Path(__file__).parent.parent
-if not (Path(__file__).parent / "flows").exists() and (_checkout / "flows" / "__init__.py").exists():
-    __path__.append(str(_checkout))
+# The folder flows/ of a checkout is the package labloop.flows; an installed labloop has it inside, a bare checkout does not. Only
+# this one name is added: on `__path__`, the checkout would lend its tests, its examples and a second labloop.
+_flows = Path(__file__).parent.parent / "flows"
+
+
+class _Flows(MetaPathFinder):
+    """Finds `labloop.flows` in a bare checkout."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if fullname != "labloop.flows":
+            return None
+        return spec_from_file_location(fullname, _flows / "__init__.py", submodule_search_locations=[str(_flows)])
+
+
+if not (Path(__file__).parent / "flows").exists() and (_flows / "__init__.py").exists():
+    sys.meta_path.insert(0, _Flows())  # before an installed labloop of another place

@@ -9,7 +9,7 @@ from typing import Any
 from labloop.campaign import Campaign, campaigns
 from labloop.decide import Action, decide
 from labloop.errors import LabloopError
-from labloop.server import NoAnswer, Planned, Server
+from labloop.server import LOGIN, OPEN, NoAnswer, Planned, Server
 from labloop.step import situation
 
 
@@ -37,7 +37,9 @@ def agenda(
     else:
         try:
             served, runs, asked = server.deployments(), server.planned(), True
-            said = f"The Prefect server at {server.url} answers and knows {len(served)} campaigns."
+            said = f"The Prefect server at {server.url} answers and knows {len(served)} campaigns: {LOGIN}."
+            if server.is_open():
+                said = f"The Prefect server at {server.url} knows {len(served)} campaigns and has no password: {OPEN}."
         except NoAnswer as error:
             said = f"{str(error)[:1].upper()}{str(error)[1:]}: nothing runs by itself now; labloop step NAME goes on by hand."
     rows = [_row(one, now, served, runs, asked=asked) for one in scheduled(home=home, ledger=ledger)]

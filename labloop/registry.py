@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass as _validated
 from labloop.allowance import VARIABLE, allow, allowed
 from labloop.errors import ConfigError, MethodError
 from labloop.protocols import Exporter, Lab, Proposer, Reader, Selector, Surrogate
+from labloop.yamlfile import yaml_value
 
 Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
 T = TypeVar("T")
@@ -157,7 +158,7 @@ def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:
         if not (key and equals):
             raise ConfigError(f"{label!r}: write options as name/option=value, not {part!r}")
         try:
-            options[key] = yaml.safe_load(value)
+            options[key] = yaml_value(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{label!r}: the value of {key} cannot be read: {value!r}") from error
+            raise ConfigError(f"{label!r}: the value of {key} cannot be read: {value[:60]!r}") from error
     return name, options

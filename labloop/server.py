@@ -16,6 +16,14 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+LOGIN = (
+    "log in on its page with all of what stands behind PREFECT_SERVER_API_AUTH_STRING=, such as lab:PASSWORD, in the one field"
+)
+"""What Prefect's page, which only says "Authentication failed", does not tell."""
+
+OPEN = "whoever reaches it can run code on this computer"
+"""What a server without a password means."""
+
 FLOW = "tick"
 """The flow's name; each campaign's deployment has the campaign's."""
 
@@ -29,6 +37,10 @@ PAUSE = 2.0
 
 class NoAnswer(Exception):
     """The server cannot be reached, or refuses; the message says which."""
+
+
+class Refused(NoAnswer):
+    """The server wants another password."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +109,18 @@ class Server:
             for run in runs
         ]
 
+    def is_open(self) -> bool:
+        """Say whether it answers whoever has no password: its API lets them run code on this computer.
+
+        Raises:
+            NoAnswer: it cannot be reached.
+        """
+        try:
+            type(self)(self.url)._ask("POST", "deployments/filter", {"limit": 1})
+        except Refused:
+            return False
+        return True
+
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         headers = {"Content-Type": "application/json"}
         if self.auth:
@@ -116,8 +140,9 @@ class Server:
         except HTTPError as error:
             if error.code == 404:
                 raise _NotFound(f"{self.url} does not know {path}") from error
-            why = "wants another password: see PREFECT_API_AUTH_STRING" if error.code in (401, 403) else f"answers {error.code}"
-            raise NoAnswer(f"the Prefect server at {self.url} {why}") from error
+            if error.code in (401, 403):
+                raise Refused(f"the Prefect server at {self.url} wants another password: see PREFECT_API_AUTH_STRING") from error
+            raise NoAnswer(f"the Prefect server at {self.url} answers {error.code}") from error
         except (URLError, OSError, ValueError) as error:
             raise NoAnswer(f"no Prefect server answers at {self.url}") from error
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from labloop.allowance import allow, allowed
-from labloop.devices import named_devices
+from labloop.devices import dealt_devices
 from labloop.errors import ConfigError
 from labloop.progress import track
 
@@ -76,7 +76,7 @@ def local_cluster(workers: int) -> dict[str, Any]:
 
     if workers < 1:
         raise ConfigError(f"workers must be 1 or more, not {workers}")
-    devices = _devices()
+    devices = dealt_devices()
     environments = [{"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {} for i in range(workers)]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     return {
@@ -86,14 +86,3 @@ def local_cluster(workers: int) -> dict[str, Any]:
             for i, own in enumerate(environments)
         },
     }
-
-
-def _devices() -> list[str]:
-    """The CUDA devices that this process may use, none where torch sees none."""
-    if (named := named_devices()) is not None:
-        return named
-    try:
-        import torch
-    except ImportError:
-        return []
-    return [str(i) for i in range(torch.cuda.device_count())]

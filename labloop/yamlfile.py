@@ -37,13 +37,13 @@ class Document:
 
     def where(self, place: Sequence[str | int]) -> str:
         """Give the path of keys as people read it, with the line where what is there stands, as far as it is there."""
-        node, line = self.root, 0
+        node, line = self.root, None
         for part in place:
             found = _child(node, part)
             if found is not None:  # else it is something that the file leaves out, or a name of ours for a kind of value
                 line, node = found
         told = ".".join(str(part) for part in place) or "file"
-        return f"line {line + 1}, {told}" if line or place else told
+        return told if line is None else f"line {line + 1}, {told}"
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
@@ -92,6 +92,15 @@ def read_yaml(path: Path | str) -> Document:
     if root is None or not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold keys and values, such as the files under config/")
     return Document(str(path), values, root)
+
+
+def yaml_value(text: str) -> Any:
+    """Read one value, such as an option on the command line, as a file's values are read.
+
+    Raises:
+        yaml.YAMLError: it is none, or beyond a bound.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
 
 
 class _Loader(yaml.SafeLoader):

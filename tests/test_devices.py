@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from labloop import devices
 from labloop.dataset import Dataset
 from labloop.devices import cuda_device, device_lock, out_of_memory
+from labloop.errors import ConfigError
 from labloop.pool import Pool
 from labloop.registry import plugin
 from labloop.rounds import Training, train
@@ -58,22 +60,85 @@ def test_a_training_that_never_fits_fails_as_it_did():
     assert not out_of_memory(RuntimeError("shapes differ"))
 
 
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of so many CUDA devices, or of none, seen through the environment's two variables."""
+
+    def make(count: int, wanted: str | None = None, visible: str | None = None) -> None:
+        for name, value in (("LABLOOP_DEVICE", wanted), ("CUDA_VISIBLE_DEVICES", visible)):
+            monkeypatch.delenv(name, raising=False)
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        left = count if visible is None else len(devices.named_devices())
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: left)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: left > 0)
+        monkeypatch.setattr(devices, "_DRIVERS", (os.sep,) if count else ("/nowhere",))
+
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    return make
+
+
 @pytest.mark.parametrize(
-    ("wanted", "visible", "device"),
-    [("cuda", None, "cuda-0"), ("cuda:1", None, "cuda-1"), ("cuda:1", "4, 6", "cuda-6"), ("cuda", "", None), ("cpu", "4", None)],
+    ("count", "wanted", "visible", "device", "lock"),
+    [
+        (0, None, None, "cpu", None),
+        (0, "cuda", None, "cpu", None),
+        (0, "cuda:3", None, "cpu", None),
+        (2, None, None, "cuda:0", "cuda-0"),
+        (2, "", None, "cuda:0", "cuda-0"),
+        (2, "cpu", "4", "cpu", None),
+        (2, "cuda", None, "cuda:0", "cuda-0"),
+        (2, "cuda:1", None, "cuda:1", "cuda-1"),
+        (8, "cuda:1", "4, 6", "cuda:1", "cuda-6"),
+        (8, None, "GPU-ab,GPU-cd", "cuda:0", "cuda-GPU-ab"),
+        (2, "cuda", "", "cpu", None),
+        (2, None, "-1", "cpu", None),
+        (2, "mps", None, "mps", None),
+    ],
 )
-def test_the_device_is_named_as_torch_counts_them(wanted, visible, device, monkeypatch):
-    monkeypatch.setenv("LABLOOP_DEVICE", wanted)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert cuda_device() == device
+def test_one_rule_picks_the_device_that_is_trained_on_and_locked(machine, count, wanted, visible, device, lock):
+    from labloop.methods._train import pick_device
+
+    machine(count, wanted, visible)
+    assert str(pick_device()) == devices.device_name() == device
+    assert cuda_device() == lock
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "cuda:x", "cuda:-1", "cuda:2", "cuda:"])
+def test_a_device_that_there_is_not_is_refused_by_name(machine, wanted):
+    machine(2, wanted)
+    with pytest.raises(ConfigError, match=wanted):
+        devices.device_name()
+
+
+def test_torch_is_not_imported_where_nothing_shows_a_device(tmp_path):
+    told = "import sys; from labloop import devices; devices._DRIVERS = (); devices.cuda_device(); print('torch' in sys.modules)"
+    free = {name: value for name, value in os.environ.items() if name not in ("LABLOOP_DEVICE", "CUDA_VISIBLE_DEVICES")}
+    if sys.platform == "linux":
+        assert subprocess.check_output([sys.executable, "-c", told], text=True, env=free) == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "visible", "dealt"),
+    [
+        (2, None, None, ["0", "1"]),
+        (8, "cuda", "4,5", ["4", "5"]),
+        (2, "cpu", None, []),
+        (2, "cuda:1", None, []),
+        (0, None, "4", []),
+    ],
+)
+def test_workers_are_dealt_the_devices_that_the_rule_leaves_them(machine, count, wanted, visible, dealt):
+    machine(count, wanted, visible if count else "")
+    assert devices.dealt_devices() == dealt
 
 
 _HOLD = """
 import sys, time
 from pathlib import Path
+from labloop import devices
 from labloop.devices import device_lock
+devices._cuda_devices = lambda asked: 1
 with device_lock(Path(sys.argv[1])):
     Path(sys.argv[1], "held").touch()
     time.sleep(60)
@@ -108,8 +173,9 @@ def test_one_training_at_a_time_has_the_device_and_a_killed_one_frees_it(tmp_pat
     finally:
         other.kill()
         other.wait()
+    monkeypatch.setattr(devices, "_cuda_devices", lambda asked: 1)
     with device_lock(tmp_path):
-        pass
+        assert list(tmp_path.glob("*.lock"))
 
 
 def test_trainings_on_the_cpu_need_not_wait(tmp_path: Path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +13,9 @@ from pathlib import Path
 import pytest
 
 import labloop
+
+NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python"}
+"""Distributions that are named otherwise than what is imported."""
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -56,3 +61,43 @@ def test_the_wheel_holds_flows_presets_and_data(tmp_path):
     )
     isolated = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
     subprocess.run([sys.executable, "-c", code], check=True, env=isolated, cwd=tmp_path)
+
+
+def imported() -> dict[str, set[str]]:
+    """Every module that labloop and its flows import, and by which files."""
+    found: dict[str, set[str]] = {}
+    for path in (path for folder in ("labloop", "flows") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{one.name}" for one in node.names]
+            for name in names:
+                found.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_what_is_imported_is_declared():
+    project = PYPROJECT["project"]
+    declared = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    known = {re.split(r"[^A-Za-z0-9_-]", one)[0].lower().replace("_", "-") for one in declared}
+    tops = {name.split(".")[0] for name in imported()} - set(sys.stdlib_module_names) - {"labloop"}
+    assert "prefect" in tops
+    assert not {top for top in tops if NAMES.get(top, top).replace("_", "-") not in known}
+
+
+def test_nobodys_internals_are_imported():
+    assert not {name: by for name, by in imported().items() if "._internal" in name}
+
+
+@pytest.mark.parametrize("how", ["bare checkout", "installed from it"])
+def test_nothing_but_labloop_is_importable_as_labloop(tmp_path, how):
+    """The checkout's own tests, examples and a second labloop are no part of it; its flows are, and are of the same checkout."""
+    code = (
+        "import importlib.util as u; import labloop; from pathlib import Path; here = Path(labloop.__file__).parent.parent; "
+        "print([name for name in ('tests', 'labloop', 'examples') if u.find_spec('labloop.' + name)]); "
+        "print(Path(u.find_spec('labloop.flows').origin).parent == here / 'flows', len(labloop.__path__))"
+    )
+    options = ["-I", "-S"] if how == "bare checkout" else []
+    told = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}" if options else code
+    said = subprocess.run([sys.executable, *options, "-c", told], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert said.stdout.split("\n")[:2] == ["[]", "True 1"]

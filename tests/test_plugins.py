@@ -321,10 +321,26 @@ def test_a_sequence_of_absurd_length_is_refused_and_a_long_one_has_no_end_of_des
     assert load_config(tmp_path / "c.yaml", CampaignConfig).space.size == float("inf")
 
 
+def test_what_a_file_leaves_out_has_the_line_that_it_belongs_to_or_none(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: c\nspace:\n  parameters:\n  - {type: sequence, name: s}\n")
+    with pytest.raises(ConfigError, match=r"c.yaml: line 4, space\.parameters\.0\.sequence\.length: Field required"):
+        load_config(tmp_path / "c.yaml", CampaignConfig)
+    (tmp_path / "c.yaml").write_text("name: c\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: space: Field required"):
+        load_config(tmp_path / "c.yaml", CampaignConfig)
+
+
 def test_a_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(ConfigError, match="is no file"):
         load_config(tmp_path / "pipe.yaml", CampaignConfig)
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "[" * 20_000, "9" * 5000, "&a [*a]"], ids=["date", "lists", "digits", "self"])
+def test_an_option_on_the_command_line_is_read_within_the_same_bounds(value):
+    with pytest.raises(ConfigError, match="the value of epochs cannot be read"):
+        registry.parse_plugin(f"coms/epochs={value}")
+    assert registry.parse_plugin("coms/lr=1e-3") == ("coms", {"lr": 1e-3})
 
 
 def test_many_mistakes_are_told_in_part(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
@@ -161,8 +162,9 @@ def test_the_units_start_commands_that_exist_on_loopback_only():
 
 
 @contextmanager
-def answering(routes):
+def answering(routes, password=None):
     """A server on a free port that answers each path with (status, JSON) and remembers what it was asked."""
+    wanted = None if password is None else "Basic " + base64.b64encode(password.encode()).decode()
     asked: list[tuple[str, dict | None, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -171,6 +173,8 @@ def answering(routes):
             body = json.loads(self.rfile.read(length)) if length else None
             asked.append((self.path, body, self.headers.get("Authorization") or ""))
             status, answer = routes.get(self.path, (404, {}))
+            if wanted is not None and self.headers.get("Authorization") != wanted:
+                status, answer = 401, {}
             self.send_response(status)
             self.end_headers()
             self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
@@ -214,6 +218,52 @@ def test_a_server_that_will_not_is_told_and_no_error(routes, said, monkeypatch):
     monkeypatch.setattr("labloop.server.PAUSE", 0)
     with answering(routes) as (url, _):
         assert said in wake("c", "abc", server=Server(url))
+
+
+FILTER = {"/api/deployments/filter": (200, [])}
+
+
+def test_a_server_without_a_password_is_refused_unless_that_is_wanted(bench, capsys, monkeypatch):
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    served: list[str] = []
+
+    async def serve(place, cron):
+        served.append(cron)
+
+    monkeypatch.setattr("labloop.flows.deploy._serve", serve)
+    with answering(FILTER) as (url, _):
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "lab:secret")  # the clients' word alone protects nothing
+        said = " ".join(run(capsys, "schedule", code=1).split())
+        assert "has no password" in said
+        assert "PREFECT_SERVER_API_AUTH_STRING=lab:PASSWORD" in said
+        assert "--no-auth" in said
+        assert not served
+        run(capsys, "schedule", "--no-auth")
+        assert len(served) == 1
+
+
+def test_with_a_password_it_is_served_and_told_how_to_log_in(bench, capsys, caplog, monkeypatch):
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+
+    async def serve(place, cron):
+        pass
+
+    monkeypatch.setattr("labloop.flows.deploy._serve", serve)
+    with answering(FILTER, password="lab:secret") as (url, _):
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "lab:secret")
+        with caplog.at_level("INFO", "labloop"):
+            run(capsys, "schedule")
+        assert "lab:PASSWORD, in the one field" in caplog.text
+        with pytest.raises(NoAnswer, match="another password"):
+            Server(url, "lab:wrong").deployments()
+
+
+def test_the_readme_tells_how_to_log_in():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "`lab:PASSWORD`, in its one field" in readme
+    assert "--no-auth" in readme
 
 
 def test_no_wake_up_where_no_server_is_named(monkeypatch):

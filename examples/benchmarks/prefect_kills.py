@@ -144,7 +144,15 @@ class Machines:
         self.alive: dict[str, subprocess.Popen[bytes]] = {}
         self.commands = {
             "server": [sys.executable, "-m", "prefect", "server", "start"],
-            "scheduler": [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron", "* * * * *"],
+            "scheduler": [
+                sys.executable,
+                "-c",
+                "from labloop.cli import run; run()",
+                "schedule",
+                "--no-auth",
+                "--cron",
+                "* * * * *",
+            ],
         }
         self.groups: list[int] = []
         self.killed_at: dict[str, int] = {}

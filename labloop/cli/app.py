@@ -39,7 +39,7 @@ class Common:
     """Print JSON for programs instead of tables for people."""
     verbose: bool = False
     """Print what is going on while it goes on."""
-    plugins: tuple[str, ...] = ()
+    plugins: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
     """Module whose plug-ins files may name by import path, my_module:MyMethod; once for each [default: $LABLOOP_PLUGINS]."""
 
     def __post_init__(self) -> None:

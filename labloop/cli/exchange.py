@@ -30,7 +30,8 @@ def export(
         round: which round [default: the latest].
         out: folder for the files.
         exporters: order sheets and worklists: echo, hamilton, opentrons, idt, twist, or your own by its import path (allow its
-            module with --plugins); with commas between, options after slashes: idt,echo/volume=50 (`labloop methods` lists them); or none [default: the campaign's].
+            module with --plugins); with commas between, options after slashes: idt,echo/volume=50 (`labloop methods` lists them);
+            or none [default: the campaign's].
         dataset: write no plate, but a row a reading into this FILE.csv or FILE.parquet.
         assay: with --dataset: only this assay's readings, which `labloop ingest` takes back [default: all].
         controls: with --dataset: the readings of controls too.

@@ -92,6 +92,7 @@ def schedule(
     *,
     status: bool = False,
     cron: str = "*/15 * * * *",
+    no_auth: bool = False,
     common: Common = _DEFAULTS,
 ) -> None:
     """Run the rounds of all campaigns that have a `schedule`, by a Prefect server's clock; stays until it is stopped.
@@ -99,6 +100,7 @@ def schedule(
     Args:
         status: only tell what is planned and what waits for whom, with or without a server.
         cron: when each campaign is looked at; a look costs about a second.
+        no_auth: serve a Prefect server that has no password, though whoever reaches it can run code on this computer.
     """
     common.start()
     if status:
@@ -112,7 +114,7 @@ def schedule(
         deploy = import_module("labloop.flows.deploy")  # types are checked without the flows
     except ModuleNotFoundError as error:
         raise LabloopError(f"a schedule needs the package {error.name!r}: pip install 'labloop-toolkit[flows]'") from error
-    deploy.serve(home=common.home, ledger=common.ledger, cron=cron)
+    deploy.serve(home=common.home, ledger=common.ledger, cron=cron, no_auth=no_auth)
 
 
 def _agenda(told: dict[str, Any]) -> None:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from labloop.devices import device_name
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
 
 
 def pick_device() -> torch.device:
-    """Choose where to compute: `LABLOOP_DEVICE` where set, else a CUDA device where there is one, else the CPU."""
-    wanted = os.environ.get("LABLOOP_DEVICE")
-    if wanted:
-        device = torch.device(wanted)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            log.warning("LABLOOP_DEVICE is %s but no CUDA device is there: using the CPU", wanted)
-            return torch.device("cpu")
-        return device
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Choose where to compute: see `labloop.devices.device_name`."""
+    return torch.device(device_name())
 
 
 def torch_generator(seed: int, *parts: str | int, device: torch.device | str = "cpu") -> torch.Generator:
