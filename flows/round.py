@@ -65,9 +65,9 @@ def propose_round(
 
 
 @task(task_run_name="ingest-{file}", cache_policy=NO_CACHE, persist_result=False)
-def ingest(campaign: str, file: str, home: str | None, ledger: str | None) -> str:
+def ingest(campaign: str, file: str, home: str | None, ledger: str | None, again: bool = False) -> str:
     """Read one assay file into the ledger; one that is known changes nothing."""
-    return Campaign.open(campaign, home=home, ledger=ledger).ingest(Path(file)).note
+    return Campaign.open(campaign, home=home, ledger=ledger).ingest(Path(file), again=again).note
 
 
 @task(task_run_name="close-round", cache_policy=NO_CACHE, persist_result=False)
@@ -93,6 +93,7 @@ def close_round(
     reason: str | None = None,
     home: str | None = None,
     ledger: str | None = None,
+    again: bool = False,
 ) -> str:
     """Ingest the lab's files, close the round and write the report; returns the comparison's sentence.
 
@@ -103,7 +104,8 @@ def close_round(
         reason: why wells are missing, where some are.
         home: folder of ledger and reports, as `labloop --home`.
         ledger: database URL, as `labloop --ledger`.
+        again: the files' readings were measured anew, as `labloop ingest --again`.
     """
     for file in files or []:
-        ingest(campaign, file, home, ledger)
+        ingest(campaign, file, home, ledger, again)
     return compare_and_close(campaign, number, reason, home, ledger)

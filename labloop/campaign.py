@@ -133,6 +133,7 @@ class Campaign:
         read: str | None = None,
         plates: Sequence[str] = (),
         reader: str | None = None,
+        again: bool = False,
     ) -> Receipt:
         """Read a file of the lab, check all of it, and append it to the ledger in one transaction; known bytes change nothing.
 
@@ -140,11 +141,12 @@ class Campaign:
             read: which read to take, where a plate reader's file holds several: `450`.
             plates: the plate that it shows, where the file does not say, or pairs `Plate 1=NAME`.
             reader: the reader to use, where several know the file.
+            again: its readings were measured anew, although some equal those that the ledger has.
 
         Raises:
-            IngestError: with every faulty cell; nothing was stored.
+            IngestError: with every faulty cell, or with the rows that the ledger has already; nothing was stored.
         """
-        request = Request(assay=assay, read=read, plates=plates, reader=reader)
+        request = Request(assay=assay, read=read, plates=plates, reader=reader, again=again)
         return intake.ingest(self.config, self.ledger, Path(path), request, dry_run=dry_run)
 
     def correct(

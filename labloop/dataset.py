@@ -27,7 +27,8 @@ class Dataset:
     X: FloatArray
     y: FloatArray
     sem: FloatArray
-    """Standard error of each y; NaN where the data hold no replicates to tell it from: unknown noise is inferred, never zero."""
+    """Standard error of each y, from the noise that all designs share; NaN where no design's readings differ: unknown noise is
+    inferred, never zero."""
     censored: Array
     """-1: the truth is y or lower, +1: y or higher, 0: y itself."""
     n_replicates: Array
@@ -95,11 +96,8 @@ class Dataset:
             censored[i] = sides[rows[0]]
             mean[i] = y[rows].min() if censored[i] < 0 else y[rows].max()
         exact = sides == 0
-        residual = y[exact] - mean[group[exact]]
-        freedom = float((n_exact - 1)[n_exact > 1].sum())
-        # One pooled variance for all designs: with two or three replicates a design's own is mostly noise.
-        pooled = np.sqrt((worth[exact] * residual**2).sum() / freedom) if freedom > 0 else np.nan
-        sem = np.full(len(ids), np.nan) if not freedom else pooled / np.sqrt(np.where(count > 0, total, 1))
+        pooled = _pooled(group[exact], y[exact], worth[exact], mean)
+        sem = pooled / np.sqrt(np.where(count > 0, total, 1))
         return cls(
             space=space, X=X[first], y=mean, sem=sem, censored=censored, n_replicates=count,
             ids=tuple(ids.tolist()), pending=pending,
@@ -138,6 +136,31 @@ class Dataset:
             space=self.space, X=self.X[rows], y=self.y[rows], sem=self.sem[rows], censored=self.censored[rows],
             n_replicates=self.n_replicates[rows], ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()), pending=self.pending,
         )  # fmt: skip
+
+
+def _pooled(group: Array, y: FloatArray, worth: FloatArray, mean: FloatArray) -> float:
+    """Give the standard deviation of a reading, one for all designs: with two or three replicates a design's own is mostly noise.
+
+    Readings of a design that are equal to the last digit may be copies of one, so that only the first of them counts: equal
+    readings never tell that there is no noise.
+
+    Args:
+        mean: (designs,) of all readings, copies too.
+
+    Returns:
+        NaN where no design has readings that differ.
+    """
+    order = np.lexsort((y, group))
+    copy = (np.diff(group[order], prepend=-1) == 0) & (np.diff(y[order], prepend=np.nan) == 0)
+    if copy.any():
+        kept = np.sort(order[~copy])
+        group, y, worth = group[kept], y[kept], worth[kept]
+        n = np.bincount(group, weights=worth, minlength=len(mean))
+        mean = np.bincount(group, weights=worth * y, minlength=len(mean)) / np.where(n > 0, n, 1)
+    n = np.bincount(group, minlength=len(mean))
+    freedom = float((n - 1)[n > 1].sum())
+    variance = (worth * (y - mean[group]) ** 2).sum() / freedom if freedom > 0 else 0.0
+    return float(np.sqrt(variance)) if variance > 0 else np.nan
 
 
 def _encode_distinct(space: DesignSpace, designs: pd.DataFrame) -> tuple[FloatArray, Array]:

@@ -35,8 +35,8 @@ class Inspection:
     n_dropped: int
     n_downweighted: int
     noise_known: bool
-    """Whether replicates tell the noise: if not, standard errors are unknown and downweighting a design's only reading does
-    nothing."""
+    """Whether replicates that differ tell the noise: if not, standard errors are unknown and downweighting a design's only
+    reading does nothing."""
 
     def flags_of(self, plate: PlateQuality) -> dict[str, int]:
         """Count a plate's flagged readings by rule."""
@@ -88,7 +88,7 @@ def inspect(config: CampaignConfig, ledger: Ledger) -> Inspection:
         flags=flags.join(where, on="measurement").reset_index(drop=True)[["measurement", "assay", *told, *_SAID]],
         normalised=refused or used.normalised.note, agreement=used.normalised.agreement, n_used=len(designs),
         n_dropped=len(dropped), n_downweighted=int((designs["weight"] < 1).sum()),
-        noise_known=bool(designs["design_id"].duplicated().any()),
+        noise_known=bool((designs[designs["qualifier"] == "="].groupby("design_id")["value"].nunique() > 1).any()),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Every verb can be run again: known bytes change nothing, and what follows is rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 from labloop import correction, readings, views
 from labloop.config import CampaignConfig
 from labloop.correction import Corrected
-from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, read_assay, sha256_of
+from labloop.errors import IngestError
+from labloop.ingest import AssayFile, Explanation, Wish, explain_assay, printable, read_assay, sha256_of
 from labloop.ledger import Ledger
+from labloop.repeats import fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Request:
     """The plate that it shows, where the file does not say, or pairs `Plate 1=NAME`."""
     reader: str | None = None
     """The reader to use, where several know the file."""
+    again: bool = False
+    """Whether readings that equal some of the ledger's were measured anew."""
 
     def known(self, config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
         """All that files are read with: wells laid out, designs, and what is wished or waited for."""
@@ -67,23 +71,40 @@ class Request:
 def ingest(config: CampaignConfig, ledger: Ledger, path: Path, request: Request, *, dry_run: bool) -> Receipt:
     """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
     digest = sha256_of(path)
+    name = printable(path.name)
     if ledger.has_file(config.name, digest):
         catch_up(config, ledger)  # the process that stored it may have died before it got here
         return Receipt(
-            file=path.name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
-            note=f"{path.name} is in the ledger already: nothing to do",
+            file=name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
+            note=f"{name} is in the ledger already: nothing to do",
         )  # fmt: skip
     file = read_assay(path, config, **request.known(config, ledger))
     if dry_run:
-        return _receipt(file, stored=False, note="checked, nothing stored (dry run)")
-    stored = ledger.add_file(
-        config.name, sha256=file.sha256, name=path.name, designs=file.designs,
-        measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
-    )  # fmt: skip
+        return _receipt(_fresh(ledger, config.name, file, request), stored=False, note="checked, nothing stored (dry run)")
+    with ledger.begin():  # nobody stores the same readings between the look and the deed
+        file = _fresh(ledger, config.name, file, request)
+        stored = ledger.add_file(
+            config.name, sha256=file.sha256, name=file.name, designs=file.designs,
+            measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
+        )  # fmt: skip
     catch_up(config, ledger)
     status = views.standing(config, ledger)
     warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
     return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
+
+
+def _fresh(ledger: Ledger, campaign: str, file: AssayFile, request: Request) -> AssayFile:
+    """Leave out what the ledger has already, or refuse the file; one that is said to be measured anew is taken as it is."""
+    if request.again:
+        return replace(file, dialect=f"{file.dialect}; measured anew, as was said")
+    rows, left_out = fresh(ledger, campaign, file)
+    if not left_out:
+        return file
+    designs = file.designs[file.designs["design_id"].isin(rows["design_id"])]
+    return replace(
+        file, measurements=rows, designs=designs, new=tuple(one for one in file.new if one in set(designs["design_id"])),
+        dialect=f"{file.dialect}; {left_out}",
+    )  # fmt: skip
 
 
 def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
@@ -112,7 +133,14 @@ def correct(
 
 def explain(config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request) -> Explanation:
     """Tell what `ingest` would make of a file."""
-    return explain_assay(path, config, **request.known(config, ledger))
+    known = request.known(config, ledger)
+    told = explain_assay(path, config, **known)
+    if told.refusal is None and not ledger.has_file(config.name, sha256_of(path)):
+        try:
+            _fresh(ledger, config.name, read_assay(path, config, **known), request)
+        except IngestError as error:
+            return replace(told, refusal=error)
+    return told
 
 
 def catch_up(config: CampaignConfig, ledger: Ledger) -> None:

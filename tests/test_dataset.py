@@ -99,3 +99,19 @@ def test_pools_interleave_by_turns_without_repeats():
     assert space.decode(both.X)["c"].tolist() == ["a", "b", "d", "c"]
     assert both.proposer.tolist() == ["one", "two", "two", "one"]
     assert list(both.ids) == space.ids(both.X)
+
+
+def test_copies_of_a_reading_tell_no_noise():
+    doubled = dataset([("AAAC", 1.0), ("CCCA", 2.0)] * 2)
+    assert doubled.n_replicates.tolist() == [2, 2]
+    assert np.isnan(doubled.sem).all()
+
+
+def test_copies_beside_readings_that_differ_leave_the_noise_as_it_was():
+    once = [("AAAC", 1.0), ("AAAC", 1.5), ("CCCA", 2.0), ("ACCA", 0.5), ("ACCA", 0.75)]
+    sem = dataset(once).sem * np.sqrt(dataset(once).n_replicates)
+    again = dataset(once + once)
+    np.testing.assert_allclose(again.sem * np.sqrt(again.n_replicates), sem)
+    assert (again.sem > 0).all()
+    some = dataset([*once, ("CCCA", 2.0)])  # equal to the last digit: no freedom, and the pooled noise stands in
+    np.testing.assert_allclose(some.sem * np.sqrt(some.n_replicates), sem)

@@ -82,6 +82,7 @@ def ingest(
     read: str | None = None,
     plate: tuple[str, ...] = (),
     reader: str | None = None,
+    again: bool = False,
     explain: bool = False,
     dry_run: bool = False,
     common: Common = Common(),
@@ -95,6 +96,7 @@ def ingest(
         read: which read to take, where the file holds several, such as 450.
         plate: the plate that it shows, where the file does not say; or 'Plate 1=NAME', once for each of the file's plates.
         reader: which reader to use, where several know the file (`labloop methods` lists them).
+        again: its readings were measured anew, although they equal some of the ledger's.
         explain: show what is recognised, and store nothing.
         dry_run: check everything and store nothing.
     """
@@ -106,7 +108,7 @@ def ingest(
         if told.refusal is not None:
             raise told.refusal
         return
-    receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader)
+    receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader, again=again)
     show.receipt(receipt, json=common.json)
     if run.config.schedule is not None and not dry_run:
         from labloop.server import wake

@@ -10,6 +10,6 @@ from labloop.ingest.assay import AssayFile, read_assay
 from labloop.ingest.choose import Wish
 from labloop.ingest.explain import Explanation, explain_assay
 from labloop.ingest.parse import STATUSES
-from labloop.ingest.read import sha256_of
+from labloop.ingest.read import printable, sha256_of
 
-__all__ = ["STATUSES", "AssayFile", "Explanation", "Wish", "explain_assay", "read_assay", "sha256_of"]
+__all__ = ["STATUSES", "AssayFile", "Explanation", "Wish", "explain_assay", "printable", "read_assay", "sha256_of"]

@@ -28,6 +28,7 @@ from labloop.ledger.database import Database
 from labloop.ledger.designs import add_designs, design_columns, designs_of
 from labloop.ledger.frames import to_columns, to_frame, to_json, types_of
 from labloop.ledger.heads import ENDING, Head, Heads
+from labloop.ledger.known import known_readings
 from labloop.ledger.links import Link, rows_of, whoami
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
@@ -233,6 +234,15 @@ class Ledger:
         if until is None and plates is None:
             return self._latest(campaign)
         return self._readings(campaign, until, plates)
+
+    def known(self, campaign: str, assay: str, *, designs: Sequence[str], plates: Sequence[str]) -> pd.DataFrame:
+        """List an assay's readings of these designs or plates, superseded ones too; of very many names, all of the assay's.
+
+        Columns: design_id, value, qualifier, status, plate, well, round, measured_at, file (its name), at (when that was taken
+        in), row and id.
+        """
+        with self._database.read() as connection:
+            return known_readings(connection, self._id(connection, campaign), assay, designs, plates)
 
     def newest(self, campaign: str) -> int:
         """Give the id of the last reading, 0 where there is none. It stands: what supersedes a reading comes after it."""

@@ -1,0 +1,179 @@
+"""The same readings are not new readings, whatever bytes, order or part of them a file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop.campaign import Campaign
+from labloop.cli import main
+from labloop.config import CampaignConfig, RoundConfig, parse_config
+from labloop.errors import IngestError
+from labloop.repeats import matches
+
+DESIGNS = ("ACGTACGA", "TTTTTTTT", "AAAACCCC", "GGGGTTTA", "CATGCATA", "AACCGGTA")
+VALUES = (0.41, 0.123456789, 0.87, 0.5, 0.75, 0.002)
+ROWS = [f"{dna},{value}" for dna, value in zip(DESIGNS, VALUES)]
+FIRST = parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig)
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, tfbind8_config: CampaignConfig) -> Campaign:
+    """A campaign whose history is in the ledger."""
+    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
+    run.ingest(save(tmp_path, "history.csv", "dna,value", *ROWS))
+    return run
+
+
+@pytest.fixture
+def form(campaign: Campaign, tmp_path: Path) -> pd.DataFrame:
+    """The empty form of a plate that is at the lab."""
+    campaign.propose(FIRST, out=tmp_path / "out")
+    return pd.read_csv(next((tmp_path / "out").glob("*_assay.csv")), dtype=str)
+
+
+def save(folder: Path, name: str, *lines: str, end: str = "\n") -> Path:
+    path = folder / name
+    path.write_bytes("".join(line + end for line in lines).encode())
+    return path
+
+
+def filled(form: pd.DataFrame, values: dict[int, float], path: Path) -> Path:
+    """The form with some of its rows filled in."""
+    form.assign(value=[values.get(i, "") for i in range(len(form))]).to_csv(path, index=False)
+    return path
+
+
+def stored(campaign: Campaign) -> int:
+    return len(campaign.ledger.measurements(campaign.name))
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "end"),
+    [
+        ("dna,value", ROWS, "\r\n"),
+        ("dna,value", ROWS[::-1], "\n"),
+        ("dna,value", ROWS[1:4], "\n"),
+        ("dna,value,note", [f"{row},again" for row in ROWS], "\n"),
+        ("dna,value,measured_at", [f"{row},2026-03-01" for row in ROWS], "\n"),
+        ("value;dna", [";".join(row.split(",")[::-1]).replace(".", ",") for row in ROWS], "\n"),
+        ("dna,value", [row.lower().replace("0.123456789", "0.1234567890000001") for row in ROWS], "\n"),
+    ],
+    ids=["line ends", "another order", "a part", "notes", "dates", "separators", "digits"],
+)
+def test_a_history_that_comes_again_is_refused_with_where_it_came_from(campaign, tmp_path, header, rows, end):
+    path = save(tmp_path, "copy.csv", header, *rows, end=end)
+    before = campaign.dataset().fingerprint
+    for ingest in (campaign.ingest, lambda file: campaign.ingest(file, dry_run=True)):
+        with pytest.raises(
+            IngestError, match=rf"all its {len(rows)} readings .*{len(rows)} from history\.csv, taken in \d{{4}}-.*--again"
+        ):
+            ingest(path)
+    assert "history.csv" in str(campaign.explain(path).refusal)
+    assert stored(campaign) == len(ROWS)
+    assert campaign.dataset().fingerprint == before
+
+
+def test_a_history_that_was_measured_anew_is_taken_when_that_is_said(campaign, tmp_path, capsys):
+    copy = str(save(tmp_path, "copy.csv", "dna,value", *ROWS, end="\r\n"))
+    home = ["-c", campaign.name, "--home", str(tmp_path / "home")]
+    assert main(["ingest", copy, *home]) == 1
+    assert "--again" in capsys.readouterr().err
+    assert main(["ingest", copy, *home, "--again"]) == 0
+    assert stored(campaign) == 2 * len(ROWS)
+    data = campaign.dataset()
+    assert data.n_replicates.tolist() == [2] * len(ROWS)
+    assert np.isnan(data.sem).all()  # readings that are equal to the last digit tell no noise
+
+
+def test_rows_that_a_longer_history_repeats_are_named(campaign, tmp_path):
+    rows = ["CCCCCCCC,0.3", *ROWS[:2], "AGAGAGAG,0.6", ROWS[4]]
+    with pytest.raises(IngestError, match=r"3 rows of 5 in the ledger already .*take them out") as caught:
+        campaign.ingest(save(tmp_path, "longer.csv", "dna,value", *rows))
+    assert [fault.row for fault in caught.value.faults] == [3, 4, 6]
+    assert "rows 3-4, 6, value: is in the ledger already, from history.csv" in str(caught.value)
+    assert stored(campaign) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "row", ["ACGTACGA,0.42,", "ACGTACGA,>0.41,", "AACCGGTT,0.41,"], ids=["another value", "a bound", "another design"]
+)
+def test_readings_that_differ_are_new(campaign, tmp_path, row):
+    campaign.ingest(save(tmp_path, "new.csv", "dna,value,status", row, "CCCCCCCC,0.3,"))
+    assert stored(campaign) == len(ROWS) + 2
+
+
+def test_a_replicate_in_one_file_is_a_replicate_and_repeats_as_often_as_it_stands(campaign, tmp_path):
+    campaign.ingest(save(tmp_path, "twice.csv", "dna,value", "CCCCCCCC,0.3", "CCCCCCCC,0.3"))
+    with pytest.raises(IngestError, match="all its 2 readings"):
+        campaign.ingest(save(tmp_path, "copy.csv", "dna,value", "CCCCCCCC,0.30", "CCCCCCCC,0.30"))
+    with pytest.raises(IngestError, match="2 rows of 3"):
+        campaign.ingest(save(tmp_path, "thrice.csv", "dna,value", *["CCCCCCCC,0.3"] * 3))
+
+
+def test_readings_of_other_days_are_new_where_both_files_tell_the_day(campaign, tmp_path):
+    header = "dna,value,measured_at"
+    campaign.ingest(save(tmp_path, "monday.csv", header, "CCCCCCCC,0.3,2026-03-02"))
+    campaign.ingest(save(tmp_path, "tuesday.csv", header, "CCCCCCCC,0.3,2026-03-03"))
+    with pytest.raises(IngestError, match=r"monday\.csv"):
+        campaign.ingest(save(tmp_path, "copy.csv", header, "CCCCCCCC,0.30,2026-03-02"))
+
+
+def test_bounds_and_failures_that_agree_prove_no_repetition(campaign, tmp_path):
+    header = "dna,value,status"
+    first = ["CCCCCCCC,<0.1,", "AGAGAGAG,,failed_technical", "TGTGTGTA,0.2,"]
+    campaign.ingest(save(tmp_path, "first.csv", header, *first))
+    campaign.ingest(save(tmp_path, "second.csv", header, *first[:2], "TGTGTGTA,0.21,"))
+    with pytest.raises(IngestError, match="all its 3 readings"):
+        campaign.ingest(save(tmp_path, "copy.csv", header, *first[::-1]))
+
+
+def test_what_was_corrected_does_not_come_back(campaign, tmp_path):
+    campaign.correct(save(tmp_path, "mended.csv", "dna,value", "ACGTACGA,0.9"), reason="typo")
+    with pytest.raises(IngestError, match="all its 6 readings"):
+        campaign.ingest(save(tmp_path, "copy.csv", "dna,value", *ROWS, end="\r\n"))
+
+
+def test_a_form_that_comes_again_with_more_wells_adds_those(campaign, form, tmp_path):
+    half, whole = {i: 0.1 + i / 1000 for i in range(48)}, {i: 0.1 + i / 1000 for i in range(len(form))}
+    receipt = campaign.ingest(filled(form, half, tmp_path / "half.csv"))
+    assert receipt.n_rows == 48
+    assert campaign.state(1) == "EXPORTED"
+    receipt = campaign.ingest(filled(form, whole, tmp_path / "whole.csv"))
+    assert receipt.n_rows == len(form) - 48
+    assert "48 rows left out that the ledger has already (48 from half.csv, taken in" in receipt.dialect
+    assert campaign.state(1) == "MEASURED"
+    assert stored(campaign) == len(ROWS) + len(form)
+    with pytest.raises(IngestError, match=rf"all its {len(form)} readings .*half\.csv.*whole\.csv"):
+        campaign.ingest(save(tmp_path, "copy.csv", *(tmp_path / "whole.csv").read_text().splitlines(), end="\r\n"))
+
+
+def test_a_plate_that_was_read_again_is_taken_whole(campaign, form, tmp_path):
+    values = {i: 0.1 + i / 1000 for i in range(len(form))}
+    campaign.ingest(filled(form, values, tmp_path / "first.csv"))
+    campaign.ingest(filled(form, values | {0: 0.9}, tmp_path / "second.csv"))
+    assert stored(campaign) == len(ROWS) + 2 * len(form)
+    assert len(campaign.dataset()) <= len(ROWS) + len(form)  # of a well that was read again, the latest reading counts
+
+
+def test_a_history_without_wells_repeats_a_plate(campaign, form, tmp_path):
+    campaign.ingest(filled(form, {i: 0.1 + i / 1000 for i in range(len(form))}, tmp_path / "plate.csv"))
+    table = campaign.export_dataset(tmp_path / "all.csv")[0]
+    columns = pd.read_csv(table, dtype=str)[["dna", "value"]]
+    columns[columns["dna"].notna()].iloc[::-1].to_csv(tmp_path / "back.csv", index=False)
+    with pytest.raises(IngestError, match=r"plate\.csv"):
+        campaign.ingest(tmp_path / "back.csv")
+
+
+def test_each_old_reading_is_repeated_once_by_the_row_that_tells_most_alike():
+    def rows(*told: tuple[str, str | None]) -> pd.DataFrame:
+        columns = {"design_id": "d", "value": 1.0, "qualifier": "=", "status": "ok", "plate": None, "well": None}
+        return pd.DataFrame([{**columns, "round": np.nan, "plate": plate, "measured_at": day} for plate, day in told])
+
+    old = rows(("P1", None), (None, "2026-03-01"), ("P2", "2026-03-02"))
+    new = rows((None, None), ("P2", "2026-03-02"), ("P1", "2026-03-02"), ("P9", "2026-03-09"))
+    assert matches(new, old).tolist() == [1, 2, 0, -1]
+    assert matches(new.iloc[::-1], old.iloc[:0]).tolist() == [-1] * 4
