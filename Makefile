@@ -17,9 +17,11 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/pytest -n auto --dist loadfile
 
-# The readers against 10,000 spoiled files and as many drawn ones, each before a ledger that must not move if it is refused.
+# The readers against 10,000 spoiled files and as many drawn ones, each before a ledger that must not move if it is refused;
+# and `verify` against 2,000 flipped bits of a ledger and 200 tamperings, each of which must be told or harmless.
 fuzz: $(STAMP)
 	LABLOOP_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_readers.py -k whatever
+	LABLOOP_FLIPS=2000 LABLOOP_TAMPERINGS=200 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_damage.py -k whatever
 
 # Kills a campaign 200 times at random moments, and ingests 200 files by 8 processes, on SQLite and PostgreSQL; minutes.
 crash: $(STAMP)

@@ -70,7 +70,8 @@ def audit(config: CampaignConfig, ledger: Ledger, what: str) -> Audit:
         trail = ledger.trail(name, design_id=design_id)
     known = ledger.designs(name, [design_id] if design_id else [])
     design = {} if known.empty else dict(known.iloc[0].drop("in_space"))
-    steps = sorted(_steps(trail, design_id), key=lambda step: step.link)
+    own = {one.number for one in ledger.rounds(name) if one.own_seed}
+    steps = sorted(_steps(trail, design_id, own), key=lambda step: step.link)
     return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
 
 
@@ -112,13 +113,14 @@ def _no_spot(ledger: Ledger, name: str, plate: str, well: str) -> str:
     return f"{name} has no plate {plate!r}: " + (f"the nearest are {', '.join(near)}" if near else "it has none yet")
 
 
-def _steps(trail: Trail, design_id: str | None) -> Iterator[Step]:
+def _steps(trail: Trail, design_id: str | None, own: set[int]) -> Iterator[Step]:
     rounds = {int(one) for frame in (trail.proposals, trail.picks, trail.wells) for one in frame["round"]}
     states = {(row["round"], row["state"]): row for row in _records(trail.events) if row["state"]}
     for row in _records(trail.rounds):
         if row["number"] in rounds:
             best = "" if pd.isna(row["incumbent"]) else f", best value so far {_short(row['incumbent'])}"
-            yield _step(row, "opened", f"round {row['number']} opened on data {row['fingerprint']}, seed {row['seed']}{best}")
+            seed = f"seed {row['seed']}" if row["number"] in own else "the campaign's seed"
+            yield _step(row, "opened", f"round {row['number']} opened on data {row['fingerprint']}, {seed}{best}")
     for row in _records(trail.proposals):
         told = {**row, "options": json.loads(row["options"]), "versions": json.loads(row["versions"])}
         options = ", ".join(f"{key}={value}" for key, value in told["options"].items()) or "default options"

@@ -189,12 +189,10 @@ class Campaign:
         Raises:
             QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
         """
-        readings.check(self.config, self.ledger)
         return views.dataset(self.config, self.ledger)
 
     def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
         """Write every reading as one tidy table, `.csv` or `.parquet` (see `labloop.exchange.tidy`); returns path and rows."""
-        intake.catch_up(self.config, self.ledger)
         table = tidy(self.config, self.ledger, assay=assay, controls=controls)
         return write_tidy(table, Path(path)), len(table)
 
@@ -228,6 +226,7 @@ class Campaign:
             config = load_config(config, RoundConfig)
         text = config.model_dump_json()
         with self._lock():
+            intake.catch_up(self.config, self.ledger)  # whoever stored the last wells may have died before it got there
             rounds = self.ledger.rounds(self.name)
             last = rounds[-1] if rounds else None
             if last is not None and last.state not in ("MEASURED", "CLOSED") and last.config == text:
@@ -247,6 +246,7 @@ class Campaign:
             return number
 
     def _open_round(self, number: int, config: RoundConfig) -> None:
+        readings.check(self.config, self.ledger)  # the round learns from what stands in the ledger before it opens
         data = self.dataset()
         if len(data) < views.ENOUGH and config.judge is not None:
             raise CampaignError(
@@ -266,7 +266,7 @@ class Campaign:
         entry = self._round(number)
         config, run = self._round_config(entry), self._config_of(number)
         wells = run.plate.capacity * config.plates
-        planned = plan(config, self._round_data(number), wells=wells, seed=run.seed, number=number, rounds=run.rounds)
+        planned = plan(config, self._round_data(number), wells=wells, seed=self.seed(number), number=number, rounds=run.rounds)
         return {self._key(entry, training): training for training in planned}
 
     def ensure_trained(self, number: int, key: str) -> str:
@@ -341,7 +341,8 @@ class Campaign:
     def _propose(self, entry: Round) -> None:
         config, data, number = self._round_config(entry), self._round_data(entry.number), entry.number
         run = self._config_of(number)
-        setting = {"seed": run.seed, "number": number, "rounds": run.rounds}
+        seed = self.seed(number)
+        setting = {"seed": seed, "number": number, "rounds": run.rounds}
         offered: dict[str, list[Pool]] = {}
         for key, training in self.trainings(number).items():
             offered.setdefault(training.arm, []).append(self._pool(number, key, training.proposer))
@@ -352,7 +353,7 @@ class Campaign:
         picks = choose(config, pools, posterior, data, wells, **setting)
         table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
         names = [f"{self.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
-        layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(run.seed, "round", number, "layout"))
+        layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))
         designs = pd.concat([self._designs(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
         self.ledger.add_batch(self.name, number, designs=designs, picks=table, wells=layout)
         log.info("%s: round %d has its plate of %d designs", self.name, number, table["design_id"].nunique())
@@ -368,7 +369,8 @@ class Campaign:
             "campaign": run.model_dump(mode="json", exclude={"schedule"}),
             "round": self._round_config(entry).model_dump(mode="json"),
             "number": entry.number,
-            "seed": run.seed,
+            "seed": self.seed(entry.number),
+            "ledger": self.ledger.batch_head(self.name, entry.number),
             "fingerprint": entry.fingerprint,
             "versions": self.ledger.runs(self.name, entry.number)["versions"].iloc[0],
         }
@@ -408,6 +410,7 @@ class Campaign:
         """
         entry = self._round(number)
         if entry.state != "CLOSED":
+            intake.catch_up(self.config, self.ledger)
             missing = views.missing(self.config, self.ledger, entry.number)
             if (len(missing) or entry.state in ("READY", "TRAINED")) and not reason:
                 raise CampaignError(
@@ -463,7 +466,7 @@ class Campaign:
             pools.setdefault(str(run.arm), set()).update(self.ledger.pool(self.name, number, str(run.key))["design_id"])
         return compare(
             results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
-            objective=self.config.objective, seed=derive(self.config.seed, "round", number, "compare"),
+            objective=self.config.objective, seed=derive(self.seed(number), "round", number, "compare"),
         )  # fmt: skip
 
     def report(self, path: Path | str | None = None) -> Path:
@@ -474,7 +477,6 @@ class Campaign:
 
     def quality(self) -> Inspection:
         """Tell what quality control finds on every plate, which readings it flags, and what became of them."""
-        intake.catch_up(self.config, self.ledger)
         return inspect(self.config, self.ledger)
 
     def audit(self, what: str) -> Audit:
@@ -487,8 +489,12 @@ class Campaign:
 
     def status(self) -> dict[str, Any]:
         """Tell where the campaign stands and what comes next, as plain values."""
-        intake.catch_up(self.config, self.ledger)
         return views.standing(self.config, self.ledger)
+
+    def seed(self, number: int) -> int:
+        """Give the seed that everything of a round derives from: its own, or the campaign's of that time in rounds of 0.1.0."""
+        entry = self._round(number)
+        return entry.seed if entry.own_seed else self._config_of(number).seed
 
     def state(self, number: int) -> str | None:
         """Tell a round's state, READY … CLOSED; None where it has not been opened."""

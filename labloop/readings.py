@@ -5,6 +5,8 @@ The ledger keeps every reading as the lab sent it. What is written here are flag
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ import pandas as pd
 
 from labloop.config import CampaignConfig
 from labloop.ledger import Ledger
+from labloop.ledger.frames import to_json
 from labloop.objective import Objective
 from labloop.parameters import Array, FloatArray
 from labloop.plate import parse_well
@@ -103,6 +106,32 @@ def due_flags(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> lis
     return find_flags(placed, ledger.wells(config.name), config.plate.shape)
 
 
+def standing_flags(config: CampaignConfig, ledger: Ledger, *, before_round: int | None = None) -> pd.DataFrame:
+    """Give the flags that stand, as `Ledger.flags`: where readings wait for a check, those that it will find; nothing is written.
+
+    Args:
+        before_round: as they stood when this round opened.
+    """
+    stored = ledger.flags(config.name, before_round=before_round)
+    if before_round is not None or not ledger.last_check(config.name)[1]:
+        return stored
+    everything = ledger.measurements(config.name)
+    due = {(one, str(rule)): detail for one, rule, detail in due_flags(config, ledger, everything)}
+    before = list(zip(stored["measurement"].astype(int), stored["rule"], strict=True))
+    gone = ~stored["measurement"].isin(everything["id"])
+    stored = stored[gone.to_numpy(dtype=bool) | np.array([key in due for key in before], dtype=bool)]
+    new = [(*key, plain_detail(detail), "") for key, detail in due.items() if key not in set(before)]
+    if not new:
+        return stored.reset_index(drop=True)
+    frame = pd.DataFrame(new, columns=list(stored.columns)).astype(stored.dtypes.to_dict())
+    return pd.concat([stored, frame], ignore_index=True) if len(stored) else frame
+
+
+def plain_detail(detail: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give a flag's figures as they come back from the ledger."""
+    return {} if detail is None else dict(json.loads(to_json(detail)))
+
+
 # ---- what the campaign learns from
 
 
@@ -138,7 +167,7 @@ def usable(
     assay = assay or config.objective.assay
     rows = ledger.measurements(config.name) if rows is None else rows
     spec = config.assays[assay]
-    flags = ledger.flags(config.name, before_round=before_round)
+    flags = standing_flags(config, ledger, before_round=before_round)
     rows = rows[(rows["assay"] == assay).to_numpy(dtype=bool) & rows["status"].isin(MEASURED).to_numpy(dtype=bool)]
     flags = flags[flags["measurement"].isin(rows["id"])]
     flags = flags.assign(policy=flags["rule"].map(spec.policies).astype(object))  # type: ignore[arg-type]

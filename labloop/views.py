@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import pandas as pd
 from labloop.config import CampaignConfig
 from labloop.dataset import Dataset
 from labloop.errors import QualityError
-from labloop.ledger import Ledger
-from labloop.readings import MEASURED, usable, weights
+from labloop.ledger import Ledger, Round
+from labloop.readings import MEASURED, standing_flags, usable, weights
 
 __all__ = [
-    "AT_THE_LAB", "ENOUGH", "MEASURED", "dataset", "designs", "missing", "results", "standing", "waiting_plates",
+    "AT_THE_LAB", "ENOUGH", "MEASURED", "dataset", "designs", "missing", "results", "rounds_now", "standing", "waiting_plates",
 ]  # fmt: skip
 
 AT_THE_LAB = ("PROPOSED", "EXPORTED")
@@ -83,6 +84,14 @@ def missing(config: CampaignConfig, ledger: Ledger, number: int) -> pd.DataFrame
     return _without(wells[wells["design_id"].notna()], rows[rows["assay"] == config.objective.assay])
 
 
+def rounds_now(config: CampaignConfig, ledger: Ledger) -> list[Round]:
+    """List the rounds as `Ledger.rounds`; one whose last well came in is MEASURED, whether or not that is written yet."""
+    return [
+        replace(one, state="MEASURED") if one.state in AT_THE_LAB and missing(config, ledger, one.number).empty else one
+        for one in ledger.rounds(config.name)
+    ]
+
+
 def waiting_plates(config: CampaignConfig, ledger: Ledger, assay: str) -> tuple[str, ...]:
     """List the plates with wells that this assay has no result for yet, of rounds that are not closed."""
     open_rounds = [entry.number for entry in ledger.rounds(config.name) if entry.state in (*AT_THE_LAB, "MEASURED")]
@@ -139,7 +148,7 @@ def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
     except QualityError as error:
         data, trouble = dataset(config, ledger, normalised=False), str(error)
     rounds = []
-    for entry in ledger.rounds(config.name):
+    for entry in rounds_now(config, ledger):
         wells = ledger.wells(config.name, entry.number)["design_id"].notna().sum()
         rounds.append(
             {
@@ -165,7 +174,7 @@ def _more(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
     """Readings of assays beside the objective's, and flags by rule, where there are any."""
     rows = ledger.measurements(config.name)
     others = rows.loc[(rows["assay"] != config.objective.assay) & rows["status"].isin(MEASURED), "assay"].value_counts()
-    flags = ledger.flags(config.name)
+    flags = standing_flags(config, ledger)
     rules = flags.loc[flags["measurement"].isin(rows["id"]), "rule"].value_counts()
     told: dict[str, Any] = {}
     for name, counts in (("other_assays", others), ("flags", rules)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -16,6 +17,15 @@ from labloop.parameters import FloatArray
 from labloop.pool import Pool
 from labloop.registry import create, plugin
 from labloop.seeds import generator
+
+
+def exported(folder: Path, names: str = "*") -> dict[str, object]:
+    """The files of a plate as they were written, a manifest without the link of the chain, which has the moment in it."""
+    found: dict[str, object] = {path.name: path.read_bytes() for path in sorted(folder.glob(names))}
+    for name in found:
+        if name.endswith("_manifest.json"):
+            found[name] = {key: value for key, value in json.loads(str(found[name], "utf-8")).items() if key != "ledger"}  # type: ignore[call-overload]
+    return found
 
 
 @plugin

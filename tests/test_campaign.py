@@ -47,8 +47,7 @@ def campaign(tmp_path, tfbind8_config, start):
     return run
 
 
-def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+files = fakes.exported
 
 
 def test_a_campaign_is_made_once_and_found_by_name(tmp_path, tfbind8_config):
@@ -268,7 +267,9 @@ def test_a_plate_that_the_arms_cannot_fill_is_refused_before_training(campaign):
 def test_the_manifest_tells_what_the_batch_was_made_from(campaign, tmp_path):
     campaign.propose(ROUND, out=tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "tfbind8-R01_manifest.json").read_text())
-    assert manifest["seed"] == 0
+    (entry,) = campaign.ledger.rounds(campaign.name)
+    assert manifest["seed"] == entry.seed
+    assert campaign.ledger.verify(campaign.name, head=manifest["ledger"]["head"])[0].faults == ()
     assert len(manifest["fingerprint"]) == 16
     assert manifest["round"]["arms"]["offline"]["proposers"] == {"fakes:Near": {}}
     assert "numpy" in manifest["versions"]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from crash_driver import ROUND, in_child, live, together
+from fakes import exported
 
 from labloop.campaign import Campaign
 from labloop.config import preset
@@ -47,9 +48,9 @@ def _lab_files(home: Path) -> tuple[str, list[str]]:
     return str(home / "history.csv"), [str(home / "part1.csv"), str(home / "part2.csv")]
 
 
-def _exported(home: Path) -> dict[str, bytes]:
+def _exported(home: Path) -> dict[str, object]:
     """The files of the plate, and whatever hidden drafts were left there."""
-    return {one.name: one.read_bytes() for one in (home / "out").iterdir()}
+    return exported(home / "out")
 
 
 def _story(ledger: Ledger) -> dict[str, object]:

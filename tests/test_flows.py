@@ -52,8 +52,7 @@ ROUND = {
 }
 
 
-def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+files = fakes.exported
 
 
 @pytest.mark.server

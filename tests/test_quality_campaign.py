@@ -17,6 +17,7 @@ from labloop.cli import main
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import CampaignError, IngestError
 from labloop.ledger import Ledger
+from labloop.readings import standing_flags
 from labloop.seeds import generator
 
 RANDOM = parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None, "plates": 2}, RoundConfig)
@@ -152,6 +153,9 @@ def test_killed_between_readings_and_their_check_the_next_command_catches_up(tmp
     revived = Campaign.open("promoter", home=tmp_path / "home")
     assert revived.status()["flags"] == {"reread": 120}
     told = ["measurement", "rule", "detail"]
+    assert standing_flags(revived.config, revived.ledger)[told].equals(undisturbed.ledger.flags("promoter")[told])
+    assert revived.ledger.flags("promoter").empty  # to look is not to write
+    revived.ingest(tmp_path / "b.csv")
     assert revived.ledger.flags("promoter")[told].equals(undisturbed.ledger.flags("promoter")[told])
 
 

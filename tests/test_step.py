@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fakes import exported
 
 from labloop import step as steps
 from labloop.agenda import scheduled
@@ -210,8 +211,7 @@ def test_steps_give_the_same_files_as_the_verbs(make, lab, tmp_path, tfbind8_con
     plain = Campaign.create(tfbind8_config.model_copy(update={"rounds": 2}), home=tmp_path / "plain")
     plain.ingest(steps.inbox_of(run) / "done" / "start.csv")
     plain.propose(parse_config(ROUND, RoundConfig), out=tmp_path / "out")
-    ours = {path.name: path.read_bytes() for path in steps.plates_of(run).iterdir()}
-    assert ours == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert exported(steps.plates_of(run)) == exported(tmp_path / "out")
 
 
 def test_a_round_asks_a_person_and_goes_out_when_approved(make):
@@ -366,7 +366,7 @@ def test_killed_at_every_turn_a_round_ends_as_if_nothing_had_happened(make):
     assert set(codes) == {0, -signal.SIGKILL}
     assert codes.count(-signal.SIGKILL) >= 5
     assert run.state(1) == "EXPORTED"
-    plates = [{path.name: path.read_bytes() for path in steps.plates_of(one).glob("tfbind8*")} for one in (calm, run)]
+    plates = [exported(steps.plates_of(one), "tfbind8*") for one in (calm, run)]
     assert plates[0] == plates[1]
     assert len(run.ledger.runs(run.name, 1)) == 2
     assert len(run.dataset()) == 100

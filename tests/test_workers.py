@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from fakes import exported
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
@@ -116,8 +117,7 @@ def test_a_round_trained_on_two_workers_has_the_files_of_one_trained_here(tmp_pa
         return run
 
     here, there = propose("here"), propose("there", workers=2)
-    files = {path.name: path.read_bytes() for path in (tmp_path / "here" / "out").iterdir()}
-    assert files == {path.name: path.read_bytes() for path in (tmp_path / "there" / "out").iterdir()}
+    assert exported(tmp_path / "here" / "out") == exported(tmp_path / "there" / "out")
     assert set(here.ledger.runs(here.name)["key"]) == set(there.ledger.runs(there.name)["key"])
 
 

@@ -14,6 +14,7 @@ from labloop.dataset import Dataset
 from labloop.errors import CampaignError, LabloopError
 from labloop.files import write_bytes
 from labloop.ledger import Ledger
+from labloop.readings import standing_flags
 from labloop.spreadsheet import neutral
 
 
@@ -42,7 +43,7 @@ def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, co
         rows = rows[rows["design_id"].notna()]
     known = ledger.designs(config.name, rows["design_id"].dropna().unique())
     told = known.reindex(columns=[*config.space.columns, "in_space"])
-    flags = ledger.flags(config.name).groupby("measurement")["rule"].agg("+".join).rename("flags")
+    flags = standing_flags(config, ledger).groupby("measurement")["rule"].agg("+".join).rename("flags")
     out = rows.join(flags, on="id").drop(columns="id").join(told, on="design_id")
     out = out.join(_summaries(config, ledger, rows, told), on=["assay", "design_id"])
     laid = ledger.wells(config.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])

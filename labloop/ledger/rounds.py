@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -12,6 +13,9 @@ from labloop.errors import CampaignError
 from labloop.ledger.frames import to_json
 from labloop.ledger.links import Link
 from labloop.ledger.tables import STATES, event, round_
+
+OWN = {"seeds": "round"}
+"""What the event that opens a round says: all its seeds derive from the round's. Rounds of labloop 0.1.0 say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class Round:
     config: str
     """The round's configuration, the JSON text that it was opened with."""
     seed: int
+    own_seed: bool
+    """Whether everything of the round derives from `seed`; what labloop 0.1.0 opened derives from the campaign's."""
     fingerprint: str
     """Of the dataset that the round learns from."""
     incumbent: float | None
@@ -37,25 +43,29 @@ def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:
     """List a campaign's rounds by number; the state is the furthest one that has an event."""
     r = round_.c
     query = (
-        select(r.number, r.config, r.seed, r.fingerprint, r.incumbent, r.snapshot, r.at, event.c.state)
+        select(r.number, r.config, r.seed, r.fingerprint, r.incumbent, r.snapshot, r.at, event.c.state, event.c.detail)
         .join_from(round_, event, (event.c.campaign == r.campaign) & (event.c.round == r.number))
         .where(r.campaign == campaign_id, event.c.state.is_not(None))
         .order_by(r.number)
     )
     rounds: dict[int, Round] = {}
-    for number, config, seed, fingerprint, incumbent, snapshot, at, state in connection.execute(query).tuples():
+    own: set[int] = set()
+    for number, config, seed, fingerprint, incumbent, snapshot, at, state, detail in connection.execute(query).tuples():
+        if state == STATES[0] and detail is not None and json.loads(detail).get("seeds") == OWN["seeds"]:
+            own.add(number)
         if number not in rounds or STATES.index(state) > STATES.index(rounds[number].state):
             rounds[number] = Round(
                 number=number,
                 state=state,
                 config=config,
                 seed=seed,
+                own_seed=False,
                 fingerprint=fingerprint,
                 incumbent=incumbent,
                 snapshot=snapshot,
                 opened_at=at,
             )
-    return list(rounds.values())
+    return [replace(one, own_seed=one.number in own) for one in rounds.values()]
 
 
 def round_of(connection: Connection, campaign_id: int, campaign: str, number: int) -> Round:

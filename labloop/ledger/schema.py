@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Connection, Inspector, Table, UniqueConstraint, inspect, text
+from sqlalchemy import CheckConstraint, Connection, Inspector, Table, UniqueConstraint, exc, inspect, text
 
 from labloop.ledger.migrations import newest
 from labloop.ledger.tables import metadata, version
@@ -33,7 +34,9 @@ def check_version(connection: Connection) -> list[str]:
 def check_schema(connection: Connection) -> list[str]:
     """Say where tables, columns, keys and indexes are not those of a ledger, and name triggers, which none has."""
     try:
-        return [plain(one) for one in _differences(connection)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", exc.SAWarning)  # of definitions that it does not understand, which are told below
+            return [plain(one) for one in _differences(connection)]
     except DAMAGE as error:
         return [f"the tables: cannot be read: {reason(error)}"]
 
@@ -59,16 +62,18 @@ def _differences(connection: Connection) -> Iterator[str]:
             if of in metadata.tables:
                 yield f"{of}: a {kind} was added, {name}"
         return
-    for kind, name, of in connection.execute(text("SELECT type, name, tbl_name FROM sqlite_master")):
+    for kind, name, of, sql in connection.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master")):
         if kind in ("trigger", "view"):
             yield f"{of}: a {kind} was added, {name}"
+        elif kind not in ("table", "index") or plain(sql) != str(sql) or (sql is None and not _own(name, of)):
+            yield f"{of}: the definition of {name} is damaged"
         elif kind == "table" and name not in metadata.tables and not str(name).startswith("sqlite_"):
             yield f"{name}: is no table of a ledger"
 
 
 def _table(connection: Connection, found: Inspector, table: Table) -> Iterator[str]:
-    name = table.name
-    if connection.dialect.name == "sqlite":
+    name, dialect = table.name, connection.dialect.name
+    if dialect == "sqlite":
         mine = {
             column.name: (column.type.compile(connection.dialect), not column.nullable, _default(column), column.primary_key)
             for column in table.columns
@@ -86,26 +91,29 @@ def _table(connection: Connection, found: Inspector, table: Table) -> Iterator[s
             yield f"{name}: a column was added, {column}"
         elif mine[column] != theirs[column]:
             yield f"{name}: the column {column} is defined otherwise"
-    keys = {(tuple(sorted(k.column_keys)), k.referred_table.name) for k in table.foreign_key_constraints}
-    have = {(tuple(sorted(k["constrained_columns"])), k["referred_table"]) for k in found.get_foreign_keys(name)}
-    yield from _set(
-        f"{name}: the reference of",
-        {" and ".join(c) + f" to {of}" for c, of in keys},
-        {" and ".join(c) + f" to {of}" for c, of in have},
-    )
+    keys = {
+        _key(k.column_keys, k.referred_table.name, [e.column.name for e in k.elements]) for k in table.foreign_key_constraints
+    }
+    have = {_key(k["constrained_columns"], k["referred_table"], k["referred_columns"]) for k in found.get_foreign_keys(name)}
+    yield from _set(f"{name}: the reference of", keys, have)
     unique = {" and ".join(sorted(c.columns.keys())) for c in table.constraints if isinstance(c, UniqueConstraint)}
     have_unique = {" and ".join(sorted(k["column_names"])) for k in found.get_unique_constraints(name) if k["column_names"]}
     yield from _set(f"{name}: the rule of one row a", unique, have_unique)
     checks = {_bare(str(c.sqltext)) for c in table.constraints if isinstance(c, CheckConstraint)}
     have_checks = {_bare(k["sqltext"]) for k in found.get_check_constraints(name)}
-    if checks != have_checks if connection.dialect.name == "sqlite" else len(checks) != len(have_checks):
+    if checks != have_checks if dialect == "sqlite" else len(checks) != len(have_checks):
         yield f"{name}: its rules for cells are other ones"
-    indexes = {str(one.name): _index(list(one.columns.keys()), one.unique) for one in table.indexes}
+    indexes = {
+        str(one.name): _index(list(one.columns.keys()), one.unique, one.dialect_options["sqlite"]["where"])
+        for one in table.indexes
+    }
     listed = found.get_indexes(name)
     have_indexes = {
-        str(one["name"]): _index(one["column_names"], one["unique"]) for one in listed if not one.get("duplicates_constraint")
+        str(one["name"]): _index(one["column_names"], one["unique"], one.get("dialect_options", {}).get(f"{dialect}_where"))
+        for one in listed
+        if not one.get("duplicates_constraint")
     }
-    for index in indexes.keys() | (have_indexes.keys() if connection.dialect.name == "sqlite" else set()):
+    for index in indexes.keys() | (have_indexes.keys() if dialect == "sqlite" else set()):
         if index not in have_indexes:
             yield f"{name}: the index {index} is gone"
         elif index not in indexes:
@@ -114,12 +122,22 @@ def _table(connection: Connection, found: Inspector, table: Table) -> Iterator[s
             yield f"{name}: the index {index} is of other columns"
 
 
+def _own(name: Any, of: Any) -> bool:
+    """Say whether an index without a definition is one that SQLite makes for a key, under the name that it has."""
+    return of in metadata.tables and re.fullmatch(rf"sqlite_autoindex_{re.escape(of)}_\d", str(name)) is not None
+
+
+def _key(columns: Any, of: str, referred: Any) -> str:
+    pairs = sorted(zip(map(str, columns), map(str, referred)))
+    return " and ".join(f"{one} to {of}.{other}" for one, other in pairs)
+
+
 def _default(column: Any) -> str | None:
     return None if column.server_default is None else str(column.server_default.arg)
 
 
-def _index(columns: Any, unique: Any) -> tuple[tuple[str, ...], bool]:
-    return tuple(map(str, columns)), bool(unique)
+def _index(columns: Any, unique: Any, where: Any) -> tuple[tuple[str, ...], bool, str]:
+    return tuple(map(str, columns)), bool(unique), "" if where is None else _bare(str(where)).removeprefix("measurement.")
 
 
 def _bare(sql: str) -> str:

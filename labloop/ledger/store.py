@@ -31,7 +31,7 @@ from labloop.ledger.heads import ENDING, Head, Heads
 from labloop.ledger.known import known_readings
 from labloop.ledger.links import Link, rows_of, whoami
 from labloop.ledger.migrations import prepare
-from labloop.ledger.rounds import Round, advance, enter, round_of, rounds_of
+from labloop.ledger.rounds import OWN, Round, advance, enter, round_of, rounds_of
 from labloop.ledger.tables import STATES
 from labloop.ledger.trail import Trail, trail_of
 from labloop.ledger.verify import Verified, check_file, ends_of, verify_campaign
@@ -334,7 +334,7 @@ class Ledger:
             }
             if link.once(t.round_, **opened, incumbent=_number(incumbent)) is None:
                 return False
-            enter(link, number, STATES[0], None)
+            enter(link, number, STATES[0], OWN)
         return True
 
     def rounds(self, campaign: str) -> list[Round]:
@@ -479,11 +479,19 @@ class Ledger:
             names = self.campaigns() if campaign is None else [campaign]
             return [verify_campaign(connection, self._id(connection, name), name, head=head) for name in names]
 
-    def heads(self, campaign: str | None = None) -> list[Head]:
-        """Tell where the chain of a campaign ends, or of each."""
+    def ends(self, campaign: str) -> Head:
+        """Tell where the chain of a campaign ends."""
         with self._database.read() as connection:
-            names = self.campaigns() if campaign is None else [campaign]
-            return [ends_of(connection, self._id(connection, name), name) for name in names]
+            return ends_of(connection, self._id(connection, campaign), campaign)
+
+    def batch_head(self, campaign: str, number: int) -> dict[str, Any]:
+        """Name the link of the chain that a round's batch came with, for whoever keeps the files: campaign, link, head."""
+        w, k = t.well.c, t.link.c
+        with self._database.read() as connection:
+            key = self._id(connection, campaign)
+            mine = select(func.max(w.link)).where(w.campaign == key, w.round == number).scalar_subquery()
+            found = connection.execute(select(k.number, k.hash).where(k.campaign == key, k.number == mine)).tuples().first()
+        return {"campaign": campaign, "link": found[0] if found else None, "head": found[1] if found else None}
 
     def check_file(self) -> list[str]:
         """Name what is wrong with an SQLite file's pages and indexes; nothing to say of a server's database."""
@@ -530,7 +538,8 @@ class Ledger:
         """Note heads beside the ledger; those of all campaigns where nothing was noted yet."""
         if heads and self._heads.path is not None and not self._has_noted:
             if not self._heads.read()[0]:
-                heads = [*(one for one in self.heads() if one.id not in {head.id for head in heads}), *heads]
+                others = (self.ends(name) for name in self.campaigns())
+                heads = [*(one for one in others if one.id not in {head.id for head in heads}), *heads]
             self._has_noted = True
         self._heads.note({head.id: head for head in heads}.values())
 

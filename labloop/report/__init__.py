@@ -80,6 +80,8 @@ class ReportData:
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
+    head: str = ""
+    """Where the campaign's chain in the ledger ended when the page was written."""
     version: str = ""
     """labloop's own, for the foot of the page."""
 

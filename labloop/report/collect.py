@@ -26,7 +26,7 @@ def collect(campaign: Campaign) -> ReportData:
     texts = _texts(ledger.designs(campaign.name), list(config.space.columns))
     results = views.results(config, ledger)
     results = results.assign(design=results["design_id"].map(texts))
-    entries = ledger.rounds(campaign.name)
+    entries = views.rounds_now(config, ledger)
     measured = sorted({int(n) for n in results.loc[results["y"].notna(), "round"]})
     picked = results["round"].value_counts()
     return ReportData(
@@ -42,7 +42,7 @@ def collect(campaign: Campaign) -> ReportData:
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: campaign.compare(number) for number in measured},
         overall=_overall(campaign, results, measured), quality=campaign.quality(), others=_others(campaign),
-        flags=_flags(campaign), version=versions().get("labloop-toolkit", ""),
+        flags=_flags(campaign), head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _overall(campaign: Campaign, picks: pd.DataFrame, measured: list[int]) -> Co
         pools.setdefault(run["arm"], set()).update(offered["design_id"])
     return compare(
         picks, rounds=measured, incumbent={entry.number: entry.incumbent for entry in campaign.ledger.rounds(campaign.name)},
-        objective=campaign.config.objective, runs=runs, pools=pools, seed=derive(campaign.config.seed, "compare"),
+        objective=campaign.config.objective, runs=runs, pools=pools, seed=derive(campaign.seed(measured[0]), "compare"),
     )  # fmt: skip
 
 
