@@ -9,10 +9,12 @@ from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.acquisition.monte_carlo import qExpectedImprovement
 from botorch.sampling import SobolQMCNormalSampler
+from gpytorch.utils.errors import NotPSDError
 
 from labloop.constraints import ForbiddenMotifs, LinearInequality
 from labloop.dataset import Dataset
 from labloop.labs.tfbind8 import truth, visible
+from labloop.methods import qei
 from labloop.methods.gp_mean import GPMean
 from labloop.methods.qei import QEI, greedy, log_ei
 from labloop.parameters import Integer, Mixture, Real, Sequence
@@ -165,3 +167,29 @@ def test_the_first_plate_of_tf_bind_8_is_far_better_than_random(proposer):
     every = visible()
     data = every.take(generator(0, "start").permutation(len(every))[:300])
     assert truth(proposer.propose(data, 48, seed=0).X).mean() > 0.6
+
+
+def test_a_gradient_search_that_breaks_down_leaves_its_wells_to_the_candidates(monkeypatch, caplog):
+    real, calls = qei._climb, []
+
+    def brittle(*arguments):
+        calls.append(1)
+        if len(calls) > 1:
+            raise NotPSDError("designs nearly coincide")
+        return real(*arguments)
+
+    monkeypatch.setattr(qei, "_climb", brittle)
+    data = toy_data(TOY_SPACES["continuous"])
+    pool = QEI(**{**SMOKE, "optimised": 4}).propose(data, 6, seed=0)
+    assert len(set(pool.ids)) == 6
+    assert len(calls) == 2
+    assert "wells after the first 1 come from the candidates: designs nearly coincide" in caplog.text
+
+
+def test_smooth_data_in_clusters_are_no_end_to_a_plate():
+    rng = generator(0, "clusters")
+    space = DesignSpace(parameters=tuple(Real(name=name, low=0, high=1) for name in "abcdef"))
+    X = np.clip(np.repeat(rng.random((16, 6)), 3, axis=0) + 1e-4 * rng.standard_normal((48, 6)), 0, 1)
+    data = Dataset.from_measurements(space, space.decode(X), np.exp(-((X - 0.5) ** 2).sum(1)))
+    pool = QEI(**{**SMOKE, "optimised": 3}).propose(data, 12, seed=0)
+    assert len(set(pool.ids)) == 12
