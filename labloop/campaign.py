@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from labloop.config import CampaignConfig, RoundConfig, load_config, parse_confi
 from labloop.correction import Corrected
 from labloop.dataset import Dataset
 from labloop.devices import device_lock
-from labloop.errors import CampaignError, LedgerError
+from labloop.errors import CampaignError, LedgerError, MethodError
 from labloop.exchange.files import exported
 from labloop.exchange.tidy import tidy, write_tidy
 from labloop.ingest import Explanation
@@ -41,7 +41,19 @@ from labloop.plate import lay_out
 from labloop.pool import Picks, Pool
 from labloop.registry import create
 from labloop.revision import changes, revised
-from labloop.rounds import Trained, Training, check_exporters, check_plugins, choose, judge, notes_of, plan, train, versions
+from labloop.rounds import (
+    FAILURES,
+    Trained,
+    Training,
+    check_exporters,
+    check_plugins,
+    choose,
+    judge,
+    notes_of,
+    plan,
+    train,
+    versions,
+)
 from labloop.seeds import derive
 from labloop.workers import Workers, spread
 
@@ -199,20 +211,23 @@ class Campaign:
     # ---- a round
 
     def propose(
-        self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1
-    ) -> Batch:
+        self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1,
+        on_failure: Literal["stop", "drop"] | None = None,
+    ) -> Batch:  # fmt: skip
         """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
 
         A round that is open already is taken up where it stopped; a finished one gives its batch again, unchanged.
 
         Args:
             workers: train side by side on so many processes, or on a Dask cluster: see `labloop.workers`.
+            on_failure: what becomes of a round with a proposer that failed, see `train_all`.
 
         Raises:
             CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
+            MethodError: proposers failed, and the round does not go on without them.
         """
         number = self.ensure_round(config)
-        self.train_all(number, workers=workers)
+        self.train_all(number, workers=workers, on_failure=on_failure)
         batch = self.ensure_proposed(number)
         if out is not None:
             self.export(out, number=number)
@@ -282,21 +297,62 @@ class Campaign:
             self._store_run(entry, key, training, trained)  # whoever waits for the lock must find it
         return key
 
-    def train_all(self, number: int, *, workers: Workers = 1) -> None:
-        """Do a round's trainings that are not done, one after the other or side by side; each is stored as soon as it is."""
-        if workers == 1:
-            for key in self.trainings(number):
-                self.ensure_trained(number, key)
+    def train_all(
+        self, number: int, *, workers: Workers = 1, on_failure: Literal["stop", "drop"] | None = None
+    ) -> None:  # fmt: skip
+        """Do a round's trainings that are not done, one after the other or side by side; each is stored as soon as it is.
+
+        One that fails keeps none of the others from training.
+
+        Args:
+            on_failure: `drop` leaves the failed ones out of the round, `stop` waits for a person; what the campaign's schedule
+                says by default, `stop` where there is none.
+
+        Raises:
+            MethodError: with the name and the reason of each that failed.
+        """
+        planned = self.trainings(number)
+        failed = self._train_one_by_one(number) if workers == 1 else self._train_beside(number, workers)
+        if not failed:
             return
+        schedule = self.config.schedule
+        told = "; ".join(f"{planned[key].proposer} of arm {planned[key].arm} failed: {why}" for key, why in failed.items())
+        if (on_failure or (schedule.on_failure if schedule else "stop")) == "drop" and len(failed) < len(planned):
+            log.warning("%s: round %d goes on without what failed: %s", self.name, number, told)
+            for key, why in failed.items():
+                self.drop_training(number, key, proposer=planned[key].proposer, reason=why)
+            return
+        rest = len(planned) - len(failed)
+        raise MethodError(
+            told
+            + (f" (the other {rest} are trained: mend it and propose again, or go on with --on-failure drop)" if rest else "")
+        )
+
+    def _train_one_by_one(self, number: int) -> dict[str, str]:
+        failed = {}
+        for key in self.trainings(number):
+            try:
+                self.ensure_trained(number, key)
+            except FAILURES as error:
+                failed[key] = _reason(error)
+                log.warning("%s: round %d: a training failed: %s", self.name, number, failed[key])
+        return failed
+
+    def _train_beside(self, number: int, workers: Workers) -> dict[str, str]:
         entry, data, planned = self._round(number), self._round_data(number), self.trainings(number)
+        failed = {}
         with ExitStack() as held:
             for key in sorted(planned):  # in one order for all, so that no two wait for each other
                 held.enter_context(self._lock(f"training-{key}"))
             done = set(self.ledger.runs(self.name, number)["key"])
             todo = [(key, training) for key, training in planned.items() if key not in done]
             jobs = [(training, data, self.artifacts, self._earlier(training, number)) for _, training in todo]
-            for i, trained in spread(_train_kept, jobs, "trainings", workers=workers):
-                self._store_run(entry, *todo[i], trained)
+            for i, trained in spread(_tried, jobs, "trainings", workers=workers):
+                if isinstance(trained, str):
+                    failed[todo[i][0]] = trained
+                else:
+                    self._store_run(entry, *todo[i], trained)
+        return failed
 
     def _store_run(self, entry: Round, key: str, training: Training, trained: Trained) -> None:
         pool, notes = trained.pool, notes_of(trained.pool)
@@ -574,6 +630,18 @@ def _train_kept(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Tr
     training, data, store, earlier = job
     with device_lock(), keeping(store, earlier):
         return train(training, data)
+
+
+def _tried(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained | str:
+    """Train as `_train_kept` does; the reason where that fails, so that the others' processes go on."""
+    try:
+        return _train_kept(job)
+    except FAILURES as error:
+        return _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = False) -> tuple[Path, Ledger]:

@@ -17,9 +17,9 @@ from labloop.config import resolve  # noqa: E402
 from labloop.dataset import Dataset  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
 from labloop.methods._composition import count_3mers, distance_of_3mers  # noqa: E402
-from labloop.methods._conservative import Reward, conserve, train_reward  # noqa: E402
+from labloop.methods._conservative import Reward, _whitening, conserve, train_reward  # noqa: E402
 from labloop.methods._diffusion import Schedule  # noqa: E402
-from labloop.methods._nets import StackedCNN  # noqa: E402
+from labloop.methods._nets import StackedCNN, StackedMLP  # noqa: E402
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk  # noqa: E402
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, finetune, sample, train  # noqa: E402
 from labloop.parameters import Real, Sequence  # noqa: E402
@@ -166,6 +166,23 @@ def test_the_heads_of_a_thousand_long_sequences_are_of_the_kind_that_predicts_be
     reward = Reward.of(states, data, fitted, form="bonus")
     assert np.corrcoef(reward.plain_in_y(data.X), data.y)[0, 1] > 0.8  # the kind that was fitted is the kind that is loaded
     assert (reward.in_y(data.X) < reward.plain_in_y(data.X)).all()
+
+
+def test_a_row_counts_in_a_heads_gram_matrix_as_often_as_the_head_drew_it():
+    """Counts are the same as the rows repeated; a row that a head never drew makes nothing there familiar."""
+    rng = torch.Generator().manual_seed(0)
+    net = StackedMLP(2, 6, (8,), generator=rng)
+    x = torch.randn(30, 6, generator=rng)
+    counts = torch.arange(30) % 3  # none, one or two of each
+    held, missed = x[:9], torch.ones(2, 9)
+
+    def whitening(rows, often):
+        with torch.no_grad():
+            return _whitening(net, rows, often.expand(2, -1).float(), held, missed, 1e-3)
+
+    drawn = whitening(x, counts)
+    torch.testing.assert_close(drawn, whitening(x.repeat_interleave(counts, 0), torch.ones(30)), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(drawn, whitening(x, torch.ones(30)), rtol=1e-2)
 
 
 def test_3mers_are_counted_at_every_place_and_sets_of_sequences_compared_by_them():

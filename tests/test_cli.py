@@ -14,6 +14,7 @@ from labloop.cli import main
 from labloop.config import preset
 from labloop.errors import MethodError
 from labloop.methods.mutate import Mutate
+from labloop.methods.random import Random
 from labloop.simulate import draw_start, open_lab
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml")
@@ -117,6 +118,25 @@ def test_simulate_goes_on_without_an_arm_that_fails_and_says_so(lab, capsys, mon
     assert "no mutant today" in run(
         capsys, "simulate", CAMPAIGN, *setting, "--arms", "random,mutate", "--on-failure", "stop", code=1
     )
+
+
+def test_a_proposer_that_fails_is_named_while_the_others_train_and_can_be_dropped(lab, capsys, monkeypatch):
+    def fails(self, data, n, *, seed):
+        raise MethodError("no mutant today")
+
+    monkeypatch.setattr(Mutate, "propose", fails)
+    arms = {"one": {"proposers": ["mutate"]}, "two": {"proposers": ["random", "pairwise"]}}
+    (lab / "three.yaml").write_text(yaml.safe_dump({"arms": arms, "judge": "fakes:Flat"}))
+    run(capsys, "init", CAMPAIGN)
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    told = " ".join(run(capsys, "propose", "tfbind8", "three.yaml", code=1).split())
+    assert "mutate of arm one failed: no mutant today" in told
+    assert "the other 2 are trained" in told
+    assert "--on-failure drop" in told
+    monkeypatch.setattr(Random, "propose", fails)  # which is trained already: nobody asks it again
+    batch = json.loads(run(capsys, "propose", "tfbind8", "three.yaml", "--on-failure", "drop", "--json"))
+    assert len({well["design_id"] for well in batch["wells"]}) == 96
+    assert {pick["arm"] for pick in batch["picks"]} == {"two"}
 
 
 @pytest.mark.parametrize(

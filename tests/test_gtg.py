@@ -312,6 +312,38 @@ def test_the_papers_settings_are_an_option_set() -> None:
         GTG.paper(nonsense=1)
 
 
+def test_the_papers_averages_reach_back_and_its_rates_stay() -> None:
+    def ends(options: GTG, steps: int = 40) -> float:
+        adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        rate = gtg.rate_of(adam, options, steps, least=1e-5)
+        for _ in range(steps):
+            adam.step()
+            rate.step()
+        return float(rate.get_last_lr()[0])
+
+    paper = GTG.paper()
+    assert gtg.decay_of(paper, paper.steps) == paper.ema_decay
+    assert gtg.decay_of(GTG(), 1_000) < paper.ema_decay
+    assert ends(paper) == pytest.approx(1e-3)
+    assert ends(GTG()) == pytest.approx(1e-5)
+    assert (paper.batch_size, paper.proxy_batch) == (256, 128)
+
+
+def test_a_training_follows_its_averaging_and_its_rate() -> None:
+    data = toy_data(TOY_SPACES["sequence"])
+    kinds = (TINY, replace(TINY, rate="constant"), replace(TINY, averaging="long"))
+    trained = [gtg.train(data, options, seed=0) for options in kinds]
+    weights, proxies = [one.denoiser for one in trained], [one.proxies for one in trained]
+
+    def apart(one: object, other: object) -> bool:
+        return any(not torch.equal(one[name], other[name]) for name in one)  # type: ignore[index,attr-defined]
+
+    assert apart(weights[0], weights[1])
+    assert apart(weights[0], weights[2])
+    assert apart(proxies[0], proxies[1])
+    assert not apart(proxies[0], proxies[2])
+
+
 def test_it_climbs_above_what_it_was_shown() -> None:
     """The better half of a toy problem is kept out of the data; the proposals are mostly from that half."""
     data = toy_data(TOY_SPACES["sequence"], 400)

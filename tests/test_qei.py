@@ -9,10 +9,12 @@ from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.acquisition.monte_carlo import qExpectedImprovement
 from botorch.sampling import SobolQMCNormalSampler
+from gpytorch.utils.errors import NotPSDError
 
 from labloop.constraints import ForbiddenMotifs, LinearInequality
 from labloop.dataset import Dataset
 from labloop.labs.tfbind8 import truth, visible
+from labloop.methods import qei
 from labloop.methods.gp_mean import GPMean
 from labloop.methods.qei import QEI, _inequalities, greedy, log_ei
 from labloop.parameters import Integer, Mixture, Real, Sequence
@@ -174,3 +176,29 @@ def test_linear_constraints_are_made_on_the_models_device():
     )
     ((index, slope, _),) = _inequalities(space, torch.device("meta"))
     assert index.device.type == slope.device.type == "meta"
+
+
+def test_a_gradient_search_that_breaks_down_leaves_its_wells_to_the_candidates(monkeypatch, caplog):
+    real, calls = qei._climb, []
+
+    def brittle(*arguments):
+        calls.append(1)
+        if len(calls) > 1:
+            raise NotPSDError("designs nearly coincide")
+        return real(*arguments)
+
+    monkeypatch.setattr(qei, "_climb", brittle)
+    data = toy_data(TOY_SPACES["continuous"])
+    pool = QEI(**{**SMOKE, "optimised": 4}).propose(data, 6, seed=0)
+    assert len(set(pool.ids)) == 6
+    assert len(calls) == 2
+    assert "wells after the first 1 come from the candidates: designs nearly coincide" in caplog.text
+
+
+def test_smooth_data_in_clusters_are_no_end_to_a_plate():
+    rng = generator(0, "clusters")
+    space = DesignSpace(parameters=tuple(Real(name=name, low=0, high=1) for name in "abcdef"))
+    X = np.clip(np.repeat(rng.random((16, 6)), 3, axis=0) + 1e-4 * rng.standard_normal((48, 6)), 0, 1)
+    data = Dataset.from_measurements(space, space.decode(X), np.exp(-((X - 0.5) ** 2).sum(1)))
+    pool = QEI(**{**SMOKE, "optimised": 3}).propose(data, 12, seed=0)
+    assert len(set(pool.ids)) == 12

@@ -145,6 +145,7 @@ def propose(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
     workers: int | str = 1,
+    on_failure: Literal["stop", "drop"] | None = None,
     common: Common = Common(),
 ) -> None:
     """Train every proposer, choose the wells and write the plate's files. Run again, it goes on or changes nothing.
@@ -154,11 +155,13 @@ def propose(
         config: the round's YAML file [default: config/rounds/default.yaml].
         out: folder for pick list, plate map, manifest and the empty assay CSV.
         workers: train side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
+        on_failure: a proposer that fails: `drop` goes on without it, `stop` trains the others and stops
+            [default: as the campaign's schedule says, else stop].
     """
     common.start()
     run = common.open(campaign)
     with show.progress(json=common.json):
-        batch = run.propose(config, workers=workers)
+        batch = run.propose(config, workers=workers, on_failure=on_failure)
     written = run.export(out, number=batch.round)
     show.batch(batch, written, json=common.json)
 

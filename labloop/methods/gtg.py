@@ -118,12 +118,18 @@ class GTG:
     p_uncond: Fraction = 0.25
     """How often training hides the return."""
     ema_decay: Fraction = 0.995
-    """Of the averaged weights, every tenth step; at most what remembers the last tenth of the training."""
+    """Of the averaged weights, every tenth step."""
+    averaging: Literal["recent", "long"] = "recent"
+    """How far back the average goes: over the last tenth of the training at most, or as `ema_decay` says, as in the paper."""
+    rate: Literal["falling", "constant"] = "falling"
+    """How learning rates go, the proxies' too: down as a cosine, or as they are, as in the paper."""
     proxies: PositiveInt = 10
     """Members of the proxy ensemble."""
     proxy_hidden: tuple[PositiveInt, ...] = (256, 256)
     proxy_steps: PositiveInt = 1500
     proxy_lr: PositiveFloat = 1e-3
+    proxy_batch: PositiveInt | None = None
+    """Designs in a batch of the proxies; `batch_size` where none is given."""
     rank_k: PositiveFloat = 0.1
     """Rank weighting of the proxies' batches: 1 / (rank_k·N + rank); smaller looks more at the best."""
     context: PositiveInt = 16
@@ -151,8 +157,9 @@ class GTG:
         """The paper's TF Bind 8 settings, `eps` and `alpha` in units of the measured range; hours on a CPU."""
         settings: dict[str, Any] = {
             "horizon": 64, "context": 32, "eps": 0.114, "alpha": 1.82, "dim": 32, "dim_mults": (1, 4, 8), "activation": "mish",
-            "predict": "eps", "steps": 10_000, "batch_size": 256, "lr": 2e-4, "proxy_steps": 1000, "proxy_hidden": (1024, 1024),
-            "rank_k": 0.01, "sampling_steps": 200, "eta": 1.0, "temperature": 0.5, "n_samples": 128,
+            "predict": "eps", "steps": 10_000, "batch_size": 256, "lr": 2e-4, "averaging": "long", "rate": "constant",
+            "proxy_steps": 1000, "proxy_hidden": (1024, 1024), "proxy_batch": 128, "rank_k": 0.01, "sampling_steps": 200,
+            "eta": 1.0, "temperature": 0.5, "n_samples": 128,
         }  # fmt: skip
         return cls(**{**settings, **changes})
 
@@ -256,9 +263,11 @@ def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, devi
 
     def fit(net: StackedMLP) -> Stage:
         adam = torch.optim.Adam(net.parameters(), lr=options.proxy_lr, fused=True)
-        rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, options.proxy_steps)
+        rate = rate_of(adam, options, options.proxy_steps)
         for _ in track(options.proxy_steps, "gtg: proxies"):
-            draw = torch.rand((members, options.batch_size), generator=rng, device=device, dtype=torch.float64)
+            draw = torch.rand(
+                (members, options.proxy_batch or options.batch_size), generator=rng, device=device, dtype=torch.float64
+            )
             rows = torch.searchsorted(reach, draw * reach[:, -1:]).clamp(max=n - 1)
             flip = torch.randint(len(twins), rows.shape, generator=rng, device=device)
             error = net(twins[flip, rows]) - target[rows]
@@ -331,9 +340,8 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
     weight = torch.ones(states.shape[2], device=device)
     weight[-1] = options.score_weight
     adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=0.05 * options.lr)
-    # 0.995 every tenth step remembers 2,000 steps: far too many where there are fewer than the paper's 10,000.
-    decay, recent = min(options.ema_decay, max(1 - 100 / steps, 0.0)), 0.0
+    rate = rate_of(adam, options, steps, least=0.05 * options.lr)
+    decay, recent = decay_of(options, steps), 0.0
     for step in track(steps, "gtg: diffusion"):
         rows = torch.randint(len(states), (options.batch_size,), generator=rng, device=device)
         t = torch.randint(options.timesteps, (options.batch_size,), generator=rng, device=device)
@@ -351,6 +359,23 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
             diffusion.ema_update(average, net, decay if step >= steps // 5 else 0.0)
             recent = 0.9 * recent + 0.1 * loss.item() if recent else loss.item()
     return average, {"denoiser_loss": recent, "denoiser_steps": steps}
+
+
+def rate_of(
+    adam: torch.optim.Optimizer, options: GTG, steps: int, *, least: float = 0.0
+) -> torch.optim.lr_scheduler.LRScheduler:  # fmt: skip
+    """Give the schedule of a training's rate: to `least` as a cosine over its steps, or constant."""
+    if options.rate == "constant":
+        return torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1.0)
+    return torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=least)
+
+
+def decay_of(options: GTG, steps: int) -> float:
+    """Give the decay of the averaged weights, taken every tenth of so many steps.
+
+    0.995 remembers 2,000 steps: far too many where there are fewer than the paper's 10,000.
+    """
+    return options.ema_decay if options.averaging == "long" else min(options.ema_decay, max(1 - 100 / steps, 0.0))
 
 
 # ---- sampling and filtering

@@ -23,18 +23,21 @@ differentiated in step 3; only the `BASELINE` measured designs of highest poster
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from typing import Annotated
 
 import botorch
+import gpytorch
 import numpy as np
 import torch
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.exceptions.warnings import OptimizationWarning
 from botorch.optim.optimize import optimize_acqf
 from botorch.sampling.normal import SobolQMCNormalSampler
-from linear_operator.utils.warnings import NumericalWarning
+from gpytorch.utils.errors import NanError, NotPSDError
+from gpytorch.utils.warnings import NumericalWarning
 from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy.special import erfcx, ndtr
 from torch import Tensor
@@ -52,6 +55,8 @@ from labloop.registry import plugin
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
 from labloop.surrogates.gp import GP, FittedGP
+
+log = logging.getLogger("labloop")
 
 SHORTLIST = 128
 """Candidates whose joint value is looked at for the start of a gradient search."""
@@ -129,7 +134,10 @@ class QEI:
         chosen = X[:0]
         sampler = SobolQMCNormalSampler(torch.Size([min(self.samples, 128)]), seed=normal_seed(derive(seed, "qei", "sobol")))
         # BoTorch touches torch's global generator in places that depend on its version: whatever it does there is undone.
-        with torch.random.fork_rng(devices=[]), botorch.settings.validate_input_scaling(False), warnings.catch_warnings():
+        with (
+            torch.random.fork_rng(devices=[]), botorch.settings.validate_input_scaling(False), warnings.catch_warnings(),
+            gpytorch.settings.cholesky_max_tries(6),
+        ):  # fmt: skip
             # A line search that ends early still ends uphill of its start, and jitter is part of the trade.
             warnings.simplefilter("ignore", OptimizationWarning)
             warnings.simplefilter("ignore", NumericalWarning)
@@ -140,12 +148,18 @@ class QEI:
             rows = np.concatenate([np.arange(min(half, len(X))), np.linspace(0, len(X) - 1, half + n).astype(int)])
             shortlist = X[np.unique(rows)]
             for _ in track(n, "qei wells"):
-                acquisition = qLogNoisyExpectedImprovement(
-                    model, fitted.tensor(baseline), sampler=sampler, prune_baseline=False,
-                    X_pending=fitted.tensor(np.concatenate([data.pending, chosen])),
-                )  # fmt: skip
                 taken = data.taken | set(data.space.ids(chosen))
-                chosen = np.concatenate([chosen, _climb(data.space, acquisition, fitted, shortlist, self.restarts, taken)[None]])
+                try:
+                    acquisition = qLogNoisyExpectedImprovement(
+                        model, fitted.tensor(baseline), sampler=sampler, prune_baseline=False,
+                        X_pending=fitted.tensor(np.concatenate([data.pending, chosen])),
+                    )  # fmt: skip
+                    found = _climb(data.space, acquisition, fitted, shortlist, self.restarts, taken)
+                except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                    # Designs nearly coincide, pending ones perhaps: the joint draw over candidates needs less of them.
+                    log.warning("qei: wells after the first %d come from the candidates: %s", len(chosen), error)
+                    break
+                chosen = np.concatenate([chosen, found[None]])
         return chosen
 
 
