@@ -73,24 +73,32 @@ def ingest(config: CampaignConfig, ledger: Ledger, path: Path, request: Request,
     digest = sha256_of(path)
     name = printable(path.name)
     if ledger.has_file(config.name, digest):
-        catch_up(config, ledger)  # the process that stored it may have died before it got here
-        return Receipt(
-            file=name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
-            note=f"{name} is in the ledger already: nothing to do",
-        )  # fmt: skip
+        return _known(config, ledger, name, digest)
     file = read_assay(path, config, **request.known(config, ledger))
     if dry_run:
         return _receipt(_fresh(ledger, config.name, file, request), stored=False, note="checked, nothing stored (dry run)")
     with ledger.begin():  # nobody stores the same readings between the look and the deed
-        file = _fresh(ledger, config.name, file, request)
-        stored = ledger.add_file(
+        known = ledger.has_file(config.name, file.sha256)
+        file = file if known else _fresh(ledger, config.name, file, request)
+        stored = not known and ledger.add_file(
             config.name, sha256=file.sha256, name=file.name, designs=file.designs,
             measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
         )  # fmt: skip
+    if not stored:
+        return _known(config, ledger, name, file.sha256)
     catch_up(config, ledger)
     status = views.standing(config, ledger)
     warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
     return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
+
+
+def _known(config: CampaignConfig, ledger: Ledger, name: str, digest: str) -> Receipt:
+    """Known bytes change nothing."""
+    catch_up(config, ledger)  # the process that stored it may have died before it got here
+    return Receipt(
+        file=name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
+        note=f"{name} is in the ledger already: nothing to do",
+    )  # fmt: skip
 
 
 def _fresh(ledger: Ledger, campaign: str, file: AssayFile, request: Request) -> AssayFile:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labloop import intake
 from labloop.campaign import Campaign
 from labloop.cli import main
 from labloop.config import CampaignConfig, RoundConfig, parse_config
@@ -177,3 +178,20 @@ def test_each_old_reading_is_repeated_once_by_the_row_that_tells_most_alike():
     new = rows((None, None), ("P2", "2026-03-02"), ("P1", "2026-03-02"), ("P9", "2026-03-09"))
     assert matches(new, old).tolist() == [1, 2, 0, -1]
     assert matches(new.iloc[::-1], old.iloc[:0]).tolist() == [-1] * 4
+
+
+def test_bytes_that_another_process_stored_meanwhile_change_nothing(campaign, tmp_path, monkeypatch):
+    path = save(tmp_path, "more.csv", "dna,value", "CCCCCCCC,0.3")
+    read = intake.read_assay
+
+    def slowly(*args, **options):
+        file = read(*args, **options)
+        monkeypatch.setattr(intake, "read_assay", read)
+        assert Campaign.open(campaign.name, home=tmp_path / "home").ingest(path).stored
+        return file
+
+    monkeypatch.setattr(intake, "read_assay", slowly)
+    receipt = campaign.ingest(path)
+    assert not receipt.stored
+    assert "in the ledger already" in receipt.note
+    assert stored(campaign) == len(ROWS) + 1
