@@ -673,7 +673,7 @@ class TestSQLite:
                 ledger.add_campaign("dna", "{}")
             with watching() as read:
                 ledger.config("dna")
-        assert written[0] == "BEGIN IMMEDIATE"
+        assert next(one for one in written if not one.startswith("PRAGMA")) == "BEGIN IMMEDIATE"
         assert read[0] == "BEGIN"
 
     def test_a_read_only_ledger_can_be_read_and_says_why_it_is_not_written(self, path: Path) -> None:
@@ -720,7 +720,7 @@ class TestSQLite:
             add_readings(ledger, *[f"d{i}" for i in range(2_000)])
         raw = path.read_bytes()
         path.write_bytes(raw[: len(raw) // 3] + b"\xa5" * (len(raw) - len(raw) // 3))
-        with pytest.raises(LedgerError, match="is damaged: restore it from a backup"), Ledger.open(path) as ledger:
+        with pytest.raises(LedgerError, match=r"is damaged: .*restore it from a backup"), Ledger.open(path) as ledger:
             everything(ledger)
 
     @pytest.mark.parametrize(
@@ -757,7 +757,7 @@ class TestSQLite:
                 patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, add_colour))
                 Ledger.open(path).close()
         backup = path.with_name(f"ledger.db.v{old}.bak")
-        assert {one.name for one in tmp_files(path)} == {path.name, backup.name}
+        assert {one.name for one in tmp_files(path)} == {path.name, f"{path.name}.heads", backup.name}
         with Ledger.open(backup) as older:
             assert older.campaigns() == ["dna"]
 
