@@ -54,6 +54,15 @@ def test_one_round_runs_from_history_to_report(tmp_path):
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+def test_the_plain_botorch_script_tells_both_figures():
+    smoke = ["--seeds", "1", "--start", "8", "--rounds", "1", "--batch", "2", "--restarts", "1", "--raw", "8", "--samples", "8"]
+    done = subprocess.run(
+        [sys.executable, "examples/benchmarks/botorch_plain.py", *smoke], cwd=ROOT, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {"labloop", "botorch", "labloop_share", "botorch_share"} <= set(done.stdout.split())
+
+
 def test_the_readme_shows_the_example_that_runs():
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert code is not None

@@ -32,7 +32,8 @@ from labloop.simulate import open_lab, simulate, start_of
 
 
 def plain(
-    lab: Lab, start: pd.DataFrame, *, objective: Objective, rounds: int, batch: int, seed: int, restarts: int, raw: int, samples: int
+    lab: Lab, start: pd.DataFrame, *, objective: Objective, rounds: int, batch: int, seed: int, restarts: int, raw: int,
+    samples: int,
 ) -> float:  # fmt: skip
     """Run BoTorch from a start and give the best value of its plates."""
     torch.manual_seed(seed)
