@@ -18,7 +18,7 @@ from labloop.errors import ConfigError, LabloopError, MethodError
 from labloop.report import study as page
 from labloop.simulate import simulate
 from labloop.standing_tables import markdown
-from labloop.standings import interval, standings
+from labloop.standings import MEASURES, interval, standings
 from labloop.study import COLUMNS, Job, StudyConfig, jobs, read_study, study
 
 STUDIES = preset("studies/quick.yaml").parent
@@ -264,7 +264,7 @@ def table(shares, *, seeds=5, rounds=2, spread=0.0):
     rows = [
         {
             "lab": lab, "start": 100, "noise": 0.0, "arm": arm, "seed": seed, "round": number, "coverage": np.nan,
-            "cpu_seconds": 1.0, **{f"{name}{end}": share + spread * seed for name in ("batch_mean", "top10_mean", "best") for end in ("", "_share")},
+            "cpu_seconds": 1.0, **{f"{name}{end}": share + spread * seed for name in MEASURES for end in ("", "_share")},
         }
         for lab, by in shares.items() for arm, share in by.items() for seed in range(seeds) for number in range(1, rounds + 1)
     ]  # fmt: skip
