@@ -26,6 +26,7 @@ from labloop.config import Arm, CampaignConfig, Options, RoundConfig, load_confi
 from labloop.errors import ConfigError, LabloopError
 from labloop.files import write_all, write_text
 from labloop.objective import Objective
+from labloop.pool import Picks
 from labloop.protocols import Lab
 from labloop.registry import create
 from labloop.rounds import check_plugins
@@ -98,12 +99,14 @@ class Job(BaseModel):
         coverage: dict[int, float] = {}
         n_failed: dict[int, int] = {}
 
-        def watch(arm: str, number: int, wells: pd.DataFrame) -> None:
+        def watch(arm: str, number: int, wells: pd.DataFrame, picks: Picks | None) -> None:
             n_failed[number] = int((wells["status"] == "failed_design").sum())
-            known = wells[wells["mean"].notna() & wells["value"].notna()]
-            if len(known):
-                off = np.abs(self.campaign.objective.to_y(known["value"].to_numpy(float)) - known["mean"].to_numpy(float))
-                coverage[number] = float((off <= TWO_SIDED_90 * known["std"].to_numpy(float)).mean())
+            values = wells.set_index("design_id")["value"].dropna()
+            if picks is not None and len(values):
+                said = pd.DataFrame({"mean": picks.mean, "std": picks.std}, index=list(picks.pool.ids)).reindex(values.index)
+                off = np.abs(self.campaign.objective.to_y(values.to_numpy(float)) - said["mean"])
+                if said["mean"].notna().any():
+                    coverage[number] = float((off <= TWO_SIDED_90 * said["std"])[said["mean"].notna()].mean())
 
         loop = _Loop(
             campaign=self.campaign, config=self.config, lab=lab, seed=derive(self.campaign.seed, "simulate", self.seed),
