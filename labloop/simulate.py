@@ -186,7 +186,7 @@ class _Loop:
     campaign: CampaignConfig
     config: RoundConfig
     watch: Callable[[str, int, pd.DataFrame, Picks | None], None] | None = None
-    """Told each arm's name, the round, its wells (designs, `design_id`, `value`, `status`) and its picks with what the judge said."""
+    """Told each arm's name, the round, its wells (designs, `design_id`, `value`, `status`) and its picks, judged or not."""
     lab: Lab
     seed: int
     rounds: int
