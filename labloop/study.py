@@ -81,7 +81,7 @@ class Job(BaseModel):
         return f"{self.arm} on {self.lab}, {self.start} to start, noise {self.noise:g}, seed {self.seed}"
 
     def run(self) -> dict[str, Any]:
-        """Simulate the campaign: `rows`, one a round, and the lab's `range` as far as it is known.
+        """Simulate the campaign: `rows`, one a round, the lab's `range` where it is known, and the ends of what was `seen` before.
 
         Raises:
             LabloopError: the arm or the lab cannot do it.
@@ -119,7 +119,8 @@ class Job(BaseModel):
             rows.append({"note": "", **row, **seen})
             cpu = time.process_time()
         values = begun["value"].to_numpy(float)
-        return {"rows": rows, "range": _range(lab), "start_range": [float(np.nanmin(values)), float(np.nanmax(values))]}
+        seen = [float(np.nanmin(values)), float(np.nanmax(values))]
+        return {"rows": rows, "range": _range(lab), "seen": seen if not hasattr(lab, "optimum") else [*seen, lab.optimum[1]]}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -301,12 +302,12 @@ def _share(value: float, low: float, high: float, n_failed: int) -> float:
 
 
 def _scale(lab: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> tuple[float, float]:
-    """The lab's worst and best value: its own range, else from the start data's worst to the best that any arm found."""
+    """The lab's worst and best value: its own range, else from the start data's worst to its optimum or the best that was found."""
     mine = [(job, outcome) for job, outcome in done if job.lab == lab]
     ends = mine[0][1]["range"]
     if ends is None:
         found = [row["best"] for _, outcome in mine for row in outcome["rows"] if row["best"] is not None]
-        ends = [*(end for _, outcome in mine for end in outcome["start_range"]), *(one for one in found if np.isfinite(one))]
+        ends = [*(end for _, outcome in mine for end in outcome["seen"]), *(one for one in found if np.isfinite(one))]
     low, high = float(min(ends)), float(max(ends))
     high = high if high > low else low + 1.0
     return (low, high) if mine[0][0].campaign.objective.sign > 0 else (high, low)

@@ -160,9 +160,9 @@ def test_without_viennarna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("options", [{}, {"length": 32, "letters": 4, "motifs": 4, "banned": 0.34}, {"length": 8, "motifs": 2}])
 def test_1_is_reached_and_nothing_lies_above(options: dict[str, int], seed: int) -> None:
     lab = Ehrlich(**options, seed=seed)
-    best = lab.measure(lab.optimum(), seed=0)
-    assert best["value"].tolist() == [1.0]
-    X = lab.space.mutate(np.repeat(lab.space.encode(lab.optimum()), 300, axis=0), np.random.default_rng(seed), steps=2)
+    design, value = lab.optimum
+    assert lab.measure(design, seed=0)["value"].tolist() == [value] == [1.0]
+    X = lab.space.mutate(np.repeat(lab.space.encode(design), 300, axis=0), np.random.default_rng(seed), steps=2)
     near = lab.measure(lab.space.decode(X), seed=0)
     assert near["value"].max() <= 1
     assert near["value"].dropna().lt(1).any()

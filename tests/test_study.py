@@ -190,6 +190,9 @@ def test_a_lab_without_a_range_is_scaled_by_what_was_seen(monkeypatch):
     rows = study(config()).rows
     assert rows["best_share"].max() <= 1
     assert rows["batch_mean_share"].min() >= 0
+    ehrlich = {"ehrlich": {"campaign": CAMPAIGNS / "ehrlich.yaml"}}
+    rows = study(config(labs=ehrlich, arms=["mutate"], reference=None)).rows
+    assert rows["best_share"].max() < 1  # the optimum is known though nobody came there
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.name)
