@@ -7,6 +7,7 @@ and a flow that was killed is simply run again.
 from labloop.flows.benchmark import run_benchmark
 from labloop.flows.round import close_round, propose_round
 from labloop.flows.simulate import simulated_campaign
+from labloop.flows.study import run_study
 from labloop.flows.tick import tick
 
-__all__ = ["close_round", "propose_round", "run_benchmark", "simulated_campaign", "tick"]
+__all__ = ["close_round", "propose_round", "run_benchmark", "run_study", "simulated_campaign", "tick"]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labloop.parameters import COMPLEMENT, Array, Choice, Parameter, Sequence
+from labloop.parameters import COMPLEMENT, Array, Choice, Mixture, Parameter, Sequence
 
 IUPAC = {
     "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
@@ -169,6 +169,24 @@ class LinearInequality(_Constraint):
         return f"keeps {low:g} ≤ {terms} ≤ {high:g}"
 
 
+class MaxComponents(_Constraint):
+    """A mixture may hold only so many of its components at once."""
+
+    type: Literal["max_components"] = "max_components"
+    parameter: str
+    count: int = Field(ge=1)
+
+    def check(self, parameters: Mapping[str, Parameter]) -> None:
+        if not isinstance(parameters.get(self.parameter), Mixture):
+            raise ValueError(f"max_components: {self.parameter!r} is not a mixture of this space")
+
+    def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
+        return (values[self.parameter] > 1e-9).sum(1) <= self.count
+
+    def describe(self) -> str:
+        return f"holds at most {self.count} components of {self.parameter}"
+
+
 class Excluded(_Constraint):
     """Combinations of values that must not occur together, such as a base with a solvent it does not dissolve in."""
 
@@ -208,6 +226,10 @@ class Excluded(_Constraint):
         return "avoids " + "; ".join(" with ".join(f"{k}={v}" for k, v in c.items()) for c in self.combinations)
 
 
-Constraint = Annotated[ForbiddenMotifs | GCRange | MaxHomopolymer | LinearInequality | Excluded, Field(discriminator="type")]
+Constraint = Annotated[
+    ForbiddenMotifs | GCRange | MaxHomopolymer | LinearInequality | MaxComponents | Excluded, Field(discriminator="type")
+]
 
-__all__ = ["COMPLEMENT", "Constraint", "Excluded", "ForbiddenMotifs", "GCRange", "LinearInequality", "MaxHomopolymer"]
+__all__ = [
+    "COMPLEMENT", "Constraint", "Excluded", "ForbiddenMotifs", "GCRange", "LinearInequality", "MaxComponents", "MaxHomopolymer",
+]  # fmt: skip

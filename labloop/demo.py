@@ -83,7 +83,8 @@ def measure_plate(run: Campaign, lab: Lab, plates: Path, results: Path, *, numbe
     sheet = pd.read_csv(plates / f"{stem}_assay.csv", dtype=str, keep_default_na=False)
     columns = list(run.config.space.columns)
     designs = plate_map[plate_map["control"].isna()]
-    cells = designs[columns].map(plain, na_action="ignore")
+    # Where the wells lie, for a lab whose plates and edges are off.
+    cells = designs[columns].map(plain, na_action="ignore").assign(plate=designs["plate"], well=designs["well"])
     measured = lab.measure(cells, seed=derive(run.config.seed, "round", number, "measure"))
     measured.index = pd.MultiIndex.from_frame(designs[["plate", "well"]])
     places = pd.MultiIndex.from_frame(sheet[["plate", "well"]])

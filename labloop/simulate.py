@@ -210,8 +210,8 @@ class _Loop:
 
     campaign: CampaignConfig
     config: RoundConfig
-    watch: Callable[[str, int, pd.DataFrame], None] | None = None
-    """Told each arm's wells of each round: its name, the round, and designs with `mean`, `std` (NaN unjudged) and `value`."""
+    watch: Callable[[str, int, pd.DataFrame, Picks | None], None] | None = None
+    """Told each arm's name, the round, its wells (designs, `design_id`, `value`, `status`) and its picks, judged or not."""
     lab: Lab
     seed: int
     rounds: int
@@ -234,13 +234,14 @@ class _Loop:
             result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
             plate = plate.assign(value=result["value"].to_numpy(float), status=result["status"].to_numpy())
             # A design that fails by itself is not offered again; a well that failed for another reason may be.
-            measured = pd.concat([measured, plate[plate["status"] == "failed_design"]], ignore_index=True)
+            gone = plate.loc[plate["status"] == "failed_design", [*columns, "value", "status"]]
+            measured = pd.concat([measured, gone], ignore_index=True)
             measured = pd.concat([measured, plate[plate["value"].notna()]], ignore_index=True)
             for arm in found:
                 mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
                 values = mine["value"].to_numpy(float)
                 if self.watch is not None:
-                    self.watch(arm, number, mine)
+                    self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
                 yield self._row(arm, number, len(mine), found[arm], seconds, notes)
 
@@ -275,7 +276,7 @@ class _Loop:
     def _past(self, measured: pd.DataFrame) -> tuple[FloatArray, ...]:
         if "mean" not in measured:
             return ()
-        known = measured[measured["mean"].notna() & measured["value"].notna()]
+        known = measured[measured["mean"].notna()]
         y = self.campaign.objective.to_y(known["value"].to_numpy(float))
         return known["mean"].to_numpy(float), known["std"].to_numpy(float), y
 

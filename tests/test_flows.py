@@ -111,6 +111,24 @@ def test_a_benchmark_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefec
 
 
 @pytest.mark.server
+def test_a_study_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefect_server, tmp_path):
+    from labloop.flows import run_study
+
+    from labloop.study import study
+
+    config, out = preset("studies/quick.yaml"), tmp_path / "out"
+    part = {"labs": ["tfbind8"], "arms": ["random", "mutate"]}
+    study(config, out=out, seeds=1, **part)
+    kept = {path: path.stat().st_mtime_ns for path in (out / "jobs").iterdir()}
+    page = run_study(str(config), str(out), seeds=2, **part)
+    assert page == str(out / "study.html")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    told = study(config, seeds=2, **part).rows
+    found = pd.read_csv(out / "rows.csv")
+    pd.testing.assert_series_equal(found["batch_mean"], told["batch_mean"])
+
+
+@pytest.mark.server
 def test_a_benchmark_flow_on_two_dask_workers_gives_the_rows_of_the_command(prefect_server, tmp_path):
     pytest.importorskip("prefect_dask", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
     from labloop.flows import run_benchmark

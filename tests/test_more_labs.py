@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from labloop.config import CampaignConfig, load_config, preset
-from labloop.errors import ConfigError, MethodError
+from labloop.errors import ConfigError, DesignError, MethodError
 from labloop.labs.ehrlich import Ehrlich
 from labloop.labs.rna import RNA
 from labloop.labs.tables import GB1, METALS, OER, Arylation
@@ -19,8 +19,10 @@ from labloop.labs.tfbind8 import TFBind8
 from labloop.labs.utr import SPACE as UTR_SPACE
 from labloop.labs.utr import UTR
 from labloop.labs.wells import readings
+from labloop.parameters import Sequence
 from labloop.registry import create, parse_plugin
 from labloop.simulate import draw_start
+from labloop.space import DesignSpace
 from labloop.testing import LabContract
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -87,13 +89,23 @@ def test_all_conditions_of_the_arylation_have_a_yield() -> None:
     assert (yields >= 95).sum() == 10
 
 
-def test_mixtures_of_more_than_four_metals_fail() -> None:
+def test_the_mixtures_are_all_of_at_most_four_metals() -> None:
     designs, potentials = (lab := OER()).table()
-    assert len(designs) == 2121
+    assert len(designs) == len(lab.space.listing()) == 2121
     assert (designs[list(METALS)] > 0).sum(axis=1).max() == 4
     assert potentials.min() > 0
     five = pd.DataFrame([[0.2, 0.2, 0.2, 0.2, 0.2, 0.0]], columns=list(METALS))
-    assert lab.measure(five, seed=0)["status"].tolist() == ["failed_design"]
+    with pytest.raises(DesignError, match="at most 4 components of metals"):
+        lab.measure(five, seed=0)
+    mended = lab.space.decode(lab.space.repair(np.array([[0.2, 0.2, 0.2, 0.2, 0.2, 0.0]])))
+    assert (mended[list(METALS)].to_numpy(float) > 0).sum() <= 4
+    assert mended.to_numpy(float).sum() == pytest.approx(1)
+
+
+def test_only_a_mixture_has_components_to_limit() -> None:
+    limit = {"type": "max_components", "parameter": "dna", "count": 2}
+    with pytest.raises(ValueError, match="'dna' is not a mixture"):
+        DesignSpace(parameters=(Sequence(name="dna", length=4),), constraints=(limit,))
 
 
 def test_the_tables_hold_what_their_sources_do() -> None:
@@ -148,9 +160,9 @@ def test_without_viennarna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("options", [{}, {"length": 32, "letters": 4, "motifs": 4, "banned": 0.34}, {"length": 8, "motifs": 2}])
 def test_1_is_reached_and_nothing_lies_above(options: dict[str, int], seed: int) -> None:
     lab = Ehrlich(**options, seed=seed)
-    best = lab.measure(lab.optimum(), seed=0)
-    assert best["value"].tolist() == [1.0]
-    X = lab.space.mutate(np.repeat(lab.space.encode(lab.optimum()), 300, axis=0), np.random.default_rng(seed), steps=2)
+    design, value = lab.optimum
+    assert lab.measure(design, seed=0)["value"].tolist() == [value] == [1.0]
+    X = lab.space.mutate(np.repeat(lab.space.encode(design), 300, axis=0), np.random.default_rng(seed), steps=2)
     near = lab.measure(lab.space.decode(X), seed=0)
     assert near["value"].max() <= 1
     assert near["value"].dropna().lt(1).any()

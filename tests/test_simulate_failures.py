@@ -1,13 +1,16 @@
-"""Simulated campaigns in labs whose wells fail."""
+"""Simulated campaigns in labs whose wells fail, or whose plates are off."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from labloop.config import CampaignConfig
+from labloop.demo import measure_plate
 from labloop.labs.wells import Wells
 from labloop.parameters import Sequence
 from labloop.registry import plugin
@@ -44,3 +47,12 @@ def test_a_design_that_failed_by_itself_is_not_offered_again() -> None:
 def test_wells_of_the_start_data_may_fail() -> None:
     rows = simulate(CAMPAIGN, Broken(failures=0.3), start=40, rounds=2, batch=10, seeds=1, arms=["random", "mutate"])
     assert np.isfinite(rows["batch_mean"]).all()
+
+
+def test_a_rehearsed_plate_lies_where_its_map_says(tmp_path: Path) -> None:
+    wells = pd.DataFrame({"plate": "P1", "well": ["A01", "B02", "H12", "D06"], "dna": ["AAAA", "AAGG", "GGGG", "GGGA"]})
+    wells.assign(control=np.nan).to_csv(tmp_path / "toy-R01_platemap.csv", index=False)
+    wells[["plate", "well"]].assign(value="", status="", note="").to_csv(tmp_path / "toy-R01_assay.csv", index=False)
+    run = SimpleNamespace(name="toy", config=CAMPAIGN)
+    filled = measure_plate(run, Broken(edge_effect=10.0), tmp_path, tmp_path, number=1)  # type: ignore[arg-type]
+    assert pd.read_csv(filled)["value"].tolist() == [14.0, 2.0, 10.0, 1.0]

@@ -275,6 +275,41 @@ def simulate(
 
 
 @app.command(group=_research)
+def study(
+    study: Path,
+    *,
+    labs: str | None = None,
+    arms: str | None = None,
+    seeds: int | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    workers: int | str = 1,
+    common: Common = Common(),
+) -> None:
+    """Compare arms over many simulated labs, with paired starts. Run again, it goes on: the folder keeps finished jobs.
+
+    Args:
+        study: the study's YAML file, such as config/studies/quick.yaml.
+        labs: only these of its labs, with commas between.
+        arms: only these of its arms, with commas between.
+        seeds: that many seeds rather than the study's.
+        out: folder of the jobs' results, of rows.csv, study.json, study.md and the page study.html [default: out/NAME]. Choose
+            another one after changing a method's code.
+        workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
+    """
+    from labloop.study import read_study
+    from labloop.study import study as run
+
+    common.start()
+    config = read_study(study)
+    with show.progress(json=common.json):
+        result = run(
+            config, out=out or Path("out") / config.name, labs=labs.split(",") if labs else None,
+            arms=arms.split(",") if arms else None, seeds=seeds, workers=workers,
+        )  # fmt: skip
+    show.studied(result, json=common.json)
+
+
+@app.command(group=_research)
 def benchmark(
     *,
     tasks: str = "tfbind8",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labloop.compare import Comparison
     from labloop.ingest import Explanation
     from labloop.intake import Receipt
+    from labloop.study import Result
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -264,6 +265,20 @@ def simulated(table: pd.DataFrame, *, json: bool) -> None:
         _table(_records(summary(table, column=column)), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
     for row in _records(table[table["note"] != ""]):
         out.print(f"{row['arm']}, seed {row['seed']}, round {row['round']}: {row['note']}", style="yellow")
+
+
+def studied(result: Result, *, json: bool) -> None:
+    if json:
+        files = {name: str(path) for name, path in result.files.items()}
+        return dump({**result.summary, "failures": result.failures, "files": files, "rows": _records(result.rows)})
+    from labloop.standing_tables import sections
+
+    for section in sections(result.summary)[: 2 if result.summary["reference"] else 1]:
+        _table([dict(zip(section.head, row, strict=True)) for row in section.rows], title=section.title)
+    for failure in result.failures:
+        out.print(Text(f"Failed: {failure}", style="yellow"))
+    for path in result.files.values():
+        out.print(f"  {path}")
 
 
 def benchmarked(table: pd.DataFrame, folder: Path, *, json: bool) -> None:

@@ -96,13 +96,14 @@ class Ehrlich(Wells):
             codes[:, place] = chance.argmax(1)
         return self._designs(codes)
 
-    def optimum(self) -> pd.DataFrame:
-        """Give one design of value 1."""
+    @property
+    def optimum(self) -> tuple[pd.DataFrame, float]:
+        """One of the best designs, and its value."""
         motifs, spacings = self._hidden
         spans = [np.diff([*places, self.length // self.motifs]) for places in spacings]
         codes = np.concatenate([np.repeat(motif, span) for motif, span in zip(motifs, spans)])
         rest = np.full(self.length - len(codes), codes[-1])
-        return self._designs(np.concatenate([codes, rest])[None])
+        return self._designs(np.concatenate([codes, rest])[None]), 1.0
 
     def _designs(self, codes: Array) -> pd.DataFrame:
         return self.space.decode(np.eye(self.letters)[codes].reshape(len(codes), -1))

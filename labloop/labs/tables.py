@@ -1,4 +1,4 @@
-"""Measured landscapes that ship with labloop: a protein, a reaction and a mixture. Sources and licences: `labloop/data/README.md`."""
+"""Measured landscapes that ship with labloop: a protein, a reaction, a mixture. Sources, licences: `labloop/data/README.md`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
+from labloop.constraints import MaxComponents
 from labloop.labs.wells import Tabulated, Wells
 from labloop.parameters import Array, Choice, FloatArray, Mixture, Real, Sequence
 from labloop.registry import plugin
@@ -61,7 +62,7 @@ class Arylation(Tabulated):
 class OER(Tabulated):
     """Overpotential in V of oxygen evolution on mixtures of six metals, to be lowered (plate 3496 of the Olympus data sets).
 
-    2,121 mixtures of at most four metals in steps of a tenth; a well with five or six metals fails (`failed_design`).
+    2,121 mixtures of at most four metals in steps of a tenth, all of them measured.
     """
 
     @property
@@ -103,6 +104,9 @@ def _arylation() -> tuple[DesignSpace, FloatArray, FloatArray]:
 @cache
 def _oer() -> tuple[DesignSpace, FloatArray, FloatArray]:
     arrays = _arrays("oer_plate_3496.npz")
-    space = DesignSpace(parameters=(Mixture(name="metals", components=METALS, step=0.1),))
+    space = DesignSpace(
+        parameters=(Mixture(name="metals", components=METALS, step=0.1),),
+        constraints=(MaxComponents(parameter="metals", count=4),),
+    )
     designs = pd.DataFrame(arrays["tenths"] / 10, columns=list(METALS))
     return space, space.encode(designs), arrays["overpotential_uv"] / 1e6

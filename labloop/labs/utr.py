@@ -1,7 +1,7 @@
 """5' untranslated regions as a lab: how many ribosomes a messenger RNA carries, by a model fitted to 280,000 measured ones.
 
-The measurements: mean ribosome load of a reporter in human cells, for regions of 50 random letters (P. J. Sample et al., "Human 5′
-UTR design and variant effect prediction from a massively parallel translation assay", Nature Biotechnology 37: 803-809, 2019; GEO
+The measurements: mean ribosome load of a reporter in human cells, for regions of 50 random letters (P. J. Sample et al., "Human
+5′ UTR design and variant effect prediction from a massively parallel translation assay", Nature Biotechnology 37, 2019; GEO
 GSE114002), as Design-Bench holds them. All other of the 4^50 regions have no value, so the lab answers by a convolutional network
 that ships with labloop; how it was fitted and how well it does: `labloop/data/README.md` and `examples/benchmarks/utr_lab.py`.
 """

@@ -36,7 +36,16 @@ for (const place of document.querySelectorAll("[data-figure]")) {
 
 
 def render(data: ReportData) -> str:
-    """Make the page's HTML. Its own policy forbids the browser to ask the network for anything, and to run any other script."""
+    """Make the page's HTML."""
+    view = View(data)
+    return document("page.html", view.figures, data=data, view=view)
+
+
+def document(template: str, figures: Mapping[str, Spec], **shown: Any) -> str:
+    """Fill a template of this folder in, with figures by name.
+
+    Its own policy forbids the browser to ask the network for anything, and to run any other script.
+    """
     script = _library()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
@@ -47,12 +56,9 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
-    view = View(data)
-    specs = {name: _json(spec) for name, spec in view.figures.items()}
-    return environment.get_template("page.html").render(
-        data=data, view=view, specs=specs, style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script), policy=policy,
-    )  # fmt: skip
+    specs = {name: _json(spec) for name, spec in figures.items()}
+    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(specs=specs, style=style, script=Markup(script), policy=policy, **shown)
 
 
 def picture(data: ReportData, name: str) -> bytes | None:

@@ -1,0 +1,353 @@
+"""Studies: which jobs there are, that finished ones are kept, that they are `simulate`'s own, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pytest
+
+import labloop.study
+from labloop.cli import main
+from labloop.config import parse_config, preset
+from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.report import study as page
+from labloop.simulate import simulate
+from labloop.standing_tables import markdown
+from labloop.standings import MEASURES, interval, standings
+from labloop.study import COLUMNS, Job, StudyConfig, jobs, read_study, study
+
+STUDIES = preset("studies/quick.yaml").parent
+CAMPAIGNS = preset("campaigns/tfbind8.yaml").parent
+
+
+def config(**changes):
+    """A study of a second: TF Bind 8, two arms, two seeds."""
+    raw = {
+        "name": "toy", "labs": {"tfbind8": {"campaign": CAMPAIGNS / "tfbind8.yaml"}}, "arms": ["random", "mutate"],
+        "reference": "random", "starts": [30], "rounds": 2, "batch": 8, "seeds": 2,
+    }  # fmt: skip
+    return parse_config({**raw, **changes}, StudyConfig)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The study that ships to show what one is."""
+    out = tmp_path_factory.mktemp("quick")
+    return study(STUDIES / "quick.yaml", out=out), out
+
+
+# ---- running
+
+
+def test_the_quick_study_gives_a_row_a_lab_arm_seed_and_round(quick):
+    result, out = quick
+    assert list(result.rows.columns) == list(COLUMNS)
+    assert len(result.rows) == 3 * 3 * 2 * 2  # settings, arms, seeds, rounds
+    assert set(result.rows["lab"]) == {"tfbind8", "arylation"}
+    assert not result.failures
+    assert {path.name for path in out.iterdir()} == {"jobs", "rows.csv", "study.json", "study.md", "study.html"}
+    assert len(list((out / "jobs").glob("*.json"))) == 3 * 3 * 2
+    told = json.loads((out / "study.json").read_text())
+    assert [row["arm"] for row in told["ranks"]] == ["random", "mutate", "ridge"]
+    assert pd.read_csv(out / "rows.csv")["seed"].nunique() == 2
+
+
+def test_jobs_are_campaigns_of_simulate_with_its_seeds_and_starts(quick):
+    result, _ = quick
+    mine = result.rows.query("lab == 'tfbind8' and start == 60 and arm == 'mutate'")
+    campaign = CAMPAIGNS / "tfbind8.yaml"
+    theirs = simulate(campaign, "tfbind8", start=60, rounds=2, batch=12, seeds=2, arms=["mutate"], **_quantile(1.0))
+    for column in ("batch_mean", "top10_mean", "best"):
+        np.testing.assert_array_equal(mine[column], theirs[column])
+
+
+def _quantile(share):
+    """How `simulate` is asked for a start from that share of the lab."""
+    import inspect
+
+    if "start_quantile" not in inspect.signature(simulate).parameters:
+        pytest.skip("simulate draws its starts from the worse half only")
+    return {"start_quantile": share}
+
+
+def test_jobs_of_the_worse_half_are_those_of_simulate_too():
+    mine = study(config(seeds=1, arms=["mutate"], reference=None)).rows
+    theirs = simulate(CAMPAIGNS / "tfbind8.yaml", "tfbind8", start=30, rounds=2, batch=8, seeds=1, arms=["mutate"])
+    np.testing.assert_array_equal(mine["batch_mean"], theirs["batch_mean"])
+
+
+def test_what_is_finished_is_kept_and_never_redone(tmp_path, monkeypatch):
+    first = study(config(), out=tmp_path)
+    ran = []
+    run = Job.run
+    monkeypatch.setattr(Job, "run", lambda job: ran.append(job.label) or run(job))
+    again = study(config(), out=tmp_path)
+    assert ran == []
+    pd.testing.assert_frame_equal(again.rows, first.rows)
+    files = sorted((tmp_path / "jobs").iterdir())
+    files[0].unlink()
+    files[1].write_text("{cut o")
+    third = study(config(), out=tmp_path)
+    assert len(ran) == 2
+    pd.testing.assert_frame_equal(*(one.rows.drop(columns=["seconds", "cpu_seconds"]) for one in (third, first)))
+    more = study(config(seeds=3), out=tmp_path)
+    assert len(ran) == 4
+    assert set(more.rows["seed"]) == {0, 1, 2}
+
+
+def test_a_job_is_known_by_what_its_result_depends_on():
+    def keys(**changes):
+        return {job.key for job in jobs(config(**changes))}
+
+    told = {"campaign": CAMPAIGNS / "tfbind8.yaml"}
+    same = config(labs={"renamed": {"campaign": CAMPAIGNS / "tfbind8.yaml", "lab": "tfbind8"}}, description="other words")
+    assert {job.key for job in jobs(same)} == keys()
+    for changes in (
+        {"starts": [31]}, {"rounds": 3}, {"batch": 9}, {"quantile": 0.6}, {"noise": [0.1]},
+        {"arms": {"random": {"proposers": {"mutate": {}}}}}, {"labs": {"tfbind8": {**told, "lab": {"tfbind8": {"failures": 1}}}}},
+    ):  # fmt: skip
+        assert not keys(**changes) & keys(), changes
+
+
+def test_a_job_travels_as_json_and_to_other_processes():
+    for job in jobs(read_study(STUDIES / "quick.yaml")):
+        assert Job.model_validate(json.loads(job.model_dump_json())).key == job.key
+        assert pickle.loads(pickle.dumps(job)).key == job.key
+
+
+def test_arms_of_a_seed_begin_with_the_same_data_and_noise_and_starts_make_settings():
+    result = study(config(noise=[0.0, 0.2], starts=[20, 30], arms=["random"], seeds=1, rounds=1))
+    assert len(result.rows.groupby(["start", "noise"])) == 4
+    plates = result.rows.set_index(["start", "noise"])["batch_mean"]
+    assert plates[20, 0.0] != plates[20, 0.2]
+
+
+def test_an_arm_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    run = Job.run
+
+    def fail(job):
+        if (job.arm, job.seed) == ("mutate", 1):
+            raise MethodError("no stable fit")
+        return run(job)
+
+    monkeypatch.setattr(Job, "run", fail)
+    result = study(config(), out=tmp_path)
+    assert result.failures == ("mutate on tfbind8, 30 to start, noise 0, seed 1: no stable fit",)
+    (verdict,) = {one["verdict"] for one in result.summary["differences"]}
+    assert verdict == "failed"
+    assert not any(one["never_worse"] for one in result.summary["verdicts"])
+    for name in ("study.md", "study.html"):
+        assert "no stable fit" in (tmp_path / name).read_text()
+    monkeypatch.setattr(Job, "run", run)
+    assert not study(config(), out=tmp_path).failures
+
+
+def test_a_study_of_which_nothing_is_left_says_why(monkeypatch):
+    def fail(job):
+        raise MethodError("no stable fit")
+
+    monkeypatch.setattr(Job, "run", fail)
+    with pytest.raises(LabloopError, match=r"every job failed, the first one: random on tfbind8.*no stable fit"):
+        study(config())
+
+
+def test_shares_are_1_for_the_best_whichever_way_is_better():
+    labs = {"oer": {"campaign": CAMPAIGNS / "oer.yaml"}}
+    rows = study(config(labs=labs)).rows
+    assert np.corrcoef(rows["batch_mean"], rows["batch_mean_share"])[0, 1] < -0.9
+    assert rows["best_share"].between(0, 1).all()
+    assert (rows["best_share"] >= rows["top10_mean_share"]).all()
+
+
+def test_a_design_that_fails_by_itself_counts_as_the_worst():
+    labs = {"ehrlich": {"campaign": CAMPAIGNS / "ehrlich.yaml"}}
+    rows = study(config(labs=labs, arms=["random"], seeds=1, rounds=1)).rows
+    row = rows.iloc[0]
+    assert row["n_failed"] > 0
+    good = row["n_wells"] - row["n_failed"]
+    assert row["batch_mean_share"] == pytest.approx(good and row["batch_mean"] * good / row["n_wells"])
+
+
+def test_coverage_is_told_of_arms_that_select_by_their_own_judge():
+    arms = {
+        "random": None,
+        "wary": {"proposers": "random", "selector": {"conservative": {"beta": 1.0}}, "pool": 40, "judge": "gp"},
+    }
+    rows = study(config(arms=arms, seeds=1, rounds=1)).rows.set_index("arm")
+    assert 0 <= rows.loc["wary", "coverage"] <= 1
+    assert np.isnan(rows.loc["random", "coverage"])
+    (wary,) = [job for job in jobs(config(arms=arms, seeds=1)) if job.arm == "wary"]
+    assert wary.config.judge == {"gp": {}}
+
+
+def test_a_lab_without_a_range_is_scaled_by_what_was_seen(monkeypatch):
+    monkeypatch.setattr(labloop.study, "_range", lambda lab: None)
+    rows = study(config()).rows
+    assert rows["best_share"].max() <= 1
+    assert rows["batch_mean_share"].min() >= 0
+    ehrlich = {"ehrlich": {"campaign": CAMPAIGNS / "ehrlich.yaml"}}
+    rows = study(config(labs=ehrlich, arms=["mutate"], reference=None)).rows
+    assert rows["best_share"].max() < 1  # the optimum is known though nobody came there
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_study_that_ships_has_jobs(path):
+    pytest.importorskip("RNA")
+    told = read_study(path)
+    assert told.name == path.stem
+    todo = jobs(told)
+    assert len({job.key for job in todo}) == len(todo)
+    assert {job.seed for job in todo} == set(range(told.seeds))
+
+
+def test_the_study_of_the_offline_arm_holds_labs_of_five_kinds():
+    told = read_study(STUDIES / "offline_vs_bo.yaml")
+    assert {"tfbind8", "rna14", "rna50", "gb1", "ehrlich", "arylation", "oer", "utr"} <= set(told.labs)
+    assert {"offline", "bo", "gp_mean", "ensemble", "forest", "random"} <= set(told.arms)
+    assert (told.seeds, told.rounds, told.reference) == (5, 3, "bo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": ["random", "luck"]}, "'luck' is neither an arm of the round"),
+        ({"reference": "bo"}, "reference 'bo' is none of the arms: random, mutate"),
+        ({"arms": ["random", "random"]}, "'random' is there twice"),
+        ({"starts": []}, "at least one"),
+        ({"labs": {}}, "labs"),
+        ({"labs": {"moon": {"campaign": CAMPAIGNS / "tfbind8.yaml"}}}, "'moon' is unknown"),
+        ({"labs": {"gb1": {"campaign": CAMPAIGNS / "tfbind8.yaml"}}}, "but the lab measures sites"),
+        ({"labs": {"gb1": {"campaign": "nowhere.yaml"}}}, "nowhere.yaml: cannot be read"),
+        ({"arms": {"random": None, "mine": {"proposers": {"coms": {"epoch": 1}}}}}, "epoch"),
+        ({"plates": 2}, "plates: unknown key"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_refused_before_anything_runs(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        jobs(config(**changes))
+
+
+def test_parts_of_a_study_are_asked_for_by_name():
+    assert {job.arm for job in jobs(config(), arms=["mutate"])} == {"mutate"}
+    assert {job.seed for job in jobs(config(), seeds=1)} == {0}
+    with pytest.raises(ConfigError, match="lab 'gb1' is not in the study"):
+        jobs(config(), labs=["gb1"])
+
+
+def test_the_command_runs_a_part_and_prints_ranks(tmp_path, capsys):
+    arguments = [
+        "study",
+        str(STUDIES / "quick.yaml"),
+        "--labs",
+        "tfbind8",
+        "--arms",
+        "random,mutate",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    assert main([*arguments, "--seeds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "Mean rank over labs" in printed
+    assert "study.html" in printed
+    assert main([*arguments, "--seeds", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["arm"] for row in told["rows"]} == {"random", "mutate"}
+
+
+# ---- what is made of it
+
+
+def table(shares, *, seeds=5, rounds=2, spread=0.0):
+    """Rows of made-up campaigns: `shares` by lab and arm, equal in all rounds, plus a spread that all arms of a seed share."""
+    rows = [
+        {
+            "lab": lab, "start": 100, "noise": 0.0, "arm": arm, "seed": seed, "round": number, "coverage": np.nan,
+            "cpu_seconds": 1.0, **{f"{name}{end}": share + spread * seed for name in MEASURES for end in ("", "_share")},
+        }
+        for lab, by in shares.items() for arm, share in by.items() for seed in range(seeds) for number in range(1, rounds + 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_ranks_count_each_lab_once_and_hold_their_interval():
+    rows = table({"a": {"x": 0.9, "bo": 0.5, "y": 0.1}, "b": {"x": 0.5, "bo": 0.9, "y": 0.1}})
+    found = {row["arm"]: row["batch_mean"] for row in standings(rows, ["x", "bo", "y"], reference="bo")["ranks"]}
+    assert {arm: rank["mean"] for arm, rank in found.items()} == {"x": 1.5, "bo": 1.5, "y": 3.0}
+    assert (found["x"]["low"], found["x"]["high"]) == (1.0, 2.0)
+    assert found["y"]["low"] == found["y"]["high"] == 3.0
+    tied = standings(table({"a": {"x": 0.5, "bo": 0.5}}), ["x", "bo"], reference="bo")["ranks"]
+    assert [row["best"]["mean"] for row in tied] == [1.5, 1.5]
+
+
+def test_differences_are_paired_so_that_what_seeds_share_cancels():
+    rows = table({"a": {"x": 0.55, "bo": 0.5, "y": 0.3}}, spread=0.1)
+    found = {
+        one["arm"]: one for one in standings(rows, ["x", "bo", "y"], reference="bo")["differences"] if one["measure"] == "best"
+    }
+    assert found["x"]["mean"] == pytest.approx(0.05)
+    assert found["x"]["low"] == pytest.approx(0.05)
+    assert (found["x"]["verdict"], found["y"]["verdict"]) == ("better", "worse")
+
+
+def test_never_worse_means_on_no_lab_beyond_the_interval():
+    shares = {"a": {"x": 0.9, "bo": 0.5, "y": 0.9}, "b": {"x": 0.6, "bo": 0.5, "y": 0.4}}
+    verdicts = standings(table(shares), ["x", "bo", "y"], reference="bo")["verdicts"]
+    told = {one["arm"]: one for one in verdicts if one["measure"] == "batch_mean"}
+    assert told["x"]["never_worse"]
+    assert (told["y"]["better"], told["y"]["worse"], told["y"]["never_worse"]) == (1, 1, False)
+    assert told["y"]["worse_on"] == ["b, 100 to start"]
+    once = standings(table(shares, seeds=1), ["x", "bo", "y"], reference="bo")
+    assert not any(one["never_worse"] for one in once["verdicts"])  # one seed tells of no interval
+
+
+def test_an_arm_without_a_result_comes_last_and_is_not_called_better():
+    rows = table({"a": {"x": 0.9, "bo": 0.5}})
+    rows = rows[~((rows["arm"] == "x") & (rows["seed"] == 3))]
+    found = standings(rows, ["x", "bo"], reference="bo")
+    assert [row["batch_mean"]["mean"] for row in found["ranks"]] == [2.0, 1.0]
+    assert {one["verdict"] for one in found["differences"]} == {"failed"}
+
+
+def test_intervals_are_students_and_of_the_mean():
+    rng = np.random.default_rng(0)
+    covered = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=5)) for _ in range(2000))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+    assert np.isnan(interval(np.array([1.0]))[1])
+
+
+def test_nothing_that_json_cannot_hold_is_in_a_summary(quick):
+    json.dumps(quick[0].summary, allow_nan=False)
+    json.dumps(standings(table({"a": {"x": 0.5}}, seeds=1), ["x"], reference="bo"), allow_nan=False)
+
+
+def test_markdown_and_page_hold_the_same_numbers(quick):
+    result, out = quick
+    text, html = (out / "study.md").read_text(), (out / "study.html").read_text()
+    for number in set(re.findall(r"\d\.\d\d\d", text)):
+        assert number in html
+    assert "| ridge |" in text
+    assert markdown(result.summary, title="a|b").startswith("# a|b")
+
+
+def test_the_page_asks_the_network_for_nothing_and_escapes_names(quick):
+    result, out = quick
+    html = (out / "study.html").read_text()
+    assert "default-src" in html
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?https?:""", html)
+    evil = page.render(result.summary, title="<script>alert(1)</script>", failures=["<img src=x>"])
+    assert "<script>alert(1)" not in evil
+    assert "<img src=x>" not in evil
+    assert page.render(result.summary, title="quick") == page.render(result.summary, title="quick")
+
+
+def test_figures_of_a_study_follow_the_vega_lite_schema(quick):
+    found = quick[0].summary
+    drawn = page._ranks(found, "batch_mean"), page._differences(found, "batch_mean"), page._curves(found["curves"], found["arms"])
+    for spec in drawn:
+        few = {name: rows[:2] for name, rows in spec["datasets"].items()}
+        assert alt.LayerChart.from_dict({**spec, "datasets": few}, validate=True).layer
