@@ -159,3 +159,33 @@ def test_of_a_thousand_long_sequences_the_networks_are_of_the_kind_that_predicts
 def test_convolutions_without_a_long_sequence_are_refused() -> None:
     with pytest.raises(MethodError, match="more than 16 letters"):
         Ensemble(network="convolutional").fit(toy_data(TOY_SPACES["sequence"]), seed=0)
+
+
+def test_belief_and_noise_make_up_the_std_of_a_reading() -> None:
+    data = sample(TOY_SPACES["sequence"], 120, noise=0.3)
+    posterior = SMALL.fit(data, seed=0)
+    X = data.space.sample(50, np.random.default_rng(1))
+    mean, std = posterior(X)
+    believed, apart = posterior.belief(X)
+    np.testing.assert_array_equal(believed, mean)
+    np.testing.assert_allclose(np.hypot(apart, posterior.noise_std), std)
+
+
+def test_replicates_tell_the_noise_and_what_else_was_missed_belongs_to_the_belief() -> None:
+    plain = sample(TOY_SPACES["sequence"], 120, noise=0.3)
+    exact = replace(plain, sem=np.full(len(plain), 0.01), n_replicates=np.full(len(plain), 4))
+    assert SMALL.fit(exact, seed=0).noise_std == pytest.approx(0.02)
+    assert SMALL.fit(exact, seed=0).noise_std < SMALL.fit(plain, seed=0).noise_std
+
+
+def test_out_of_bag_predictions_know_nothing_of_their_own_reading() -> None:
+    data = sample(TOY_SPACES["sequence"], 200)
+    noise = replace(data, y=np.random.default_rng(0).normal(size=len(data)))
+    mean, std = SMALL.fit(noise, seed=0).out_of_bag
+    told = np.isfinite(mean)
+    assert mean.shape == std.shape == data.y.shape
+    assert told.mean() > 0.5
+    assert abs(np.corrcoef(mean[told], noise.y[told])[0, 1]) < 0.25
+    assert np.mean(((noise.y - mean)[told] / std[told]) ** 2) == pytest.approx(1, abs=0.3)
+    mean, _ = SMALL.fit(data, seed=0).out_of_bag
+    assert np.corrcoef(mean[np.isfinite(mean)], data.y[np.isfinite(mean)])[0, 1] > 0.5

@@ -95,11 +95,21 @@ class EnsemblePosterior:
     """Steps trained."""
     correlation: float
     """Out-of-bag correlation of prediction and y; NaN where there are too few measurements to tell."""
+    noise_std: float
+    """Standard deviation of one well's reading about its design's value, in y: what replicates tell, at most what `floor` is."""
+    out_of_bag: tuple[FloatArray, FloatArray]
+    """For each design trained on, (n,) each: mean and std that members which had not seen it predict of its reading, in y; NaN
+    where fewer than two had not."""
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict mean (m,) and std (m,) of a measurement of each design X (m, d), in y, larger is better."""
         each = self.each(X)
         return each.mean(0), np.sqrt(self.spread * each.var(0, ddof=1) + self.floor)
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell what each design X (m, d) is worth without the noise of a reading: mean (m,) and std (m,) in y."""
+        mean, std = self(X)
+        return mean, np.sqrt(np.maximum(std**2 - self.noise_std**2, 0.0))
 
     def each(self, X: FloatArray) -> FloatArray:
         """Predict every member's y, (members, m)."""
@@ -132,9 +142,14 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     fits = [(net, _fit(net, options, rows, bags, data.y, honest, rng)) for net in (drawn.to(device) for drawn in nets)]
     net, watch = max(fits, key=lambda fit: fit[1].correlation)
     spread, floor = _calibrated(net, rows.inputs, bags, honest, data, location, scale)
+    mean, std = np.full(len(data), np.nan), np.full(len(data), np.nan)
+    unseen = np.flatnonzero((bags == 0).sum(0) >= 2)
+    if len(unseen):
+        guess, variance = _out_of_bag(net, rows.inputs, bags, unseen)
+        mean[unseen], std[unseen] = location + scale * guess, np.sqrt(spread * scale**2 * variance + floor)
     return EnsemblePosterior(
         space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
-        steps=watch.step or options.steps, correlation=watch.correlation,
+        steps=watch.step or options.steps, correlation=watch.correlation, noise_std=_noise(data, floor), out_of_bag=(mean, std),
     )  # fmt: skip
 
 
@@ -233,6 +248,13 @@ def _out_of_bag(net: StackedMLP, inputs: Tensor, bags: Array, rows: Array) -> tu
     count = unseen.sum(0)
     mean = np.where(unseen, each, 0).sum(0) / count
     return mean, np.where(unseen, (each - mean) ** 2, 0).sum(0) / (count - 1)
+
+
+def _noise(data: Dataset, floor: float) -> float:
+    """Standard deviation of one well about its design's value: what replicates tell, at most the root of `floor`."""
+    one = data.sem**2 * data.n_replicates
+    told = one[np.isfinite(one)]
+    return float(np.sqrt(min(floor, float(told.mean())) if len(told) else floor))
 
 
 def _calibrated(
