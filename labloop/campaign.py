@@ -24,6 +24,7 @@ from labloop.approval import approve, reject
 from labloop.artifacts import Artifacts
 from labloop.audit import Audit, audit
 from labloop.batch import Batch, write_batch
+from labloop.belief import Past
 from labloop.checkpoints import folder_of, keeping
 from labloop.compare import Comparison, compare
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
@@ -48,7 +49,9 @@ from labloop.rounds import (
     check_exporters,
     check_plugins,
     choose,
+    earlier,
     judge,
+    judged,
     notes_of,
     plan,
     train,
@@ -411,6 +414,8 @@ class Campaign:
         names = [f"{self.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
         layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))
         designs = pd.concat([self._designs(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
+        if posterior is not None:
+            self.ledger.add_event(self.name, "judged", judged(posterior, picks), number)
         self.ledger.add_batch(self.name, number, designs=designs, picks=table, wells=layout)
         log.info("%s: round %d has its plate of %d designs", self.name, number, table["design_id"].nunique())
 
@@ -607,11 +612,13 @@ class Campaign:
         X = space.encode(rows[list(space.columns)])
         return Pool.of(space, X, rows["score"].to_numpy(float), proposer=proposer)
 
-    def _past(self, number: int) -> tuple[np.ndarray[Any, Any], ...]:
+    def _past(self, number: int) -> Past:
         snapshot = self._round(number).snapshot
-        earlier = views.results(self._config_of(number), self.ledger, until=snapshot, before_round=number)
-        earlier = earlier[earlier["round"] < number]
-        return tuple(earlier[column].to_numpy(float) for column in ("mean", "std", "y"))
+        results = views.results(self._config_of(number), self.ledger, until=snapshot, before_round=number)
+        events = self.ledger.events(self.name)
+        events = events[(events["kind"] == "judged") & (events["round"] < number)]
+        told = dict(zip(events["round"].astype(int).tolist(), events["detail"].tolist(), strict=True))
+        return earlier(results[results["round"] < number], told)
 
     def _designs(self, pool: Pool) -> pd.DataFrame:
         return pool.space.decode(pool.X).assign(design_id=pool.ids, in_space=True)

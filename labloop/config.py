@@ -239,8 +239,9 @@ class Arm(_Config):
     selector: Plugin = {"as_proposed": {}}
     wells: int | None = Field(default=None, ge=1, le=1_000_000)
     """Wells of the plate; arms that name none share what is left evenly."""
-    pool: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Candidates that each proposer offers; at least the plate's designs."""
+    pool: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
+    """Candidates that each proposer offers; at least the plate's designs. `auto`: many where scoring one is cheap, see
+    `labloop.rounds.pool_size`."""
 
 
 class RoundConfig(_Config):
@@ -248,7 +249,7 @@ class RoundConfig(_Config):
 
     schema_version: Literal[1] = 1
     arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
-    judge: Plugin | None = {"ensemble": {}}
+    judge: Plugin | None = {"auto": {}}
     """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""
     plates: int = Field(default=1, ge=1, le=1000)
 

@@ -43,7 +43,21 @@ class Posterior(Protocol):
     """A fitted belief about y."""
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Predict designs X (m, d): mean (m,) and std (m,) of y, larger is better."""
+        """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y, larger is better."""
+        ...
+
+
+@runtime_checkable
+class Belief(Posterior, Protocol):
+    """A posterior that tells a design's own value from the noise of a reading; `labloop.belief.believing` makes one of any."""
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of one reading about its design's value, in y."""
+        ...
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         ...
 
 
@@ -51,7 +65,9 @@ class Posterior(Protocol):
 class Surrogate(Protocol):
     """Learns a belief about y; the one that judges a round never proposes in it."""
 
-    def fit(self, data: Dataset, *, seed: int) -> Posterior: ...
+    def fit(self, data: Dataset, *, seed: int) -> Posterior:
+        """Fit to all measurements. The posterior is a `Belief` where it can tell noise, and may have `notes` of plain values."""
+        ...
 
 
 @runtime_checkable

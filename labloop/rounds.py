@@ -12,7 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from labloop.belief import Correction, Judgement, Past, believing
 from labloop.config import Arm, CampaignConfig, Options, RoundConfig, resolve
 from labloop.dataset import Dataset
 from labloop.devices import free_memory, out_of_memory
@@ -25,6 +27,9 @@ from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
 
+LISTED_POOL = 1_024
+GENERATED_POOL = 256
+"""Candidates of `pool: auto`, at least, where the space can be listed and where it cannot."""
 SMALLEST_BATCH = 8
 """A training that runs out of memory with fewer rows at once has another reason."""
 
@@ -90,12 +95,23 @@ def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: i
             arm=name,
             proposer=proposer,
             options=resolve(options, round_number=number, rounds=rounds),
-            n=int(min(max(arm.pool or wells, wells), room)),
+            n=int(min(pool_size(arm, data, wells), room)),
             seed=derive(seed, "round", number, "propose", name, proposer),
         )
         for name, arm in config.arms.items()
         for proposer, options in arm.proposers.items()
     ]
+
+
+def pool_size(arm: Arm, data: Dataset, wells: int) -> int:
+    """Say how many candidates each of an arm's proposers offers for a round of so many wells.
+
+    `auto` asks for many where the whole space is scored anyway, so that more candidates cost next to nothing, and for a few
+    plates' worth where each has to be generated.
+    """
+    if arm.pool == "auto":
+        return max(4 * wells, LISTED_POOL) if data.space.listable else max(4 * wells, GENERATED_POOL)
+    return max(arm.pool or wells, wells)
 
 
 def train(training: Training, data: Dataset) -> Trained:
@@ -143,37 +159,29 @@ def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
 
 
 def judge(
-    config: RoundConfig, data: Dataset, *, seed: int, number: int, rounds: int, past: Sequence[FloatArray] = ()
-) -> Posterior:
-    """Fit the reference surrogate, and stretch its std by how far it was off in earlier rounds.
+    config: RoundConfig, data: Dataset, *, seed: int, number: int, rounds: int, past: Past | Sequence[FloatArray] | None = None
+) -> Judgement:
+    """Fit the reference surrogate, and correct it by how far it was off in earlier rounds.
 
     Args:
-        past: stored mean, stored std and measured y of earlier picks, three arrays (k,): new labels of designs that the
-            surrogate had never seen are an honest test set away from the data.
+        past: earlier picks with what was predicted before any correction: new labels of designs that the surrogate had never
+            seen are an honest test set away from the data. Or the columns that `Past.of` takes: mean, std and measured y.
     """
     assert config.judge is not None
     ((name, options),) = config.judge.items()
     surrogate = create("surrogates", name, resolve(options, round_number=number, rounds=rounds))
-    posterior: Posterior = surrogate.fit(data, seed=derive(seed, "round", number, "judge"))
-    stretch = _stretch(*past) if past else 1.0
-    if stretch == 1.0:
-        return posterior
-
-    def stretched(X: FloatArray) -> tuple[FloatArray, FloatArray]:
-        mean, std = posterior(X)
-        return mean, std * stretch
-
-    log.info("the judge's intervals were off in earlier rounds: its std is multiplied by %.2f", stretch)
-    return stretched
-
-
-def _stretch(mean: FloatArray, std: FloatArray, y: FloatArray, *, least: int = 16, prior: int = 16) -> float:
-    """Root mean square z-score of earlier predictions, shrunk towards 1 by `prior` imaginary well-predicted designs."""
-    known = np.isfinite(mean) & np.isfinite(y) & (std > 0)
-    if known.sum() < least:
-        return 1.0
-    z2 = np.minimum(((y[known] - mean[known]) / std[known]) ** 2, 25.0)  # one odd well must not blow up every interval
-    return float(np.sqrt((z2.sum() + prior) / (known.sum() + prior)))
+    posterior = believing(surrogate.fit(data, seed=derive(seed, "round", number, "judge")))
+    before = past if isinstance(past, Past) else Past.of(*past) if past else None
+    correction = Correction.learnt(before)
+    if not correction.none:
+        log.info(
+            "the judge was off in earlier rounds: shifted by %s and stretched by %s of its std",
+            " to ".join(f"{one:+.2f}" for one in correction.shift), " to ".join(f"{one:.2f}" for one in correction.stretch),
+        )  # fmt: skip
+    return Judgement(
+        posterior=posterior, data=data, correction=correction, past=before, progress=(number, rounds),
+        notes={"judge": name, **getattr(posterior, "notes", {})},
+    )  # fmt: skip
 
 
 def choose(
@@ -226,6 +234,49 @@ def choose(
         if len(chosen) == before:
             raise MethodError(f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool")
     return {name: _first(longer[name], counts[name]) for name in config.arms}
+
+
+def judged(judgement: Judgement, picks: Mapping[str, Picks]) -> dict[str, Any]:
+    """Tell how a round was judged, as plain values for the ledger: who was listened to, what was corrected, what each arm did.
+
+    The `std` stored with a pick is that of one reading, corrected; `earlier` takes the correction back.
+    """
+    arms = {}
+    for name, chosen in picks.items():
+        by = {str(one): int((chosen.pool.proposer == one).sum()) for one in dict.fromkeys(chosen.pool.proposer.tolist())}
+        arms[name] = {"picks_by_proposer": by, **chosen.pool.notes.get("selection", {})}
+    told = {
+        **judgement.notes, "noise_std": judgement.noise_std, "std": "of one reading, corrected",
+        "correction": judgement.correction.notes(), "arms": arms,
+    }  # fmt: skip
+    return {key: _plain(value) for key, value in told.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's numbers into Python's and what is not finite into nothing, as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def earlier(results: pd.DataFrame, told: Mapping[int, Mapping[str, Any]]) -> Past:
+    """Give earlier picks that came back with what was predicted of them before any correction.
+
+    Args:
+        results: as `labloop.views.results` gives them.
+        told: what `judged` told of each round; rounds from before there was a correction of location stand as they are.
+    """
+    mean, std, y, distance = (results[name].to_numpy(float, copy=True) for name in ("mean", "std", "y", "nearest_distance"))
+    when, noise = results["round"].to_numpy(dtype=np.int64), np.full(len(results), np.nan)
+    for number in sorted(set(when.tolist()) & set(told)):
+        rows = when == number
+        correction = Correction.noted(told[number]["correction"])
+        mean[rows], std[rows] = correction.undone(mean[rows], std[rows], distance[rows])
+        noise[rows] = told[number]["noise_std"]
+    return Past.of(mean, std, y, distance, when, noise, results["proposer"].to_numpy(dtype=object))
 
 
 def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
+from labloop.belief import Correction, believing
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.parameters import Array, FloatArray
 from labloop.pool import Picks, Pool
 from labloop.protocols import Posterior
+from labloop.refine import refined
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.space import DesignSpace
 
 log = logging.getLogger("labloop")
 
+ADAPTS = 1.0
+"""What earlier plates change beta by at most."""
+APART = 0.05
+"""Least distance of two picks where a space has numbers: a twentieth of a range."""
+FRONT = 128
+"""Picks by which refinement tells its progress."""
 SUPPORT_ROWS = 1_000
 """Measured designs that the distance limit is taken from at most."""
 CELLS = 8_000_000
@@ -32,17 +40,30 @@ CELLS = 8_000_000
 
 @plugin
 class Conservative:
-    """The best by lower confidence bound of the judge, near enough to the data and far enough from each other."""
+    """The best by lower confidence bound of the judge's belief, near enough to the data and far enough from each other.
+
+    The bound is mean - beta · std of what a design is worth, without the noise of a reading: noise is the same everywhere and
+    tells no design from another. A judge that has seen plates come back corrects beta by what its doubt was worth there, and each
+    proposer's candidates by how much better or worse they were than it had said (`labloop.belief.Correction`).
+    """
 
     beta: float = 1.0
     """Standard deviations taken off the mean; below zero the selector is an optimist."""
-    min_distance: Annotated[float, Field(ge=0)] = 0.0
-    """Least distance between two picks: differing letters and options, plus the Euclidean distance of the scaled numbers."""
+    adapt: bool = True
+    """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
+    min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Least distance between two picks: differing letters and options, plus the Euclidean distance of the scaled numbers. `auto`:
+    a twentieth of their ranges where there are numbers or mixtures, as far as the pool allows; none elsewhere."""
+    spread: Annotated[float, Field(ge=0)] = 0.1
+    """Of candidates that are nearly as good as the best left, take the one farthest from all picks. Nearly as good: their bound
+    is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
     support: Annotated[float, Field(gt=0, le=1)] | None = 0.99
     """A candidate lacks data support where it lies farther from all measured designs than this share of the measured designs
     lie from their nearest other one. None: no such rule."""
     relax: bool = True
     """Where fewer than n candidates have support, fill up with those nearest to the data (and log it) instead of raising."""
+    refine: Annotated[int, Field(ge=0)] = 0
+    """Generations of local search on the bound around the pool's designs (`labloop.refine`); 0: the pool as it is."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
         """Choose n of the pool by lower confidence bound, best first; those that only `relax` lets in come last.
@@ -50,19 +71,39 @@ class Conservative:
         Raises:
             MethodError: fewer than n are left; the message says which rule dropped how many.
         """
+        judge = believing(posterior)
+        correction: Correction = getattr(posterior, "correction", Correction())
+        beta = self.beta - (float(np.clip(correction.doubt, -ADAPTS, ADAPTS)) if self.adapt else 0.0)
+
+        def bound(X: FloatArray, proposer: Array) -> FloatArray:
+            mean, std = judge.belief(X)
+            if self.adapt and correction.proposers:
+                better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
+                mean = mean + better * np.hypot(std, judge.noise_std)
+            return mean - beta * std
+
         rows, dropped = _choosable(pool, data)
         fresh = pool.take(rows)
-        reasons = explain(fresh, posterior, data, self.beta)
+        offered = len(fresh)
+        if self.refine and offered:
+            # Progress is told by a front of its own size: a longer selection must start with the shorter one.
+            fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
+        lcb = bound(fresh.X, fresh.proposer)
+        nearest, distance = _nearest(fresh.X, data)
         limit = np.inf if self.support is None else support_limit(data, self.support)
-        far = reasons.nearest_distance > limit
+        far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
-        order = np.lexsort((-reasons.lcb, np.where(far, reasons.nearest_distance, 0.0)))
+        order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
         if not self.relax:
             order = order[~far[order]]
             dropped["lack data support"] = int(far.sum())
-        spread = _apart(data.space, fresh.X[order], self.min_distance, n)
+        least = _least(data.space) if self.min_distance == "auto" else self.min_distance
+        slack = self.spread * judge.noise_std
+        spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, lcb[order]), slack=slack)
+        if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
+            spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
         if len(spread) < n:
-            dropped[f"are nearer than {self.min_distance:g} to a better pick"] = len(order) - len(spread)
+            dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
             raise _too_few("conservative", n, pool, dropped)
         chosen = order[spread]
         relaxed = int(far[chosen].sum())
@@ -72,8 +113,16 @@ class Conservative:
                 "the others are the nearest to the data",
                 n - relaxed, n, limit,
             )  # fmt: skip
-        notes = {"beta": self.beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed}
-        return _picked(reasons, chosen, notes)
+        notes = {
+            "beta": beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed,
+            "min_distance": float(least), "refined": int((chosen >= offered).sum()),
+        }  # fmt: skip
+        taken = fresh.take(chosen)
+        mean, std = posterior(taken.X)
+        return Picks(
+            pool=replace(taken, notes={**pool.notes, "selection": notes}), mean=mean, std=std, lcb=lcb[chosen],
+            nearest_id=tuple(nearest[i] for i in chosen.tolist()), nearest_distance=distance[chosen],
+        )  # fmt: skip
 
 
 @plugin
@@ -114,12 +163,16 @@ def explain(pool: Pool, posterior: Posterior, data: Dataset, beta: float) -> Pic
     Without measured designs the nearest id is empty and its distance infinite.
     """
     mean, std = posterior(pool.X)
-    if len(data):
-        index, distance = data.space.nearest(pool.X, data.X, chunk=max(1, CELLS // len(data)))
-        nearest = tuple(data.ids[i] for i in index.tolist())
-    else:
-        nearest, distance = ("",) * len(pool), np.full(len(pool), np.inf)
+    nearest, distance = _nearest(pool.X, data)
     return Picks(pool=pool, mean=mean, std=std, lcb=mean - beta * std, nearest_id=nearest, nearest_distance=distance)
+
+
+def _nearest(X: FloatArray, data: Dataset) -> tuple[tuple[str, ...], FloatArray]:
+    """Find the nearest measured design of each row of X (m, d): its id and distance (m,)."""
+    if not len(data):
+        return ("",) * len(X), np.full(len(X), np.inf)
+    index, distance = data.space.nearest(X, data.X, chunk=max(1, CELLS // len(data)))
+    return tuple(data.ids[i] for i in index.tolist()), distance
 
 
 def support_limit(data: Dataset, share: float) -> float:
@@ -148,27 +201,32 @@ def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:
     return unique[~taken].astype(np.int64), dropped
 
 
-def _apart(space: DesignSpace, X: FloatArray, least: float, n: int) -> Array:
-    """Go through X (m, d) in order and keep rows that are at least this far from all kept before: up to n indices."""
-    if least <= 0:
+def _least(space: DesignSpace) -> float:
+    """Distance below which two designs are one to a lab: part of a number's range; letters and options differ or do not."""
+    return APART if any(block.kind != "onehot" for block in space.blocks) else 0.0
+
+
+def _apart(space: DesignSpace, X: FloatArray, least: float, n: int, *, worth: FloatArray, slack: float) -> Array:
+    """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
+
+    Of rows whose `worth` (m,) is within `slack` of the first one's left, the farthest from all chosen comes next.
+    """
+    if least <= 0 and slack <= 0:
         return np.arange(min(n, len(X)))
     kept: list[int] = []
     open_ = np.ones(len(X), dtype=bool)
+    near = np.full(len(X), np.inf)
     while len(kept) < n and open_.any():
         i = int(open_.argmax())
+        if kept and slack > 0 and np.isfinite(worth[i]):
+            rivals = np.flatnonzero(open_ & (worth >= worth[i] - slack))
+            i = int(rivals[near[rivals].argmax()])
         kept.append(i)
-        open_ &= space.distance(X, X[i : i + 1])[:, 0] >= least - 1e-9
+        near = np.minimum(near, space.distance(X, X[i : i + 1])[:, 0])
+        if least > 0:
+            open_ &= near >= least - 1e-9
         open_[i] = False
     return np.array(kept, dtype=np.int64)
-
-
-def _picked(reasons: Picks, rows: Array, notes: dict[str, float]) -> Picks:
-    pool = reasons.pool.take(rows)
-    return Picks(
-        pool=replace(pool, notes={**pool.notes, "selection": notes}),
-        mean=reasons.mean[rows], std=reasons.std[rows], lcb=reasons.lcb[rows],
-        nearest_id=tuple(reasons.nearest_id[i] for i in rows.tolist()), nearest_distance=reasons.nearest_distance[rows],
-    )  # fmt: skip
 
 
 def _too_few(name: str, n: int, pool: Pool, dropped: dict[str, int]) -> MethodError:

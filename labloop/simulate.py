@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from labloop.belief import Judgement, Past
 from labloop.config import Arm, CampaignConfig, RoundConfig, load_config, preset
 from labloop.dataset import Dataset
 from labloop.errors import ConfigError, MethodError
@@ -225,11 +226,11 @@ class _Loop:
         found: dict[str, list[FloatArray]] = {arm: [] for arm in self.config.arms}
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
-            picks, seconds, notes = self._propose(data, number, past=self._past(measured))
+            picks, posterior, seconds, notes = self._propose(data, number, past=self._past(measured))
             if not picks:
                 yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
                 continue
-            table = pd.concat([self._table(arm, chosen) for arm, chosen in picks.items()])
+            table = pd.concat([self._table(arm, chosen, posterior, number) for arm, chosen in picks.items()])
             plate = table.drop_duplicates("design_id")
             result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
             plate = plate.assign(value=result["value"].to_numpy(float), status=result["status"].to_numpy())
@@ -273,17 +274,19 @@ class _Loop:
             pending=designs[measured["status"] == "failed_design"],
         )  # fmt: skip
 
-    def _past(self, measured: pd.DataFrame) -> tuple[FloatArray, ...]:
+    def _past(self, measured: pd.DataFrame) -> Past | None:
         if "mean" not in measured:
-            return ()
+            return None
         known = measured[measured["mean"].notna()]
         y = self.campaign.objective.to_y(known["value"].to_numpy(float))
-        return known["mean"].to_numpy(float), known["std"].to_numpy(float), y
+        names = ("nearest_distance", "round", "noise_std", "proposer")
+        columns = {name.removeprefix("nearest_"): known[name].to_numpy() for name in names}
+        return Past.of(known["mean"].to_numpy(float), known["std"].to_numpy(float), y, **columns)
 
     def _propose(
-        self, data: Dataset, number: int, *, past: tuple[FloatArray, ...]
-    ) -> tuple[dict[str, Picks], dict[str, float], dict[str, list[str]]]:
-        """Give every arm's picks, what they took in seconds, and which proposers failed and why, by arm."""
+        self, data: Dataset, number: int, *, past: Past | None
+    ) -> tuple[dict[str, Picks], Judgement | None, dict[str, float], dict[str, list[str]]]:
+        """Give every arm's picks, the judge, what they took in seconds, and which proposers failed and why, by arm."""
         setting: dict[str, int] = {"seed": self.seed, "number": number, "rounds": self.rounds}
         seconds: dict[str, float] = {}
         failed: dict[str, list[str]] = {}
@@ -302,7 +305,7 @@ class _Loop:
                 config = config.without(training.arm, training.proposer)
             seconds[training.arm] = seconds.get(training.arm, 0.0) + time.perf_counter() - started
         if not config.arms:
-            return {}, seconds, failed
+            return {}, None, seconds, failed
         pools = {arm: Pool.interleave(offered[arm]) for arm in config.arms}
         started = time.perf_counter()
         # Only an arm that selects needs the judge; a lab always stores its opinion, a simulation need not pay for it.
@@ -312,11 +315,15 @@ class _Loop:
         for arm, spec in config.arms.items():
             if set(spec.selector) != {"as_proposed"}:
                 seconds[arm] += time.perf_counter() - started
-        return picks, seconds, failed
+        return picks, posterior, seconds, failed
 
-    def _table(self, arm: str, picks: Picks) -> pd.DataFrame:
+    def _table(self, arm: str, picks: Picks, posterior: Judgement | None, number: int) -> pd.DataFrame:
         designs = self.campaign.space.decode(picks.pool.X)
-        return designs.assign(arm=arm, design_id=picks.pool.ids, mean=picks.mean, std=picks.std)
+        mean, std = (picks.mean, picks.std) if posterior is None else posterior.raw(picks.pool.X)
+        return designs.assign(
+            arm=arm, design_id=picks.pool.ids, mean=mean, std=std, nearest_distance=picks.nearest_distance, round=number,
+            noise_std=np.nan if posterior is None else posterior.noise_std, proposer=picks.pool.proposer,
+        )  # fmt: skip
 
 
 def summary(table: pd.DataFrame, *, column: str = "batch_mean") -> pd.DataFrame:

@@ -90,6 +90,16 @@ class DesignSpace(BaseModel):
         return self.blocks[-1].stop
 
     @cached_property
+    def site_of_column(self) -> Array:
+        """Number the sites, such as one letter, one option or one mixture: for each column of X (d,) the site it belongs to."""
+        site, sites = np.zeros(self.d, dtype=np.int64), 0
+        for block in self.blocks:
+            width = block.classes if block.kind == "onehot" else block.stop - block.start
+            site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
+            sites += (block.stop - block.start) // width
+        return site
+
+    @cached_property
     def kinds(self) -> frozenset[str]:
         """The parameter types in the space, such as {"sequence"} or {"real", "choice"}."""
         return frozenset(parameter.type for parameter in self.parameters)

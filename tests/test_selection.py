@@ -117,12 +117,12 @@ def test_the_support_limit_is_how_far_measured_designs_lie_from_each_other() -> 
 
 def test_candidates_beyond_the_data_are_refused_or_come_last_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     data, pool = line([0.0, 0.1, 0.2, 0.3], [0.95, 0.35, 0.05, 0.5, 0.38])
-    strict = Conservative(support=1.0, relax=False)
+    strict = Conservative(support=1.0, relax=False, min_distance=0)
     assert strict.select(pool, rising, data, 3, seed=0).pool.X[:, 0].tolist() == pytest.approx([0.38, 0.35, 0.05])
     with pytest.raises(MethodError, match=r"asked for 4 picks, but 3 of the pool's 5 .*2 lack data support"):
         strict.select(pool, rising, data, 4, seed=0)
     with caplog.at_level(logging.WARNING, logger="labloop"):
-        picks = Conservative(support=1.0).select(pool, rising, data, 5, seed=0)
+        picks = Conservative(support=1.0, min_distance=0).select(pool, rising, data, 5, seed=0)
     assert picks.pool.X[:, 0].tolist() == pytest.approx([0.38, 0.35, 0.05, 0.5, 0.95])
     assert "only 3 of 5 picks have data support" in caplog.text
     assert picks.pool.notes["selection"]["relaxed"] == 2
@@ -164,3 +164,35 @@ def test_picks_are_values(data: Dataset, pool: Pool) -> None:
     kept = replace(pool, X=pool.X.copy())
     Conservative(min_distance=2).select(pool, Judge(), data, 10, seed=0)
     np.testing.assert_array_equal(pool.X, kept.X)
+
+
+@dataclass(frozen=True)
+class Noisy(Judge):
+    """The toy judge, which knows that a reading has noise."""
+
+    noise_std: float = 1.0
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self(X)
+
+
+def test_nearly_equal_candidates_are_taken_far_apart_at_no_price(data: Dataset, pool: Pool) -> None:
+    plain, spread = (Conservative(beta=0, support=None, spread=s).select(pool, Noisy(), data, 15, seed=0) for s in (0.0, 0.5))
+
+    def apart(X: FloatArray) -> float:
+        D = SPACE.distance(X, X)
+        return float((D + 99 * np.eye(len(X))).min(1).mean())
+
+    assert apart(spread.pool.X) > apart(plain.pool.X)
+    assert plain.lcb.mean() - 0.5 <= spread.lcb.mean() < plain.lcb.mean()
+    longer = Conservative(beta=0, support=None, spread=0.5).select(pool, Noisy(), data, 25, seed=0)
+    assert longer.pool.ids[:15] == spread.pool.ids
+
+
+def test_picks_of_numbers_are_not_all_but_one_by_default() -> None:
+    data, pool = line([0.0, 0.5], [0.9, 0.91, 0.92, 0.6, 0.93])
+    picks = Conservative(support=None).select(pool, rising, data, 2, seed=0)
+    assert picks.pool.X[:, 0].tolist() == pytest.approx([0.93, 0.6])
+    everything = Conservative(support=None).select(pool, rising, data, 5, seed=0)
+    assert everything.pool.X[:2, 0].tolist() == pytest.approx([0.93, 0.6])
+    assert len(set(everything.pool.ids)) == 5

@@ -118,10 +118,5 @@ def _children(space: DesignSpace, elite: FloatArray, n: int, rng: np.random.Gene
 
 def site_of_column(space: DesignSpace) -> tuple[Array, int]:
     """Number the sites of a space: for each column of X (d,) the site it belongs to, and how many sites there are."""
-    site = np.zeros(space.d, dtype=np.int64)
-    sites = 0
-    for block in space.blocks:
-        width = block.classes if block.kind == "onehot" else block.stop - block.start
-        site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
-        sites += (block.stop - block.start) // width
-    return site, sites
+    site = space.site_of_column
+    return site, int(site.max()) + 1

@@ -178,6 +178,86 @@ def _by_designs(data: Dataset, features: _Pairs, rows: Array) -> Quadratic:
     )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ridge:
+    """The ridge of as many designs as a matrix can hold, as a belief: the Gaussian process that it is the mean of.
+
+    With penalty λ, weights have the prior variance σ²/λ and readings the noise variance σ², which is the mean squared error of
+    leaving out.
+    """
+
+    features: _Pairs
+    X: FloatArray
+    """(n, d)"""
+    location: float
+    column: FloatArray
+    """Mean inner product of each design with all, (n,)."""
+    vectors: FloatArray
+    inverse: FloatArray
+    """Eigenvectors (n, n) of the centred inner products, and 1 / (eigenvalue + λ), (n,)."""
+    share: FloatArray
+    """Weights of the designs, (n,)."""
+    strength: float
+    noise_std: float
+    left_out: tuple[FloatArray, FloatArray]
+    """What is believed of each design without its own reading: mean (n,) and std (n,) in y."""
+
+    @classmethod
+    def fit(cls, data: Dataset) -> Ridge:
+        """Fit to all designs, the penalty by generalised cross-validation; a censored reading counts as its bound."""
+        features = _Pairs(data.space)
+        kernel = _twinned(data.space, features, data.X, data.X)
+        column = kernel.mean(0)
+        values, vectors = np.linalg.eigh(kernel - column - column[:, None] + column.mean())
+        values = np.maximum(values, 0)
+        n, y = len(data), data.y - data.y.mean()
+        along = vectors.T @ y
+        strengths = _strengths(values)
+        shrink = values[:, None] / (values[:, None] + strengths)
+        best = float(strengths[_gcv(((1 - shrink) ** 2 * along[:, None] ** 2).sum(0), shrink.sum(0), n)])
+        inverse = 1 / (values + best)
+        share = vectors @ (along * inverse)
+        leverage = np.clip(1 / n + (vectors**2) @ (values * inverse), 0, 1 - 1e-6)
+        error = (y - vectors @ (along * values * inverse)) / (1 - leverage)  # leaving out, Allen's PRESS
+        noise = float(np.sqrt((error**2).mean())) or 1e-12
+        doubt = noise * np.sqrt(leverage / (1 - leverage))  # of the value, as leaving out sees it
+        return cls(
+            features=features, X=data.X, location=float(data.y.mean()), column=column, vectors=vectors, inverse=inverse,
+            share=share - share.mean(), strength=best, noise_std=noise, left_out=(data.y - error, doubt),
+        )  # fmt: skip
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
+        mean, std = np.zeros(len(X)), np.zeros(len(X))
+        for start in range(0, len(X), 4_096):
+            part = slice(start, start + 4_096)
+            inner = _twinned(self.features.space, self.features, X[part], self.X)
+            mean[part] = self.location + (inner - self.column) @ self.share
+            centred = inner - inner.mean(1, keepdims=True) - self.column + self.column.mean()
+            own = self._norms(X[part]) - 2 * inner.mean(1) + self.column.mean()
+            left = own - ((centred @ self.vectors) ** 2 @ self.inverse)
+            std[part] = self.noise_std * np.sqrt(np.maximum(left, 0) / self.strength + 1 / len(self.X))
+        return mean, std
+
+    def _norms(self, X: FloatArray) -> FloatArray:
+        """Squared length of each design's features, averaged over twins, (m,)."""
+        total = np.zeros(len(X))
+        twins = self.features.space.orbit(X)
+        a = _columns(self.features.space, X)
+        hot, number = self.features.onehot, ~self.features.onehot
+        for twin in twins:
+            b = _columns(self.features.space, twin)
+            inner = (a * b).sum(1)
+            total += inner + (inner**2 - (a * b)[:, hot].sum(1) + (a**2 * b**2)[:, number].sum(1)) / 2
+        return total / len(twins)
+
+
+def _twinned(space: DesignSpace, features: _Pairs, A: FloatArray, B: FloatArray) -> FloatArray:
+    """Inner products of features averaged over twins, (m, n); twins permute columns, so one side's average will do."""
+    found: FloatArray = np.mean([features.kernel(twin, B) for twin in space.orbit(A)], axis=0)
+    return found
+
+
 def _strengths(values: FloatArray) -> FloatArray:
     """Penalties to choose from: from a millionth of the largest eigenvalue to ten times it."""
     return np.geomspace(1e-6, 10, 57) * max(float(values[-1]), 1e-12)

@@ -101,6 +101,11 @@ class EnsemblePosterior:
     """For each design trained on, (n,) each: mean and std that members which had not seen it predict of its reading, in y; NaN
     where fewer than two had not."""
 
+    def left_out(self) -> tuple[FloatArray, FloatArray]:
+        """Tell what members that had not seen a measurement believe of its design: mean (n,) and std (n,) of y, NaN as above."""
+        mean, std = self.out_of_bag
+        return mean, np.sqrt(np.maximum(std**2 - self.noise_std**2, 0.0))
+
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict mean (m,) and std (m,) of a measurement of each design X (m, d), in y, larger is better."""
         each = self.each(X)

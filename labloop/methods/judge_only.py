@@ -1,0 +1,43 @@
+"""The judge as its own proposer: it ranks the space, and nothing generates. What generators have to be worth more than."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from labloop.dataset import Dataset
+from labloop.methods._search import search
+from labloop.parameters import FloatArray
+from labloop.pool import Pool
+from labloop.protocols import ALL_KINDS
+from labloop.registry import plugin
+from labloop.seeds import derive
+from labloop.surrogates.auto import Auto, Name
+
+
+@plugin
+class JudgeOnly:
+    """The best of the space by the evidence-weighed judge; give it the offline arm's selector to stand beside it."""
+
+    members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
+    """Kinds of model that the judge listens to."""
+    optimism: float = 1.0
+    """Standard deviations of belief added to the mean."""
+
+    kinds: ClassVar[frozenset[str]] = ALL_KINDS
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        """Offer the n designs of highest mean + optimism · std, of all designs or, in large spaces, by evolutionary search.
+
+        Raises:
+            MethodError: fewer than n new designs exist, or fewer than two are measured.
+        """
+        judge = Auto(members=self.members).fit(data, seed=derive(seed, "judge only"))
+
+        def score(X: FloatArray) -> FloatArray:
+            mean, std = judge.belief(X)
+            return mean + self.optimism * std
+
+        X, found = search(data, score, n, seed=seed, label="judge only")
+        return Pool.best(data, X, found, n, proposer="judge_only", notes={f"weight_{k}": w for k, w in judge.weights.items()})

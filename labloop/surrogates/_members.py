@@ -1,0 +1,172 @@
+"""The models that a judge may listen to, each with what it says of measurements that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import torch
+from sklearn.tree import DecisionTreeRegressor
+from torch import Tensor
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.methods.pairwise import Ridge
+from labloop.parameters import Array, FloatArray
+from labloop.protocols import normal_seed
+from labloop.seeds import derive, generator
+from labloop.space import DesignSpace
+from labloop.surrogates.ensemble import Ensemble
+from labloop.surrogates.gp import GP, FittedGP
+
+EXACT = 2_000
+"""Measured designs up to which the Gaussian process is exact and the ridge is tried."""
+HYPER = 500
+"""Designs that its hyper-parameters are fitted to at most: these need fewer than the posterior does, and cost the most."""
+INDUCING = 600
+"""Designs that carry it where there are more than `EXACT`."""
+HELD_OUT = 1_000
+"""Measurements kept from it there, to judge it by."""
+TREES = 60
+TREE_ROWS = 4_000
+"""Measurements that one tree sees at most."""
+
+
+class Believes(Protocol):
+    def __call__(self, X: FloatArray, /) -> tuple[FloatArray, FloatArray]: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Member:
+    """One fitted model and its predictions of measurements that it has not seen. Belief and noise are in y."""
+
+    belief: Believes
+    noise_std: float
+    mean: FloatArray
+    """Held-out belief about each measured design, (n,); NaN where the model has seen its measurement."""
+    std: FloatArray
+    """(n,)"""
+    joint: Callable[[FloatArray], Tensor] | None = None
+    """Covariance (m, m) of designs X (m, d) up to a factor, where the model knows it."""
+
+
+Fit = Callable[[Dataset, int], Member]
+
+
+def gaussian_process(data: Dataset, seed: int) -> Member:
+    """Fit the Gaussian process: exact, left out one by one in closed form; above `EXACT` designs FITC, judged by a hold-out."""
+    rng = generator(seed, "judge", "gp")
+    held = np.zeros(0, dtype=np.int64)
+    fitted: FittedGP
+    if len(data) <= EXACT:
+        some = np.arange(len(data)) if len(data) <= HYPER else _half_best(data, HYPER, rng)
+        # A dataset of its own: the fit that a proposer of the same round may share is never this one.
+        fitted = GP(max_points=max(HYPER, 2)).fit(data.take(some), seed=derive(seed, "fit"))
+        if len(some) < len(data):
+            fitted = fitted.conditioned(data)
+        mean, std = fitted.left_out()
+    else:
+        held = np.sort(rng.permutation(len(data))[:HELD_OUT])
+        rest = np.setdiff1d(np.arange(len(data)), held)
+        fitted = GP(max_points=EXACT, inducing=INDUCING).fit(data.take(rest), seed=derive(seed, "fit"))
+        mean, std = np.full(len(data), np.nan), np.full(len(data), np.nan)
+        mean[held], std[held] = fitted.belief(data.X[held])
+    return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std, joint=lambda X: fitted.joint(X)[1])
+
+
+def ensemble(data: Dataset, seed: int, **options: object) -> Member:
+    """Train the ensemble of networks; each measurement is out of the bag of about a third of them."""
+    fitted = Ensemble(**{"members": 16, "steps": 2_000, **options}).fit(data, seed=derive(seed, "judge", "ensemble"))  # type: ignore[arg-type]
+    mean, std = fitted.left_out()
+    return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std)
+
+
+def words(data: Dataset, seed: int) -> Member:
+    """Train the ensemble on gapped words of the sequences."""
+    return ensemble(data, derive(seed, "words"), features="words")
+
+
+def knows_words() -> bool:
+    """Whether the ensemble can see words."""
+    return any(field.name == "features" for field in fields(Ensemble))  # type: ignore[arg-type]
+
+
+def forest(data: Dataset, seed: int) -> Member:
+    """Grow a random forest (Breiman, Machine Learning 45, 2001); a measurement's twins are in a bag or out of it together."""
+    rng = generator(seed, "judge", "forest")
+    n = len(data)
+    size = min(n, TREE_ROWS)
+    bags = rng.multinomial(size, np.full(n, 1 / n), size=TREES)
+    twins = data.space.orbit(data.X).astype(np.float32)
+    trees = []
+    for i, bag in enumerate(bags):
+        rows = np.flatnonzero(bag)
+        tree = DecisionTreeRegressor(max_features=1 / 3, random_state=normal_seed(derive(seed, "judge", "tree", i)))
+        X = twins[:, rows].reshape(-1, data.space.d)
+        trees.append(tree.fit(X, np.tile(data.y[rows], len(twins)), sample_weight=np.tile(bag[rows], len(twins)).astype(float)))
+    grown = _Forest(space=data.space, trees=tuple(trees))
+    each = grown.each(data.X)
+    unseen = bags == 0
+    count = np.where(unseen.sum(0) > 1, unseen.sum(0), np.nan)
+    mean = np.where(unseen, each, 0).sum(0) / count
+    variance = np.where(unseen, (each - mean) ** 2, 0).sum(0) / (count - 1)
+    # Trees differ by their leaves' noise too; what the residuals have beyond a share of that is the reading's own.
+    noise = np.nanmean((data.y - mean) ** 2 - BELIEVED * variance) if np.isfinite(mean).any() else data.y.var()
+    least = 0.05 * float(data.y.var())
+    return Member(
+        belief=grown.belief, noise_std=float(np.sqrt(max(noise, least, 1e-12))), mean=mean, std=np.sqrt(BELIEVED * variance)
+    )  # fmt: skip
+
+
+BELIEVED = 0.5
+"""Share of the variance between trees that is doubt about the design's value."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Forest:
+    space: DesignSpace
+    trees: tuple[DecisionTreeRegressor, ...]
+
+    def each(self, X: FloatArray) -> FloatArray:
+        """Predict by every tree, averaged over twins, (trees, m)."""
+        twins = self.space.orbit(X).astype(np.float32)
+        return np.stack([np.mean([tree.predict(twin) for twin in twins], axis=0) for tree in self.trees])
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        each = self.each(X) if len(X) else np.zeros((2, 0))
+        return each.mean(0), np.sqrt(BELIEVED * each.var(0, ddof=1))
+
+
+def pairwise(data: Dataset, seed: int) -> Member:
+    """Fit the ridge on sites and pairs of sites, left out one by one in closed form.
+
+    Raises:
+        MethodError: there are more than `EXACT` designs.
+    """
+    if len(data) > EXACT:
+        raise MethodError(f"the judge's ridge takes up to {EXACT} designs, not {len(data)}")
+    fitted = Ridge.fit(data)
+    mean, std = fitted.left_out
+    return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std)
+
+
+def _half_best(data: Dataset, n: int, rng: np.random.Generator) -> Array:
+    """Take n rows: half of them the best by y, the others drawn from the rest."""
+    top = data.top(n // 2)
+    rest = rng.permutation(np.setdiff1d(np.arange(len(data)), top))[: n - len(top)]
+    return np.sort(np.concatenate([top, rest]))
+
+
+def correlation(covariance: Tensor) -> FloatArray:
+    """Turn a covariance (m, m) into correlations, float64 on the CPU."""
+    C = covariance.detach().to("cpu", torch.float64).numpy()
+    scale = np.sqrt(np.maximum(np.diag(C), 1e-300))
+    found: FloatArray = C / scale / scale[:, None]
+    return found
+
+
+MEMBERS: dict[str, Fit] = {
+    "gp": gaussian_process, "ensemble": ensemble, "words": words, "forest": forest, "pairwise": pairwise,
+}  # fmt: skip

@@ -1,0 +1,167 @@
+"""A judge chosen by evidence: several kinds of model, weighed by what each says of measurements that it has not seen.
+
+1. Every member is fitted to all measurements and predicts each of them without having seen it: the Gaussian process and the ridge
+   left out one by one in closed form, ensembles and forest out of the bag. That costs no further fit.
+2. The belief's mean is the weighted mean of the members' (stacking: Wolpert, Neural Networks 5, 1992). Weights are not negative
+   and sum to one (Breiman, Machine Learning 24, 1996); they minimise the held-out squared error, in which a measurement counts by
+   its rank among all: the best must be predicted well, and so must plates that came back, which are most of the best. They are
+   shrunk towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are
+   mostly chance.
+3. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
+   members disagree, nobody knows. One factor, from held-out errors, then sets the width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.optimize import nnls
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.parameters import FloatArray
+from labloop.registry import plugin
+from labloop.seeds import derive
+from labloop.surrogates import _members
+from labloop.surrogates._members import MEMBERS, Member
+
+log = logging.getLogger("labloop")
+
+Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
+PRIOR = 40
+"""Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike."""
+LOWEST = 0.05
+"""What the worst measurement counts for, the best counting one."""
+WIDTHS = (0.5, 2.0)
+"""Bounds of the factor on std: few measurements must not decide that nothing is known, or everything."""
+FEWEST = 8
+"""Held-out predictions without which the first member judges alone."""
+SLIGHT = 0.02
+"""A member of less weight is not asked again."""
+
+
+@plugin
+class Auto:
+    """Gaussian process, ensembles, forest and ridge, weighed by how well each predicts measurements that it has not seen."""
+
+    members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
+    """Kinds of model to listen to; those that cannot work on the data are left out."""
+
+    def fit(self, data: Dataset, *, seed: int) -> Stacked:
+        """Fit every member and weigh them.
+
+        Raises:
+            MethodError: fewer than two designs are measured, or no member can work on them.
+        """
+        if len(data) < 2:
+            raise MethodError(f"the judge needs at least 2 measured designs, not {len(data)}: measure a first plate")
+        fitted: dict[str, Member] = {}
+        for name in self.members:
+            if name == "words" and not (_members.knows_words() and "sequence" in data.space.kinds):
+                continue
+            try:
+                fitted[name] = MEMBERS[name](data, derive(seed, "auto", name))
+            except MethodError as error:
+                log.warning("judge: goes on without %s: %s", name, error)
+        if not fitted:
+            raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
+        return stacked(fitted, data.y)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stacked:
+    """The weighed members as one belief."""
+
+    members: Mapping[str, Member]
+    """Those that have weight."""
+    weights: Mapping[str, float]
+    width: float
+    """Factor on every std."""
+    notes: Mapping[str, Any]
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of one reading about its design's value, in y."""
+        square = sum(self.weights[name] * member.noise_std**2 for name, member in self.members.items())
+        return self.width * float(np.sqrt(square))
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y."""
+        mean, std = self.belief(X)
+        return mean, np.hypot(std, self.noise_std)
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
+        found = [member.belief(X) for member in self.members.values()]
+        mean, std = mixture(found, np.array([self.weights[name] for name in self.members]))
+        return mean, self.width * std
+
+    def correlation(self, X: FloatArray) -> FloatArray | None:
+        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where no member can say."""
+        for member in self.members.values():
+            if member.joint is not None:
+                return _members.correlation(member.joint(X))
+        return None
+
+
+def stacked(members: Mapping[str, Member], y: FloatArray) -> Stacked:
+    """Weigh fitted members by their held-out predictions of y (n,)."""
+    names = list(members)
+    means = np.stack([members[name].mean for name in names])
+    stds = np.stack([members[name].std for name in names])
+    known = np.isfinite(means).all(0) & np.isfinite(stds).all(0)
+    if known.sum() < FEWEST or y[known].std() == 0:
+        weights, errors, width = np.eye(len(names))[0], np.full(len(names), np.nan), 1.0
+    else:
+        worth = importance(y[known])
+        weights, errors = weigh(means[:, known], y[known], worth)
+        noise = sum(w * members[name].noise_std ** 2 for w, name in zip(weights, names, strict=True))
+        mean, std = mixture(list(zip(means[:, known], stds[:, known], strict=True)), weights)
+        square = float(np.average((y[known] - mean) ** 2 / (std**2 + noise), weights=worth))
+        width = float(np.clip(np.sqrt(square), *WIDTHS))
+    kept = weights >= SLIGHT
+    weights = np.where(kept, weights, 0.0) / weights[kept].sum()
+    told = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True)}
+    notes = {
+        "weights": told, "held_out": int(known.sum()), "width": round(width, 4),
+        "held_out_error": {name: round(float(e), 6) for name, e in zip(names, errors, strict=True) if np.isfinite(e)},
+    }  # fmt: skip
+    log.info("judge: weights %s from %d held-out measurements", told, known.sum())
+    return Stacked(
+        members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
+        weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
+    )  # fmt: skip
+
+
+def importance(y: FloatArray) -> FloatArray:
+    """Say what each measurement (n,) counts for: its rank among all, from `LOWEST` for the worst to one for the best."""
+    rank = np.argsort(np.argsort(y, kind="stable"), kind="stable") / max(len(y) - 1, 1)
+    return LOWEST + (1 - LOWEST) * rank
+
+
+def weigh(means: FloatArray, y: FloatArray, worth: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Find the weights (k,) of members with held-out means (k, n) that predict y (n,) best, each reading counting by `worth`.
+
+    Returns:
+        The weights, and each member's own root mean squared error, (k,).
+    """
+    centre = float(np.average(y, weights=worth))
+    root = np.sqrt(worth)
+    errors = np.sqrt(np.average((means - y) ** 2, weights=worth, axis=1))
+    guess = (np.eye(len(means))[int(errors.argmin())] + 1 / len(means)) / 2
+    found, _ = nnls((means - centre).T * root[:, None], (y - centre) * root)
+    if not found.sum() > 0:  # no member predicts better than the mean of all does
+        return guess, errors
+    return (len(y) * found / found.sum() + PRIOR * guess) / (len(y) + PRIOR), errors
+
+
+def mixture(found: list[tuple[FloatArray, FloatArray]], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give mean (m,) and std (m,) of a mixture of normals, each a mean (m,) and std (m,)."""
+    means, stds = (np.stack(part) for part in zip(*found, strict=True))
+    mean = weights @ means
+    return mean, np.sqrt(weights @ (stds**2 + (means - mean) ** 2))

@@ -1,0 +1,183 @@
+"""The judge that is chosen by evidence, and what its members say of measurements that they have not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from labloop.dataset import Dataset
+from labloop.errors import MethodError
+from labloop.methods.judge_only import JudgeOnly
+from labloop.methods.pairwise import Ridge, _twinned
+from labloop.parameters import FloatArray
+from labloop.protocols import Belief
+from labloop.surrogates import _members
+from labloop.surrogates.auto import Auto, importance, mixture, stacked, weigh
+from labloop.surrogates.gp import GP
+from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
+
+CHEAP = ("gp", "forest", "pairwise")
+
+
+class TestJudgeOnlyKeepsTheContract(ProposerContract):
+    proposer = JudgeOnly(members=("gp",))
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "mixed")}
+    deterministic = True
+
+    def test_equal_seeds_agree_and_other_seeds_do_not(self, data: Dataset) -> None:
+        first, again = (self.proposer.propose(data, 12, seed=3) for _ in range(2))
+        assert first.ids == again.ids  # other seeds agree too, where the judge is a Gaussian process and the space is listed
+
+
+def member(mean: FloatArray, std: float = 0.1) -> _members.Member:
+    return _members.Member(
+        belief=lambda X: (np.zeros(len(X)), np.full(len(X), std)), noise_std=0.1, mean=mean, std=np.full(len(mean), std)
+    )
+
+
+def test_weight_goes_to_whoever_predicts_what_it_has_not_seen() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300)
+    good, fair, blind = y + 0.2 * rng.normal(size=300), y + 1.0 * rng.normal(size=300), rng.normal(size=300)
+    found = stacked({"blind": member(blind), "fair": member(fair), "good": member(good)}, y)
+    assert found.weights["good"] > 0.8
+    assert found.notes["weights"]["blind"] < 0.1
+    assert sum(found.notes["weights"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_two_that_err_apart_share_the_weight() -> None:
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=400)
+    pair = {name: member(y + 0.7 * rng.normal(size=400)) for name in ("one", "two")}
+    found = stacked(pair, y)
+    assert min(found.weights.values()) > 0.3
+    mean, _ = mixture([(pair[name].mean, pair[name].std) for name in pair], np.array(list(found.weights.values())))
+    assert np.mean((mean - y) ** 2) < 0.8 * min(np.mean((pair[name].mean - y) ** 2) for name in pair)
+
+
+def test_few_measurements_move_weights_less_than_many() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=2_000)
+    means = np.stack([y + 0.1 * rng.normal(size=2_000), rng.normal(size=2_000)])
+    few, many = (weigh(means[:, :n], y[:n], importance(y[:n]))[0] for n in (16, 2_000))
+    assert 0.5 < few[0] < many[0]
+
+
+def test_the_best_count_most() -> None:
+    """A member that is right about good designs alone is worth more than one that is right about bad ones alone."""
+    rng = np.random.default_rng(3)
+    y = np.sort(rng.normal(size=400))
+    noise = rng.normal(size=400)
+    good, bad = y + noise * (y < 0), y + noise * (y >= 0)
+    weights, _ = weigh(np.stack([bad, good]), y, importance(y))
+    assert weights[1] > weights[0]
+
+
+def test_too_few_held_out_predictions_leave_the_first_member_alone() -> None:
+    y = np.arange(5.0)
+    found = stacked({"one": member(y[::-1].copy()), "two": member(y)}, y)
+    assert found.weights == {"one": 1.0}
+
+
+def test_what_members_disagree_on_is_doubtful() -> None:
+    mean, std = mixture([(np.zeros(3), np.ones(3)), (np.array([0.0, 1.0, 4.0]), np.ones(3))], np.array([0.5, 0.5]))
+    np.testing.assert_allclose(mean, [0, 0.5, 2])
+    np.testing.assert_allclose(std, np.sqrt([1, 1.25, 5]))
+
+
+@pytest.mark.parametrize("kind", ["duplex", "mixed", "continuous"])
+def test_it_is_a_belief_on_any_space_with_twenty_measurements(kind: str) -> None:
+    data = toy_data(TOY_SPACES[kind], 20)
+    found = Auto(members=CHEAP).fit(data, seed=0)
+    assert isinstance(found, Belief)
+    X = TOY_SPACES[kind].sample(50, np.random.default_rng(0))
+    mean, std = found.belief(X)
+    np.testing.assert_array_equal(found(X)[0], mean)
+    np.testing.assert_allclose(found(X)[1], np.hypot(std, found.noise_std))
+    assert np.isfinite(mean).all()
+    assert (std > 0).all()
+    assert set(found.notes["weights"]) == set(CHEAP)
+    again = Auto(members=CHEAP).fit(data, seed=0)
+    np.testing.assert_array_equal(again.belief(X), (mean, std))
+
+
+def test_it_judges_better_than_the_worst_of_its_members() -> None:
+    space = TOY_SPACES["sequence"]
+    data = toy_data(space, 120)
+    X = space.sample(500, np.random.default_rng(9))
+    truth = toy_truth(space, X)
+    alone = [np.corrcoef(Auto(members=(name,)).fit(data, seed=0).belief(X)[0], truth)[0, 1] for name in CHEAP]
+    together = np.corrcoef(Auto(members=CHEAP).fit(data, seed=0).belief(X)[0], truth)[0, 1]
+    assert together > min(alone) + 0.5 * (max(alone) - min(alone))
+
+
+def test_the_judges_process_is_never_the_one_that_a_proposer_fitted() -> None:
+    data = toy_data(TOY_SPACES["sequence"], 30)
+    mine = _members.gaussian_process(data, 0)
+    shared = GP().fit(data, seed=0)
+    assert mine.belief.__self__ is not shared  # type: ignore[attr-defined]
+    assert GP().fit(data, seed=1) is shared
+
+
+def test_it_says_what_it_needs() -> None:
+    data = toy_data(TOY_SPACES["sequence"], 30)
+    with pytest.raises(MethodError, match="at least 2 measured"):
+        Auto().fit(data.take(np.arange(1)), seed=0)
+
+
+def test_many_designs_are_judged_by_a_hold_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("EXACT", 60), ("HYPER", 40), ("INDUCING", 30), ("HELD_OUT", 25)):
+        monkeypatch.setattr(_members, name, value)
+    data = toy_data(TOY_SPACES["sequence"], 120)
+    found = Auto(members=CHEAP).fit(data, seed=0)
+    assert found.notes["held_out"] == 25
+    assert "pairwise" not in found.notes["weights"]
+
+
+def test_more_designs_than_hyper_parameters_need_are_all_conditioned_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_members, "HYPER", 40)
+    data = toy_data(TOY_SPACES["sequence"], 90)
+    found = _members.gaussian_process(data, 0)
+    assert len(found.mean) == 90
+    assert np.corrcoef(found.belief(data.X)[0], data.y)[0, 1] > np.corrcoef(found.mean, data.y)[0, 1]
+
+
+def test_leaving_out_in_closed_form_is_leaving_out() -> None:
+    data = toy_data(TOY_SPACES["mixed"], 25)
+    fitted = GP().fit(data, seed=0)
+    mean, std = fitted.left_out()
+    for i in (0, 7, 24):
+        rest = fitted.conditioned(data.take(np.delete(np.arange(25), i)))
+        np.testing.assert_allclose(np.ravel(rest.belief(data.X[i : i + 1])), (mean[i], std[i]), rtol=1e-4)
+
+
+def test_the_ridge_left_out_is_the_ridge_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy_data(TOY_SPACES["duplex"], 25)
+    whole = Ridge.fit(data)
+    monkeypatch.setattr("labloop.methods.pairwise._strengths", lambda values: np.array([whole.strength]))
+    for i in (0, 11, 24):
+        rest = Ridge.fit(data.take(np.delete(np.arange(25), i)))
+        mean, std = rest.belief(data.X[i : i + 1])
+        assert mean[0] == pytest.approx(whole.left_out[0][i], rel=1e-6)
+        assert std[0] / rest.noise_std == pytest.approx(whole.left_out[1][i] / whole.noise_std, rel=1e-3)
+
+
+def test_the_ridge_is_surest_where_it_has_measured() -> None:
+    data = toy_data(TOY_SPACES["duplex"], 25)
+    fitted = Ridge.fit(data)
+    X = data.space.listing()
+    new = X[data.space.fresh(X, known=data.taken)]
+    assert fitted.belief(data.X)[1].mean() < fitted.belief(new)[1].mean()
+    inner = _twinned(data.space, fitted.features, new[:5], new[:5])
+    np.testing.assert_allclose(fitted._norms(new[:5]), np.diag(inner))
+
+
+def test_a_forests_twins_are_out_of_the_bag_together() -> None:
+    data = toy_data(TOY_SPACES["duplex"], 40)
+    flat = replace(data, y=np.random.default_rng(0).normal(size=40))
+    found = _members.forest(flat, 0)
+    known = np.isfinite(found.mean)
+    assert np.corrcoef(found.mean[known], flat.y[known])[0, 1] < 0.4  # there is nothing to learn
+    assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.6

@@ -1,0 +1,180 @@
+"""Belief and reading told apart, and the judge corrected by what came back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop.belief import LEAST, Correction, Judgement, Past, believing
+from labloop.config import RoundConfig, parse_config
+from labloop.parameters import FloatArray
+from labloop.pool import Pool
+from labloop.protocols import Belief
+from labloop.registry import create
+from labloop.rounds import choose, earlier, judge, judged
+from labloop.selection import Conservative
+from labloop.testing import TOY_SPACES, toy_data
+
+DATA = toy_data(TOY_SPACES["sequence"])
+CONFIG = parse_config(
+    {"arms": {"one": {"proposers": "random", "selector": {"conservative": {"beta": 1.0}}}}, "judge": "fakes:Flat"}, RoundConfig
+)
+
+
+class Sure:
+    """A belief with noise: designs are worth their first column, their std is their second."""
+
+    noise_std = 2.0
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return X[:, 0].copy(), 0.1 + X[:, 1]
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        mean, std = self.belief(X)
+        return mean, np.hypot(std, self.noise_std)
+
+
+def plates(rounds: int, *, shift: float, spread: float, n: int = 48) -> Past:
+    """What a judge of std 1 that says 0 sees come back."""
+    rng = np.random.default_rng(0)
+    y = shift + spread * rng.normal(size=rounds * n)
+    return Past.of(np.zeros(rounds * n), np.ones(rounds * n), y, round=np.repeat(np.arange(rounds), n))
+
+
+def test_a_plain_function_is_taken_at_its_word() -> None:
+    plain = believing(lambda X: (X[:, 0], X[:, 1] + 1))
+    assert isinstance(plain, Belief)
+    np.testing.assert_array_equal(plain.belief(DATA.X), plain(DATA.X))
+    assert plain.noise_std == 0
+    assert believing(Sure()).noise_std == 2
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 4])
+def test_a_judge_three_times_too_sure_is_widened_as_much_after_every_round(rounds: int) -> None:
+    """Fed with what the judge said before it was stretched, the factor does not wear off."""
+    found = Correction.learnt(plates(rounds, shift=0, spread=3))
+    assert 2.0 < found.stretch[0] < 3.1
+    assert abs(found.shift[0]) < 0.5
+
+
+def test_the_stretch_of_four_rounds_comes_from_what_was_said_before_stretching() -> None:
+    """The whole way of a campaign: what is stored is corrected, what is learnt from is not."""
+    rng = np.random.default_rng(1)
+    stored: list[dict[str, FloatArray]] = []
+    told, factors = {}, []
+    for number in range(1, 5):
+        past = None
+        if stored:
+            past = earlier(pd.DataFrame({k: np.concatenate([one[k] for one in stored]) for k in stored[0]}), told)
+            np.testing.assert_allclose(past.std, 1.0)
+        found = judge(CONFIG, DATA, seed=0, number=number, rounds=4, past=past)
+        factors.append(found.correction.stretch[0])
+        offered = Pool.best(DATA, DATA.space.sample(200, rng), np.zeros(200), 48, proposer="near")
+        picks = choose(CONFIG, {"one": offered}, found, DATA, {"one": 48}, seed=0, number=number, rounds=4)["one"]
+        told[number] = judged(found, {"one": picks})
+        raw, _ = found.raw(picks.pool.X)
+        stored.append({
+            "mean": picks.mean, "std": picks.std, "y": raw + 3 * rng.normal(size=48), "nearest_distance": picks.nearest_distance,
+            "round": np.full(48, number), "proposer": picks.pool.proposer,
+        })  # fmt: skip
+    assert factors[0] == 1
+    assert min(factors[1:]) > 2.2
+    assert max(factors[1:]) < 3.3
+
+
+def test_a_judge_that_was_too_low_is_shifted_not_widened() -> None:
+    found = Correction.learnt(plates(2, shift=2.5, spread=1))
+    assert 1.7 < found.shift[0] < 2.6
+    assert found.stretch[0] < 1.4
+    low = Correction.learnt(plates(2, shift=-2.5, spread=1))
+    assert low.shift[0] < -1.7
+
+
+def test_ninety_per_cent_intervals_hold_at_the_next_plate() -> None:
+    for shift, spread in ((0, 3), (2, 1), (-2, 2), (0, 0.4)):
+        found = Correction.learnt(plates(3, shift=shift, spread=spread))
+        y = shift + spread * np.random.default_rng(5).normal(size=2000)
+        assert 0.8 < (np.abs(y - found.shift[0]) <= 1.645 * found.stretch[0]).mean() <= 0.995
+
+
+def test_few_readings_correct_nothing() -> None:
+    few = plates(1, shift=3, spread=3, n=LEAST - 1)
+    assert Correction.learnt(few) == Correction() == Correction.learnt(None)
+    assert Correction().none
+
+
+def test_the_latest_plate_tells_most() -> None:
+    y = np.repeat([4.0, 0.0], 48)
+    found = Correction.learnt(Past.of(np.zeros(96), np.ones(96), y, round=np.repeat([1, 2], 48)))
+    assert found.shift[0] < 1.3 < Correction.learnt(Past.of(np.zeros(96), np.ones(96), y)).shift[0]
+
+
+def test_near_and_far_designs_are_corrected_apart() -> None:
+    far = np.tile([1.0, 5.0], 60)
+    y = np.where(far > 2, 3.0, 0.0) + 0.1 * np.random.default_rng(0).normal(size=120)
+    found = Correction.learnt(Past.of(np.zeros(120), np.ones(120), y, far))
+    near, mid, beyond = found.at(np.array([0.0, 3.0, 9.0]))[0]
+    assert near < mid < beyond
+    assert near < 0.8
+    assert beyond > 2.2
+
+
+def test_what_doubt_was_worth_and_who_offered_better_than_was_said() -> None:
+    rng = np.random.default_rng(0)
+    doubt = rng.uniform(0, 2, size=200)
+    std = np.hypot(doubt, 0.5)
+    names = np.array(["a", "b"] * 100, dtype=object)
+    y = 1.5 * doubt + np.where(names == "a", 0.5, -0.5)
+    past = Past.of(np.zeros(200), std, y, noise_std=np.full(200, 0.5), proposer=names)
+    found = Correction.learnt(past)
+    assert found.doubt > 0.3
+    assert found.proposers["a"] > 0.1 > -0.1 > found.proposers["b"]
+    assert Correction.learnt(Past.of(np.zeros(200), std, -y, noise_std=np.full(200, 0.5), proposer=names)).doubt < -0.3
+
+
+def test_a_correction_is_taken_back_and_written_down_whole() -> None:
+    far = np.tile([1.0, 5.0], 60)
+    found = Correction.learnt(Past.of(np.zeros(120), np.ones(120), np.where(far > 2, 3.0, 1.0), far))
+    assert Correction.noted(found.notes()) == found
+    mean, std = np.linspace(-1, 1, 7), np.linspace(1, 2, 7)
+    shift, stretch = found.at(np.linspace(0, 8, 7))
+    back = found.undone(mean + shift * std, stretch * std, np.linspace(0, 8, 7))
+    np.testing.assert_allclose(back, (mean, std), atol=1e-12)
+
+
+def test_bounds_are_taken_on_the_belief_not_on_the_reading() -> None:
+    space = TOY_SPACES["sequence"]
+    X = space.sample(60, np.random.default_rng(3))
+    X = X[space.fresh(X, known=DATA.taken)]
+    pool = Pool.of(space, X, np.zeros(len(X)), proposer="toy")
+    judgement = Judgement(posterior=Sure(), data=DATA)
+    picks = Conservative(beta=1.5, support=None, spread=0).select(pool, judgement, DATA, 10, seed=0)
+    np.testing.assert_allclose(picks.lcb, picks.pool.X[:, 0] - 1.5 * (0.1 + picks.pool.X[:, 1]))
+    np.testing.assert_allclose(picks.std, np.hypot(0.1 + picks.pool.X[:, 1], 2.0))
+
+
+def test_a_corrected_judge_moves_belief_and_reading_alike() -> None:
+    correction = Correction(shift=(0.5,), stretch=(2.0,), readings=40)
+    judgement = Judgement(posterior=Sure(), data=DATA, correction=correction)
+    raw_mean, raw_std = judgement.raw(DATA.X)
+    mean, std = judgement(DATA.X)
+    np.testing.assert_allclose(mean, raw_mean + 0.5 * raw_std)
+    np.testing.assert_allclose(std, 2 * raw_std)
+    believed, doubt = judgement.belief(DATA.X)
+    np.testing.assert_allclose(believed, mean)
+    np.testing.assert_allclose(doubt, 2 * Sure().belief(DATA.X)[1])
+
+
+def test_a_selector_takes_earlier_plates_into_account_unless_told_not_to() -> None:
+    space = TOY_SPACES["sequence"]
+    X = space.sample(80, np.random.default_rng(3))
+    X = X[space.fresh(X, known=DATA.taken)]
+    pool = Pool.of(space, X, np.zeros(len(X)), proposer="toy")
+    judgement = Judgement(posterior=Sure(), data=DATA, correction=Correction(doubt=0.7, readings=40))
+    adapted, plain = (
+        create("selectors", "conservative", {"beta": 1.0, "adapt": adapt}).select(pool, judgement, DATA, 5, seed=0)
+        for adapt in (True, False)
+    )
+    assert adapted.pool.notes["selection"]["beta"] == pytest.approx(0.3)
+    assert plain.pool.notes["selection"]["beta"] == 1

@@ -1,0 +1,66 @@
+"""Local search on the judge around what was offered: better designs, each with its proposer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labloop.parameters import Array, FloatArray
+from labloop.pool import Pool
+from labloop.refine import refined
+from labloop.selection import Conservative
+from labloop.testing import TOY_SPACES, toy_data, toy_truth
+
+
+def offered(kind: str, n: int = 40) -> Pool:
+    space, data = TOY_SPACES[kind], toy_data(TOY_SPACES[kind])
+    X = space.sample(4 * n, np.random.default_rng(0))
+    X = X[space.fresh(X, known=data.taken)][:n]
+    pool = Pool.of(space, X, np.arange(len(X))[::-1], proposer="one")
+    return Pool.interleave([pool.take(np.arange(0, n, 2)), Pool.of(space, X[1::2], np.zeros(n // 2), proposer="two")])
+
+
+@pytest.mark.parametrize("kind", sorted(TOY_SPACES))
+def test_finds_better_designs_that_are_new_valid_and_told_apart(kind: str) -> None:
+    space, data, pool = TOY_SPACES[kind], toy_data(TOY_SPACES[kind]), offered(kind)
+
+    def bound(X: FloatArray, proposer: Array) -> FloatArray:
+        return toy_truth(space, X)
+
+    found = refined(pool, bound, data, 10, generations=12, seed=0)
+    assert found.ids[: len(pool)] == pool.ids
+    np.testing.assert_array_equal(found.X[: len(pool)], pool.X)
+    assert len(set(found.ids)) == len(found.ids)
+    assert not set(found.ids) & data.taken
+    assert not space.check(space.decode(found.X))
+    assert list(found.ids) == space.ids(found.X)
+    new = toy_truth(space, found.X[len(pool) :])
+    assert np.sort(new)[-5:].mean() > np.sort(toy_truth(space, pool.X))[-5:].mean()
+    assert np.isnan(found.score[len(pool) :]).all()
+    assert set(found.proposer) <= {"one", "two"}
+    again = refined(pool, bound, data, 10, generations=12, seed=0)
+    assert again.ids == found.ids
+
+
+def test_descendants_are_their_ancestors_proposers() -> None:
+    space, data, pool = TOY_SPACES["sequence"], toy_data(TOY_SPACES["sequence"]), offered("sequence")
+
+    def bound(X: FloatArray, proposer: Array) -> FloatArray:
+        return toy_truth(space, X) + 10.0 * (proposer == "two")
+
+    found = refined(pool, bound, data, 10, generations=8, seed=0)
+    assert (found.proposer[len(pool) :][:50] == "two").all()
+
+
+def test_a_selector_refines_its_pool_and_says_how_much_of_it_it_took() -> None:
+    space, data, pool = TOY_SPACES["sequence"], toy_data(TOY_SPACES["sequence"]), offered("sequence")
+
+    def judge(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return toy_truth(space, X), np.full(len(X), 0.1)
+
+    plain, better = (Conservative(refine=g, support=None).select(pool, judge, data, 12, seed=0) for g in (0, 15))
+    assert better.mean.mean() > plain.mean.mean()
+    assert plain.pool.notes["selection"]["refined"] == 0
+    assert better.pool.notes["selection"]["refined"] == np.isnan(better.pool.score).sum() > 0
+    longer = Conservative(refine=15, support=None).select(pool, judge, data, 20, seed=0)
+    assert longer.pool.ids[:12] == better.pool.ids
