@@ -81,7 +81,7 @@ class Job(BaseModel):
         return f"{self.arm} on {self.lab}, {self.start} to start, noise {self.noise:g}, seed {self.seed}"
 
     def run(self) -> dict[str, Any]:
-        """Simulate the campaign: `rows`, one a round, the lab's `range` where it is known, and the ends of what was `seen` before.
+        """Simulate the campaign: `rows`, one a round, the lab's `range` where known, and the ends of what was `seen` before.
 
         Raises:
             LabloopError: the arm or the lab cannot do it.
@@ -302,7 +302,7 @@ def _share(value: float, low: float, high: float, n_failed: int) -> float:
 
 
 def _scale(lab: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> tuple[float, float]:
-    """The lab's worst and best value: its own range, else from the start data's worst to its optimum or the best that was found."""
+    """The lab's worst and best value: its own range, else from the start data's worst to its optimum or the best found."""
     mine = [(job, outcome) for job, outcome in done if job.lab == lab]
     ends = mine[0][1]["range"]
     if ends is None:

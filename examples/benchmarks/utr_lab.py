@@ -3,8 +3,8 @@
     python examples/benchmarks/utr_lab.py --data utr_280k.npz --out labloop/data/utr_model.npz
 
 The data: a NumPy archive of `x_packed` (2 bits a base, low bits first), `length` and `y` (Sample et al., Nature Biotechnology
-2019, GSE114002). 20,000 sequences are held out; what the model says of them is printed and stands in `labloop/data/README.md`. Two
-convolutions and two dense layers, so that NumPy alone can predict; weights are kept as float16. Two CPU minutes.
+2019, GSE114002). 20,000 sequences are held out; what the model says of them is printed and stands in the README beside the
+file. Two convolutions and two dense layers, so that NumPy alone can predict; weights are kept as float16. Two CPU minutes.
 """
 
 from __future__ import annotations
