@@ -3,7 +3,7 @@
 import pandas as pd
 
 from labloop import Campaign
-from labloop.simulate import open_lab
+from labloop.studies.simulate import open_lab
 
 campaign = Campaign.create("config/campaigns/tfbind8.yaml", home="lab")
 

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from labloop.arrivals import Arrivals
-from labloop.server import NoAnswer, Server
+from labloop.campaign.inbox.arrivals import Arrivals
+from labloop.runtime.prefect_api import NoAnswer, Server
 
 log = logging.getLogger("labloop")
 

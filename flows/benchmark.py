@@ -12,12 +12,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from labloop.allowance import allow, allowed
-from labloop.benchmark import REPORT, Job, ensure, jobs
 from labloop.errors import ConfigError
-from labloop.files import write_text
-from labloop.ranking import markdown
-from labloop.workers import local_cluster
+from labloop.runtime.allowance import allow, allowed
+from labloop.runtime.files import write_text
+from labloop.runtime.workers import local_cluster
+from labloop.studies.benchmark import REPORT, Job, ensure, jobs
+from labloop.studies.ranking import markdown
 
 
 # No caching: the results folder knows what is finished. Each job runs in a process of its own, whatever runs the task.

@@ -34,12 +34,12 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.runner import Runner
 from prefect.states import Crashed
 
-from labloop.agenda import scheduled
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
+from labloop.campaign.overview import scheduled
+from labloop.campaign.step import inbox_of
 from labloop.errors import LabloopError
-from labloop.files import turn
-from labloop.server import LOGIN, OPEN, NoAnswer, Server
-from labloop.step import inbox_of
+from labloop.runtime.files import turn
+from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server
 
 log = logging.getLogger("labloop")
 

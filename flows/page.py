@@ -6,10 +6,10 @@ import base64
 
 from prefect.artifacts import create_markdown_artifact
 
-from labloop.campaign import Campaign
-from labloop.decide import Action
+from labloop.campaign.facade import Campaign
 from labloop.errors import LabloopError
 from labloop.report import figure_of, report_of
+from labloop.rounds.policy import Action
 
 
 def key_of(campaign: str) -> str:

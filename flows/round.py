@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
 
 
 @task(task_run_name="open-round", cache_policy=NO_CACHE, persist_result=False)

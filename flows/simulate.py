@@ -8,10 +8,10 @@ from labloop.flows.round import close_round, propose_round
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from labloop.campaign import Campaign
-from labloop.config import preset
-from labloop.demo import begin, measure_plate
-from labloop.simulate import open_lab
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import preset
+from labloop.studies.demo import begin, measure_plate
+from labloop.studies.simulate import open_lab
 
 
 @task(task_run_name="start-data", cache_policy=NO_CACHE, persist_result=False)

@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from labloop.study import Job, conclude, ensure, jobs, read_study
+from labloop.studies.study import Job, conclude, ensure, jobs, read_study
 
 
 # No caching: the folder knows what is finished.

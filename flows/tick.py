@@ -22,11 +22,11 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from labloop import step as steps
-from labloop.campaign import Campaign
-from labloop.decide import Action
-from labloop.files import turn
-from labloop.progress import listening
+from labloop.campaign import step as steps
+from labloop.campaign.facade import Campaign
+from labloop.rounds.policy import Action
+from labloop.runtime.files import turn
+from labloop.runtime.progress import listening
 
 
 # No caching: the ledger knows what is trained, and Prefect's cache keys do not tell two proposers apart.

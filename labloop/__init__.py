@@ -16,35 +16,35 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Campaign": "labloop.campaign",
-    "CampaignConfig": "labloop.config",
-    "Dataset": "labloop.dataset",
-    "DesignSpace": "labloop.space",
+    "Campaign": "labloop.campaign.facade",
+    "CampaignConfig": "labloop.config.campaign",
+    "Dataset": "labloop.proposing.dataset",
+    "DesignSpace": "labloop.space.design_space",
     "LabloopError": "labloop.errors",
-    "Objective": "labloop.objective",
-    "Picks": "labloop.pool",
-    "Pool": "labloop.pool",
-    "RoundConfig": "labloop.config",
+    "Objective": "labloop.space.objective",
+    "Picks": "labloop.proposing.pool",
+    "Pool": "labloop.proposing.pool",
+    "RoundConfig": "labloop.config.campaign",
     "create": "labloop.registry",
-    "load_config": "labloop.config",
-    "simulate": "labloop.simulate",
+    "load_config": "labloop.config.campaign",
+    "simulate": "labloop.studies.simulate",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
 
 if TYPE_CHECKING:
-    from labloop.campaign import Campaign as Campaign
-    from labloop.config import CampaignConfig as CampaignConfig
-    from labloop.config import RoundConfig as RoundConfig
-    from labloop.config import load_config as load_config
-    from labloop.dataset import Dataset as Dataset
+    from labloop.campaign.facade import Campaign as Campaign
+    from labloop.config.campaign import CampaignConfig as CampaignConfig
+    from labloop.config.campaign import RoundConfig as RoundConfig
+    from labloop.config.campaign import load_config as load_config
     from labloop.errors import LabloopError as LabloopError
-    from labloop.objective import Objective as Objective
-    from labloop.pool import Picks as Picks
-    from labloop.pool import Pool as Pool
+    from labloop.proposing.dataset import Dataset as Dataset
+    from labloop.proposing.pool import Picks as Picks
+    from labloop.proposing.pool import Pool as Pool
     from labloop.registry import create as create
-    from labloop.simulate import simulate as simulate
-    from labloop.space import DesignSpace as DesignSpace
+    from labloop.space.design_space import DesignSpace as DesignSpace
+    from labloop.space.objective import Objective as Objective
+    from labloop.studies.simulate import simulate as simulate
 
 
 def __getattr__(name: str) -> Any:

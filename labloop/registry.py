@@ -14,10 +14,10 @@ import yaml
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as _validated
 
-from labloop.allowance import VARIABLE, allow, allowed
+from labloop.config.yamlfile import yaml_value
 from labloop.errors import ConfigError, MethodError
-from labloop.protocols import Exporter, Lab, Proposer, Reader, Selector, Surrogate
-from labloop.yamlfile import yaml_value
+from labloop.proposing.protocols import Exporter, Lab, Proposer, Reader, Selector, Surrogate
+from labloop.runtime.allowance import VARIABLE, allow, allowed
 
 Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
 T = TypeVar("T")
@@ -58,8 +58,8 @@ def _registered(kind: Kind) -> EntryPoints:
 def find(kind: Kind, name: str) -> EntryPoint:
     """Find where a plug-in is, by its registered name or by its import path `package.module:Class`; nothing is imported.
 
-    A path is followed into what is registered, and into modules that the user has allowed (see `labloop.allowance`): a file, or a
-    ledger that somebody sent, must not choose which code runs.
+    A path is followed into what is registered, and into modules that the user has allowed (see `labloop.runtime.allowance`): a
+    file, or a ledger that somebody sent, must not choose which code runs.
 
     Raises:
         ConfigError: nobody knows the name, or nobody has allowed the module.
@@ -106,13 +106,13 @@ def load(kind: Kind, name: str) -> type[Any]:
 def _proved(kind: Kind, name: str, found: object) -> type[Any]:
     """Give what was loaded, if it was made by `plugin` and has the verbs of its kind; called is nothing before that."""
     if not isinstance(found, type) or found not in _MADE:
-        raise ConfigError(
-            f"{kind[:-1]} {name!r} is no plug-in: it must be a class made with @labloop.registry.plugin; see labloop.protocols"
-        )
+        raise ConfigError(f"{kind[:-1]} {name!r} is no plug-in: it must be a class made with @labloop.registry.plugin")
     options = {field.name for field in fields(found)}
     verbs = [verb for verb in vars(PROTOCOLS[kind]) if not verb.startswith("_")]
     if missing := [verb for verb in verbs if verb not in options and not hasattr(found, verb)]:
-        raise ConfigError(f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see labloop.protocols")
+        raise ConfigError(
+            f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see labloop.proposing.protocols"
+        )
     return found
 
 

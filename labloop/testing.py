@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.dataset import Dataset
 from labloop.errors import DesignError, IngestError, MethodError
-from labloop.parameters import Choice, FloatArray, Integer, Mixture, Real, Sequence
-from labloop.pool import Pool
-from labloop.protocols import Exporter, Lab, Proposer, Reader
+from labloop.plates.transfer import Sheet
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import Exporter, Lab, Proposer, Reader
 from labloop.seeds import generator
-from labloop.sheet import Sheet
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.types import FloatArray
 
 TOY_SPACES = {
     "sequence": DesignSpace(parameters=(Sequence(name="dna", length=6),)),

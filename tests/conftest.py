@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
 
-from labloop.allowance import allow
-from labloop.config import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.runtime.allowance import allow
 
 # A fixed profile: the same examples on every run, no clock in the verdict.
 settings.register_profile("labloop", deadline=None, derandomize=True, print_blob=True)

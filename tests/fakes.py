@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import exc
 
-from labloop.dataset import Dataset
 from labloop.errors import LedgerError
-from labloop.parameters import FloatArray
-from labloop.pool import Pool
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import create, plugin
 from labloop.seeds import generator
+from labloop.types import FloatArray
 
 
 def exported(folder: Path, names: str = "*") -> dict[str, object]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from labloop.assays.ingest import archive
+from labloop.assays.ingest.excel import Workbook
 from labloop.errors import IngestError
-from labloop.ingest import archive
-from labloop.ingest.excel import Workbook
 
 openpyxl = pytest.importorskip("openpyxl")
 

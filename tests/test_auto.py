@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods.judge_only import JudgeOnly
 from labloop.methods.pairwise import Ridge, _twinned
-from labloop.parameters import FloatArray
-from labloop.protocols import Belief
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import Belief
 from labloop.surrogates import _members
 from labloop.surrogates.auto import Auto, importance, mixture, stacked, weigh
 from labloop.surrogates.gp import GP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
+from labloop.types import FloatArray
 
 CHEAP = ("gp", "forest", "pairwise")
 

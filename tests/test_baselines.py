@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.labs import tfbind8
 from labloop.methods import pairwise
 from labloop.methods._search import search
 from labloop.methods.ensemble import EnsembleMean
@@ -16,12 +14,15 @@ from labloop.methods.forest import Forest
 from labloop.methods.mutate import Mutate
 from labloop.methods.pairwise import Pairwise
 from labloop.methods.random import Random
-from labloop.parameters import FloatArray, Real, Sequence
-from labloop.pool import Pool
-from labloop.protocols import Proposer
-from labloop.simulate import draw_start as start
-from labloop.space import DesignSpace
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import Proposer
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Real, Sequence
+from labloop.studies.labs import tfbind8
+from labloop.studies.simulate import draw_start as start
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
+from labloop.types import FloatArray
 
 SMALL = DesignSpace(parameters=(Sequence(name="dna", length=3),), symmetries=("reverse_complement",))
 """32 duplexes: small enough to ask for all of them."""

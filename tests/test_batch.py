@@ -20,15 +20,15 @@ from crash_driver import in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labloop.batch import ASSAY_COLUMNS, Batch, render, write_batch
-from labloop.config import Control, Plate
+from labloop.assays.ingest import STATUSES
+from labloop.config.campaign import Control, Plate
 from labloop.errors import BatchError
-from labloop.ingest import STATUSES
-from labloop.objective import Objective
-from labloop.parameters import Choice, Real, Sequence
-from labloop.plate import lay_out
-from labloop.space import DesignSpace
-from labloop.spreadsheet import neutral, plain
+from labloop.plates.batch import ASSAY_COLUMNS, Batch, render, write_batch
+from labloop.plates.layout import lay_out
+from labloop.runtime.spreadsheet import neutral, plain
+from labloop.space.design_space import DesignSpace
+from labloop.space.objective import Objective
+from labloop.space.parameters import Choice, Real, Sequence
 
 DNA = DesignSpace(parameters=(Sequence(name="dna", length=8),))
 CONTROLS = (Control(name="positive", wells=2), Control(name="blank", wells=2))

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.belief import LEAST, Correction, Judgement, Past, believing
-from labloop.config import RoundConfig, parse_config
-from labloop.parameters import FloatArray
-from labloop.pool import Pool
-from labloop.protocols import Belief
+from labloop.config.campaign import RoundConfig, parse_config
+from labloop.proposing.belief import LEAST, Correction, Judgement, Past, believing
+from labloop.proposing.pipeline import choose, earlier, judge, judged
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import Belief
+from labloop.proposing.selectors import Conservative
 from labloop.registry import create
-from labloop.rounds import choose, earlier, judge, judged
-from labloop.selection import Conservative
 from labloop.testing import TOY_SPACES, toy_data
+from labloop.types import FloatArray
 
 DATA = toy_data(TOY_SPACES["sequence"])
 CONFIG = parse_config(

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop import benchmark as module
-from labloop.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task
 from labloop.cli import main
 from labloop.errors import ConfigError, MethodError
-from labloop.progress import listening
-from labloop.ranking import markdown, summary
 from labloop.registry import parse_plugin
+from labloop.runtime.progress import listening
 from labloop.seeds import generator
+from labloop.studies import benchmark as module
+from labloop.studies.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task
+from labloop.studies.ranking import markdown, summary
 
 FAST = {"baselines": False, "in_process": True}
 
@@ -84,7 +84,7 @@ def test_a_row_holds_the_protocols_numbers(task):
 def test_repeats_and_known_designs_are_counted_not_trusted(task, monkeypatch):
     class Cheat:
         def propose(self, data, n, *, seed):
-            from labloop.pool import Pool
+            from labloop.proposing.pool import Pool
 
             return Pool.of(data.space, np.repeat(data.X[data.top(2)], n // 2, axis=0), np.zeros(n), proposer="cheat")
 
@@ -327,7 +327,7 @@ def test_the_command_prints_one_object_a_job_and_keeps_the_table(small, tmp_path
 
 def test_a_benchmark_without_learners_loads_no_torch():
     code = (
-        "import sys; from labloop.benchmark import Job; Job(task='tfbind8', method='random', seed=0, q=2).run(); "
+        "import sys; from labloop.studies.benchmark import Job; Job(task='tfbind8', method='random', seed=0, q=2).run(); "
         "assert not {'torch', 'sklearn', 'prefect', 'design_bench'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,18 +13,18 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from torch import nn  # noqa: E402
 
-from labloop.config import resolve  # noqa: E402
-from labloop.dataset import Dataset  # noqa: E402
+from labloop.config.campaign import resolve  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
 from labloop.methods._composition import count_3mers, distance_of_3mers  # noqa: E402
 from labloop.methods._conservative import Reward, _whitening, conserve, train_reward  # noqa: E402
 from labloop.methods._diffusion import Schedule  # noqa: E402
-from labloop.methods._nets import StackedCNN, StackedMLP  # noqa: E402
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk  # noqa: E402
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, finetune, sample, train  # noqa: E402
-from labloop.parameters import Real, Sequence  # noqa: E402
+from labloop.proposing.dataset import Dataset  # noqa: E402
 from labloop.registry import create  # noqa: E402
-from labloop.space import DesignSpace  # noqa: E402
+from labloop.space.design_space import DesignSpace  # noqa: E402
+from labloop.space.parameters import Real, Sequence  # noqa: E402
+from labloop.surrogates.networks import StackedCNN, StackedMLP  # noqa: E402
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data  # noqa: E402
 
 TINY = {

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
 
-from labloop.campaign import Campaign, campaigns
-from labloop.config import RoundConfig, parse_config
-from labloop.demo import measure_plate
+from labloop.campaign.facade import Campaign, campaigns
+from labloop.config.campaign import RoundConfig, parse_config
 from labloop.errors import CampaignError, ConfigError, IngestError, MethodError
 from labloop.ledger import Ledger
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 ROUND = parse_config(
     {

@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'labloop-toolkit[models]'")
 
-from labloop.artifacts import Artifacts  # noqa: E402
-from labloop.campaign import Campaign  # noqa: E402
-from labloop.checkpoints import folder_of, keeping  # noqa: E402
-from labloop.config import CampaignConfig, parse_config  # noqa: E402
+from labloop.campaign.facade import Campaign  # noqa: E402
+from labloop.config.campaign import CampaignConfig, parse_config  # noqa: E402
 from labloop.errors import LabloopError  # noqa: E402
 from labloop.methods import braid, coms, gtg  # noqa: E402
+from labloop.runtime.artifacts import Artifacts  # noqa: E402
+from labloop.runtime.checkpoints import folder_of, keeping  # noqa: E402
 from labloop.testing import TOY_SPACES, toy_data  # noqa: E402
 
 BRAID = {
@@ -124,8 +124,8 @@ def test_a_warm_start_takes_fewer_steps_from_the_earlier_rounds_model(cold, warm
 
 
 def test_a_campaigns_round_resumes_and_its_next_round_starts_warm(tfbind8_config: CampaignConfig, tmp_path):
-    from labloop.demo import begin, measure_plate
-    from labloop.simulate import open_lab
+    from labloop.studies.demo import begin, measure_plate
+    from labloop.studies.simulate import open_lab
 
     lab = open_lab("tfbind8")
     run = begin(tmp_path, campaign=tfbind8_config, lab=lab, start=60)
@@ -148,7 +148,7 @@ def test_a_campaigns_round_resumes_and_its_next_round_starts_warm(tfbind8_config
 
 
 def _round():
-    from labloop.config import RoundConfig
+    from labloop.config.campaign import RoundConfig
 
     return RoundConfig(arms={"a": {"proposers": "random"}})
 

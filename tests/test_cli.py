@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from labloop.cli import main
-from labloop.config import preset
+from labloop.config.campaign import preset
 from labloop.errors import MethodError
 from labloop.methods.mutate import Mutate
 from labloop.methods.random import Random
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.simulate import draw_start, open_lab
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml")
 ROUND = {

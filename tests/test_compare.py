@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from labloop import evidence
-from labloop.compare import compare
-from labloop.comparison import Comparison, spell
-from labloop.objective import Objective
+from labloop.compare import statistics
+from labloop.compare.arms import compare
+from labloop.compare.results import Comparison, spell
+from labloop.space.objective import Objective
 
 MAX = Objective(unit="nM")
 
@@ -39,8 +39,8 @@ def quick(picks: pd.DataFrame, **options: object) -> Comparison:
     return compare(picks, **(settings | options))  # type: ignore[arg-type]
 
 
-def pair_of(first: np.ndarray, second: np.ndarray, shared: np.ndarray | None = None) -> evidence.Pair:
-    return evidence.Pair("a", "b", (evidence.Block((first, second), np.empty(0) if shared is None else shared, 0.0),))
+def pair_of(first: np.ndarray, second: np.ndarray, shared: np.ndarray | None = None) -> statistics.Pair:
+    return statistics.Pair("a", "b", (statistics.Block((first, second), np.empty(0) if shared is None else shared, 0.0),))
 
 
 # What an arm got
@@ -84,7 +84,7 @@ def test_each_proposer_of_an_arm_has_its_own_row():
 def test_wilson_agrees_with_scipy():
     for hits, n in [(0, 5), (3, 24), (24, 24)]:
         expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
-        assert evidence.wilson(hits, n) == pytest.approx((expected.low, expected.high))
+        assert statistics.wilson(hits, n) == pytest.approx((expected.low, expected.high))
 
 
 def test_seconds_add_up_by_arm_and_proposer():
@@ -126,7 +126,7 @@ def test_the_permutation_test_agrees_with_scipy_on_equal_spreads():
     expected = stats.permutation_test(
         (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), vectorized=True, n_resamples=9_999, rng=np.random.default_rng(0)
     )
-    found = evidence.permutation(pair_of(a, b), 10, evidence.Draws(1, 9_999))
+    found = statistics.permutation(pair_of(a, b), 10, statistics.Draws(1, 9_999))
     assert found[0] == pytest.approx(expected.pvalue, abs=0.02)
 
 
@@ -170,8 +170,8 @@ def test_a_difference_that_turns_between_rounds_is_noted():
 
 
 def test_holm_corrects_over_pairs():
-    assert evidence.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert evidence.holm([0.02, math.nan, 0.5])[0] == pytest.approx(0.04)
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.02, math.nan, 0.5])[0] == pytest.approx(0.04)
 
 
 def test_flipping_a_pair_flips_every_sign():
@@ -199,11 +199,11 @@ def test_identical_arms_rarely_get_a_winner_and_intervals_cover_the_truth(n, spr
     for seed in range(campaigns):
         rng = np.random.default_rng(seed)
         a, b = spread * rng.normal(size=n), rng.normal(size=n)
-        draws = evidence.Draws(seed, 199)
+        draws = statistics.Draws(seed, 199)
         # Shifting an arm moves the interval and nothing else, so one campaign serves both questions.
-        _, low, high, _ = evidence.mean_difference(pair_of(a + true, b), draws)
+        _, low, high, _ = statistics.mean_difference(pair_of(a + true, b), draws)
         covered += low <= true <= high
-        winners += evidence.permutation(pair_of(a, b), 10, draws)[0] <= 0.05 and (low > true or high < true)
+        winners += statistics.permutation(pair_of(a, b), 10, draws)[0] <= 0.05 and (low > true or high < true)
     assert winners <= 0.05 * campaigns
     assert covered >= 0.9 * campaigns
 
@@ -221,7 +221,7 @@ def test_three_identical_arms_over_two_rounds_rarely_get_a_winner():
 
 def test_the_power_calculation_asks_for_about_the_wells_it_takes():
     a, b = np.random.default_rng(5).normal(size=(2, 4000))
-    needed = evidence.wells_needed(pair_of(a, b), 0.5, 1)
+    needed = statistics.wells_needed(pair_of(a, b), 0.5, 1)
     assert needed == pytest.approx(63, abs=3), "the textbook figure for half a standard deviation at 80 % power"
 
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.labs.tfbind8 import SPACE as DUPLEX
-from labloop.labs.tfbind8 import truth
 from labloop.methods import coms
 from labloop.methods._relaxation import Relaxation
 from labloop.methods.coms import COMs, Networks, ascend, train
-from labloop.parameters import Sequence
-from labloop.progress import listening
+from labloop.proposing.dataset import Dataset
+from labloop.runtime.progress import listening
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.studies.labs.tfbind8 import SPACE as DUPLEX
+from labloop.studies.labs.tfbind8 import truth
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
 SMALL = COMs(hidden_sizes=(32, 32), epochs=1, min_steps=150, lr=2e-3, particle_train_gradient_steps=5,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labloop.config import CampaignConfig, Plate, RoundConfig, load_config, parse_config, preset, resolve
+from labloop.config.campaign import CampaignConfig, Plate, RoundConfig, load_config, parse_config, preset, resolve
 from labloop.errors import ConfigError
 from labloop.registry import available, create, describe, load
 
@@ -131,4 +131,4 @@ def test_every_registered_plugin_loads_and_describes_itself():
 
 
 def test_a_plugin_can_be_named_by_its_import_path():
-    assert load("selectors", "labloop.selection:AsProposed").__name__ == "AsProposed"
+    assert load("selectors", "labloop.proposing.selectors:AsProposed").__name__ == "AsProposed"

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from test_campaign import ROUND, files
 
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig
-from labloop.demo import measure_plate
+from labloop.config.campaign import CampaignConfig
 from labloop.errors import CampaignError, IngestError
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import pytest
 from crash_driver import ROUND, in_child, live, together
 from fakes import exported
 
-from labloop.campaign import Campaign
-from labloop.config import preset
-from labloop.demo import measure_plate
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import preset
 from labloop.ledger import Ledger
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 CONFIG = str(preset("campaigns/tfbind8.yaml"))
 KILLS = int(os.environ.get("LABLOOP_KILLS", "20"))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.dataset import Dataset
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance
 from labloop.methods.coms import COMs
 from labloop.methods.ensemble import EnsembleMean
 from labloop.methods.gp_mean import GPMean
 from labloop.methods.gtg import GTG
 from labloop.methods.qei import QEI
-from labloop.protocols import Proposer
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import Proposer
 from labloop.seeds import generator
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP

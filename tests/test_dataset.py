@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.objective import Objective
-from labloop.parameters import Choice, Sequence
-from labloop.pool import Pool
-from labloop.space import DesignSpace
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.space.design_space import DesignSpace
+from labloop.space.objective import Objective
+from labloop.space.parameters import Choice, Sequence
 
 SPACE = DesignSpace(parameters=(Sequence(name="dna", length=4),), symmetries=("reverse_complement",))
 

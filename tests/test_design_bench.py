@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from labloop.errors import MethodError
-from labloop.labs import _design_bench as adapter
-from labloop.labs.design_bench import DesignBench, register
-from labloop.labs.tfbind8 import design_bench_arrays
-from labloop.parameters import Choice, Real
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice, Real
+from labloop.studies.labs import _design_bench as adapter
+from labloop.studies.labs.design_bench import DesignBench, register
+from labloop.studies.labs.tfbind8 import design_bench_arrays
 
 UTR = Path(__file__).parents[2] / "shared" / "data" / "utr" / "utr_280k.npz"
 
@@ -121,7 +121,8 @@ def test_noise_and_failures_are_the_labs_not_the_tasks(ours):
 def test_the_global_numpy_and_its_generator_stay_as_they_are():
     code = (
         "import numpy as np; names, state = set(dir(np)), np.random.get_state()[1].tolist(); "
-        "from labloop.labs.design_bench import DesignBench; lab = DesignBench(task='TFBind8-RandomForest-v0'); lab.space; "
+        "from labloop.studies.labs.design_bench import DesignBench; "
+        "lab = DesignBench(task='TFBind8-RandomForest-v0'); lab.space; "
         "assert set(dir(np)) == names and np.random.get_state()[1].tolist() == state; "
         "import sys; assert not {'deepchem', 'torch', 'tensorflow', 'gym'} & set(sys.modules)"
     )

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from labloop import devices
-from labloop.dataset import Dataset
-from labloop.devices import cuda_device, device_lock, out_of_memory
 from labloop.errors import ConfigError
-from labloop.pool import Pool
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pipeline import Training, train
+from labloop.proposing.pool import Pool
 from labloop.registry import plugin
-from labloop.rounds import Training, train
+from labloop.runtime import devices
+from labloop.runtime.devices import cuda_device, device_lock, out_of_memory
 from labloop.seeds import generator
 from labloop.testing import TOY_SPACES, toy_data
 
@@ -97,7 +97,7 @@ def machine(monkeypatch):
     ],
 )
 def test_one_rule_picks_the_device_that_is_trained_on_and_locked(machine, count, wanted, visible, device, lock):
-    from labloop.methods._train import pick_device
+    from labloop.surrogates.training import pick_device
 
     machine(count, wanted, visible)
     assert str(pick_device()) == devices.device_name() == device

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labloop.labs.tfbind8 import table
+from labloop.studies.labs.tfbind8 import table
 from labloop.testing import ProposerContract
 
 ROOT = Path(__file__).parent.parent

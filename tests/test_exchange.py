@@ -15,19 +15,19 @@ import pytest
 import yaml
 from fakes import exported
 
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig, RoundConfig, parse_config, preset
+from labloop.config.campaign import CampaignConfig, RoundConfig, parse_config, preset
 from labloop.errors import BatchError, CampaignError, ConfigError, LabloopError
-from labloop.exchange.files import sheet_of
-from labloop.exchange.orders import IDT, Twist
-from labloop.exchange.robots import Echo, Hamilton, Opentrons
-from labloop.exchange.tidy import tidy, write_tidy
-from labloop.sheet import Sheet
-from labloop.spreadsheet import neutral
+from labloop.plates.orders import IDT, Twist
+from labloop.plates.robots import Echo, Hamilton, Opentrons
+from labloop.plates.transfer import Sheet
+from labloop.rounds.exports import sheet_of
+from labloop.rounds.tidy import tidy, write_tidy
+from labloop.runtime.spreadsheet import neutral
 from labloop.testing import TOY_SPACES, ExporterContract
 
-ROBOTS, ORDERS = "labloop.exchange.robots:", "labloop.exchange.orders:"
+ROBOTS, ORDERS = "labloop.plates.robots:", "labloop.plates.orders:"
 FIRST = parse_config(
     {"arms": {"first": {"proposers": "random"}, "second": {"proposers": {"random": {}}}}, "judge": None}, RoundConfig
 )

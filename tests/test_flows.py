@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from labloop.campaign import Campaign
-from labloop.config import CampaignConfig, load_config, preset
-from labloop.demo import measure_plate
-from labloop.files import turn
-from labloop.server import NoAnswer
-from labloop.simulate import draw_start, open_lab
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.runtime.files import turn
+from labloop.runtime.prefect_api import NoAnswer
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
 
@@ -99,7 +99,7 @@ def test_a_simulated_campaign_runs_as_a_flow_and_again_changes_nothing(prefect_s
 def test_a_benchmark_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefect_server, tmp_path):
     from labloop.flows import run_benchmark
 
-    from labloop.benchmark import benchmark, finished
+    from labloop.studies.benchmark import benchmark, finished
 
     kept = benchmark(["tfbind8"], ["random"], 1, q=4, baselines=False, out=tmp_path, in_process=True)
     report = run_benchmark(["tfbind8"], ["random", "mutate"], out=str(tmp_path), seeds=1, q=4, baselines=False)
@@ -114,7 +114,7 @@ def test_a_benchmark_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefec
 def test_a_study_runs_as_a_flow_and_goes_on_where_the_command_stopped(prefect_server, tmp_path):
     from labloop.flows import run_study
 
-    from labloop.study import study
+    from labloop.studies.study import study
 
     config, out = preset("studies/quick.yaml"), tmp_path / "out"
     part = {"labs": ["tfbind8"], "arms": ["random", "mutate"]}
@@ -133,7 +133,7 @@ def test_a_benchmark_flow_on_two_dask_workers_gives_the_rows_of_the_command(pref
     pytest.importorskip("prefect_dask", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
     from labloop.flows import run_benchmark
 
-    from labloop.benchmark import benchmark, finished
+    from labloop.studies.benchmark import benchmark, finished
 
     scores = ["method", "seed", "max", "median", "mean"]
     here = benchmark(["tfbind8"], ["random", "mutate"], 2, q=4, baselines=False, in_process=True)
@@ -147,8 +147,8 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
     from labloop.flows import tick
     from prefect.client.orchestration import get_client
 
-    from labloop import step as steps
-    from labloop.config import Schedule, parse_config
+    from labloop.campaign import step as steps
+    from labloop.config.campaign import Schedule, parse_config
 
     def run_names(of, **which):
         with get_client(sync_client=True) as client:
@@ -157,7 +157,7 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
             ]
 
     monkeypatch.setenv("LABLOOP_HOME", str(tmp_path))
-    monkeypatch.setattr("labloop.inbox.SETTLE", 0)
+    monkeypatch.setattr("labloop.campaign.inbox.folder.SETTLE", 0)
     config = load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig).model_copy(
         update={"name": "ticking", "schedule": parse_config({"rounds": [ROUND]}, Schedule)}
     )
@@ -191,7 +191,7 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
 def test_a_training_that_fails_is_tried_again_and_fails_the_run_in_sight(prefect_server, tmp_path, monkeypatch):
     from labloop.flows import tick
 
-    from labloop.config import Schedule, parse_config
+    from labloop.config.campaign import Schedule, parse_config
 
     monkeypatch.setenv("LABLOOP_HOME", str(tmp_path))
     arms = {"bad": {"proposers": "fakes:Broken"}, "free": {"proposers": "random"}}
@@ -213,7 +213,8 @@ def test_a_training_that_fails_is_tried_again_and_fails_the_run_in_sight(prefect
 
 def test_labloop_itself_never_imports_prefect():
     code = (
-        "import labloop.agenda, labloop.campaign, labloop.demo, labloop.cli.schedule, labloop.simulate, labloop.report, sys; "
+        "import labloop.campaign.overview, labloop.campaign.facade, labloop.studies.demo, labloop.cli.schedule, "
+        "labloop.studies.simulate, labloop.report, sys; "
         "assert 'prefect' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "DO_NOT_TRACK": "1"})
@@ -238,7 +239,7 @@ def test_a_file_that_has_come_wakes_its_campaign_once(tmp_path, monkeypatch):
         if len(looks) > 4:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr("labloop.inbox.SETTLE", 0)
+    monkeypatch.setattr("labloop.campaign.inbox.folder.SETTLE", 0)
     monkeypatch.setattr(arrivals.Server, "configured", Deaf)
     monkeypatch.setattr(arrivals.asyncio, "sleep", sleep)
     for name in ("a", "b"):

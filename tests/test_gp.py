@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.labs.tfbind8 import visible
 from labloop.methods.gp_mean import GPMean
-from labloop.parameters import Choice, Real, Sequence
-from labloop.protocols import Posterior, Surrogate
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import Posterior, Surrogate
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice, Real, Sequence
+from labloop.studies.labs.tfbind8 import visible
 from labloop.surrogates.gp import GP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.labs.functions import hartmann6, levy
 from labloop.methods.gp_mean import GPMean
 from labloop.methods.qei import QEI
-from labloop.parameters import Real
+from labloop.proposing.dataset import Dataset
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Real
+from labloop.studies.labs.functions import hartmann6, levy
 from labloop.surrogates import _fit
 from labloop.surrogates._kernels import DesignKernel, _Squares
 from labloop.surrogates.gp import GP, FittedGP

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.dataset import Dataset
 from labloop.methods import gtg
 from labloop.methods._diffusion import Schedule
-from labloop.methods._nets import StackedCNN, load_stacked
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import Trajectories, build_trajectories
 from labloop.methods.gtg import GTG
-from labloop.parameters import FloatArray, Sequence
-from labloop.progress import listening
-from labloop.space import DesignSpace
+from labloop.proposing.dataset import Dataset
+from labloop.runtime.progress import listening
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.surrogates.networks import StackedCNN, load_stacked
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
+from labloop.types import FloatArray
 
 TINY = GTG(
     n_traj=40, horizon=8, context=4, k=10, dim=8, dim_mults=(1, 2), steps=4, batch_size=32, proxies=3, proxy_hidden=(32, 32),

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from labloop import apart, errand, inbox
-from labloop.arrivals import Arrivals
-from labloop.campaign import Campaign
-from labloop.config import parse_config
+from labloop.assays.ingest import sha256_of
+from labloop.campaign.facade import Campaign
+from labloop.campaign.inbox import apart, errand
+from labloop.campaign.inbox import folder as inbox
+from labloop.campaign.inbox.arrivals import Arrivals
+from labloop.config.campaign import parse_config
 from labloop.errors import LabloopError, LedgerError, QualityError
-from labloop.ingest import sha256_of
 
 LATER = 60.0
 GOOD = "dna,value\nACGTACGA,0.5\nAAAAAAAC,0.25\n"
@@ -308,7 +309,7 @@ def test_a_full_disk_and_a_computer_without_processes_reject_nothing(run, box, m
         raise OSError(errno.EAGAIN, "no more processes")
 
     (box / "a.csv").write_text(GOOD)
-    for place in ("labloop.files._draft", "labloop.apart.subprocess.Popen"):
+    for place in ("labloop.runtime.files._draft", "labloop.campaign.inbox.apart.subprocess.Popen"):
         with monkeypatch.context() as patched:
             patched.setattr(apart._Helper, "_one", None)
             patched.setattr(place, full)
@@ -341,7 +342,7 @@ def test_a_file_that_cannot_be_moved_is_named_and_holds_up_no_other(run, box, mo
 def clock(monkeypatch):
     """The clock that nobody sets, in the hands of a test."""
     hands = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr("labloop.settling.time", SimpleNamespace(monotonic=lambda: hands.seconds))
+    monkeypatch.setattr("labloop.campaign.inbox.settling.time", SimpleNamespace(monotonic=lambda: hands.seconds))
     return hands
 
 
@@ -475,7 +476,7 @@ def test_a_process_that_died_while_it_filed_a_file_away_leaves_one_file_and_its_
 
     (box / "plate.csv").write_text(GOOD)
     with monkeypatch.context() as patched:
-        patched.setattr("labloop.taken.keep", die)
+        patched.setattr("labloop.campaign.inbox.taken.keep", die)
         with pytest.raises(KeyboardInterrupt):
             inbox.take(run, box, "plate.csv")
     receipt = (box / "done" / "plate.csv.receipt.json").read_text()
@@ -491,7 +492,7 @@ def test_what_was_watched_for_a_day_is_cleared_away_but_never_what_is_still_to_b
         (box / name).write_text(GOOD)
     inbox.take(run, box, "a.csv")
     (box / "b.csv").rename(box / ".taken" / "b.csv")
-    monkeypatch.setattr("labloop.taken.KEPT", -1.0)
+    monkeypatch.setattr("labloop.campaign.inbox.taken.KEPT", -1.0)
     inbox.take(run, box, "c.csv")
     assert [path.name for path in (box / ".late").iterdir() if path.name != ".seen"] == []
     assert look(box).whole == ("b.csv",)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labloop.config import CampaignConfig, parse_config
+from labloop.assays.ingest import STATUSES, AssayFile, read_assay, sha256_of
+from labloop.config.campaign import CampaignConfig, parse_config
 from labloop.errors import Fault, IngestError, grouped
-from labloop.ingest import STATUSES, AssayFile, read_assay, sha256_of
 from labloop.ledger import Ledger
 
 TEMPLATE = "plate,well,value,unit,status,measured_at,note\n"
@@ -580,7 +580,7 @@ def test_what_was_read_goes_into_a_new_ledger_and_is_known_from_then_on(read, tm
 
 
 def test_ingesting_loads_no_torch():
-    code = "import sys, labloop.ingest; sys.exit(any(name in sys.modules for name in ('torch', 'sqlalchemy', 'prefect')))"
+    code = "import sys, labloop.assays.ingest; sys.exit(any(name in sys.modules for name in ('torch', 'sqlalchemy', 'prefect')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -752,6 +752,6 @@ def test_a_name_that_is_no_utf_8_is_stored_as_any_program_can_print_it(tmp_path,
 
 
 def test_a_text_of_endless_cells_is_refused(read, monkeypatch):
-    monkeypatch.setattr("labloop.ingest.text.CELLS", 1000)
+    monkeypatch.setattr("labloop.assays.ingest.text.CELLS", 1000)
     with pytest.raises(IngestError, match="more than 1,000 cells"):
         read("dna,value\n" + "," * 1000 + "\n")

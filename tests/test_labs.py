@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.config import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig, load_config, preset
 from labloop.errors import DesignError, LabloopError, MethodError
-from labloop.labs import tfbind8
-from labloop.labs.lookup import Lookup
-from labloop.labs.tfbind8 import TFBind8
-from labloop.objective import Objective
-from labloop.parameters import Choice, Integer, Mixture, Real, Sequence
-from labloop.protocols import Lab
+from labloop.proposing.protocols import Lab
 from labloop.registry import create
-from labloop.simulate import draw_start as start
-from labloop.simulate import open_lab, start_of
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.objective import Objective
+from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.studies.labs import tfbind8
+from labloop.studies.labs.lookup import Lookup
+from labloop.studies.labs.tfbind8 import TFBind8
+from labloop.studies.simulate import draw_start as start
+from labloop.studies.simulate import open_lab, start_of
 
 
 def reverse_complement(dna: str) -> str:
@@ -126,7 +126,10 @@ def test_a_start_needs_no_table() -> None:
 
 
 def test_labs_and_selectors_load_no_torch() -> None:
-    code = "import sys, labloop.labs.tfbind8, labloop.labs.lookup, labloop.selection; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, labloop.studies.labs.tfbind8, labloop.studies.labs.lookup, labloop.proposing.selectors; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

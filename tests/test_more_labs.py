@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.config import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig, load_config, preset
 from labloop.errors import ConfigError, DesignError, MethodError
-from labloop.labs.ehrlich import Ehrlich
-from labloop.labs.rna import RNA
-from labloop.labs.tables import GB1, METALS, OER, Arylation
-from labloop.labs.tfbind8 import TFBind8
-from labloop.labs.utr import SPACE as UTR_SPACE
-from labloop.labs.utr import UTR
-from labloop.labs.wells import readings
-from labloop.parameters import Sequence
 from labloop.registry import create, parse_plugin
-from labloop.simulate import draw_start
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.studies.labs.ehrlich import Ehrlich
+from labloop.studies.labs.rna import RNA
+from labloop.studies.labs.tables import GB1, METALS, OER, Arylation
+from labloop.studies.labs.tfbind8 import TFBind8
+from labloop.studies.labs.utr import SPACE as UTR_SPACE
+from labloop.studies.labs.utr import UTR
+from labloop.studies.labs.wells import readings
+from labloop.studies.simulate import draw_start
 from labloop.testing import LabContract
 
 SHARED = Path(__file__).parents[2] / "shared/data"

@@ -50,12 +50,12 @@ def test_the_wheel_holds_flows_presets_and_data(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "labloop/flows/round.py", "labloop/presets/rounds/default.yaml", "labloop/presets/campaigns/tfbind8.yaml",
-        "labloop/data/six6_ref_r1_compact.npz", "labloop/report/page.html", "labloop/py.typed",
+        "labloop/studies/labs/data/six6_ref_r1_compact.npz", "labloop/report/page.html", "labloop/py.typed",
     } <= names  # fmt: skip
     assert not [name for name in names if name.startswith(("tests", "flows/", "examples"))]
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(tmp_path / "site")], check=True)
     code = (
-        "import labloop; from labloop.config import preset; from labloop.labs.tfbind8 import table; "
+        "import labloop; from labloop.config.campaign import preset; from labloop.studies.labs.tfbind8 import table; "
         "import importlib.util as u; assert u.find_spec('labloop.flows'); assert len(table()[1]) == 32896; "
         "assert preset('rounds/default.yaml').exists() and 'site' in labloop.__file__"
     )

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from labloop import registry
-from labloop.allowance import VARIABLE, allow, allowed
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError
 from labloop.registry import create, load
-from labloop.simulate import draw_start, open_lab
+from labloop.runtime.allowance import VARIABLE, allow, allowed
+from labloop.studies.simulate import draw_start, open_lab
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml").read_text()
 SMALL = "name: c\nspace: {parameters: [{type: sequence, name: s, length: 4}]}\n"
@@ -253,7 +253,7 @@ def name_of(path: str) -> str:
 
 def test_workers_have_the_allowance_of_whoever_sends_them_work(mine, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="pip install 'labloop-toolkit[dask]'")
-    from labloop.workers import local_cluster, spread
+    from labloop.runtime.workers import local_cluster, spread
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(mine), str(Path(__file__).parent)]))
     with distributed.SpecCluster(**local_cluster(1), silence_logs=40) as elsewhere:  # it started before anything was allowed

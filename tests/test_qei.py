@@ -11,15 +11,15 @@ from botorch.acquisition.monte_carlo import qExpectedImprovement
 from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.utils.errors import NotPSDError
 
-from labloop.constraints import ForbiddenMotifs, LinearInequality
-from labloop.dataset import Dataset
-from labloop.labs.tfbind8 import truth, visible
 from labloop.methods import qei
 from labloop.methods.gp_mean import GPMean
 from labloop.methods.qei import QEI, _inequalities, greedy, log_ei
-from labloop.parameters import Integer, Mixture, Real, Sequence
+from labloop.proposing.dataset import Dataset
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.constraints import ForbiddenMotifs, LinearInequality
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Integer, Mixture, Real, Sequence
+from labloop.studies.labs.tfbind8 import truth, visible
 from labloop.surrogates.gp import GP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data
 

@@ -8,14 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.config import Plate, parse_config
-from labloop.errors import ConfigError, QualityError
-from labloop.plate import lay_out
-from labloop.quality.layout import mistaken, turned
-from labloop.quality.normalise import normalise
-from labloop.quality.plates import find_flags, plate_quality, plates_of, replicates
-from labloop.quality.rules import POLICIES, TRANSFER
-from labloop.quality.statistics import (
+from labloop.assays.quality.layout import mistaken, turned
+from labloop.assays.quality.normalise import normalise
+from labloop.assays.quality.plates import find_flags, plate_quality, plates_of, replicates
+from labloop.assays.quality.statistics import (
     cv,
     drift,
     edge_effect,
@@ -26,6 +22,10 @@ from labloop.quality.statistics import (
     signal_window,
     z_prime,
 )
+from labloop.config.campaign import Plate, parse_config
+from labloop.config.policies import POLICIES, TRANSFER
+from labloop.errors import ConfigError, QualityError
+from labloop.plates.layout import lay_out
 
 SHAPE = (8, 12)
 LEVELS = {"full": 10.0, "none": 1.0}
@@ -445,7 +445,7 @@ def test_a_plates_figures_come_from_its_controls_and_designs():
 
 
 def test_unknown_rules_policies_and_methods_are_refused_with_their_place():
-    from labloop.config import Assay
+    from labloop.config.campaign import Assay
 
     for raw in ({"quality": {"outlir": "drop"}}, {"quality": {"outlier": "ignore"}}, {"normalise": "percent"}):
         with pytest.raises(ConfigError, match=next(iter(raw))):

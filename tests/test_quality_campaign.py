@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from labloop.campaign import Campaign
+from labloop.assays.readings import standing_flags
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import CampaignError, IngestError
 from labloop.ledger import Ledger
-from labloop.readings import standing_flags
 from labloop.seeds import generator
 
 RANDOM = parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None, "plates": 2}, RoundConfig)

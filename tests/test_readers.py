@@ -20,19 +20,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labloop.campaign import Campaign
+from labloop.assays.ingest import AssayFile, Wish, explain_assay, read_assay
+from labloop.assays.ingest import read as reading
+from labloop.assays.ingest.cells import Column, Part, Table
+from labloop.assays.ingest.echo import EchoReport
+from labloop.assays.ingest.excel import Workbook
+from labloop.assays.ingest.grid import GridText
+from labloop.assays.ingest.long import LongText
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config
+from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config
 from labloop.errors import ConfigError, IngestError
-from labloop.ingest import AssayFile, Wish, explain_assay, read_assay
-from labloop.ingest import read as reading
-from labloop.ingest.echo import EchoReport
-from labloop.ingest.excel import Workbook
-from labloop.ingest.grid import GridText
-from labloop.ingest.long import LongText
-from labloop.plate import parse_well
-from labloop.protocols import Reader
-from labloop.table import Column, Part, Table
+from labloop.plates.layout import parse_well
+from labloop.proposing.protocols import Reader
 from labloop.testing import ReaderContract
 
 FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"
@@ -444,7 +444,7 @@ class Bench:
         campaign, options = self.campaigns[told["campaign"]], told.get("options", {})
         chosen = {"read": options.get("read"), "plates": options.get("plates", ()), "assay": options.get("assay")}
         wells = campaign.ledger.wells(campaign.name)
-        with mock.patch("labloop.views.waiting_plates", return_value=tuple(options.get("waiting", ()))):
+        with mock.patch("labloop.rounds.state.waiting_plates", return_value=tuple(options.get("waiting", ()))):
             try:
                 receipt = campaign.ingest(path, **chosen)
             except IngestError:

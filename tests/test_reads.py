@@ -17,12 +17,12 @@ from sqlalchemy import exc
 from test_campaign import ROUND, campaign, lab, start  # noqa: F401  (fixtures)
 from test_damage import fill
 
-from labloop.campaign import Campaign
+from labloop.assays.readings import standing_flags
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.demo import measure_plate
 from labloop.errors import LedgerError
 from labloop.ledger import Ledger, database, examine
-from labloop.readings import standing_flags
+from labloop.studies.demo import measure_plate
 
 READS: dict[str, Callable[[Campaign, Path], Any]] = {
     "dataset": lambda run, _: run.dataset().fingerprint,
@@ -54,7 +54,7 @@ def waiting(campaign, lab, tmp_path, monkeypatch):  # noqa: F811
     for name, part in (("all.csv", sheet), ("again.csv", again)):
         part.to_csv(tmp_path / name, index=False)
         with monkeypatch.context() as patch:
-            patch.setattr("labloop.intake.catch_up", dies)
+            patch.setattr("labloop.rounds.intake.catch_up", dies)
             with pytest.raises(Killed):
                 campaign.ingest(tmp_path / name)
     campaign.ledger.close()

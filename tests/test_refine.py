@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labloop.parameters import Array, FloatArray
-from labloop.pool import Pool
-from labloop.refine import refined
-from labloop.selection import Conservative
+from labloop.proposing.pool import Pool
+from labloop.proposing.refine import refined
+from labloop.proposing.selectors import Conservative
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
+from labloop.types import Array, FloatArray
 
 
 def offered(kind: str, n: int = 40) -> Pool:

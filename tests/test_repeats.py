@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop import intake
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig, RoundConfig, parse_config
+from labloop.config.campaign import CampaignConfig, RoundConfig, parse_config
 from labloop.errors import IngestError
-from labloop.repeats import matches
+from labloop.rounds import intake
+from labloop.rounds.repeats import matches
 
 DESIGNS = ("ACGTACGA", "TTTTTTTT", "AAAACCCC", "GGGGTTTA", "CATGCATA", "AACCGGTA")
 VALUES = (0.41, 0.123456789, 0.87, 0.5, 0.75, 0.002)

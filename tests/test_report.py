@@ -18,13 +18,13 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
-from labloop.compare import compare
-from labloop.config import RoundConfig, parse_config
-from labloop.demo import rehearse
+from labloop.compare.arms import compare
+from labloop.config.campaign import RoundConfig, parse_config
 from labloop.errors import LabloopError
-from labloop.objective import Objective
 from labloop.report import MEASUREMENTS, PICKS, RUNS, TOP, WELLS, ReportData, RoundInfo, report_of, write_report
 from labloop.seeds import generator
+from labloop.space.objective import Objective
+from labloop.studies.demo import rehearse
 
 alt = pytest.importorskip("altair", reason="the packages of labloop-toolkit[report] are not installed")
 _page = pytest.importorskip("labloop.report.page")

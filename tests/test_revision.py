@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from labloop.campaign import Campaign
+from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError
 from labloop.seeds import generator
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from test_campaign import ROUND, campaign, lab, start  # noqa: F401  (fixtures)
 
-from labloop.campaign import Campaign
-from labloop.demo import measure_plate
+from labloop.campaign.facade import Campaign
 from labloop.seeds import derive
+from labloop.studies.demo import measure_plate
 
 
 def measured(run: Campaign, lab, tmp_path, **how) -> Campaign:  # noqa: F811

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labloop.config import RoundConfig, parse_config
+from labloop.config.campaign import RoundConfig, parse_config
 from labloop.errors import MethodError
-from labloop.parameters import Choice
-from labloop.pool import Pool
-from labloop.rounds import Training, choose, judge, plan, train
-from labloop.space import DesignSpace
+from labloop.proposing.pipeline import Training, choose, judge, plan, train
+from labloop.proposing.pool import Pool
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice
 from labloop.testing import TOY_SPACES, toy_data
 
 SPACE = DesignSpace(parameters=(Choice(name="c", options=tuple("abcdefghijkl")), Choice(name="d", options=("x", "y", "z"))))

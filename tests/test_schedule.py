@@ -22,14 +22,14 @@ import pytest
 import yaml
 from browser import CHROMIUM, browser
 
-from labloop import step as steps
-from labloop.agenda import agenda
-from labloop.campaign import Campaign
+from labloop.campaign import step as steps
+from labloop.campaign.facade import Campaign
+from labloop.campaign.overview import agenda
 from labloop.cli import main
-from labloop.config import Schedule, parse_config, preset
-from labloop.demo import measure_plate
-from labloop.server import NoAnswer, Server, wake
-from labloop.simulate import draw_start, open_lab
+from labloop.config.campaign import Schedule, parse_config, preset
+from labloop.runtime.prefect_api import NoAnswer, Server, wake
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 ROOT = Path(__file__).parent.parent
 ROUND = {
@@ -47,7 +47,7 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("LABLOOP_HOME", "LABLOOP_LEDGER", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("labloop.inbox.SETTLE", 0)
+    monkeypatch.setattr("labloop.campaign.inbox.folder.SETTLE", 0)
     text = preset("campaigns/tfbind8.yaml").read_text()
     (tmp_path / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
     (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
@@ -215,7 +215,7 @@ def test_a_wake_up_is_one_run_whose_key_says_what_happened():
     ],
 )
 def test_a_server_that_will_not_is_told_and_no_error(routes, said, monkeypatch):
-    monkeypatch.setattr("labloop.server.PAUSE", 0)
+    monkeypatch.setattr("labloop.runtime.prefect_api.PAUSE", 0)
     with answering(routes) as (url, _):
         assert said in wake("c", "abc", server=Server(url))
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 
-from labloop.dataset import Dataset
 from labloop.errors import ConfigError, MethodError
-from labloop.parameters import FloatArray, Real, Sequence
-from labloop.pool import Pool
-from labloop.protocols import Selector
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import Selector
+from labloop.proposing.selectors import AsProposed, Conservative, RandomSelection, explain, support_limit
 from labloop.registry import create
-from labloop.selection import AsProposed, Conservative, RandomSelection, explain, support_limit
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Real, Sequence
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
+from labloop.types import FloatArray
 
 SPACE = TOY_SPACES["duplex"]
 LINE = DesignSpace(parameters=(Real(name="t", low=0, high=1),))

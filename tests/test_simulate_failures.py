@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from labloop.config import CampaignConfig
-from labloop.demo import measure_plate
-from labloop.labs.wells import Wells
-from labloop.parameters import Sequence
+from labloop.config.campaign import CampaignConfig
 from labloop.registry import plugin
-from labloop.simulate import simulate
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.studies.demo import measure_plate
+from labloop.studies.labs.wells import Wells
+from labloop.studies.simulate import simulate
 
 SPACE = DesignSpace(parameters=(Sequence(name="dna", length=4),))
 CAMPAIGN = CampaignConfig(name="toy", space=SPACE)

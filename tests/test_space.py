@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
-from labloop.constraints import Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
 from labloop.errors import DesignError, SpaceError
-from labloop.parameters import Choice, Integer, Mixture, Real, Sequence
-from labloop.space import DesignSpace
+from labloop.space.constraints import Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
 from labloop.testing import TOY_SPACES
 
 CONSTRAINED = DesignSpace(

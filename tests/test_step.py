@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from fakes import exported
 
-from labloop import step as steps
-from labloop.agenda import scheduled
-from labloop.campaign import Campaign
-from labloop.config import RoundConfig, Schedule, parse_config
-from labloop.decide import Situation, Wanted, decide
-from labloop.demo import measure_plate
+from labloop.campaign import step as steps
+from labloop.campaign.facade import Campaign
+from labloop.campaign.overview import scheduled
+from labloop.config.campaign import RoundConfig, Schedule, parse_config
 from labloop.errors import CampaignError, ConfigError, MethodError
 from labloop.ledger.database import Database
-from labloop.simulate import draw_start, open_lab
+from labloop.rounds.policy import Situation, Wanted, decide
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 ROUND = {
     "arms": {

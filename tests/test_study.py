@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import labloop.study
+import labloop.studies.study
 from labloop.cli import main
-from labloop.config import parse_config, preset
+from labloop.config.campaign import parse_config, preset
 from labloop.errors import ConfigError, LabloopError, MethodError
 from labloop.report import study as page
-from labloop.simulate import simulate
-from labloop.standing_tables import markdown
-from labloop.standings import MEASURES, interval, standings
-from labloop.study import COLUMNS, Job, StudyConfig, jobs, read_study, study
+from labloop.studies.simulate import simulate
+from labloop.studies.standing_tables import markdown
+from labloop.studies.standings import MEASURES, interval, standings
+from labloop.studies.study import COLUMNS, Job, StudyConfig, jobs, read_study, study
 
 STUDIES = preset("studies/quick.yaml").parent
 CAMPAIGNS = preset("campaigns/tfbind8.yaml").parent
@@ -186,7 +186,7 @@ def test_coverage_is_told_of_arms_that_select_by_their_own_judge():
 
 
 def test_a_lab_without_a_range_is_scaled_by_what_was_seen(monkeypatch):
-    monkeypatch.setattr(labloop.study, "_range", lambda lab: None)
+    monkeypatch.setattr(labloop.studies.study, "_range", lambda lab: None)
     rows = study(config()).rows
     assert rows["best_share"].max() <= 1
     assert rows["batch_mean_share"].min() >= 0

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.labs import tfbind8
-from labloop.methods._nets import StackedCNN, StackedMLP
-from labloop.parameters import Real, Sequence
-from labloop.protocols import Posterior, Surrogate
-from labloop.space import DesignSpace
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import Posterior, Surrogate
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Real, Sequence
+from labloop.studies.labs import tfbind8
 from labloop.surrogates.ensemble import Ensemble, _bags
+from labloop.surrogates.networks import StackedCNN, StackedMLP
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
 
 SMALL = Ensemble(members=6, hidden=(32,), steps=300)

@@ -11,12 +11,12 @@ from fakes import exported
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
-from labloop.benchmark import COLUMNS, benchmark
-from labloop.campaign import Campaign
-from labloop.config import RoundConfig, parse_config
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import RoundConfig, parse_config
 from labloop.errors import ConfigError, MethodError
-from labloop.simulate import draw_start, open_lab, simulate
-from labloop.workers import local_cluster, spread
+from labloop.runtime.workers import local_cluster, spread
+from labloop.studies.benchmark import COLUMNS, benchmark
+from labloop.studies.simulate import draw_start, open_lab, simulate
 
 SCORES = ["task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data"]
 
@@ -61,7 +61,7 @@ def test_a_killed_worker_costs_a_repeat_and_nothing_else(tmp_path):
 
 def test_devices_are_dealt_out_to_the_workers(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    monkeypatch.setattr("labloop.devices._cuda_devices", lambda asked: 2)
+    monkeypatch.setattr("labloop.runtime.devices._cuda_devices", lambda asked: 2)
     options = [one["options"]["env"] for one in local_cluster(3)["workers"].values()]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in options] == ["4", "5", "4"]
     assert {found for _, found in spread(devices, range(6), "devices", workers=2)} <= {"4", "5"}

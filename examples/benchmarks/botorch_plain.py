@@ -25,10 +25,10 @@ from botorch.optim import optimize_acqf
 from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
-from labloop.config import CampaignConfig, load_config, preset
-from labloop.objective import Objective
-from labloop.protocols import Lab
-from labloop.simulate import open_lab, simulate, start_of
+from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.proposing.protocols import Lab
+from labloop.space.objective import Objective
+from labloop.studies.simulate import open_lab, simulate, start_of
 
 
 def plain(

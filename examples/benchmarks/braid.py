@@ -29,14 +29,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from labloop.dataset import Dataset
-from labloop.labs.tfbind8 import SPACE as DUPLEX
-from labloop.labs.tfbind8 import table, truth
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, candidates, train
-from labloop.parameters import Array, FloatArray, Sequence
-from labloop.pool import Pool
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.studies.labs.tfbind8 import SPACE as DUPLEX
+from labloop.studies.labs.tfbind8 import table, truth
+from labloop.types import Array, FloatArray
 
 Q = 128
 STRAND = DesignSpace(parameters=(Sequence(name="dna", length=8),))

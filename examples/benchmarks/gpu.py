@@ -36,13 +36,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.dataset import Dataset
-from labloop.labs.tfbind8 import SPACE as DNA
-from labloop.labs.tfbind8 import table, truth
-from labloop.parameters import FloatArray, Real
-from labloop.pool import Pool
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Real
+from labloop.studies.labs.tfbind8 import SPACE as DNA
+from labloop.studies.labs.tfbind8 import table, truth
+from labloop.types import FloatArray
 
 PLATE, POOL, ASKED, SEED = 96, 512, 2_048, 0
 ROUND = ("coms", "gtg", "braid", "qei", "ensemble")
@@ -183,7 +184,7 @@ def work(problems: list[str], methods: list[str], share: float, into: Path) -> N
     """Run the methods on the device that this process was given; write what each took, said and offered."""
     import torch
 
-    from labloop.methods._train import pick_device
+    from labloop.surrogates.training import pick_device
 
     device = pick_device()
 

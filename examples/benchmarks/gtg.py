@@ -18,15 +18,16 @@ import time
 
 import numpy as np
 
-from labloop.dataset import Dataset
-from labloop.labs.tfbind8 import design_bench_arrays
 from labloop.methods import gtg
 from labloop.methods.gtg import GTG
-from labloop.parameters import FloatArray, Sequence
-from labloop.pool import Pool
-from labloop.progress import listening
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.runtime.progress import listening
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.studies.labs.tfbind8 import design_bench_arrays
+from labloop.types import FloatArray
 
 SPACE = DesignSpace(parameters=(Sequence(name="dna", length=8),))
 """Both strands of a duplex are two designs here, as in Design-Bench."""

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.campaign import Campaign
-from labloop.config import CampaignConfig, parse_config
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import CampaignConfig, parse_config
 
 LENGTH = 12
 

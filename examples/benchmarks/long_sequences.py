@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from utr import SPACE, read, words
 
-from labloop.dataset import Dataset
+from labloop.proposing.dataset import Dataset
 from labloop.seeds import derive, generator
 from labloop.surrogates.ensemble import Ensemble
 

@@ -33,16 +33,16 @@ from typing import Any
 
 import numpy as np
 
-from labloop import step as steps
-from labloop.campaign import Campaign
-from labloop.config import CampaignConfig, load_config, parse_config, preset
-from labloop.dataset import Dataset
-from labloop.demo import measure_plate
-from labloop.pool import Pool
+from labloop.campaign import step as steps
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import CampaignConfig, load_config, parse_config, preset
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import allow, plugin
+from labloop.runtime.prefect_api import wake
 from labloop.seeds import generator
-from labloop.server import wake
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
 
 
 @plugin

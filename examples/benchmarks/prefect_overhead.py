@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from labloop.campaign import Campaign
-from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
-from labloop.dataset import Dataset
-from labloop.pool import Pool
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import allow, plugin
+from labloop.runtime.prefect_api import Server
 from labloop.seeds import generator
-from labloop.server import Server
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.simulate import draw_start, open_lab
 
 
 @plugin

@@ -25,12 +25,12 @@ from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
-from labloop.config import preset
-from labloop.dataset import Dataset
-from labloop.labs.tfbind8 import visible
+from labloop.config.campaign import preset
+from labloop.proposing.dataset import Dataset
 from labloop.seeds import generator
-from labloop.simulate import simulate
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.studies.labs.tfbind8 import visible
+from labloop.studies.simulate import simulate
 from labloop.surrogates.gp import GP
 
 

@@ -30,12 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labloop.dataset import Dataset
 from labloop.methods._composition import count_3mers, distance_of_3mers
 from labloop.methods._conservative import Reward
 from labloop.methods._diffusion import Schedule
 from labloop.methods._prior import States
-from labloop.methods._train import pick_device, without_denormals
 from labloop.methods.braid import (
     BRAID,
     STRL,
@@ -49,9 +47,12 @@ from labloop.methods.braid import (
     reward_spread,
     sample,
 )
-from labloop.parameters import Array, Sequence
+from labloop.proposing.dataset import Dataset
 from labloop.seeds import derive, generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
+from labloop.surrogates.training import pick_device, without_denormals
+from labloop.types import Array
 
 SPACE = DesignSpace(parameters=(Sequence(name="utr", length=50),))
 LETTERS = np.array(list("ACGT"))

@@ -1,6 +1,6 @@
 """Fit the model behind the lab `utr`: mean ribosome load of 5' untranslated regions of 50 letters, from 280,000 measured ones.
 
-    python examples/benchmarks/utr_lab.py --data utr_280k.npz --out labloop/data/utr_model.npz
+    python examples/benchmarks/utr_lab.py --data utr_280k.npz --out labloop/studies/labs/data/utr_model.npz
 
 The data: a NumPy archive of `x_packed` (2 bits a base, low bits first), `length` and `y` (Sample et al., Nature Biotechnology
 2019, GSE114002). 20,000 sequences are held out; what the model says of them is printed and stands in the README beside the
@@ -85,7 +85,7 @@ def predict(model: nn.Sequential, codes: np.ndarray, device: str) -> np.ndarray:
 
 
 def save(path: Path, model: nn.Sequential, said: np.ndarray) -> None:
-    """Write the weights in the order in which `labloop.labs.utr` multiplies them: places before channels."""
+    """Write the weights in the order in which `labloop.studies.labs.utr` multiplies them: places before channels."""
     first, second, dense, head = (layer for layer in model if hasattr(layer, "weight"))
     arrays = {
         "filters_1": first.weight.permute(2, 1, 0), "bias_1": first.bias,

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.checkpoints import folder_of, keeping
-from labloop.config import CampaignConfig, load_config, preset
-from labloop.dataset import Dataset
-from labloop.labs.tfbind8 import truth
+from labloop.config.campaign import CampaignConfig, load_config, preset
 from labloop.methods.braid import BRAID
 from labloop.methods.gtg import GTG
+from labloop.proposing.dataset import Dataset
+from labloop.runtime.checkpoints import folder_of, keeping
 from labloop.seeds import derive
-from labloop.simulate import draw_start, open_lab
+from labloop.studies.labs.tfbind8 import truth
+from labloop.studies.simulate import draw_start, open_lab
 
 METHODS: dict[str, tuple[Any, str, str]] = {
     "gtg": (GTG(), "steps", "denoiser_loss"),

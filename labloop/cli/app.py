@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Group, Parameter
 
 from labloop import __version__
-from labloop.allowance import allow
 from labloop.cli import show
+from labloop.runtime.allowance import allow
 
 if TYPE_CHECKING:
-    from labloop.campaign import Campaign
+    from labloop.campaign.facade import Campaign
 
 app = App(
     name="labloop",
@@ -46,7 +46,7 @@ class Common:
         allow(*(name.strip() for told in self.plugins for name in told.split(",")))
 
     def open(self, name: str) -> Campaign:
-        from labloop.campaign import Campaign
+        from labloop.campaign.facade import Campaign
 
         return Campaign.open(name, home=self.home, ledger=self.ledger)
 
@@ -61,13 +61,14 @@ def init(config: Path, *, common: Common = Common()) -> None:
     Args:
         config: the campaign's YAML file, such as config/campaigns/tfbind8.yaml.
     """
-    from labloop.campaign import Campaign
+    from labloop.campaign.facade import Campaign
 
     common.start()
     campaign = Campaign.create(config, home=common.home, ledger=common.ledger)
     show.status(campaign.status(), json=common.json, title=f"Campaign {campaign.name} is made.")
     if campaign.config.schedule is not None:
-        from labloop import inbox, step
+        from labloop.campaign import step
+        from labloop.campaign.inbox import folder as inbox
 
         inbox.look(step.inbox_of(campaign))
         show.note(f"Assay files may be dropped into {step.inbox_of(campaign)}; labloop schedule runs the rounds.")
@@ -111,7 +112,7 @@ def ingest(
     receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader, again=again)
     show.receipt(receipt, json=common.json)
     if run.config.schedule is not None and not dry_run:
-        from labloop.server import wake
+        from labloop.runtime.prefect_api import wake
 
         show.note(wake(campaign, receipt.sha256))
 
@@ -123,14 +124,15 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
     Args:
         campaign: the campaign's name.
     """
-    from labloop.campaign import campaigns
+    from labloop.campaign.facade import campaigns
 
     common.start()
     if campaign is not None:
         run = common.open(campaign)
         show.status(run.status(), json=common.json)
         if run.config.schedule is not None and not common.json:
-            from labloop import inbox, step
+            from labloop.campaign import step
+            from labloop.campaign.inbox import folder as inbox
 
             for why in inbox.look(step.inbox_of(run), remember=False).why:
                 show.note(f"Not taken from the inbox yet: {why}.")
@@ -225,7 +227,7 @@ def check(campaign: Path, round: Path | None = None, *, common: Common = Common(
         campaign: the campaign's YAML file.
         round: the round's YAML file.
     """
-    from labloop.checks import check_configs
+    from labloop.campaign.checks import check_configs
 
     show.checked(check_configs(campaign, round), json=common.json)
 
@@ -263,7 +265,7 @@ def simulate(
         on_failure: a proposer that fails: `drop` goes on without it in that round and says so, `stop` ends here.
         workers: run campaigns side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
-    from labloop.simulate import simulate as run
+    from labloop.studies.simulate import simulate as run
 
     common.start()
     with show.progress(json=common.json):
@@ -296,8 +298,8 @@ def study(
             another one after changing a method's code.
         workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
-    from labloop.study import read_study
-    from labloop.study import study as run
+    from labloop.studies.study import read_study
+    from labloop.studies.study import study as run
 
     common.start()
     config = read_study(study)
@@ -340,7 +342,7 @@ def benchmark(
         out: folder of the results and of the Markdown table. Choose another one after changing a method's code.
         workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
-    from labloop.benchmark import benchmark as run
+    from labloop.studies.benchmark import benchmark as run
 
     common.start()
     with show.progress(json=common.json):
@@ -364,7 +366,7 @@ def demo(
         start: measured designs to begin with, from the lower half; `offline` for all of it.
         rounds: plates in a row.
     """
-    from labloop.demo import rehearse
+    from labloop.studies.demo import rehearse
 
     common.start()
     folder = common.home or Path("labloop-demo")

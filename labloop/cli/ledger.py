@@ -22,10 +22,10 @@ def verify(campaign: str | None = None, *, head: str | None = None, accept: str 
         head: a hash that stands in an earlier verify, a report or a manifest: it must still stand in the campaign's chain.
         accept: a reason, such as "backup of 31 March restored": what is missing is taken as gone, and noted so beside the ledger.
     """
-    from labloop.campaign import place_of
+    from labloop.assays.ingest.cells import count
+    from labloop.campaign.facade import place_of
     from labloop.ledger import examine
     from labloop.ledger.heads import ENDING
-    from labloop.table import count
 
     common.start()
     place, where, heads = place_of(common.home, common.ledger)
@@ -67,7 +67,7 @@ def backup(file: Path, *, common: Common = Common()) -> None:
     Args:
         file: the copy's path, such as backup/ledger-2026-03-31.db.
     """
-    from labloop.campaign import open_ledger
+    from labloop.campaign.facade import open_ledger
 
     common.start()
     copy = open_ledger(common.home, common.ledger)[1].backup(file)
@@ -102,7 +102,7 @@ def correct(
         reader: which reader to use, where several know the file.
         dry_run: show old and new, and store nothing.
     """
-    from labloop.table import count
+    from labloop.assays.ingest.cells import count
 
     common.start()
     done = common.open(campaign).correct(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
-from labloop.quality.rules import RATE
+from labloop.config.policies import RATE
 
 if TYPE_CHECKING:
-    from labloop.inspection import Inspection
-    from labloop.quality.plates import PlateQuality
-    from labloop.quality.statistics import Effect, Figure
+    from labloop.assays.quality.plates import PlateQuality
+    from labloop.assays.quality.report import Inspection
+    from labloop.assays.quality.statistics import Effect, Figure
 
 
 @app.command(group=_lab)

@@ -16,7 +16,7 @@ from labloop.cli.app import Common, app
 from labloop.errors import LabloopError
 
 if TYPE_CHECKING:
-    from labloop.step import Step
+    from labloop.campaign.step import Step
 
 _alone = Group("By itself", sort_key=1)
 _DEFAULTS = Common()
@@ -39,7 +39,7 @@ def step(
         now: open the next round without waiting for the calendar or a person's call.
         retry: try trainings again that failed too often.
     """
-    from labloop import step as steps
+    from labloop.campaign import step as steps
 
     common.start()
     run = common.open(campaign)
@@ -104,7 +104,7 @@ def schedule(
     """
     common.start()
     if status:
-        from labloop.agenda import agenda
+        from labloop.campaign.overview import agenda
 
         told = agenda(home=common.home, ledger=common.ledger)
         return show.dump(told) if common.json else _agenda(told)
@@ -132,7 +132,7 @@ def _agenda(told: dict[str, Any]) -> None:
 
 
 def _decided(told: dict[str, Any], common: Common) -> None:
-    from labloop.server import wake
+    from labloop.runtime.prefect_api import wake
 
     woken = wake(told["campaign"], f"{told['verdict']}-{told['round']}")
     if common.json:

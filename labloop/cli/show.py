@@ -19,12 +19,12 @@ from labloop.errors import DesignError, IngestError, grouped
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labloop.batch import Batch
-    from labloop.campaign import Campaign
-    from labloop.compare import Comparison
-    from labloop.ingest import Explanation
-    from labloop.intake import Receipt
-    from labloop.study import Result
+    from labloop.assays.ingest import Explanation
+    from labloop.campaign.facade import Campaign
+    from labloop.compare.arms import Comparison
+    from labloop.plates.batch import Batch
+    from labloop.rounds.intake import Receipt
+    from labloop.studies.study import Result
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -77,7 +77,7 @@ def progress(*, json: bool) -> Iterator[None]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from labloop.progress import listening
+    from labloop.runtime.progress import listening
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bars:
@@ -259,7 +259,7 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
 def simulated(table: pd.DataFrame, *, json: bool) -> None:
     if json:
         return dump(_records(table))
-    from labloop.simulate import summary
+    from labloop.studies.simulate import summary
 
     for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
         _table(_records(summary(table, column=column)), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
@@ -271,7 +271,7 @@ def studied(result: Result, *, json: bool) -> None:
     if json:
         files = {name: str(path) for name, path in result.files.items()}
         return dump({**result.summary, "failures": result.failures, "files": files, "rows": _records(result.rows)})
-    from labloop.standing_tables import sections
+    from labloop.studies.standing_tables import sections
 
     for section in sections(result.summary)[: 2 if result.summary["reference"] else 1]:
         _table([dict(zip(section.head, row, strict=True)) for row in section.rows], title=section.title)
@@ -284,7 +284,7 @@ def studied(result: Result, *, json: bool) -> None:
 def benchmarked(table: pd.DataFrame, folder: Path, *, json: bool) -> None:
     if json:
         return dump(_records(table))
-    from labloop.ranking import spread, summary
+    from labloop.studies.ranking import spread, summary
 
     for task, found in summary(table).groupby("task", sort=False):
         rows = [

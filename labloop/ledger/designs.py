@@ -11,7 +11,7 @@ import pandas as pd
 from sqlalchemy import Connection, select
 
 from labloop.ledger.frames import TEXT, from_texts, to_texts
-from labloop.ledger.links import Link
+from labloop.ledger.hash_chain import Link
 from labloop.ledger.tables import design
 
 MANY = 5_000

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, inspect, text
 
 from labloop.errors import CampaignError, LedgerError
 from labloop.ledger.database import Database
+from labloop.ledger.hash_chain import whoami
 from labloop.ledger.heads import Head, lost
-from labloop.ledger.links import whoami
 from labloop.ledger.migrations import newest
 from labloop.ledger.schema import check_schema, check_version
 from labloop.ledger.store import heads_of

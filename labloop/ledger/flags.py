@@ -11,7 +11,7 @@ import pandas as pd
 from sqlalchemy import Connection, func, select
 
 from labloop.ledger.frames import to_frame, to_json, types_of
-from labloop.ledger.links import Link
+from labloop.ledger.hash_chain import Link
 from labloop.ledger.readings import newest
 from labloop.ledger.tables import event, flag
 

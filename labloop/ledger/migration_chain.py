@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, text
 
 from labloop.ledger.digest import BLOCK, RowDigest
-from labloop.ledger.links import START, chained_hash, whoami
+from labloop.ledger.hash_chain import START, chained_hash, whoami
 
 _ROWS = {
     "campaign": ("id", "id name config at"),

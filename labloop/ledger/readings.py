@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from labloop.errors import CampaignError
 from labloop.ledger.designs import MANY
 from labloop.ledger.frames import TEXT, to_columns, to_frame, types_of
-from labloop.ledger.links import Link
+from labloop.ledger.hash_chain import Link
 from labloop.ledger.tables import measurement, source_file
 
 _COLUMNS = (

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from labloop.errors import CampaignError
 from labloop.ledger.frames import to_json
-from labloop.ledger.links import Link
+from labloop.ledger.hash_chain import Link
 from labloop.ledger.tables import STATES, event, round_
 
 OWN = {"seeds": "round"}

@@ -27,13 +27,13 @@ from labloop.ledger.backup import copy_file, copy_tables
 from labloop.ledger.database import Database
 from labloop.ledger.designs import add_designs, design_columns, designs_of
 from labloop.ledger.frames import to_columns, to_frame, to_json, types_of
+from labloop.ledger.hash_chain import Link, rows_of, whoami
 from labloop.ledger.heads import ENDING, Head, Heads
+from labloop.ledger.history import Trail, trail_of
 from labloop.ledger.known import known_readings
-from labloop.ledger.links import Link, rows_of, whoami
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import OWN, Round, advance, enter, round_of, rounds_of
 from labloop.ledger.tables import STATES
-from labloop.ledger.trail import Trail, trail_of
 from labloop.ledger.verify import Verified, check_file, ends_of, verify_campaign
 
 _PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")

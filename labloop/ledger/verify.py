@@ -15,8 +15,8 @@ from sqlalchemy import Column, Connection, Table, Text, exc, select, text
 
 from labloop.ledger import tables as t
 from labloop.ledger.digest import BLOCK, RowDigest
+from labloop.ledger.hash_chain import START, chained_hash, columns_of, rows_of
 from labloop.ledger.heads import Head
-from labloop.ledger.links import START, chained_hash, columns_of, rows_of
 
 DAMAGE = (exc.SQLAlchemyError, sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
 """What reading a damaged ledger may raise, from the database's own errors to cells that are not what their column says."""

@@ -1,4 +1,4 @@
-"""The finished stages of a training as safetensors files, where somebody keeps them (`labloop.checkpoints`)."""
+"""The finished stages of a training as safetensors files, where somebody keeps them (`labloop.runtime.checkpoints`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from labloop import __version__
-from labloop.checkpoints import Keeper, folder_of, keeper
-from labloop.dataset import Dataset
+from labloop.proposing.dataset import Dataset
+from labloop.runtime.checkpoints import Keeper, folder_of, keeper
 
 log = logging.getLogger("labloop")
 

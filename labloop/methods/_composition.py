@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 
-from labloop.parameters import Array
+from labloop.types import Array
 
 
 def count_3mers(X: Array, letters: int) -> Array:

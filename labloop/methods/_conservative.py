@@ -18,13 +18,13 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from labloop.dataset import Dataset
 from labloop.methods._checkpoint import Stage
-from labloop.methods._nets import StackedMLP, load_stacked, networks
 from labloop.methods._prior import States, is_check
-from labloop.methods._train import torch_generator, without_denormals
-from labloop.parameters import Array, FloatArray
-from labloop.progress import track
+from labloop.proposing.dataset import Dataset
+from labloop.runtime.progress import track
+from labloop.surrogates.networks import StackedMLP, load_stacked, networks
+from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.types import Array, FloatArray
 
 BONUS_LIMIT = 10.0
 """Largest bonus, in standard deviations of y."""

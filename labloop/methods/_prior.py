@@ -30,11 +30,11 @@ from torch.nn import functional as F
 from labloop.errors import DesignError, MethodError
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Stage, Warm, afresh
-from labloop.methods._nets import length_of
-from labloop.methods._train import torch_generator
-from labloop.parameters import Array
-from labloop.progress import track
-from labloop.space import DesignSpace
+from labloop.runtime.progress import track
+from labloop.space.design_space import DesignSpace
+from labloop.surrogates.networks import length_of
+from labloop.surrogates.training import torch_generator
+from labloop.types import Array
 
 LETTER_SCALE = 0.25
 """b: letters are vectors of ±b, the noise that hides them grows to variance 1."""

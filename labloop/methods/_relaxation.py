@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labloop.dataset import Dataset
-from labloop.parameters import Array, Block, FloatArray
-from labloop.space import DesignSpace
+from labloop.proposing.dataset import Dataset
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Block
+from labloop.types import Array, FloatArray
 
 Kind = Literal["logits", "onehot"]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from labloop.dataset import Dataset
-from labloop.parameters import Array, FloatArray
-from labloop.progress import track
+from labloop.proposing.dataset import Dataset
+from labloop.runtime.progress import track
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.types import Array, FloatArray
 
 Score = Callable[[FloatArray], FloatArray]
 """Scores designs X (m, d) as (m,), larger is better; always called with at most `CHUNK` rows."""

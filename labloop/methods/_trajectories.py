@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labloop.methods._train import torch_generator
-from labloop.parameters import Block, FloatArray
-from labloop.progress import track
-from labloop.space import DesignSpace
+from labloop.runtime.progress import track
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Block
+from labloop.surrogates.training import torch_generator
+from labloop.types import FloatArray
 
 _VISITED = 1e4
 """Added to the distance of a design that the path has been to: it is chosen again only when nothing else is left."""

@@ -56,20 +56,20 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
 from labloop.methods._composition import count_3mers, distance_of_3mers
 from labloop.methods._conservative import Form, Reward, train_reward
-from labloop.methods._nets import length_of
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk
-from labloop.methods._train import pick_device, torch_generator, without_denormals
-from labloop.parameters import Array, FloatArray
-from labloop.pool import Pool
-from labloop.progress import track
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import plugin
+from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.surrogates.networks import length_of
+from labloop.surrogates.training import pick_device, torch_generator, without_denormals
+from labloop.types import Array, FloatArray
 
 
 @plugin

@@ -57,17 +57,17 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor
 from torch.nn import functional as F
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods import _search
 from labloop.methods._checkpoint import Checkpoint, Stage
 from labloop.methods._relaxation import Kind, Relaxation
-from labloop.methods._train import log, pick_device, torch_generator, without_denormals
-from labloop.parameters import FloatArray
-from labloop.pool import Pool
-from labloop.progress import track
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import plugin
+from labloop.runtime.progress import track
 from labloop.seeds import derive
+from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
+from labloop.types import FloatArray
 
 
 @plugin

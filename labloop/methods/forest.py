@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 from sklearn.ensemble import RandomForestRegressor
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods._search import search
-from labloop.parameters import FloatArray
-from labloop.pool import Pool
-from labloop.protocols import ALL_KINDS, normal_seed
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import ALL_KINDS, normal_seed
 from labloop.registry import plugin
 from labloop.seeds import derive
+from labloop.types import FloatArray
 
 
 @plugin

@@ -57,19 +57,20 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
-from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
-from labloop.methods._nets import StackedMLP, load_stacked, networks
 from labloop.methods._temporal_unet import TemporalUNet
-from labloop.methods._train import pick_device, torch_generator, without_denormals
 from labloop.methods._trajectories import build_trajectories
-from labloop.parameters import Block, FloatArray
-from labloop.pool import Pool
-from labloop.progress import track
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import plugin
+from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Block
+from labloop.surrogates.networks import StackedMLP, load_stacked, networks
+from labloop.surrogates.training import pick_device, torch_generator, without_denormals
+from labloop.types import FloatArray
 
 SCORE_LIMIT = 2.0
 """Largest s that a generated state may claim."""

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from labloop.dataset import Dataset
 from labloop.methods._search import search
-from labloop.parameters import FloatArray
-from labloop.pool import Pool
-from labloop.protocols import ALL_KINDS
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import ALL_KINDS
 from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates.auto import Auto, Name
+from labloop.types import FloatArray
 
 
 @plugin

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.parameters import Array, FloatArray
-from labloop.pool import Pool
-from labloop.protocols import ALL_KINDS
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import ALL_KINDS
 from labloop.registry import plugin
 from labloop.seeds import generator
+from labloop.types import Array, FloatArray
 
 WAVES = 40
 """Times that mutants are drawn before the neighbourhood counts as used up."""

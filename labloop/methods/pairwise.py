@@ -10,15 +10,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods._search import CHUNK, search
-from labloop.parameters import Array, FloatArray
-from labloop.pool import Pool
-from labloop.protocols import ALL_KINDS
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import ALL_KINDS
 from labloop.registry import plugin
 from labloop.seeds import derive, generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.types import Array, FloatArray
 
 LARGEST = 4_096
 """Largest system of equations that is solved; a larger data set with more features than this is thinned out at random."""

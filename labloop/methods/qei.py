@@ -42,19 +42,20 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy.special import erfcx, ndtr
 from torch import Tensor
 
-from labloop.constraints import LinearInequality
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods._search import search
-from labloop.methods._train import torch_generator
-from labloop.parameters import Array, FloatArray, Integer, Mixture, Real
-from labloop.pool import Pool
-from labloop.progress import track
-from labloop.protocols import normal_seed
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import normal_seed
 from labloop.registry import plugin
+from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
-from labloop.space import DesignSpace
+from labloop.space.constraints import LinearInequality
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Integer, Mixture, Real
 from labloop.surrogates.gp import GP, FittedGP
+from labloop.surrogates.training import torch_generator
+from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 

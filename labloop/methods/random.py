@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.parameters import FloatArray
-from labloop.pool import Pool
-from labloop.protocols import ALL_KINDS
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.protocols import ALL_KINDS
 from labloop.registry import plugin
 from labloop.seeds import generator
+from labloop.types import FloatArray
 
 DRAWS = 50
 """A space that cannot be listed is drawn from this many times at most before it counts as used up."""

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from labloop import compare
-from labloop.comparison import Comparison
+from labloop.compare import arms as compare
+from labloop.compare.results import Comparison
 from labloop.errors import LabloopError
-from labloop.files import write_text
-from labloop.objective import Objective
+from labloop.runtime.files import write_text
+from labloop.space.objective import Objective
 
 if TYPE_CHECKING:
-    from labloop.campaign import Campaign
-    from labloop.inspection import Inspection
+    from labloop.assays.quality.report import Inspection
+    from labloop.campaign.facade import Campaign
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
 PICKS = (*compare.COLUMNS, "design")
@@ -63,7 +63,7 @@ class ReportData:
     measurements: pd.DataFrame = field(default_factory=_no_rows(*MEASUREMENTS))
     """One row a reading: `round` (missing or 0 for the start data), `status` as ingested; value and y NaN where a well failed."""
     picks: pd.DataFrame = field(default_factory=_no_rows(*PICKS))
-    """One row a (round, arm, design), as for `labloop.compare.compare`."""
+    """One row a (round, arm, design), as for `labloop.compare.arms.compare`."""
     wells: pd.DataFrame = field(default_factory=_no_rows(*WELLS))
     """One row a used well: `row` and `column` from 1, `control` its name or missing, `arm` (arms joined by " + ")."""
     top: pd.DataFrame = field(default_factory=_no_rows(*TOP))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from labloop import views
-from labloop.compare import Comparison, compare
-from labloop.readings import usable
+from labloop.assays.readings import usable
+from labloop.compare.arms import Comparison, compare
+from labloop.proposing.pipeline import versions
 from labloop.report import ReportData, RoundInfo
-from labloop.rounds import versions
+from labloop.rounds import state as views
 from labloop.seeds import derive
 
 if TYPE_CHECKING:
-    from labloop.campaign import Campaign
+    from labloop.campaign.facade import Campaign
 
 N_TOP = 15
 

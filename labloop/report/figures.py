@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from labloop.objective import Objective
+from labloop.space.objective import Objective
 
 INK, SOFT, FAINT = "#1d2730", "#66727d", "#d9dee2"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a7a00")

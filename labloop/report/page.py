@@ -17,12 +17,12 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from labloop.compare import LOST
-from labloop.comparison import Comparison, spell
-from labloop.parameters import FloatArray
+from labloop.compare.arms import LOST
+from labloop.compare.results import Comparison, spell
 from labloop.report import ReportData, figures, quality, tables
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE, Numbers
+from labloop.types import FloatArray
 
 PLATES = 12
 """Plates drawn, the latest first; a long campaign's page stays light."""

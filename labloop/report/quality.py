@@ -9,14 +9,14 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from labloop.inspection import Inspection
-from labloop.objective import Objective
-from labloop.quality.plates import PlateQuality
-from labloop.quality.rules import MEANING, RATE
-from labloop.quality.statistics import Effect, Figure
+from labloop.assays.quality.plates import PlateQuality
+from labloop.assays.quality.report import Inspection
+from labloop.assays.quality.statistics import Effect, Figure
+from labloop.config.policies import MEANING, RATE
 from labloop.report import figures
 from labloop.report.figures import OKABE_ITO, Spec
 from labloop.report.tables import NONE, Column, Numbers, Table
+from labloop.space.objective import Objective
 
 
 def plates(found: Inspection, assay: str) -> Table:

@@ -8,12 +8,12 @@ from typing import Any
 
 import altair as alt
 
-from labloop.files import write_text
 from labloop.report import figures
 from labloop.report.figures import INK, SOFT, Records, Spec
 from labloop.report.page import document
-from labloop.standing_tables import NAMES, NOTE, sections
-from labloop.standings import place
+from labloop.runtime.files import write_text
+from labloop.studies.standing_tables import NAMES, NOTE, sections
+from labloop.studies.standings import place
 
 _SHOWN = ("batch_mean", "top10_mean")
 """Measures that are drawn; the tables have all."""
@@ -21,7 +21,7 @@ _TOLD = {"arm": "Arm", "round": "Plate", "shown": "Mean, in the lab's unit"}
 
 
 def write_page(path: Path, found: Mapping[str, Any], *, title: str, description: str = "", failures: Sequence[str] = ()) -> Path:
-    """Write a study's summary (`labloop.standings.standings`) as one self-contained HTML page; equal summaries, equal bytes."""
+    """Write a study's summary (`labloop.studies.standings.standings`) as one self-contained HTML page; equal summaries, equal bytes."""
     return write_text(path, render(found, title=title, description=description, failures=failures))
 
 

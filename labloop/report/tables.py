@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from labloop.comparison import ArmSummary, Calibration, Comparison, Overlap, spell
-from labloop.objective import Objective
+from labloop.compare.results import ArmSummary, Calibration, Comparison, Overlap, spell
+from labloop.space.objective import Objective
 
 NONE = "–"
 

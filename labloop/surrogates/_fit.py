@@ -21,10 +21,10 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.parameters import Array, FloatArray
+from labloop.proposing.dataset import Dataset
 from labloop.surrogates._kernels import DesignKernel, Logs
+from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 

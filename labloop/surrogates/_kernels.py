@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labloop.parameters import Block
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Block
 
 WINDOW = 4
 """Positions that a gapped word spans at most."""

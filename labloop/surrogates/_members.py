@@ -11,15 +11,15 @@ import torch
 from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
 from labloop.methods.pairwise import Ridge
-from labloop.parameters import Array, FloatArray
-from labloop.protocols import normal_seed
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import normal_seed
 from labloop.seeds import derive, generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
+from labloop.types import Array, FloatArray
 
 EXACT = 2_000
 """Measured designs up to which the Gaussian process is exact and the ridge is tried."""

@@ -22,13 +22,13 @@ import numpy as np
 from pydantic import Field
 from scipy.optimize import nnls
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.parameters import FloatArray
+from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
+from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
 

@@ -14,15 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.methods._nets import SHORT, Kind, StackedMLP, length_of, networks
-from labloop.methods._train import pick_device, torch_generator, without_denormals
-from labloop.parameters import Array, FloatArray
-from labloop.progress import track
+from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
+from labloop.runtime.progress import track
 from labloop.seeds import generator
-from labloop.space import DesignSpace
+from labloop.space.design_space import DesignSpace
+from labloop.surrogates.networks import SHORT, Kind, StackedMLP, length_of, networks
+from labloop.surrogates.training import pick_device, torch_generator, without_denormals
+from labloop.types import Array, FloatArray
 
 CHECK_EVERY = 50
 """Steps between two looks at the out-of-bag correlation."""

@@ -35,13 +35,13 @@ from gpytorch.means import ConstantMean
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.methods._train import pick_device
-from labloop.parameters import Array, FloatArray
+from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
+from labloop.surrogates.training import pick_device
+from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 

@@ -1,0 +1,256 @@
+"""One assay file, from bytes to checked measurements: all of it, or an error that lists every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays.ingest.cells import Table, count
+from labloop.assays.ingest.choose import Wish, add_plates, join, stack, take
+from labloop.assays.ingest.columns import FORM_HELP, find_columns, known_names, lacks_plate
+from labloop.assays.ingest.excel_dates import explain_dates
+from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
+from labloop.assays.ingest.parse import Marks, find_marks, instants
+from labloop.assays.ingest.read import Opened, content_of, digest, open_file, printable
+from labloop.assays.ingest.values import find_values
+from labloop.config.campaign import CampaignConfig
+from labloop.errors import Fault, IngestError
+from labloop.space.design_space import DesignSpace
+from labloop.types import Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AssayFile:
+    """A file that was understood in every cell; nothing of it is stored yet."""
+
+    name: str
+    """The file's name without its folder."""
+    sha256: str
+    """Of the file's bytes, 64 hex digits: the same file is recognised by it."""
+    assay: str
+    reader: str
+    """The reader's name."""
+    dialect: str
+    """What was recognised, one line for people."""
+    columns: Mapping[str, str]
+    """labloop's columns to the file's."""
+    measurements: pd.DataFrame
+    """One row a measured well, in the file's order.
+
+    Columns: `row` (line of the file), `design_id` (NaN for a control), `control` (NaN for a design), `assay`, `value` (float in
+    `unit`, NaN where the well gave none), `qualifier` (`=`, `<`, `>`), `unit`, `status`, `plate`, `well`, `round`,
+    `measured_at` (ISO 8601) and `note`; NaN where the file or the layout says nothing.
+    """
+    designs: pd.DataFrame
+    """The designs measured, once each: `design_id`, the space's columns, and `in_space`: whether it keeps the constraints."""
+    new: tuple[str, ...]
+    """Ids among `designs` that labloop neither proposed nor saw before."""
+
+
+def read_assay(
+    path: Path | str,
+    config: CampaignConfig,
+    *,
+    wells: pd.DataFrame,
+    designs: pd.DataFrame,
+    assay: str | None = None,
+    wish: Wish | None = None,
+    reader: str | None = None,
+) -> AssayFile:
+    """Read a file as the lab sends it, a row or a grid's cell a well, and check all of it.
+
+    Args:
+        wells: what labloop has laid out, one row a well: `round`, `plate`, `well`, `design_id` (NaN for a control) and
+            `control` (its name, NaN for a design).
+        designs: designs that labloop knows: the space's columns, by `design_id`.
+        assay: which of the campaign's assays this is; the objective's where left out.
+        wish: which read and which plate is meant, where the file does not say; the campaign's `read` counts where it names none.
+        reader: the reader to use; the campaign's, or whichever knows the file, where left out.
+
+    Raises:
+        IngestError: with every fault at once, each with the line of the file and the lab's own column name.
+        ConfigError: there is no such reader.
+    """
+    path = Path(path)
+    content, name = content_of(path), printable(path.name)
+    assay = named_assay(config, assay, name)
+    opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
+    table, found = settle(opened, config, assay, wells=wells, wish=wish or Wish(), file=name)
+    return understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
+
+
+def understood(
+    table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str, *, wells: pd.DataFrame, designs: pd.DataFrame,
+    reader: str, sha256: str,
+) -> AssayFile:  # fmt: skip
+    """Check every cell of a settled table, see `read_assay`.
+
+    Raises:
+        IngestError: with every fault at once.
+    """
+    table = without_blanks(table, found, wells)
+    marks = marks_of(table, found, config, assay)
+    values = find_values(table, found, config, assay, marks)
+    keys = resolve(table, found, config, marks, wells=wells, designs=designs)
+    measured_at, note, more = _remarks(table, found, config, assay)
+    faults = sorted([*table.faults, *values.faults, *keys.faults, *more], key=lambda fault: fault.row)
+    faults = explain_dates(faults, table, found, config)
+    if faults:
+        rows = len({fault.row for fault in faults})
+        raise IngestError(
+            f"{table.name}: {count(len(faults), 'fault')} in {rows} of {count(len(table), 'row')}; nothing was taken", faults
+        )
+    measurements = pd.DataFrame(
+        {
+            "row": table.lines,
+            "design_id": keys.design_id,
+            "control": keys.control,
+            "assay": assay,
+            "value": values.value,
+            "qualifier": values.qualifier,
+            "unit": values.unit,
+            "status": values.status,
+            "plate": keys.plate,
+            "well": keys.well,
+            "round": keys.round,
+            "measured_at": measured_at,
+            "note": np.where(pd.isna(note), values.said, note),
+        }
+    )
+    measured, new = _designs(keys, config.space, designs)
+    return AssayFile(
+        name=table.name,
+        sha256=sha256,
+        assay=assay,
+        reader=reader,
+        dialect=describe(table, found, marks),
+        columns=found,
+        measurements=measurements,
+        designs=measured,
+        new=new,
+    )
+
+
+_SAYS = ("value", "status", "measured_at", "note")
+"""Columns in which a person says that a well was measured, or why not."""
+
+
+def without_blanks(table: Table, found: Mapping[str, str], wells: pd.DataFrame) -> Table:
+    """Leave out the rows of a form that nobody has filled in: wells that labloop laid out and that go on waiting.
+
+    A file in which no row is filled in stays as it is, and so does a blank row that names its design or a plate of the lab's own:
+    there a value was lost.
+    """
+    if not {"plate", "well"} <= found.keys():
+        return table
+    said = np.any([table.columns[found[name]].given for name in _SAYS if name in found], axis=0)
+    plate, well = (table.columns[found[name]] for name in ("plate", "well"))
+    laid = plate.spread(pd.Index(plate.texts).isin(wells["plate"].astype(str))) & well.given
+    blank = np.flatnonzero(~said & laid)
+    if said.all() or not said.any() or not len(blank):
+        return table
+    places = [f"{one} of {plate_of}" for one, plate_of in zip(well.cells[blank[:6]], plate.cells[blank[:6]])]
+    more = ", …" if len(blank) > len(places) else ""
+    remark = f"{count(len(blank), 'blank row')} not measured yet, which go on waiting: {', '.join(places)}{more}"
+    return replace(take(table, np.flatnonzero(said | ~laid)), remarks=(*table.remarks, remark))
+
+
+def named_assay(config: CampaignConfig, assay: str | None, file: str) -> str:
+    """Give the assay that a file is of: the one asked for, else the objective's.
+
+    Raises:
+        IngestError: the campaign has no such assay.
+    """
+    assay = config.objective.assay if assay is None else assay
+    if assay not in config.assays:
+        raise IngestError(f"{file}: assay {assay!r} is not in campaign {config.name}; it has {', '.join(config.assays)}")
+    return assay
+
+
+def settle(
+    opened: Opened, config: CampaignConfig, assay: str, *, wells: pd.DataFrame, wish: Wish, file: str
+) -> tuple[Table, dict[str, str]]:
+    """Make one table of what the file holds, and find its columns.
+
+    Raises:
+        IngestError: a read, a plate or a sheet has to be chosen, or a column is missing.
+    """
+    asked, wish = (
+        wish.read,
+        replace(wish, read=wish.read or config.assays[assay].read, place=f"assays.{assay}.read in the campaign"),
+    )
+    grids = [part for part in opened.parts if part.grid is not None]
+    if grids and len(grids) < len(opened.parts):
+        drawn, long = (next(part.where for part in opened.parts if (part.grid is None) is kind) for kind in (False, True))
+        raise IngestError(f"{file}: holds a plate on {drawn} and a table on {long}: send one of them")
+    if grids:
+        return join(grids, wish, wells, config.plate.shape, file), {name: name for name in ("value", "plate", "well")}
+    if asked and not any(part.read for part in opened.parts):
+        raise IngestError(f"{file}: is a table without named reads, so --read {asked} means nothing: leave it out")
+    tables = [part.table for part in opened.parts]
+    lacking = [i for i, table in enumerate(tables) if lacks_plate(table.columns, config, assay, file=file)]
+    if wish.plates and not lacking:
+        raise IngestError(f"{file}: its rows name their plates or designs themselves: leave --plate out")
+    if lacking and (wish.plates or any(opened.parts[i].plate for i in lacking) or wish.waiting()):
+        for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], wish, wells, file)):
+            tables[i] = table
+    table = stack(tables)
+    return table, find_columns(table.columns, config, assay, file=file)
+
+
+def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> Marks:
+    """Find out what point and comma mean: from the numbers, the rest of the file, or the campaign."""
+    names = [name for name in ("value", *numeric_columns(config.space)) if name in found]
+    marks = find_marks(np.concatenate([table.columns[found[name]].texts for name in names]).tolist(), table.delimiter)
+    declared = config.assays[assay].decimal
+    return replace(marks, decimal=declared) if declared else replace(marks, decimal=marks.decimal or table.decimal)
+
+
+def describe(table: Table, found: Mapping[str, str], marks: Marks) -> str:
+    """Say in one line what was recognised, so that a person notices what was not."""
+    read = ", ".join(name if name == place else f"{name} from {place!r}" for name, place in found.items())
+    ignored = [name for name in table.columns if name not in (*found.values(), FORM_HELP)]
+    parts = [
+        f"{table.form}, {marks.describe}",
+        f"{count(len(table), 'row')}, columns {read}",
+        *([f"ignored {', '.join(ignored)}"] if ignored else []),
+        *table.remarks,
+    ]
+    return "; ".join(parts)
+
+
+def _remarks(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> tuple[Array, Array, list[Fault]]:
+    """Read when each row was measured and what was noted, and notice a column `assay` that speaks of another one."""
+    when, note = np.full(len(table), np.nan, dtype=object), np.full(len(table), np.nan, dtype=object)
+    faults: list[Fault] = []
+    if "measured_at" in found:
+        column = table.columns[found["measured_at"]]
+        texts, rules = instants(column.texts)
+        when = column.spread(texts)
+        faults += table.mark(column.spread(rules != ""), found["measured_at"], "{}", column.spread(rules))
+    if "note" in found:
+        column = table.columns[found["note"]]
+        note = np.where(column.given, column.cells, np.nan)
+    if "assay" in table.columns and "assay" not in found.values():
+        column = table.columns["assay"]
+        other = column.spread(pd.Index(column.texts).isin(set(config.assays) - {assay}))
+        faults += table.mark(other, "assay", f"the file is read as assay {assay}: put other assays into files of their own")
+    return when, note, faults
+
+
+def _designs(keys: Keys, space: DesignSpace, designs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """List the designs measured, in the order of their first row, and the ids that labloop had not seen."""
+    ids = pd.Index(pd.unique(pd.Series(keys.design_id).dropna()), dtype=object)
+    seen = ids.isin(designs.index)
+    parts = [keys.written.loc[ids[~seen]]]
+    if seen.any():
+        known = designs.loc[ids[seen], list(space.columns)]
+        faulty = {fault.row for fault in space.check(known.reset_index(drop=True))}
+        parts.append(known.assign(in_space=[i not in faulty for i in range(len(known))]))
+    parts = [part for part in parts if len(part)]
+    table = pd.concat(parts).loc[ids] if parts else keys.written.iloc[:0]
+    return table.rename_axis("design_id").reset_index(), tuple(ids[~seen])

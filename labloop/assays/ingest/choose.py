@@ -1,0 +1,248 @@
+"""From what a file holds to what is meant: which read, which plate each picture shows, and one table of all of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays.ingest.cells import Column, Part, Table, count, fold, listed
+from labloop.assays.ingest.parse import well_names
+from labloop.assays.ingest.titles import matches, mentions, same
+from labloop.errors import IngestError
+from labloop.types import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a person said about a file, by option or in the campaign's YAML."""
+
+    read: str | None = None
+    """The read to take, where there are several: `450`."""
+    plates: tuple[str, ...] = ()
+    """The plate's name, or pairs `Plate 1=NAME` where the file has names of its own."""
+    waiting: Callable[[], Sequence[str]] = tuple
+    """Gives the plates that wait for results: the one meant where nothing is said, if there is only one. Asked only then."""
+    place: str = "assays.….read"
+    """Where the campaign's YAML names the read."""
+
+
+def choose_read(parts: Sequence[Part], plates: Sequence[str], wish: Wish, file: str) -> str | None:
+    """Tell which read is meant, by the file's name for it; None where the file names none.
+
+    Args:
+        plates: for each part the plate that it shows.
+
+    Raises:
+        IngestError: there are several and none is chosen, or the one chosen is not there; the message lists them.
+    """
+    names = list(dict.fromkeys(part.read for part in parts if part.read is not None))
+    found = names
+    if wish.read is not None and names:
+        wanted = wish.read
+        found = [name for name in names if same(name, wanted)] or [name for name in names if matches(wanted, name)]
+    every, some = listed(map(repr, names), 20), listed(map(repr, found), 20)
+    how = f"choose one with --read '{(found or names or [''])[0]}', or for all files with {wish.place}"
+    if not found and names:
+        raise IngestError(f"{file}: has no read {wish.read!r}; it holds {every}: {how}")
+    if len(found) > 1 and wish.read is not None:
+        raise IngestError(f"{file}: the read {wish.read!r} could be {some}; it holds {every}: {how}")
+    if len(found) > 1:
+        raise IngestError(f"{file}: holds {len(names)} reads: {every}; {how}")
+    lacking = set(plates) - {plate for part, plate in zip(parts, plates) if part.read in (*found, None)}
+    if lacking:
+        raise IngestError(f"{file}: plate {listed(sorted(lacking))} has no read {some}: export all plates with the same reads")
+    return found[0] if found else None
+
+
+def name_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: str) -> list[tuple[str, str]]:
+    """Give for each part the plate that it shows, by labloop's name, and how that is known.
+
+    What the file says comes first, then `--plate`, then the file's own name, then the only plate that waits.
+
+    Raises:
+        IngestError: it cannot be told, or two sources say two things; the message lists the plates.
+    """
+    laid = list(dict.fromkeys(wells["plate"].astype(str)))
+    if not laid:
+        raise IngestError(
+            f"{file}: shows wells, but labloop has laid out no plate yet: propose a round first, or send a table that "
+            "writes the designs out"
+        )
+    pairs = {said.strip(): name.strip() for said, equals, name in (one.partition("=") for one in wish.plates) if equals}
+    bare = [one.strip() for one in wish.plates if "=" not in one]
+    for asked in (*bare, *pairs.values()):
+        if asked not in laid:
+            raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
+    found = [_in_file(part, laid, file) for part in parts]
+    open_groups = list(dict.fromkeys(part.plate for part, name in zip(parts, found) if name is None and part.plate not in pairs))
+    taken = {name for name in found if name}
+    named: list[tuple[str, str]] = []
+    for part, name in zip(parts, found):
+        wanted = [pairs[part.plate]] if part.plate in pairs else bare
+        if name is not None and wanted and name not in wanted:
+            raise IngestError(
+                f"{file}: {part.where}: the file says that this is plate {name}, --plate says otherwise: mend what is wrong"
+            )
+        if name is not None:
+            named.append((name, "named in the file"))
+        elif part.plate in pairs:
+            named.append((pairs[part.plate], f"{part.plate!r} by --plate"))
+        elif len(bare) == 1 and len(open_groups) == 1:
+            named.append((bare[0], "by --plate"))
+        else:
+            named.append(_from_outside(part, open_groups, laid, taken, wish, file))
+    return named
+
+
+def _in_file(part: Part, laid: Sequence[str], file: str) -> str | None:
+    """Find the plate that the file itself names."""
+    if part.plate is not None:
+        for name in laid:
+            if same(name, part.plate):
+                return name
+    for text in (part.plate or "", *([] if part.firm else part.texts)):
+        found = [name for name in laid if mentions(name, text)]
+        if len(found) > 1:
+            raise IngestError(
+                f"{file}: {part.where}: the file speaks of plates {' and '.join(found)}: say with --plate which one this is"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def _from_outside(
+    part: Part, groups: Sequence[str | None], laid: Sequence[str], taken: set[str], wish: Wish, file: str
+) -> tuple[str, str]:
+    """Find the plate where neither the file's content nor `--plate` names it."""
+    waiting = [name for name in wish.waiting() if name not in taken]
+    if part.firm:
+        raise IngestError(
+            f"{file}: {part.where}: the plate is called {part.plate!r}, which labloop did not lay out ({listed(laid)}); "
+            f"if it is one of them, say --plate '{part.plate}={(waiting or laid)[0]}'"
+        )
+    if len(groups) == 1:
+        spoken = [name for name in laid if mentions(name, file)]
+        if len(spoken) == 1:
+            return spoken[0], "named by the file's name"
+        if len(waiting) == 1:
+            return waiting[0], "the only plate that waits for results"
+    how = f"--plate {(waiting or laid)[0]}"
+    if len(groups) > 1:
+        how = " ".join(f"--plate '{group}={name}'" for group, name in zip(groups, waiting or laid))
+    kind = "waiting" if waiting else "laid out"
+    raise IngestError(
+        f"{file}: does not say which plate it is; {kind} {'is' if len(waiting or laid) == 1 else 'are'} "
+        f"{listed(waiting or laid)}: choose with {how}"
+    )
+
+
+def join(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, shape: tuple[int, int], file: str) -> Table:
+    """Make one long table of plate grids: the columns `plate`, `well`, `value`, a row each well that was measured.
+
+    Empty wells are left out: what labloop laid out there goes on waiting, which a remark says.
+
+    Raises:
+        IngestError: a read or a plate has to be chosen, two pictures show the same plate, or a plate is not of the lab's shape.
+    """
+    parts = [_untitled(part, wells) for part in parts]
+    named = name_plates(parts, wish, wells, file)
+    read = choose_read(parts, [name for name, _ in named], wish, file)
+    drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
+    for part, _, _ in drawn:
+        if part.grid is not None and (max(part.grid) > max(shape) or part.grid == (8, 12) != shape):
+            raise IngestError(
+                f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
+                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out"
+            )
+    for name in dict.fromkeys(name for _, name, _ in drawn):
+        where = [part.where for part, shown, _ in drawn if shown == name]
+        if len(where) > 1:
+            raise IngestError(
+                f"{file}: {listed(where)} all show plate {name}: keep one of them, or name their reads or plates in the file"
+            )
+    tables, remarks = [], [] if read or not wish.read else [f"the file does not name its read, taken for {wish.read!r}"]
+    for part, name, source in drawn:
+        table, waits = _filled(part.table, wells[wells["plate"].astype(str) == name])
+        tables.append(replace(table, columns={"plate": Column.of([name] * len(table)), **table.columns}))
+        remarks.append(f"plate {name} ({source}) on {part.where}" + (f", read {part.read!r}" if part.read else ""))
+        if waits:
+            remarks.append(f"{count(len(waits), 'well')} of {name} left empty, which go on waiting: {listed(waits)}")
+    joined = stack(tables)
+    if not len(joined):
+        raise IngestError(f"{file}: every well of the plate is empty")
+    return replace(joined, remarks=(*joined.remarks, *remarks))
+
+
+def _untitled(part: Part, wells: pd.DataFrame) -> Part:
+    """Take the plate's name out of the read's: people write the plate above its picture, and the read behind it or not at all."""
+    read = part.read
+    for name in dict.fromkeys(wells["plate"].astype(str)):
+        if read is not None and mentions(name, read):
+            read = re.sub(re.escape(name), "", read, flags=re.IGNORECASE).strip(" ,;:_-()[]") or None
+    return replace(part, read=read)
+
+
+def _filled(table: Table, laid: pd.DataFrame) -> tuple[Table, list[str]]:
+    """Drop the empty wells; list those among them that hold something."""
+    given = table.columns["value"].given
+    names = well_names(laid["well"].astype(str).to_numpy(dtype=object))[0]
+    waits = [well for well in table.columns["well"].cells[~given] if well in set(names)]
+    return take(table, np.flatnonzero(given)), waits
+
+
+def add_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: str) -> list[Table]:
+    """Give long tables that name no plates the plate that is meant, as a column `plate`."""
+    tables = []
+    for part, (name, source) in zip(parts, name_plates(parts, wish, wells, file) if parts else []):
+        column = Column.of([name] * len(part.table))
+        remarks = (*part.table.remarks, f"{part.where}: plate {name} ({source})")
+        tables.append(replace(part.table, columns={"plate": column, **part.table.columns}, remarks=remarks))
+    return tables
+
+
+def take(table: Table, rows: Array) -> Table:
+    """Keep only these rows."""
+    places = None if table.places is None else table.places[rows]
+    columns = {name: column.take(rows) for name, column in table.columns.items()}
+    return replace(table, columns=columns, lines=table.lines[rows], places=places)
+
+
+def stack(tables: Sequence[Table]) -> Table:
+    """Put tables below one another; a column that one of them lacks is blank there."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    names: dict[str, str] = {}
+    for table in tables:
+        if len({fold(name) for name in table.columns}) < len(table.columns):
+            raise IngestError(
+                f"{table.name}: columns must differ in more than case and blanks, but there are {', '.join(table.columns)}"
+            )
+        for name in table.columns:
+            names.setdefault(fold(name), name)
+    columns = {
+        name: Column.of([cell for table in tables for cell in (_cells(table, folded) or [""] * len(table))])
+        for folded, name in names.items()
+    }
+    return replace(
+        first,
+        columns=columns,
+        lines=np.concatenate([table.lines for table in tables]),
+        places=np.concatenate([_places(table) for table in tables]),
+        faults=tuple(fault for table in tables for fault in table.faults),
+        remarks=tuple(dict.fromkeys(remark for table in tables for remark in table.remarks)),
+    )
+
+
+def _cells(table: Table, folded: str) -> list[str]:
+    """Give a column's cells by its folded name; none where the table lacks it."""
+    return next((column.cells.tolist() for name, column in table.columns.items() if fold(name) == folded), [])
+
+
+def _places(table: Table) -> Array:
+    return np.full(len(table), "row", dtype=object) if table.places is None else table.places

@@ -1,0 +1,92 @@
+"""Find out what a file's columns are: by the campaign's mapping, else by labloop's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from labloop.assays.ingest.cells import fold
+from labloop.assays.ingest.parse import STATUSES
+from labloop.config.campaign import CampaignConfig
+from labloop.errors import IngestError
+
+ROLES = ("value", "unit", "round", "plate", "well", "design_id", "status", "measured_at", "note")
+"""Columns that labloop understands besides those of the design space."""
+
+FORM_HELP = f"status is one of: {' | '.join(STATUSES)}; a row without value, status, date and note is not measured yet"
+"""The header of an empty column beside the form, which tells whoever fills it in what can be written."""
+
+_NEEDED_WHEN_MAPPED = ("value", "unit", "status")
+"""Without these a number means something else, so a file that lost one of them is not read."""
+
+
+def known_names(config: CampaignConfig, assay: str) -> tuple[str, ...]:
+    """List every column name that this campaign can understand."""
+    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values())
+
+
+def find_columns(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> dict[str, str]:
+    """Give for each of labloop's columns that the file has the lab's name of it.
+
+    Raises:
+        IngestError: there is no value or no key; the message lists the file's columns and the YAML to add.
+    """
+    mapping = config.assays[assay].columns
+    names = (*ROLES, *config.space.columns)
+    if strange := sorted(set(mapping) - set(names)):
+        raise IngestError(
+            f"{file}: assays.{assay}.columns maps {', '.join(strange)}, which labloop does not know; it knows {', '.join(names)}"
+        )
+    found = {}
+    for name in names:
+        place = _locate(mapping[name], header, file) if name in mapping else None
+        place = place or _locate(name, header, file)
+        if place is not None:
+            found[name] = place
+        elif name in mapping and name in _NEEDED_WHEN_MAPPED:
+            raise IngestError(
+                f"{file}: has no column {mapping[name]!r}, which assays.{assay}.columns.{name} names. "
+                f"{_listed(header)} Mend the name there, or the file."
+            )
+    twice = sorted({place for place in found.values() if list(found.values()).count(place) > 1})
+    if twice:
+        uses = ", ".join(name for name, place in found.items() if place == twice[0])
+        raise IngestError(f"{file}: column {twice[0]!r} is read as {uses}: mend assays.{assay}.columns so that each has its own")
+    if "value" not in found:
+        raise IngestError(f"{file}: has no column 'value'. {_listed(header)} Say which one it is:\n{_yaml(assay, ['value'])}")
+    designed = all(column in found for column in config.space.columns)
+    if not designed and "design_id" not in found and not {"plate", "well"} <= found.keys():
+        half = next((name for name in ("plate", "well") if name in found), None)
+        keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
+        raise IngestError(
+            f"{file}: no column says which design a row is: it takes plate and well, or design_id, "
+            f"or {' and '.join(config.space.columns)}. {_listed(header)} Say which they are, for instance:\n{_yaml(assay, keys)}"
+        )
+    return found
+
+
+def lacks_plate(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> bool:
+    """Whether a table's rows name wells but neither plates nor designs."""
+    mapping = config.assays[assay].columns
+
+    def has(name: str) -> bool:
+        return any(_locate(one, header, file) for one in (mapping.get(name), name) if one)
+
+    return has("well") and not (has("plate") or has("design_id") or all(map(has, config.space.columns)))
+
+
+def _locate(name: str, header: Collection[str], file: str) -> str | None:
+    if name in header:
+        return name
+    alike = [one for one in header if fold(one) == fold(name)]
+    if len(alike) > 1:
+        raise IngestError(f"{file}: columns {' and '.join(map(repr, alike))} could both be {name!r}: rename one")
+    return alike[0] if alike else None
+
+
+def _listed(header: Collection[str]) -> str:
+    return f"Its columns are: {', '.join(header)}."
+
+
+def _yaml(assay: str, names: list[str]) -> str:
+    lines = ["assays:", f"  {assay}:", "    columns:", *[f"      {name}: <the file's name for it>" for name in names]]
+    return "\n".join("    " + line for line in lines)

@@ -1,0 +1,79 @@
+"""What labloop makes of a file, for a person to look at before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labloop.assays.ingest.assay import describe, marks_of, named_assay, settle, understood
+from labloop.assays.ingest.cells import Part
+from labloop.assays.ingest.choose import Wish
+from labloop.assays.ingest.columns import known_names
+from labloop.assays.ingest.read import content_of, digest, open_file, printable
+from labloop.config.campaign import CampaignConfig
+from labloop.errors import IngestError
+
+_SHOWN = ("row", "plate", "well", "design_id", "control", "value", "qualifier", "unit", "status")
+_FIRST = 5
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Explanation:
+    """How far a file was understood. What comes after the step that failed is empty."""
+
+    file: str
+    reader: str = ""
+    what: str = ""
+    """What the reader recognised, one line."""
+    parts: tuple[Mapping[str, Any], ...] = ()
+    """One a table, plate and read: `where`, `plate` and `read` as the file calls them, `rows`, `grid`."""
+    dialect: str = ""
+    columns: Mapping[str, str] | None = None
+    """labloop's columns to the file's."""
+    rows: pd.DataFrame | None = None
+    """The first rows as understood; as text, where the file has faults."""
+    refusal: IngestError | None = None
+    """Why the file would be refused; None where it would be stored."""
+
+
+def explain_assay(
+    path: Path | str,
+    config: CampaignConfig,
+    *,
+    wells: pd.DataFrame,
+    designs: pd.DataFrame,
+    assay: str | None = None,
+    wish: Wish | None = None,
+    reader: str | None = None,
+) -> Explanation:
+    """Read a file as `read_assay` does, and tell what was recognised; a refusal is told, not raised.
+
+    Raises:
+        IngestError: the file is not there.
+        ConfigError: there is no such reader.
+    """
+    path, wish = Path(path), wish or Wish()
+    content, name = content_of(path), printable(path.name)
+    told: dict[str, Any] = {"file": name}
+    try:
+        assay = named_assay(config, assay, name)
+        opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
+        told |= {"reader": opened.reader, "what": opened.what, "parts": tuple(map(_told, opened.parts))}
+        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=name)
+        marks = marks_of(table, found, config, assay)
+        first = pd.DataFrame({name: table.columns[place].cells[:_FIRST] for name, place in found.items()})
+        told |= {"dialect": describe(table, found, marks), "columns": found, "rows": first}
+        file = understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
+        told["rows"] = file.measurements.loc[: _FIRST - 1, list(_SHOWN)].dropna(axis="columns", how="all")
+    except IngestError as error:
+        told["refusal"] = error
+    return Explanation(**told)
+
+
+def _told(part: Part) -> dict[str, Any]:
+    grid = f"{part.grid[0]} x {part.grid[1]}" if part.grid else None
+    return {"where": part.where, "plate": part.plate, "read": part.read, "rows": len(part.table), "grid": grid}

@@ -1,0 +1,308 @@
+"""Each plate's figures, and the readings that a rule speaks of. Frames in, values out; nothing here knows the ledger.
+
+`readings` has one row a standing reading: `id`, `assay`, `plate`, `well`, `row`, `column` (numbers from 1, NaN where the reading
+has no place), `round`, `design_id`, `control`, `role`, `value`, `scaled` (the value on the scale that the campaign learns on:
+its logarithm where the objective has one), `status`, `measured_at` and `note`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays.quality import layout
+from labloop.assays.quality.statistics import (  # fmt: skip
+    Effect,
+    Figure,
+    cv,
+    drift,
+    edge_effect,
+    icc,
+    median_polish,
+    outliers,
+    pooled_sd,
+    signal_window,
+    z_prime,
+)
+from labloop.config.policies import DRIFT_SIZE, EDGE_SIZE, RATE, TRANSFER, Rule
+from labloop.seeds import generator
+from labloop.types import Array, FloatArray
+
+Flag = tuple[int, Rule, dict[str, Any]]
+"""A reading's id, the rule that speaks of it, and its figures."""
+
+
+@dataclass(frozen=True)
+class ControlLevel:
+    """What one control came to on one plate."""
+
+    name: str
+    role: str | None
+    n: int
+    mean: float | None
+    """In the lab's unit."""
+    median: float | None
+    cv: Figure
+
+
+@dataclass(frozen=True)
+class PlateQuality:
+    """One plate of one assay in figures."""
+
+    assay: str
+    plate: str
+    round: int | None
+    n_designs: int
+    """Wells with a value that hold a design."""
+    z_prime: Figure
+    robust_z_prime: Figure
+    window: Figure
+    controls: tuple[ControlLevel, ...]
+    edge: Effect
+    """Outer wells against inner ones, in the inner wells' robust standard deviations."""
+    drift: Effect
+    """Spearman's correlation of the values with the order of reading."""
+    order: str
+    """What the order of reading is taken from."""
+    rows: Figure
+    """The largest row effect of the median polish, in robust standard deviations of its residuals."""
+    columns: Figure
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """How well readings of the same thing agree, on the scale that the campaign learns on."""
+
+    n_designs: int
+    """Designs measured more than once."""
+    n_readings: int
+    sd: Figure
+    """Pooled over designs."""
+    icc: Figure
+
+
+def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """Give each assay's plates in the order in which they came in, with their readings that have a value."""
+    known = readings[readings["plate"].notna() & readings["row"].notna() & readings["value"].notna()]
+    for key, rows in known.groupby(["assay", "plate"], sort=False):
+        yield (str(key[0]), str(key[1])), rows  # type: ignore[index]
+
+
+def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> PlateQuality:
+    """Take one plate's figures from its readings that have a value, each well once."""
+    held = _held(rows)
+    designs = rows[rows["design_id"].notna()]
+    edge, trend, said = _edge_and_drift(plate, designs, shape)
+    if lacking := [role for role, values in held.items() if not len(values)]:
+        nothing = Figure(None, f"no well of a {' and no well of a '.join(lacking)} control (role, under plate.controls)")
+        z = robust = window = nothing
+    else:
+        z, robust = (z_prime(*held.values(), robust=one) for one in (False, True))
+        window = signal_window(*held.values())
+    row_effect, column_effect = _effects(designs, shape)
+    numbers = rows["round"].dropna()
+    return PlateQuality(
+        assay=assay, plate=plate, round=int(numbers.iloc[0]) if len(numbers) else None, n_designs=len(designs),
+        z_prime=z, robust_z_prime=robust, window=window, controls=tuple(_controls(rows)),
+        edge=edge, drift=trend, order=said, rows=row_effect, columns=column_effect,
+    )  # fmt: skip
+
+
+def _held(rows: pd.DataFrame) -> dict[str, FloatArray]:
+    """The values of the controls of either role, the positive ones first."""
+    return {role: rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative")}
+
+
+def _edge_and_drift(
+    plate: str, designs: pd.DataFrame, shape: tuple[int, int], *, for_flags: bool = False
+) -> tuple[Effect, Effect, str]:
+    """What the place of a plate's designs and the order of reading did to them, and what the order is taken from.
+
+    Args:
+        for_flags: leave untested what is too small for a flag, since a history has thousands of plates.
+    """
+    values = designs["scaled"].to_numpy(float)
+    order, said = _order(designs)
+    edge = edge_effect(values, _outer(designs, shape), worth=EDGE_SIZE if for_flags else 0.0)
+    rng = generator(0, "quality", "drift", plate)
+    return edge, drift(values, order, rng, worth=DRIFT_SIZE if for_flags else 0.0), said
+
+
+def _controls(rows: pd.DataFrame) -> Iterator[ControlLevel]:
+    for name, wells in rows[rows["control"].notna()].groupby("control", sort=True):
+        values = wells["value"].to_numpy(float)
+        role = wells["role"].iloc[0]
+        yield ControlLevel(
+            name=str(name), role=None if pd.isna(role) else str(role), n=len(values), mean=float(values.mean()),
+            median=float(np.median(values)), cv=cv(values),
+        )  # fmt: skip
+
+
+def _outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
+    row, column = rows["row"].to_numpy(float), rows["column"].to_numpy(float)
+    return (row == 1) | (row == shape[0]) | (column == 1) | (column == shape[1])
+
+
+def _order(rows: pd.DataFrame) -> tuple[FloatArray, str]:
+    """The order of reading: times where the wells have their own, else well after well as most readers go."""
+    if rows["measured_at"].notna().all() and rows["measured_at"].nunique() > 2:
+        at = pd.to_datetime(rows["measured_at"], format="ISO8601", utc=True)
+        return np.asarray(at.astype("int64"), dtype=np.float64), "measured_at"
+    return rows["row"].to_numpy(float) * 100 + rows["column"].to_numpy(float), "wells, row by row"
+
+
+def _effects(rows: pd.DataFrame, shape: tuple[int, int]) -> tuple[Figure, Figure]:
+    """The largest row and column effects of the design wells."""
+    if rows["row"].nunique() < 3 or rows["column"].nunique() < 3:
+        nothing = Figure(None, "fewer than 3 rows or columns are measured")
+        return nothing, nothing
+    grid = np.full(shape, np.nan)
+    grid[rows["row"].to_numpy(int) - 1, rows["column"].to_numpy(int) - 1] = rows["scaled"].to_numpy(float)
+    polish = median_polish(grid)
+    left = polish.residual[np.isfinite(polish.residual)]
+    spread = 1.4826 * float(np.median(np.abs(left)))
+    if spread == 0:
+        nothing = Figure(None, "half of the wells read as their row and column do")
+        return nothing, nothing
+    rows_, columns = (effects[np.abs(effects).argmax()] / spread for effects in (polish.rows, polish.columns))
+    return Figure(float(rows_)), Figure(float(columns))
+
+
+def replicates(readings: pd.DataFrame) -> Replicates:
+    """See how replicates of designs agree, wherever they were measured."""
+    rows = readings[readings["design_id"].notna() & readings["value"].notna()]
+    values, groups = rows["scaled"].to_numpy(float), rows["design_id"].to_numpy()
+    n = rows["design_id"].value_counts()
+    several = rows["design_id"].isin(n[n > 1].index)
+    return Replicates(
+        n_designs=int((n > 1).sum()), n_readings=int(several.sum()), sd=pooled_sd(values, groups), icc=icc(values, groups)
+    )
+
+
+# ---- flags
+
+
+def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+    """Say which readings a rule speaks of; the same readings always get the same flags.
+
+    Args:
+        readings: all that stand, of every assay, in the order they came in.
+        wells: what labloop laid out: `round`, `plate`, `row`, `column`, `control`.
+    """
+    found = _of_wells(readings)
+    gone = {one for one, _, _ in found}
+    left = readings[~readings["id"].isin(gone)]
+    mixed = _mistaken(left, wells, shape)
+    found += mixed
+    left = left[~left["id"].isin({one for one, _, _ in mixed})]  # whose wells hold something else than they seem to
+    for (_, plate), rows in plates_of(left):
+        found += _of_plate(plate, rows, shape)
+    return found + _of_replicates(left)
+
+
+def _of_wells(readings: pd.DataFrame) -> list[Flag]:
+    """Rules about one well: read again, excluded later, or never filled."""
+    rows = readings[readings["plate"].notna() & readings["well"].notna()]
+    place = ["plate", "well"]
+    valued = rows[rows["value"].notna() & (rows["status"] != "excluded")]
+    found: list[Flag] = []
+    empty = rows[(rows["status"] == "failed_technical") & rows["note"].fillna("").astype(str).str.startswith(TRANSFER)]
+    said = dict(zip(zip(empty["plate"], empty["well"]), empty["note"], strict=True))
+    if said:
+        for one, *key in valued[["id", *place]].itertuples(index=False):
+            if tuple(key) in said:
+                found.append((int(one), "transfer_failed", {"report": said[tuple(key)]}))
+    last = rows[rows["status"] == "excluded"].groupby(["assay", *place])["id"].max()
+    if len(last):
+        upto = last.reindex(pd.MultiIndex.from_frame(valued[["assay", *place]])).to_numpy(float)
+        for one, later in zip(valued["id"].to_numpy(int), upto):
+            if one < later:
+                found.append((int(one), "excluded", {"by": int(later)}))
+    again = valued[valued.duplicated(["assay", *place], keep=False)]
+    if len(again):
+        latest = again.groupby(["assay", *place])["id"].transform("max")
+        found += [(int(one), "reread", {"by": int(later)}) for one, later in zip(again["id"], latest, strict=True) if one < later]
+    return found
+
+
+def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+    """Rules about a whole plate; only the figures that they go by are taken."""
+    found: list[Flag] = []
+    designs = rows[rows["design_id"].notna()]
+    e, d, said = _edge_and_drift(plate, designs, shape, for_flags=True)
+    if e.size is not None and e.p is not None and e.p <= RATE:
+        worth = {"size": _short(e.size), "p": _short(e.p)}
+        found += [(int(one), "edge", worth) for one in rows.loc[_outer(rows, shape), "id"]]
+    if d.size is not None and d.p is not None and d.p <= RATE:
+        detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": said}
+        found += [(int(one), "drift", detail) for one in rows["id"]]
+    if len(designs) < len(rows):
+        z = z_prime(*_held(rows).values()).value
+        if z is not None and z < 0:
+            found += [(int(one), "z_prime", {"z_prime": _short(z)}) for one in rows["id"]]
+    return found
+
+
+def _of_replicates(readings: pd.DataFrame) -> list[Flag]:
+    """Outliers among replicates of a design, and among the wells of a control on a plate."""
+    known = readings[readings["value"].notna() & (readings["status"] == "ok")]
+    found: list[Flag] = []
+    for _, rows in known.groupby("assay", sort=True):
+        designs = rows[rows["design_id"].notna()]
+        kinds = [designs.assign(group=designs["design_id"])]
+        for _, wells in rows[rows["control"].notna()].groupby("control", sort=True):
+            kinds.append(wells.assign(group=wells["plate"]))
+        for kind in kinds:
+            several = kind[kind.duplicated("group", keep=False)]
+            if several.empty:
+                continue
+            # The rate is for all kinds of replicates together.
+            bad, off = outliers(several["scaled"].to_numpy(float), several["group"].to_numpy(), rate=RATE / len(kinds))
+            found += [(int(one), "outlier", {"spreads": _short(by)}) for one, by in zip(several["id"].to_numpy()[bad], off[bad])]
+    return found
+
+
+def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+    """Find plates that were read as another plate of their round, or turned by 180 degrees."""
+    layouts = _layouts(wells)
+    found: list[Flag] = []
+    for _, rows in readings[readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
+        controls = rows[rows["control"].notna()]
+        by_plate = controls.groupby(["control", "round", "plate"])["scaled"].median().reset_index()
+        for (number, plate), here in rows.groupby(["round", "plate"], sort=True):  # type: ignore[misc]
+            own = layouts.get(number, {}).get(str(plate))
+            if own is None:
+                continue
+            others = by_plate[by_plate["round"] != number]
+            levels = others.groupby("control")["scaled"].median().to_dict()
+            spots = zip(here["row"].astype(int), here["column"].astype(int), strict=True)
+            values = dict(zip(spots, here["scaled"].astype(float), strict=True))
+            tried: dict[str, layout.Layout] = {**layouts[number], "": layout.turned(own, shape)}
+            rng = generator(0, "quality", "layout", str(plate))
+            known = {str(name): float(level) for name, level in levels.items()}
+            instead = layout.mistaken(values, tried, str(plate), known, rng)
+            if instead is None:
+                continue
+            rule: Rule = "swapped" if instead.name else "turned"
+            detail: dict[str, Any] = {"p": _short(instead.p), "own_p": _short(instead.own_p)}
+            if instead.name:
+                detail["reads_like"] = instead.name
+            found += [(int(one), rule, detail) for one in here["id"]]
+    return found
+
+
+def _layouts(wells: pd.DataFrame) -> dict[Any, dict[str, dict[str, list[layout.Spot]]]]:
+    """Where each round's plates have their controls."""
+    found: dict[Any, dict[str, dict[str, list[layout.Spot]]]] = {}
+    for well in wells[wells["control"].notna()].itertuples():
+        place = found.setdefault(float(well.round), {}).setdefault(str(well.plate), {})  # type: ignore[arg-type]
+        place.setdefault(str(well.control), []).append((int(well.row), int(well.column)))  # type: ignore[arg-type]
+    return found
+
+
+def _short(x: float) -> float:
+    return float(f"{x:.3g}")

@@ -1,0 +1,190 @@
+"""Readings as a campaign uses them: joined to the plates' layouts, checked, with flags, policies and normalisation applied.
+
+The ledger keeps every reading as the lab sent it. What is written here are flags only, and only by `check`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays.quality.normalise import Normalised, normalise
+from labloop.assays.quality.plates import Flag, find_flags
+from labloop.config.campaign import CampaignConfig
+from labloop.config.policies import DOWNWEIGHT
+from labloop.ledger import Ledger
+from labloop.ledger.frames import to_json
+from labloop.plates.layout import parse_well
+from labloop.space.objective import Objective
+from labloop.types import Array, FloatArray
+
+MEASURED = ("ok", "censored_low", "censored_high")
+"""Statuses of a well that carry a value to learn from."""
+
+
+def with_places(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add to readings what the layout knows: `row`, `column`, `control`, `role`, and `scaled`, which statistics are taken of.
+
+    `value` becomes NaN where the status says that there is none to use.
+    """
+    wells = ledger.wells(config.name)[["plate", "well", "row", "column", "control"]]
+    rows = rows.drop(columns="row")  # the line of the file
+    if len(wells):
+        rows = rows.merge(wells, how="left", on=["plate", "well"])
+    else:
+        rows = rows.assign(row=np.nan, column=np.nan, control=None)
+    place, bare = rows["row"].to_numpy(float, na_value=np.nan, copy=True), rows["well"].notna().to_numpy(dtype=bool)
+    across = rows["column"].to_numpy(float, na_value=np.nan, copy=True)
+    own = np.isnan(place) & bare
+    if own.any():  # plates that labloop did not lay out
+        codes, names = pd.factorize(rows.loc[own, "well"])
+        spots = np.array([_spot(str(name)) for name in names], dtype=float).reshape(-1, 2)
+        place[own], across[own] = spots[codes].T
+    roles = {control.name: control.role for control in config.plate.controls}
+    value = rows["value"].where(rows["status"].isin(MEASURED))
+    return rows.assign(
+        row=place, column=across, role=rows["control"].map(roles).astype(object), value=value,
+        scaled=_scaled(config, rows["assay"], value),
+    )  # fmt: skip
+
+
+def _spot(well: str) -> tuple[float, float]:
+    try:
+        return parse_well(well)
+    except ValueError:
+        return np.nan, np.nan
+
+
+def _scaled(config: CampaignConfig, assay: pd.Series[str], value: pd.Series[float]) -> FloatArray:
+    """Values on the scale that the campaign learns on, in the lab's direction; a control at zero has no logarithm."""
+    out = value.to_numpy(dtype=float, copy=True)
+    if is_log(config.objective):
+        mine = (assay == config.objective.assay).to_numpy(dtype=bool)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[mine] = np.log(out[mine])
+    return np.where(np.isfinite(out), out, np.nan)
+
+
+def is_log(objective: Objective) -> bool:
+    """Whether the campaign learns on logarithms."""
+    return objective.transform != "identity"
+
+
+# ---- flags
+
+
+def check(config: CampaignConfig, ledger: Ledger) -> None:
+    """Raise and take back flags until they say what quality control finds in all readings that stand; a no-op where they do.
+
+    Two processes may check at once: the slower one looks again.
+    """
+    while (state := ledger.last_check(config.name))[1]:
+        everything = ledger.measurements(config.name)
+        until = int(everything["id"].max()) if len(everything) else 0
+        due = due_flags(config, ledger, everything)
+        stands = ledger.flags(config.name)
+        before = set(zip(stands["measurement"].astype(int), stands["rule"], strict=True))
+        now = {(one, rule): detail for one, rule, detail in due}
+        standing = set(everything["id"])
+        rows: list[tuple[int, str, bool, dict[str, Any] | None]] = [
+            (one, str(rule), True, detail) for (one, rule), detail in now.items() if (one, rule) not in before
+        ]
+        rows += [(one, rule, False, None) for one, rule in sorted(before - set(now)) if one in standing]
+        if ledger.add_flags(config.name, rows, until=until, after=state[0]):
+            return
+
+
+def due_flags(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> list[Flag]:
+    """Say which flags these readings deserve."""
+    placed = with_places(config, ledger, rows)
+    placed = placed[placed["value"].isna() | placed["scaled"].notna()]
+    return find_flags(placed, ledger.wells(config.name), config.plate.shape)
+
+
+def standing_flags(config: CampaignConfig, ledger: Ledger, *, before_round: int | None = None) -> pd.DataFrame:
+    """Give the flags that stand, as `Ledger.flags`: where readings wait for a check, those that it will find; nothing is written.
+
+    Args:
+        before_round: as they stood when this round opened.
+    """
+    stored = ledger.flags(config.name, before_round=before_round)
+    if before_round is not None or not ledger.last_check(config.name)[1]:
+        return stored
+    everything = ledger.measurements(config.name)
+    due = {(one, str(rule)): detail for one, rule, detail in due_flags(config, ledger, everything)}
+    before = list(zip(stored["measurement"].astype(int), stored["rule"], strict=True))
+    gone = ~stored["measurement"].isin(everything["id"])
+    stored = stored[gone.to_numpy(dtype=bool) | np.array([key in due for key in before], dtype=bool)]
+    new = [(*key, plain_detail(detail), "") for key, detail in due.items() if key not in set(before)]
+    if not new:
+        return stored.reset_index(drop=True)
+    frame = pd.DataFrame(new, columns=list(stored.columns)).astype(stored.dtypes.to_dict())
+    return pd.concat([stored, frame], ignore_index=True) if len(stored) else frame
+
+
+def plain_detail(detail: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give a flag's figures as they come back from the ledger."""
+    return {} if detail is None else dict(json.loads(to_json(detail)))
+
+
+# ---- what the campaign learns from
+
+
+@dataclass(frozen=True, eq=False)
+class Usable:
+    """The readings of one assay that carry a value, and what was done to them."""
+
+    rows: pd.DataFrame
+    """One row a reading that is used: as the ledger gives it, with `value` normalised, `raw` as the lab sent it, and `weight` in
+    (0, 1]: a reading of weight w is as good as w readings."""
+    dropped: pd.DataFrame
+    """Readings that a policy left out."""
+    flags: pd.DataFrame
+    """Flags of this assay's readings: measurement, rule, detail, at, policy."""
+    normalised: Normalised
+
+
+def usable(
+    config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, rows: pd.DataFrame | None = None,
+    before_round: int | None = None, normalised: bool = True,
+) -> Usable:  # fmt: skip
+    """Take an assay's readings with policies and normalisation applied; controls and designs alike.
+
+    Args:
+        assay: the objective's where left out.
+        rows: readings as `Ledger.measurements` gives them; all that stand where left out.
+        before_round: with the flags as they stood when this round opened.
+        normalised: False leaves values as the lab sent them.
+
+    Raises:
+        QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
+    """
+    assay = assay or config.objective.assay
+    rows = ledger.measurements(config.name) if rows is None else rows
+    spec = config.assays[assay]
+    flags = standing_flags(config, ledger, before_round=before_round)
+    rows = rows[(rows["assay"] == assay).to_numpy(dtype=bool) & rows["status"].isin(MEASURED).to_numpy(dtype=bool)]
+    flags = flags[flags["measurement"].isin(rows["id"])]
+    flags = flags.assign(policy=flags["rule"].map(spec.policies).astype(object))  # type: ignore[arg-type]
+    gone = rows["id"].isin(flags.loc[flags["policy"] == "drop", "measurement"])
+    light = rows["id"].isin(flags.loc[flags["policy"] == "downweight", "measurement"])
+    kept = rows.assign(raw=rows["value"], weight=np.where(light, DOWNWEIGHT, 1.0))[~gone]
+    method = spec.normalise if normalised else "none"
+    if method == "none":
+        made = Normalised(kept["value"].to_numpy(float), None, "not normalised")
+    else:
+        placed = with_places(config, ledger, kept)
+        log = is_log(config.objective) and assay == config.objective.assay
+        made = normalise(placed, method, log=log, shape=config.plate.shape, place=f"assays.{assay}")
+    return Usable(kept.assign(value=made.value), rows[gone], flags, made)
+
+
+def weights(rows: pd.DataFrame) -> Array | None:
+    """Weights (m,) of readings, None where all count in full."""
+    found = rows["weight"].to_numpy(float)
+    return None if (found == 1.0).all() else found

@@ -1,0 +1,59 @@
+"""What a campaign's and a round's files mean, before anything is stored or trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, resolve
+from labloop.config.yamlfile import read_yaml
+from labloop.errors import ConfigError
+from labloop.registry import create
+from labloop.seeds import generator
+
+
+def check_configs(campaign: Path | str, round_config: Path | str | None = None) -> dict[str, Any]:
+    """Load the files, make every plug-in and sample the space; returns what was understood, as plain values.
+
+    Nothing is imported but plug-ins that are registered, or of modules that the user has allowed.
+
+    Raises:
+        ConfigError: a file, an option or the number of wells does not make sense; with the file and its line.
+        SpaceError: the constraints leave next to no design.
+    """
+    config = load_config(campaign, CampaignConfig)
+    _make(campaign, config, rounds=config.rounds)
+    space = config.space
+    examples = space.decode(space.sample(3, generator(config.seed, "examples")))
+    understood: dict[str, Any] = {
+        "campaign": config.name,
+        "parameters": [parameter.model_dump(mode="json") for parameter in space.parameters],
+        "size": len(space.listing()) if space.listable else space.size,
+        "listable": space.listable,
+        "examples": examples.to_dict("records"),
+        "objective": config.objective.model_dump(mode="json"),
+        "plate": {"wells": config.plate.wells, "for_designs": config.plate.capacity},
+    }
+    if round_config is not None:
+        round_ = load_config(round_config, RoundConfig)
+        _make(round_config, round_, rounds=config.rounds)
+        understood["arms"] = _check_round(round_, config)
+    return understood
+
+
+def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str, Any]]:
+    wells = config.wells(campaign.plate.capacity * config.plates)
+    return [
+        {"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))}
+        for name, arm in config.arms.items()
+    ]
+
+
+def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int) -> None:
+    """Make every plug-in that a file names once, as in its first round, so that a mistake shows with its line."""
+    document = read_yaml(path)
+    for one in config.plugins():
+        try:
+            create(one.kind, one.name, resolve(one.options, round_number=1, rounds=rounds))
+        except ConfigError as error:
+            raise ConfigError(f"{document.source}: {document.where(one.place)}: {error}") from error

@@ -1,0 +1,74 @@
+"""What is planned and what waits for whom: the ledger's view of every scheduled campaign beside the Prefect server's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labloop.campaign.facade import Campaign, campaigns
+from labloop.campaign.step import situation
+from labloop.errors import LabloopError
+from labloop.rounds.policy import Action, decide
+from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Planned, Server
+
+
+def scheduled(*, home: Path | str | None = None, ledger: str | None = None) -> list[Campaign]:
+    """Open every campaign of a ledger that has a schedule."""
+    every = [Campaign.open(name, home=home, ledger=ledger) for name in campaigns(home=home, ledger=ledger)]
+    return [one for one in every if one.config.schedule is not None]
+
+
+def agenda(
+    *, home: Path | str | None = None, ledger: str | None = None, server: Server | None = None, now: datetime | None = None
+) -> dict[str, Any]:
+    """Tell for each scheduled campaign its round, whom it waits for, until when, and when Prefect looks at it next.
+
+    Returns:
+        `server`: a sentence; `campaigns`: a row of plain values each.
+    """
+    now = now or datetime.now(UTC)
+    server = server or Server.configured()
+    served: dict[str, str] = {}
+    runs: list[Planned] = []
+    asked = False
+    if server is None:
+        said = "No Prefect server is named (PREFECT_API_URL): campaigns go on by labloop step NAME."
+    else:
+        try:
+            served, runs, asked = server.deployments(), server.planned(), True
+            said = f"The Prefect server at {server.url} answers and knows {len(served)} campaigns: {LOGIN}."
+            if server.is_open():
+                said = f"The Prefect server at {server.url} knows {len(served)} campaigns and has no password: {OPEN}."
+        except NoAnswer as error:
+            said = f"{str(error)[:1].upper()}{str(error)[1:]}: nothing runs by itself now; labloop step NAME goes on by hand."
+    rows = [_row(one, now, served, runs, asked=asked) for one in scheduled(home=home, ledger=ledger)]
+    return {"server": said, "campaigns": rows}
+
+
+def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planned], *, asked: bool) -> dict[str, Any]:
+    state, since = "", None
+    try:
+        at = situation(run, now=now, remember=False)
+        action, state, since = decide(at), at.state, at.since
+    except LabloopError as error:  # such as a round's file that is gone: the others' rows are wanted all the same
+        action = Action(kind="wait", waits_for="a person", reason=str(error))
+    mine = [one for one in runs if one.campaign == run.name]
+    look = "no run is planned" if run.name in served else "not served: labloop schedule runs for another folder, or not at all"
+    if mine:
+        look = f"{mine[0].state.lower()}, {_local(datetime.fromisoformat(mine[0].at))}"
+    return {
+        "campaign": run.name,
+        "round": action.round or None,
+        "state": state or None,
+        "since": _local(since),
+        "waits_for": action.waits_for or ("nobody" if action.kind == "done" else "the scheduler"),
+        "what": action.reason or f"{action.kind} {action.label}".strip(),
+        "until": _local(action.until),
+        "overdue": action.overdue,
+        "prefect": look if asked else None,
+    }
+
+
+def _local(moment: datetime | None) -> str | None:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else None

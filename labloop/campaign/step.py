@@ -1,0 +1,239 @@
+"""One step of a campaign: look at ledger and inbox, decide, do it. Run at any moment, by anyone, it goes on where it stands."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pandas as pd
+
+from labloop.campaign.approval import verdict_of
+from labloop.campaign.inbox import folder as inbox
+from labloop.campaign.inbox.filing import safe
+from labloop.campaign.inbox.taken import LATE
+from labloop.config.campaign import RoundConfig, Schedule
+from labloop.errors import LabloopError
+from labloop.rounds import state as views
+from labloop.rounds.policy import Action, Situation, Wanted, decide
+from labloop.runtime.files import turn
+
+if TYPE_CHECKING:
+    from labloop.campaign.facade import Campaign
+
+log = logging.getLogger("labloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step did, or what is waited for."""
+
+    campaign: str
+    action: Action
+    said: str
+    """For a person."""
+
+
+def schedule_of(campaign: Campaign) -> Schedule:
+    """The campaign's schedule; the defaults where it has none."""
+    return campaign.config.schedule or Schedule()
+
+
+def inbox_of(campaign: Campaign) -> Path:
+    """The folder that the lab drops assay files into."""
+    return campaign.folder / schedule_of(campaign).inbox
+
+
+def plates_of(campaign: Campaign) -> Path:
+    """The folder that gets the plates' files."""
+    return campaign.folder / schedule_of(campaign).out
+
+
+def step(campaign: Campaign, *, now: datetime | None = None) -> Step:
+    """Advance a campaign by at most one action.
+
+    Args:
+        now: the time that deadlines and calendars go by; the present where none is given.
+    """
+    with turn(campaign.folder) as free:
+        if not free:
+            return busy(campaign)
+        return perform(campaign, next_action(campaign, now=now))
+
+
+def busy(campaign: Campaign) -> Step:
+    """What a step says while another process is at one."""
+    action = Action(kind="wait", waits_for="another process", reason="another process works on this campaign now")
+    return Step(campaign=campaign.name, action=action, said=action.reason)
+
+
+def next_action(campaign: Campaign, *, now: datetime | None = None) -> Action:
+    """Decide what the campaign needs next; nothing is changed but that the inbox notes what was seen in it."""
+    return decide(situation(campaign, now=now))
+
+
+def situation(campaign: Campaign, *, now: datetime | None = None, remember: bool = True) -> Situation:
+    """Read from ledger and inbox what the next action depends on.
+
+    Args:
+        now: the time that deadlines and calendars go by; the present where none is given.
+        remember: note in the inbox what was seen there, see `inbox.look`; without it nothing at all is written.
+    """
+    now = now or datetime.now(UTC)
+    config, ledger, schedule = campaign.config, campaign.ledger, schedule_of(campaign)
+    files = inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
+    rounds = ledger.rounds(campaign.name)
+    events = ledger.events(campaign.name)  # read last: it has the entry of every state seen, also while another process goes on
+    rejected = set(events.loc[events["kind"] == "rejected", "round"])
+    done = sum(one.state == "CLOSED" and one.number not in rejected and _had_plate(campaign, one.number) for one in rounds)
+    told: dict[str, Any] = {
+        "campaign": campaign.name, "now": now, "schedule": schedule, "planned": config.rounds, "done": done,
+        "files": files.whole, "arriving": files.arriving,
+        "why": files.why, "settles": now + timedelta(seconds=files.settles) if files.settles is not None else None,
+    }  # fmt: skip
+    if not rounds:
+        began = pd.Timestamp(ledger.begun(campaign.name)).to_pydatetime()
+        return Situation(**told, since=began, can_learn=_can_learn(campaign, schedule.round(done)), called=_called(events, 0))
+    last = rounds[-1]
+    verdict, reason = verdict_of(campaign, last.number)
+    entered = events[(events["round"] == last.number) & (events["state"] == last.state)]["at"].iloc[-1]
+    closed = last.state == "CLOSED"
+    return Situation(
+        **told, round=last.number, state=last.state,
+        trainings=_trainings(campaign, last.number, events) if last.state == "READY" else (),
+        verdict=cast(Literal["", "asked", "approved", "rejected"], verdict), reason=reason,
+        wells=int(ledger.wells(campaign.name, last.number)["design_id"].notna().sum()),
+        missing=len(views.missing(config, ledger, last.number)),
+        since=pd.Timestamp(entered).to_pydatetime(),
+        can_learn=not closed or done >= config.rounds or _can_learn(campaign, schedule.round(done)),
+        called=closed and _called(events, last.number),
+    )  # fmt: skip
+
+
+def perform(campaign: Campaign, action: Action) -> Step:
+    """Do an action, unless that is done by now; returns what came of it.
+
+    Raises:
+        LabloopError: it cannot be done; a failed training is noted in the ledger first.
+    """
+    said = _VERBS[action.kind](campaign, action) if action.kind in _VERBS else action.reason
+    if action.kind in ("ingest", "ask", "export", "close"):  # the others' verbs tell themselves
+        log.info("%s: %s", campaign.name, said)
+    return Step(campaign=campaign.name, action=action, said=said)
+
+
+def retry(campaign: Campaign) -> None:
+    """Let trainings that failed too often be tried again."""
+    campaign.ledger.add_event(campaign.name, "retry", number=campaign.ledger.rounds(campaign.name)[-1].number)
+
+
+def call(campaign: Campaign) -> None:
+    """Call for the next round now, whatever the calendar says and however many rounds were planned."""
+    rounds = campaign.ledger.rounds(campaign.name)
+    number = rounds[-1].number if rounds else 0
+    if (not rounds or rounds[-1].state == "CLOSED") and not _called(campaign.ledger.events(campaign.name), number):
+        campaign.ledger.add_event(campaign.name, "called", {"round": number + 1})
+
+
+# ---- what each action does
+
+
+def _ingest(campaign: Campaign, action: Action) -> str:
+    filed = inbox.take(campaign, inbox_of(campaign), action.what)
+    if filed is None:
+        return f"{safe(action.what.removeprefix(LATE))} is gone from the inbox"
+    if filed.waits:
+        return f"{filed.file} waits: {filed.said}"
+    what = "ingested" if filed.accepted else "rejected"
+    return f"{filed.file} {what}: {filed.said} (now in {filed.place.parent.name}/{filed.place.name})"
+
+
+def _open(campaign: Campaign, action: Action) -> str:
+    schedule, at = schedule_of(campaign), situation(campaign)
+    number = campaign.ensure_round(schedule.round(at.done))
+    return f"round {number} opened on {len(campaign.dataset())} measured designs"
+
+
+def _train(campaign: Campaign, action: Action) -> str:
+    try:
+        campaign.ensure_trained(action.round, action.what)
+    except Exception as error:
+        detail = {"key": action.what, "proposer": action.label, "error": " ".join(str(error).split())[:300] or repr(error)}
+        campaign.ledger.add_event(campaign.name, "training_failed", detail, action.round)
+        raise
+    return f"round {action.round}: {action.label} is trained"
+
+
+def _drop(campaign: Campaign, action: Action) -> str:
+    campaign.drop_training(action.round, action.what, proposer=action.label, reason=action.reason)
+    return f"round {action.round} goes on without {action.label}: {action.reason}"
+
+
+def _propose(campaign: Campaign, action: Action) -> str:
+    batch = campaign.ensure_proposed(action.round)
+    return f"round {action.round} has its plate of {batch.picks['design_id'].nunique()} designs"
+
+
+def _ask(campaign: Campaign, action: Action) -> str:
+    report = _report(campaign)
+    campaign.ledger.add_event(campaign.name, "approval_asked", {"report": report}, action.round)
+    return f"round {action.round} asks for approval; {report}"
+
+
+def _export(campaign: Campaign, action: Action) -> str:
+    folder = plates_of(campaign)
+    written = campaign.export(folder, number=action.round)
+    return f"round {action.round} is at the lab: {len(written)} files in {folder}"
+
+
+def _close(campaign: Campaign, action: Action) -> str:
+    comparison = campaign.close(action.round, reason=action.reason or None)
+    told = comparison.sentence if comparison is not None else action.reason or "no well of it has a value"
+    return f"round {action.round} is closed: {told.rstrip('.')}; {_report(campaign)}"
+
+
+_VERBS = {
+    "ingest": _ingest, "open": _open, "train": _train, "drop": _drop, "propose": _propose, "ask": _ask, "export": _export,
+    "close": _close,
+}  # fmt: skip
+
+
+def _report(campaign: Campaign) -> str:
+    try:
+        return f"report: {campaign.report()}"
+    except LabloopError as error:  # a round does not wait for its page
+        log.warning("%s: no report: %s", campaign.name, error)
+        return f"no report: {error}"
+
+
+# ---- what the ledger says
+
+
+def _had_plate(campaign: Campaign, number: int) -> bool:
+    return not campaign.ledger.wells(campaign.name, number).empty
+
+
+def _can_learn(campaign: Campaign, config: RoundConfig) -> bool:
+    return config.judge is None or len(campaign.dataset()) >= views.ENOUGH
+
+
+def _called(events: pd.DataFrame, number: int) -> bool:
+    calls = events.loc[events["kind"] == "called", "detail"]
+    return any((detail or {}).get("round") == number + 1 for detail in calls)
+
+
+def _trainings(campaign: Campaign, number: int, events: pd.DataFrame) -> tuple[Wanted, ...]:
+    finished = set(campaign.ledger.runs(campaign.name, number)["key"])
+    mine = events[events["round"] == number]
+    again = mine.index[mine["kind"] == "retry"]
+    since = mine.loc[again[-1] :] if len(again) else mine
+    failed = [detail for detail in since.loc[since["kind"] == "training_failed", "detail"] if detail]
+
+    def wanted(key: str, proposer: str, arm: str) -> Wanted:
+        errors = [str(detail["error"]) for detail in failed if detail["key"] == key]
+        last = errors[-1] if errors else ""
+        return Wanted(key=key, proposer=proposer, arm=arm, finished=key in finished, failures=len(errors), error=last)
+
+    return tuple(wanted(key, one.proposer, one.arm) for key, one in campaign.trainings(number).items())

@@ -1,1 +1,0 @@
-"""What leaves labloop for others: order sheets, worklists, and all measurements as one tidy table."""

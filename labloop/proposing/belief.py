@@ -1,0 +1,231 @@
+"""What a judge believes of designs, told apart from what one reading of them would show, and corrected by what came back.
+
+A posterior predicts a reading: the design's own value and the noise of a well. A choice among designs goes by the value alone:
+noise is the same everywhere, and a bound taken on readings hardly tells a design that is known from one that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import Belief, Posterior
+from labloop.types import Array, FloatArray
+
+LEAST = 16
+"""Readings of earlier picks without which nothing is corrected."""
+PRIOR = 16
+"""Imaginary readings that agree with the judge, which every correction is shrunk by."""
+FADE = 0.5
+"""What a plate counts for against the next one: a judge learns from each, so the latest tells most of the next."""
+FARTHEST = 5.0
+"""Standard deviations that one reading is off at most: one odd well must not move every interval."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plain:
+    """A posterior that knows readings only, such as a plain function: what it says of a reading is its belief."""
+
+    posterior: Posterior
+    noise_std: float = 0.0
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.posterior(X)
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.posterior(X)
+
+
+def believing(posterior: Posterior) -> Belief:
+    """Give a posterior that tells beliefs from readings; one that does not is taken at its word."""
+    return posterior if isinstance(posterior, Belief) else Plain(posterior=posterior)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Past:
+    """Earlier picks that have come back, with what the judge of their round predicted before any correction. All (k,), in y."""
+
+    mean: FloatArray
+    std: FloatArray
+    """Of one reading."""
+    y: FloatArray
+    distance: FloatArray
+    """To the nearest design measured then; NaN where it is not known."""
+    round: Array
+    noise_std: FloatArray
+    """How much of std was a reading's noise; NaN where it is not known."""
+    proposer: Array
+    """Whose candidates they were; empty where it is not known."""
+
+    @classmethod
+    def of(
+        cls, mean: Array, std: Array, y: Array, distance: Array | None = None, round: Array | None = None,
+        noise_std: Array | None = None, proposer: Array | None = None,
+    ) -> Past:  # fmt: skip
+        """Take the columns of a table; what is left out is not known, and without rounds all count alike."""
+        n = len(y)
+        return cls(
+            mean=np.asarray(mean, dtype=float), std=np.asarray(std, dtype=float), y=np.asarray(y, dtype=float),
+            distance=np.full(n, np.nan) if distance is None else np.asarray(distance, dtype=float),
+            round=np.ones(n, dtype=np.int64) if round is None else np.asarray(round, dtype=np.int64),
+            noise_std=np.full(n, np.nan) if noise_std is None else np.asarray(noise_std, dtype=float),
+            proposer=np.full(n, "", dtype=object) if proposer is None else np.asarray(proposer, dtype=object),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """How far a judge was off where designs were chosen: location and scale, in standard deviations of a reading.
+
+    A corrected reading has mean + shift · std and stretch · std. Both may differ by the distance from what was measured: they are
+    given at some distances, straight lines between them, the last value beyond.
+    """
+
+    distance: tuple[float, ...] = (0.0,)
+    shift: tuple[float, ...] = (0.0,)
+    """Above zero: the judge was too low."""
+    stretch: tuple[float, ...] = (1.0,)
+    """Above one: the judge was too sure."""
+    doubt: float = 0.0
+    """What doubt was worth: how much better than the judge said a design was for each std of belief about it. Above zero,
+    optimism paid."""
+    proposers: Mapping[str, float] = field(default_factory=dict)
+    """How much better than the judge said each proposer's candidates were beyond the shift, in std of a reading."""
+    readings: int = 0
+    """Readings that it was learnt from."""
+
+    @classmethod
+    def learnt(cls, past: Past | None) -> Correction:
+        """Learn from earlier picks: signed mean and root mean square of (y - mean) / std, shrunk towards no correction.
+
+        A plate counts half of the one after it. Where picks lay at different distances from the data, the nearer and the farther
+        half have corrections of their own, shrunk towards the common one.
+        """
+        if past is None:
+            return cls()
+        known = np.isfinite(past.mean) & np.isfinite(past.y) & (past.std > 0)
+        if known.sum() < LEAST:
+            return cls()
+        z = np.clip((past.y[known] - past.mean[known]) / past.std[known], -FARTHEST, FARTHEST)
+        when, far = past.round[known], past.distance[known]
+        weight = FADE ** (when.max() - when).astype(float)
+        shift, stretch = _location_and_scale(z, weight, 0.0, 1.0)
+        whole: dict[str, Any] = {
+            "doubt": _doubt(z - shift, past.std[known], past.noise_std[known], weight),
+            "proposers": _by_proposer(z - shift, past.proposer[known], weight),
+            "readings": int(known.sum()),
+        }
+        cut = float(np.nanmedian(far)) if np.isfinite(far).all() else np.nan
+        halves = [far <= cut, far > cut]
+        if min(half.sum() for half in halves) < LEAST:
+            return cls(shift=(shift,), stretch=(stretch,), **whole)
+        parts = [_location_and_scale(z[half], weight[half], shift, stretch) for half in halves]
+        return cls(
+            distance=tuple(float(np.average(far[half], weights=weight[half])) for half in halves),
+            shift=tuple(part[0] for part in parts), stretch=tuple(part[1] for part in parts), **whole,
+        )  # fmt: skip
+
+    @classmethod
+    def noted(cls, notes: Mapping[str, Any]) -> Correction:
+        """Take what `notes` gave."""
+        lists = {name: tuple(map(float, notes[name])) for name in ("distance", "shift", "stretch")}
+        return cls(**lists, doubt=float(notes["doubt"]), proposers=dict(notes["proposers"]), readings=int(notes["readings"]))
+
+    def undone(self, mean: FloatArray, std: FloatArray, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Give mean (k,) and std (k,) of readings as they were before this correction."""
+        shift, stretch = self.at(np.where(np.isfinite(distance), distance, self.distance[-1]))
+        return mean - shift * std / stretch, std / stretch
+
+    @property
+    def none(self) -> bool:
+        return set(self.shift) == {0.0} and set(self.stretch) == {1.0}
+
+    def at(self, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Give shift (m,) and stretch (m,) at distances (m,) from the nearest measured design."""
+        return (
+            np.interp(distance, self.distance, self.shift),
+            np.interp(distance, self.distance, self.stretch),
+        )
+
+    def notes(self) -> dict[str, Any]:
+        """Tell of it in plain numbers."""
+        return {
+            "distance": list(self.distance), "shift": list(self.shift), "stretch": list(self.stretch), "doubt": self.doubt,
+            "proposers": dict(self.proposers), "readings": self.readings,
+        }  # fmt: skip
+
+
+def _location_and_scale(z: FloatArray, weight: FloatArray, location: float, scale: float) -> tuple[float, float]:
+    """Mean and root mean square deviation of z (k,), as if `PRIOR` more readings had this location and scale."""
+    total = weight.sum() + PRIOR
+    mean = float((weight @ z + PRIOR * location) / total)
+    square = float((weight @ (z - mean) ** 2 + PRIOR * scale**2) / total)
+    return mean, float(np.sqrt(square))
+
+
+def _doubt(z: FloatArray, std: FloatArray, noise_std: FloatArray, weight: FloatArray) -> float:
+    """Slope of what is left of z (k,) on the belief's share of std, shrunk towards 0 as if `PRIOR` average readings had none."""
+    share = np.sqrt(np.clip(1 - (noise_std / std) ** 2, 0, 1))
+    if not np.isfinite(share).all():
+        return 0.0
+    centred = share - np.average(share, weights=weight)
+    typical = float(np.average(share**2, weights=weight))
+    return float(weight @ (centred * z)) / (float(weight @ centred**2) + PRIOR * typical) if typical > 0 else 0.0
+
+
+def _by_proposer(z: FloatArray, proposer: Array, weight: FloatArray) -> dict[str, float]:
+    """Mean of what is left of z (k,) by proposer, shrunk towards 0."""
+    found = {}
+    for name in sorted(set(proposer.tolist()) - {""}):
+        mine = proposer == name
+        found[str(name)] = float((weight[mine] @ z[mine]) / (weight[mine].sum() + PRIOR))
+    return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Judgement:
+    """The judge of a round: a fitted surrogate with its correction. What it predicted before that is `raw`."""
+
+    posterior: Belief
+    data: Dataset
+    correction: Correction = field(default_factory=Correction)
+    past: Past | None = None
+    """What the correction was learnt from."""
+    progress: tuple[int, int] = (1, 1)
+    """The round's number and the last planned one's."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What the surrogate tells of itself."""
+
+    @property
+    def noise_std(self) -> float:
+        return float(self.posterior.noise_std)
+
+    def raw(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Predict a reading of each design X (m, d) without the correction: mean (m,) and std (m,)."""
+        return self.posterior(X)
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y."""
+        mean, std = self.posterior(X)
+        shift, stretch = self._at(X)
+        return mean + shift * std, stretch * std
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
+        mean, std = self.posterior.belief(X)
+        if self.correction.none:
+            return mean, std
+        shift, stretch = self._at(X)
+        return mean + shift * np.hypot(std, self.noise_std), stretch * std
+
+    def _at(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if len(self.correction.distance) == 1 or not len(self.data):
+            return self.correction.at(np.zeros(len(X)))
+        return self.correction.at(self.data.space.nearest(X, self.data.X, chunk=max(1, 8_000_000 // len(self.data)))[1])

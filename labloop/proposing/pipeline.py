@@ -1,0 +1,308 @@
+"""The pure middle of a round: dataset in, pools, then the wells of every arm. No ledger, no files, no clock in the results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.config.campaign import Arm, CampaignConfig, Options, RoundConfig, resolve
+from labloop.errors import MethodError, SpaceError
+from labloop.proposing.belief import Correction, Judgement, Past, believing
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.protocols import Posterior, Proposer
+from labloop.registry import Kind, create, load
+from labloop.runtime.devices import free_memory, out_of_memory
+from labloop.seeds import derive
+from labloop.types import FloatArray
+
+log = logging.getLogger("labloop")
+
+LISTED_POOL = 1_024
+GENERATED_POOL = 256
+"""Candidates of `pool: auto`, at least, where the space can be listed and where it cannot."""
+SMALLEST_BATCH = 8
+"""A training that runs out of memory with fewer rows at once has another reason."""
+
+FAILURES = (MethodError, SpaceError, ArithmeticError, MemoryError, RuntimeError, np.linalg.LinAlgError)
+"""What a proposer may raise because of the data or the machine; anything else is a mistake in its code, and ends the round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One proposer to train in one round: everything its pool depends on besides the data."""
+
+    arm: str
+    proposer: str
+    options: Options
+    """Schedules resolved."""
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trained:
+    """A pool with what it cost."""
+
+    pool: Pool
+    seconds: float
+    cpu_seconds: float
+
+
+def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
+    """Make every plug-in of a round's configuration once, so that a mistake shows before anything is stored or trained.
+
+    Raises:
+        ConfigError: a plug-in or one of its options is unknown.
+    """
+    named: list[tuple[Kind, str, Options]] = [("surrogates", name, options) for name, options in (config.judge or {}).items()]
+    for arm in config.arms.values():
+        named += [("proposers", name, options) for name, options in arm.proposers.items()]
+        named += [("selectors", name, options) for name, options in arm.selector.items()]
+    for kind, name, options in named:
+        create(kind, name, resolve(options, round_number=number, rounds=rounds))
+
+
+def check_exporters(config: CampaignConfig) -> None:
+    """Make every exporter of a campaign's plate once, so that a mistake shows before anything is stored.
+
+    Raises:
+        ConfigError: an exporter or one of its options is unknown.
+    """
+    for name, options in config.plate.exports.items():
+        create("exporters", name, options)
+
+
+def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> list[Training]:
+    """List every arm's trainings. An arm offers at least the whole plate, so that wells freed by agreement can be refilled."""
+    room = len(data.space.listing()) - len(data.taken) if data.space.listable else np.inf
+    if room < wells:
+        raise MethodError(
+            f"{wells} wells but only {int(room)} designs of this space are neither measured nor pending: "
+            "use a smaller plate, or widen the space"
+        )
+    return [
+        Training(
+            arm=name,
+            proposer=proposer,
+            options=resolve(options, round_number=number, rounds=rounds),
+            n=int(min(pool_size(arm, data, wells), room)),
+            seed=derive(seed, "round", number, "propose", name, proposer),
+        )
+        for name, arm in config.arms.items()
+        for proposer, options in arm.proposers.items()
+    ]
+
+
+def pool_size(arm: Arm, data: Dataset, wells: int) -> int:
+    """Say how many candidates each of an arm's proposers offers for a round of so many wells.
+
+    `auto` asks for many where the whole space is scored anyway, so that more candidates cost next to nothing, and for a few
+    plates' worth where each has to be generated.
+    """
+    if arm.pool == "auto":
+        return max(4 * wells, LISTED_POOL) if data.space.listable else max(4 * wells, GENERATED_POOL)
+    return max(arm.pool or wells, wells)
+
+
+def train(training: Training, data: Dataset) -> Trained:
+    """Train one proposer and let it offer its pool.
+
+    One that runs out of memory is tried again with half its `batch_size`, as often as it takes.
+
+    Raises:
+        MethodError: it cannot work on this space, or breaks its contract.
+    """
+    proposer = create("proposers", training.proposer, training.options)
+    kinds = getattr(load("proposers", training.proposer), "kinds", data.space.kinds)
+    if not data.space.kinds <= kinds:
+        raise MethodError(
+            f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
+        )
+    started, cpu = time.perf_counter(), time.process_time()
+    pool = _offer(proposer, data, training)
+    spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu
+    if len(set(pool.ids)) != training.n or set(pool.ids) & data.taken:
+        raise MethodError(
+            f"{training.proposer} was asked for {training.n} distinct new designs and gave {len(set(pool.ids) - data.taken)}: "
+            "it breaks the proposer's contract (labloop.testing.ProposerContract)"
+        )
+    log.info("%s offered %d designs in %.1f s", training.proposer, len(pool), spent)
+    return Trained(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
+
+
+def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
+    """Let a proposer offer its pool; one that runs out of memory tries again with half its batch, and the pool's notes say so."""
+    smaller: dict[str, int] = {}
+    while True:
+        try:
+            pool = proposer.propose(data, training.n, seed=training.seed)
+        except (MemoryError, RuntimeError) as error:
+            batch = getattr(proposer, "batch_size", 0)
+            if not out_of_memory(error) or batch < 2 * SMALLEST_BATCH:
+                raise
+            smaller = {"batch_size": batch // 2}
+            log.warning("%s ran out of memory: trying again with a batch of %d", training.proposer, batch // 2)
+        else:
+            return replace(pool, notes={**pool.notes, "smaller": json.dumps(smaller)}) if smaller else pool
+        proposer = replace(proposer, **smaller)  # type: ignore[type-var]
+        free_memory()
+
+
+def judge(
+    config: RoundConfig, data: Dataset, *, seed: int, number: int, rounds: int, past: Past | Sequence[FloatArray] | None = None
+) -> Judgement:
+    """Fit the reference surrogate, and correct it by how far it was off in earlier rounds.
+
+    Args:
+        past: earlier picks with what was predicted before any correction: new labels of designs that the surrogate had never
+            seen are an honest test set away from the data. Or the columns that `Past.of` takes: mean, std and measured y.
+    """
+    assert config.judge is not None
+    ((name, options),) = config.judge.items()
+    surrogate = create("surrogates", name, resolve(options, round_number=number, rounds=rounds))
+    posterior = believing(surrogate.fit(data, seed=derive(seed, "round", number, "judge")))
+    before = past if isinstance(past, Past) else Past.of(*past) if past else None
+    correction = Correction.learnt(before)
+    if not correction.none:
+        log.info(
+            "the judge was off in earlier rounds: shifted by %s and stretched by %s of its std",
+            " to ".join(f"{one:+.2f}" for one in correction.shift), " to ".join(f"{one:.2f}" for one in correction.stretch),
+        )  # fmt: skip
+    return Judgement(
+        posterior=posterior, data=data, correction=correction, past=before, progress=(number, rounds),
+        notes={"judge": name, **getattr(posterior, "notes", {})},
+    )  # fmt: skip
+
+
+def choose(
+    config: RoundConfig,
+    pools: Mapping[str, Pool],
+    posterior: Posterior | None,
+    data: Dataset,
+    wells: Mapping[str, int],
+    *,
+    seed: int,
+    number: int,
+    rounds: int,
+) -> dict[str, Picks]:
+    """Let every arm's selector choose; a design that two arms choose takes one well and counts for both.
+
+    The wells that agreement frees go to the arms' next choices by turns, so that exactly `sum(wells)` designs are chosen.
+
+    Raises:
+        MethodError: the arms' pools hold too few designs that may be chosen.
+    """
+
+    def select(name: str, n: int) -> Picks:
+        arm: Arm = config.arms[name]
+        ((selector, options),) = arm.selector.items()
+        made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
+        return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
+
+    total = sum(wells.values())
+    picks = {name: select(name, wells[name]) for name in config.arms}
+    chosen = {one for arm in picks.values() for one in arm.pool.ids}
+    if len(chosen) == total:
+        return picks
+    freed = total - len(chosen)
+    longer = {}
+    for name in config.arms:
+        try:
+            longer[name] = select(name, min(len(pools[name]), wells[name] + 2 * freed))
+        except MethodError:  # this arm has no further choice; the others may
+            longer[name] = picks[name]
+    counts = dict(wells)
+    while len(chosen) < total:
+        before = len(chosen)
+        for name, more in longer.items():
+            while counts[name] < len(more) and len(chosen) < total:
+                one = more.pool.ids[counts[name]]
+                counts[name] += 1
+                if one not in chosen:
+                    chosen.add(one)
+                    break
+        if len(chosen) == before:
+            raise MethodError(f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool")
+    return {name: _first(longer[name], counts[name]) for name in config.arms}
+
+
+def judged(judgement: Judgement, picks: Mapping[str, Picks]) -> dict[str, Any]:
+    """Tell how a round was judged, as plain values for the ledger: who was listened to, what was corrected, what each arm did.
+
+    The `std` stored with a pick is that of one reading, corrected; `earlier` takes the correction back.
+    """
+    arms = {}
+    for name, chosen in picks.items():
+        by = {str(one): int((chosen.pool.proposer == one).sum()) for one in dict.fromkeys(chosen.pool.proposer.tolist())}
+        arms[name] = {"picks_by_proposer": by, **chosen.pool.notes.get("selection", {})}
+    told = {
+        **judgement.notes, "noise_std": judgement.noise_std, "std": "of one reading, corrected",
+        "correction": judgement.correction.notes(), "arms": arms,
+    }  # fmt: skip
+    return {key: _plain(value) for key, value in told.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's numbers into Python's and what is not finite into nothing, as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def earlier(results: pd.DataFrame, told: Mapping[int, Mapping[str, Any]]) -> Past:
+    """Give earlier picks that came back with what was predicted of them before any correction.
+
+    Args:
+        results: as `labloop.rounds.state.results` gives them.
+        told: what `judged` told of each round; rounds from before there was a correction of location stand as they are.
+    """
+    mean, std, y, distance = (results[name].to_numpy(float, copy=True) for name in ("mean", "std", "y", "nearest_distance"))
+    when, noise = results["round"].to_numpy(dtype=np.int64), np.full(len(results), np.nan)
+    for number in sorted(set(when.tolist()) & set(told)):
+        rows = when == number
+        correction = Correction.noted(told[number]["correction"])
+        mean[rows], std[rows] = correction.undone(mean[rows], std[rows], distance[rows])
+        noise[rows] = told[number]["noise_std"]
+    return Past.of(mean, std, y, distance, when, noise, results["proposer"].to_numpy(dtype=object))
+
+
+def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The posterior of nobody: NaN for every design. A selector that goes by predictions cannot work with it."""
+    return np.full(len(X), np.nan), np.full(len(X), np.nan)
+
+
+def _first(picks: Picks, n: int) -> Picks:
+    rows = np.arange(n)
+    return Picks(
+        pool=picks.pool.take(rows), mean=picks.mean[:n], std=picks.std[:n], lcb=picks.lcb[:n],
+        nearest_id=picks.nearest_id[:n], nearest_distance=picks.nearest_distance[:n],
+    )  # fmt: skip
+
+
+def notes_of(pool: Pool) -> dict[str, Any]:
+    """Give a pool's notes as plain numbers and strings."""
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in pool.notes.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a batch depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("labloop-toolkit", "torch", "botorch", "gpytorch", "scikit-learn", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,113 @@
+"""Candidates offered in a round, and picks chosen from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from labloop.errors import MethodError
+from labloop.proposing.dataset import Dataset
+from labloop.space.design_space import DesignSpace
+from labloop.types import Array, FloatArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool:
+    """Distinct, valid, unmeasured designs, best first. Shapes: X (m, d), score (m,), proposer (m,)."""
+
+    space: DesignSpace
+    X: FloatArray
+    score: FloatArray
+    """The proposer's own opinion, in its own unit; larger is better within one proposer, not across two."""
+    proposer: Array
+    """Name of the proposer of each row."""
+    ids: tuple[str, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What the proposer tells of its work: losses, alpha, device. Plain numbers and strings."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def best(
+        cls, data: Dataset, X: FloatArray, score: Sequence[float] | Array, n: int, *,
+        proposer: str, notes: Mapping[str, Any] | None = None,
+    ) -> Pool:  # fmt: skip
+        """Keep the n best of scored candidates, each design once and none that is measured or pending.
+
+        X may be any canonical valid encodings, (m, d); ties keep their order.
+
+        Raises:
+            MethodError: fewer than n different new designs are among the candidates.
+        """
+        score = np.asarray(score, dtype=float)
+        order = np.argsort(-score, kind="stable")
+        # Ids cost more than the sort: look at the front first and go on only where it holds too few new designs.
+        reach = min(len(order), 2 * n + len(data.taken))
+        while True:
+            front = order[:reach]
+            keep = front[data.space.fresh(X[front], known=data.taken)][:n]
+            if len(keep) == n or reach == len(order):
+                break
+            reach = min(len(order), 4 * reach)
+        if len(keep) < n:
+            raise MethodError(
+                f"{proposer} found {len(keep)} of the {n} new designs asked for "
+                f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
+            )
+        return cls.of(data.space, X[keep], score[keep], proposer=proposer, notes=notes)
+
+    @classmethod
+    def of(
+        cls, space: DesignSpace, X: FloatArray, score: Array, *, proposer: str, notes: Mapping[str, Any] | None = None
+    ) -> Pool:
+        """Make a pool of designs in the order given."""
+        return cls(
+            space=space, X=X, score=np.asarray(score, dtype=float), proposer=np.full(len(X), proposer, dtype=object),
+            ids=tuple(space.ids(X)), notes=dict(notes or {}),
+        )  # fmt: skip
+
+    @classmethod
+    def interleave(cls, pools: Sequence[Pool]) -> Pool:
+        """Join pools by turns: everyone's first, everyone's second, …; a design offered twice keeps its first place."""
+        place = np.concatenate([np.arange(len(pool)) for pool in pools])
+        order = np.argsort(place, kind="stable")
+        ids = np.array([one for pool in pools for one in pool.ids], dtype=object)[order]
+        keep = order[np.sort(np.unique(ids.astype(str), return_index=True)[1])]
+        return cls(
+            space=pools[0].space,
+            X=np.concatenate([pool.X for pool in pools])[keep],
+            score=np.concatenate([pool.score for pool in pools])[keep],
+            proposer=np.concatenate([pool.proposer for pool in pools])[keep],
+            ids=tuple(np.array([one for pool in pools for one in pool.ids], dtype=object)[keep].tolist()),
+        )
+
+    def take(self, rows: Array) -> Pool:
+        """Keep only these rows, in this order."""
+        return Pool(
+            space=self.space, X=self.X[rows], score=self.score[rows], proposer=self.proposer[rows],
+            ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()), notes=self.notes,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Picks:
+    """What a selector chose for one arm, best first, each pick with its reasons. All arrays (n,), X (n, d).
+
+    `mean`, `std` and `lcb` are the reference surrogate's, in y (larger is better).
+    """
+
+    pool: Pool
+    """The chosen rows."""
+    mean: FloatArray
+    std: FloatArray
+    lcb: FloatArray
+    nearest_id: tuple[str, ...]
+    """The measured design nearest to each pick."""
+    nearest_distance: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.pool)

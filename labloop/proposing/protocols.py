@@ -1,0 +1,137 @@
+"""The seams of labloop. Anything with these verbs plugs in through an entry point, or by its import path.
+A module that is named by import path must be allowed outside of the file that names it, see `labloop.runtime.allowance`.
+
+Plug-ins are frozen dataclasses made with `labloop.registry.plugin`: options are fields, state they have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays.ingest.cells import Part
+from labloop.plates.transfer import Sheet
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Picks, Pool
+from labloop.space.design_space import DesignSpace
+from labloop.types import FloatArray
+
+ALL_KINDS = frozenset({"sequence", "real", "integer", "choice", "mixture"})
+"""Every parameter type; a proposer that cannot handle all of them declares `kinds` as a subset."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Trains on the data and offers candidates."""
+
+    def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
+        """Offer exactly n valid, distinct designs that are neither measured nor pending, best first.
+
+        Equal seeds give equal pools; no global random generator is touched.
+
+        Raises:
+            MethodError: the space is of a kind it cannot handle, or fewer than n new designs exist.
+        """
+        ...
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """A fitted belief about y."""
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y, larger is better."""
+        ...
+
+
+@runtime_checkable
+class Belief(Posterior, Protocol):
+    """A posterior that tells a design's own value from the noise of a reading; `believing` makes one of any."""
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of one reading about its design's value, in y."""
+        ...
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
+        ...
+
+
+@runtime_checkable
+class Surrogate(Protocol):
+    """Learns a belief about y; the one that judges a round never proposes in it."""
+
+    def fit(self, data: Dataset, *, seed: int) -> Posterior:
+        """Fit to all measurements. The posterior is a `Belief` where it can tell noise, and may have `notes` of plain values."""
+        ...
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """Chooses an arm's wells from its pool."""
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Choose exactly n of the pool, best first, with the judge's reasons.
+
+        Raises:
+            MethodError: fewer than n candidates may be chosen.
+        """
+        ...
+
+
+@runtime_checkable
+class Lab(Protocol):
+    """Whatever measures: a simulated lab here, people and machines otherwise."""
+
+    @property
+    def space(self) -> DesignSpace: ...
+
+    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+        """Measure designs: a table of the same length and order with `value` (n,), NaN where a well failed, and `status`."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Knows a kind of file that labs send, and turns its bytes into tables of text; what the text means is not its business."""
+
+    def recognise(self, content: bytes, name: str) -> str | None:
+        """Say in one line what the file is, from a look at its beginning; None where it is of another kind. Raises nothing.
+
+        Args:
+            name: the file's name without its folder.
+        """
+        ...
+
+    def read(self, content: bytes, name: str, *, known: Collection[str]) -> Sequence[Part]:
+        """Read all tables, plates and reads of the file; which of them is meant is decided later.
+
+        Args:
+            known: column names that the campaign knows.
+
+        Raises:
+            IngestError: the file is damaged, cut short or not what it seemed to be.
+        """
+        ...
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Writes a batch as a vendor or a robot wants it: a pure function of the sheet and its own options."""
+
+    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+        """Make the files: the end of each one's name, such as `echo.csv`, to its content; equal sheets, equal bytes.
+
+        Raises:
+            BatchError: the sheet is beyond a limit of the vendor's; the message names well, design and limit.
+        """
+        ...
+
+
+def normal_seed(seed: int) -> int:
+    """Fold any seed into the 32 bits that older generators take."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])

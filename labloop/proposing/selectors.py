@@ -1,0 +1,238 @@
+"""Selectors: which candidates of a pool go into an arm's wells, and why.
+
+A selector puts a pool in an order that does not depend on how many are asked for, so that a longer selection starts with the
+shorter one. Designs measured or pending by now, and second copies of a design, are dropped first, whatever the selector.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from labloop.errors import MethodError
+from labloop.proposing.belief import Correction, believing
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.protocols import Posterior
+from labloop.proposing.refine import refined
+from labloop.registry import plugin
+from labloop.seeds import generator
+from labloop.space.design_space import DesignSpace
+from labloop.types import Array, FloatArray
+
+log = logging.getLogger("labloop")
+
+ADAPTS = 1.0
+"""What earlier plates change beta by at most."""
+APART = 0.05
+"""Least distance of two picks where a space has numbers: a twentieth of a range."""
+FRONT = 128
+"""Picks by which refinement tells its progress."""
+SUPPORT_ROWS = 1_000
+"""Measured designs that the distance limit is taken from at most."""
+CELLS = 8_000_000
+"""Distances that are held at once."""
+
+
+@plugin
+class Conservative:
+    """The best by lower confidence bound of the judge's belief, near enough to the data and far enough from each other.
+
+    The bound is mean - beta · std of what a design is worth, without the noise of a reading: noise is the same everywhere and
+    tells no design from another. A judge that has seen plates come back corrects beta by what its doubt was worth there, and each
+    proposer's candidates by how much better or worse they were than it had said (`labloop.proposing.belief.Correction`).
+    """
+
+    beta: float = 1.0
+    """Standard deviations taken off the mean; below zero the selector is an optimist."""
+    adapt: bool = True
+    """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
+    min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Least distance between two picks: differing letters and options, plus the Euclidean distance of the scaled numbers. `auto`:
+    a twentieth of their ranges where there are numbers or mixtures, as far as the pool allows; none elsewhere."""
+    spread: Annotated[float, Field(ge=0)] = 0.1
+    """Of candidates that are nearly as good as the best left, take the one farthest from all picks. Nearly as good: their bound
+    is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
+    support: Annotated[float, Field(gt=0, le=1)] | None = 0.99
+    """A candidate lacks data support where it lies farther from all measured designs than this share of the measured designs
+    lie from their nearest other one. None: no such rule."""
+    relax: bool = True
+    """Where fewer than n candidates have support, fill up with those nearest to the data (and log it) instead of raising."""
+    refine: Annotated[int, Field(ge=0)] = 0
+    """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is."""
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Choose n of the pool by lower confidence bound, best first; those that only `relax` lets in come last.
+
+        Raises:
+            MethodError: fewer than n are left; the message says which rule dropped how many.
+        """
+        judge = believing(posterior)
+        correction: Correction = getattr(posterior, "correction", Correction())
+        beta = self.beta - (float(np.clip(correction.doubt, -ADAPTS, ADAPTS)) if self.adapt else 0.0)
+
+        def bound(X: FloatArray, proposer: Array) -> FloatArray:
+            mean, std = judge.belief(X)
+            if self.adapt and correction.proposers:
+                better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
+                mean = mean + better * np.hypot(std, judge.noise_std)
+            return mean - beta * std
+
+        rows, dropped = _choosable(pool, data)
+        fresh = pool.take(rows)
+        offered = len(fresh)
+        if self.refine and offered:
+            # Progress is told by a front of its own size: a longer selection must start with the shorter one.
+            fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
+        lcb = bound(fresh.X, fresh.proposer)
+        nearest, distance = _nearest(fresh.X, data)
+        limit = np.inf if self.support is None else support_limit(data, self.support)
+        far = distance > limit
+        # Supported ones by bound; behind them the others, the nearest to the data first.
+        order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
+        if not self.relax:
+            order = order[~far[order]]
+            dropped["lack data support"] = int(far.sum())
+        least = _least(data.space) if self.min_distance == "auto" else self.min_distance
+        slack = self.spread * judge.noise_std
+        spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, lcb[order]), slack=slack)
+        if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
+            spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
+        if len(spread) < n:
+            dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
+            raise _too_few("conservative", n, pool, dropped)
+        chosen = order[spread]
+        relaxed = int(far[chosen].sum())
+        if relaxed:
+            log.warning(
+                "conservative: only %d of %d picks have data support (nearest measured design within %.3g); "
+                "the others are the nearest to the data",
+                n - relaxed, n, limit,
+            )  # fmt: skip
+        notes = {
+            "beta": beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed,
+            "min_distance": float(least), "refined": int((chosen >= offered).sum()),
+        }  # fmt: skip
+        taken = fresh.take(chosen)
+        mean, std = posterior(taken.X)
+        return Picks(
+            pool=replace(taken, notes={**pool.notes, "selection": notes}), mean=mean, std=std, lcb=lcb[chosen],
+            nearest_id=tuple(nearest[i] for i in chosen.tolist()), nearest_distance=distance[chosen],
+        )  # fmt: skip
+
+
+@plugin
+class AsProposed:
+    """The first of the pool in the proposers' own order: the selector of methods that choose a batch jointly."""
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Choose the first n; the bound given with each pick is one standard deviation below the mean.
+
+        Raises:
+            MethodError: fewer than n are left.
+        """
+        rows, dropped = _choosable(pool, data)
+        if len(rows) < n:
+            raise _too_few("as_proposed", n, pool, dropped)
+        return explain(pool.take(rows[:n]), posterior, data, 1.0)
+
+
+@plugin
+class RandomSelection:
+    """Any of the pool: what a selector has to beat."""
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Choose n at random; the bound given with each pick is one standard deviation below the mean.
+
+        Raises:
+            MethodError: fewer than n are left.
+        """
+        rows, dropped = _choosable(pool, data)
+        if len(rows) < n:
+            raise _too_few("random", n, pool, dropped)
+        return explain(pool.take(generator(seed, "random selection").permutation(rows)[:n]), posterior, data, 1.0)
+
+
+def explain(pool: Pool, posterior: Posterior, data: Dataset, beta: float) -> Picks:
+    """Give every row of a pool its reasons: the judge's mean, std and mean - beta · std, and the nearest measured design.
+
+    Without measured designs the nearest id is empty and its distance infinite.
+    """
+    mean, std = posterior(pool.X)
+    nearest, distance = _nearest(pool.X, data)
+    return Picks(pool=pool, mean=mean, std=std, lcb=mean - beta * std, nearest_id=nearest, nearest_distance=distance)
+
+
+def _nearest(X: FloatArray, data: Dataset) -> tuple[tuple[str, ...], FloatArray]:
+    """Find the nearest measured design of each row of X (m, d): its id and distance (m,)."""
+    if not len(data):
+        return ("",) * len(X), np.full(len(X), np.inf)
+    index, distance = data.space.nearest(X, data.X, chunk=max(1, CELLS // len(data)))
+    return tuple(data.ids[i] for i in index.tolist()), distance
+
+
+def support_limit(data: Dataset, share: float) -> float:
+    """Find the distance within which this share of the measured designs have another measured one.
+
+    With fewer than two measured designs there is nothing to go by, and the limit is infinite.
+    """
+    if len(data) < 2:
+        return np.inf
+    near = []
+    rows = min(SUPPORT_ROWS, len(data))  # rows stand in the order of a hash, so the first are as good as random ones
+    step = max(1, CELLS // len(data))
+    for start in range(0, rows, step):
+        own = np.arange(start, min(start + step, rows))
+        D = data.space.distance(data.X[own], data.X)
+        D[np.arange(len(own)), own] = np.inf
+        near.append(D.min(1))
+    return float(np.quantile(np.concatenate(near), share, method="higher"))
+
+
+def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:
+    """Rows of the pool that may be chosen at all, in order, and how many each rule dropped."""
+    unique = np.sort(np.unique(np.array(pool.ids, dtype=str), return_index=True)[1])
+    taken = np.array([pool.ids[i] in data.taken for i in unique.tolist()], dtype=bool)
+    dropped = {"are measured or pending": int(taken.sum()), "are second copies": len(pool) - len(unique)}
+    return unique[~taken].astype(np.int64), dropped
+
+
+def _least(space: DesignSpace) -> float:
+    """Distance below which two designs are one to a lab: part of a number's range; letters and options differ or do not."""
+    return APART if any(block.kind != "onehot" for block in space.blocks) else 0.0
+
+
+def _apart(space: DesignSpace, X: FloatArray, least: float, n: int, *, worth: FloatArray, slack: float) -> Array:
+    """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
+
+    Of rows whose `worth` (m,) is within `slack` of the first one's left, the farthest from all chosen comes next.
+    """
+    if least <= 0 and slack <= 0:
+        return np.arange(min(n, len(X)))
+    kept: list[int] = []
+    open_ = np.ones(len(X), dtype=bool)
+    near = np.full(len(X), np.inf)
+    while len(kept) < n and open_.any():
+        i = int(open_.argmax())
+        if kept and slack > 0 and np.isfinite(worth[i]):
+            rivals = np.flatnonzero(open_ & (worth >= worth[i] - slack))
+            i = int(rivals[near[rivals].argmax()])
+        kept.append(i)
+        near = np.minimum(near, space.distance(X, X[i : i + 1])[:, 0])
+        if least > 0:
+            open_ &= near >= least - 1e-9
+        open_[i] = False
+    return np.array(kept, dtype=np.int64)
+
+
+def _too_few(name: str, n: int, pool: Pool, dropped: dict[str, int]) -> MethodError:
+    told = ", ".join(f"{count} {rule}" for rule, count in dropped.items() if count) or "none was dropped"
+    left = len(pool) - sum(dropped.values())
+    return MethodError(
+        f"{name} was asked for {n} picks, but {left} of the pool's {len(pool)} candidates are left ({told}): "
+        "offer a larger pool (arms.*.pool), or loosen the rule"
+    )

@@ -1,0 +1,1 @@
+"""One campaign's memory and the verbs of its rounds, on the ledger; the façade and the schedule stand above."""

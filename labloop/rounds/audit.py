@@ -1,0 +1,222 @@
+"""The audit of one well or one design: who did what and when, from the proposal to the value that stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import pandas as pd
+
+from labloop.config.campaign import CampaignConfig
+from labloop.config.policies import MEANING
+from labloop.errors import CampaignError
+from labloop.ledger import Ledger, Trail
+from labloop.plates.layout import parse_well, well_name
+from labloop.rounds.correction import reading
+
+_LOOKED_THROUGH = 20_000
+"""Ids among which a near one is looked for; beyond, only those that begin alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing that happened."""
+
+    link: int
+    """The link of the ledger's chain that vouches for it; steps are told in its order, whatever the clock said."""
+    at: str
+    by: str
+    what: str
+    """opened, offered, picked, laid out, exported, measured, corrected, flagged, flag taken back, complete, closed, or an event's
+    own kind."""
+    said: str
+    """The step in words."""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """The story of a well or a design."""
+
+    campaign: str
+    subject: str
+    design_id: str | None
+    """None for a control's well, or an empty one."""
+    design: dict[str, Any]
+    """The design's columns."""
+    steps: tuple[Step, ...]
+
+
+def audit(config: CampaignConfig, ledger: Ledger, what: str) -> Audit:
+    """Tell the story of `PLATE:WELL`, or of a design by its id or the beginning of it.
+
+    Raises:
+        CampaignError: there is nothing of this name; the message names the nearest.
+    """
+    name, subject = config.name, what.strip()
+    if ":" in subject:
+        plate, _, text = subject.rpartition(":")
+        spot = (plate, _well(text))
+        trail = ledger.trail(name, spot=spot)
+        if trail.wells.empty and trail.readings.empty:
+            raise CampaignError(_no_spot(ledger, name, plate, spot[1]))
+        ids = [*trail.wells["design_id"].dropna(), *trail.readings["design_id"].dropna()]
+        design_id, subject = next(iter(ids), None), f"{plate}:{spot[1]}"
+    else:
+        design_id = subject = _design_id(ledger, name, subject)
+        trail = ledger.trail(name, design_id=design_id)
+    known = ledger.designs(name, [design_id] if design_id else [])
+    design = {} if known.empty else dict(known.iloc[0].drop("in_space"))
+    own = {one.number for one in ledger.rounds(name) if one.own_seed}
+    steps = sorted(_steps(trail, design_id, own), key=lambda step: step.link)
+    return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
+
+
+def _well(text: str) -> str:
+    try:
+        return well_name(*parse_well(text))
+    except ValueError as error:
+        raise CampaignError(f"{text!r} is no well, such as A1 or H12: write PLATE:WELL, or a design_id") from error
+
+
+def _design_id(ledger: Ledger, name: str, text: str) -> str:
+    """Find a design by its id, or by a beginning of four letters or more that only one has."""
+    if not ledger.designs(name, [text]).empty:
+        return text
+    ids = ledger.designs(name).index.tolist()
+    begun = [one for one in ids if one.startswith(text.lower())]
+    if len(begun) == 1 and len(text) >= 4:
+        return str(begun[0])
+    pool = ids if len(ids) <= _LOOKED_THROUGH else [one for one in ids if one[:2] == text[:2].lower()]
+    near = begun[:3] if text and begun else get_close_matches(text.lower(), pool, n=3, cutoff=0.5)
+    wells = ", or a well as PLATE:WELL" + (f", such as {_example(ledger, name)}" if _example(ledger, name) else "")
+    raise CampaignError(
+        f"{name} knows no design {text!r}"
+        + (f"; the nearest are {', '.join(near)}" if near else "")
+        + f": give a design_id{wells}"
+    )
+
+
+def _example(ledger: Ledger, name: str) -> str:
+    wells = ledger.wells(name)
+    return "" if wells.empty else f"{wells['plate'].iloc[-1]}:{wells['well'].iloc[-1]}"
+
+
+def _no_spot(ledger: Ledger, name: str, plate: str, well: str) -> str:
+    plates = ledger.plates(name)
+    if plate in plates:
+        return f"{name}: well {well} of plate {plate} was neither laid out nor measured"
+    near = get_close_matches(plate, plates, n=3, cutoff=0.5) or plates[-3:]
+    return f"{name} has no plate {plate!r}: " + (f"the nearest are {', '.join(near)}" if near else "it has none yet")
+
+
+def _steps(trail: Trail, design_id: str | None, own: set[int]) -> Iterator[Step]:
+    rounds = {int(one) for frame in (trail.proposals, trail.picks, trail.wells) for one in frame["round"]}
+    states = {(row["round"], row["state"]): row for row in _records(trail.events) if row["state"]}
+    for row in _records(trail.rounds):
+        if row["number"] in rounds:
+            best = "" if pd.isna(row["incumbent"]) else f", best value so far {_short(row['incumbent'])}"
+            seed = f"seed {row['seed']}" if row["number"] in own else "the campaign's seed"
+            yield _step(row, "opened", f"round {row['number']} opened on data {row['fingerprint']}, {seed}{best}")
+    for row in _records(trail.proposals):
+        told = {**row, "options": json.loads(row["options"]), "versions": json.loads(row["versions"])}
+        options = ", ".join(f"{key}={value}" for key, value in told["options"].items()) or "default options"
+        versions = ", ".join(f"{key} {value}" for key, value in told["versions"].items())
+        said = (
+            f"{row['proposer']} of arm {row['arm']} offered it as number {row['rank']}, score {_short(row['score'])} "
+            f"(seed {row['seed']}, {options}; {versions}; on {row['device']})"
+        )
+        yield _step(told, "offered", said)
+    for row in _records(trail.picks):
+        said = f"arm {row['arm']} picked it as number {row['rank']}, offered by {row['proposer']}: {_reasons(row)}"
+        yield _step(row, "picked", said)
+    for row in _records(trail.wells):
+        held = f"control {row['control']}" if row["control"] else f"design {row['design_id']}" if row["design_id"] else "nothing"
+        yield _step(row, "laid out", f"round {row['round']} laid out {held} in well {row['well']} of plate {row['plate']}")
+    for (number, state), row in states.items():
+        if number in rounds and state in ("EXPORTED", "MEASURED", "CLOSED"):
+            reason = json.loads(row["detail"] or "{}").get("reason")
+            said = {"EXPORTED": "files were exported", "MEASURED": "wells were all in", "CLOSED": "was closed"}[state]
+            whose = f"round {int(number)}'s " if state != "CLOSED" else f"round {int(number)} "
+            yield _step(
+                row, state.lower() if state != "MEASURED" else "complete", whose + said + (f": {reason}" if reason else "")
+            )
+    yield from _readings(trail)
+    yield from _flags(trail)
+    yield from _events(trail, design_id, rounds)
+
+
+def _reasons(row: dict[str, Any]) -> str:
+    named = {name: row[name] for name in ("mean", "std", "lcb", "score") if not pd.isna(row[name])}
+    parts = [f"{name} {_short(value)}" for name, value in named.items()]
+    if not pd.isna(row["nearest_id"]):
+        parts.append(f"nearest measured design {row['nearest_id']} at distance {_short(row['nearest_distance'])}")
+    return ", ".join(parts) or "no reference model judged it"
+
+
+def _readings(trail: Trail) -> Iterator[Step]:
+    rows = {int(row["id"]): row for row in _records(trail.readings)}
+    newer = {int(row["supersedes"]): row for row in rows.values() if not pd.isna(row["supersedes"])}
+    reasons = {
+        told["sha256"]: told["reason"]
+        for told in (json.loads(row["detail"]) for row in _records(trail.events) if row["kind"] == "correction")
+    }
+    for number, row in rows.items():
+        place = f"well {row['well']} of plate {row['plate']}, " if not pd.isna(row["well"]) else ""
+        what = f"{place}{row['assay']}: {reading(row)} (row {row['row']} of {row['file']}, read by {row['reader'] or 'unknown'})"
+        note = "" if pd.isna(row["note"]) else f"; note: {row['note']}"
+        detail = {**row, "stands": number not in newer}
+        if pd.isna(row["supersedes"]):
+            yield _step(detail, "measured", what + note + ("" if number not in newer else "; was corrected later"))
+            continue
+        old = rows.get(int(row["supersedes"]))
+        was = "" if old is None else f", was {reading(old)} (row {old['row']} of {old['file']})"
+        reason = reasons.get(row["sha256"])
+        detail["reason"] = reason
+        yield _step(detail, "corrected", what + was + (f"; reason: {reason}" if reason else "") + note)
+
+
+def _flags(trail: Trail) -> Iterator[Step]:
+    rows = {int(row["id"]): row for row in _records(trail.readings)}
+    for row in _records(trail.flags):
+        of = rows[int(row["measurement"])]
+        told = json.loads(row["detail"]) if row["detail"] else {}
+        figures = ", ".join(f"{key} {value}" for key, value in told.items())
+        verb = "flagged" if row["raised"] else "no longer flagged"
+        said = f"{verb} {row['rule']} ({MEANING[row['rule']]}): row {of['row']} of {of['file']}" + (
+            f"; {figures}" if figures else ""
+        )
+        yield _step({**row, "detail": told}, "flagged" if row["raised"] else "flag taken back", said)
+
+
+def _events(trail: Trail, design_id: str | None, rounds: set[int]) -> Iterator[Step]:
+    """Events that name the design or one of its rounds, besides those told above."""
+    for row in _records(trail.events):
+        if row["kind"] in ("state", "correction", "quality"):
+            continue
+        detail = json.loads(row["detail"]) if row["detail"] else {}
+        mine = design_id is not None and design_id in (row["detail"] or "")
+        if mine or (not pd.isna(row["round"]) and int(row["round"]) in rounds):
+            said = ", ".join(f"{key} {value}" for key, value in detail.items()) if isinstance(detail, dict) else str(detail)
+            yield _step({**row, "detail": detail}, str(row["kind"]), said)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
+
+
+def _step(row: dict[str, Any], what: str, said: str) -> Step:
+    by = "unknown (before the chain)" if row["verb"] == "migration" else str(row["by"])
+    detail = {key: None if _missing(value) else value for key, value in row.items() if key not in ("link", "at", "by", "verb")}
+    return Step(link=int(row["link"]), at=str(row["at"]), by=by, what=what, said=said, detail=detail)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and pd.isna(value))
+
+
+def _short(value: Any) -> str:
+    return "none" if _missing(value) else f"{float(value):.6g}"

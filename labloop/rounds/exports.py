@@ -1,0 +1,78 @@
+"""From a batch to the files of vendors and robots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from labloop.config.campaign import CampaignConfig, Options
+from labloop.errors import BatchError
+from labloop.plates.batch import Batch, short_name, wells_with_samples
+from labloop.plates.layout import SHAPES, well_name
+from labloop.plates.transfer import Sheet
+from labloop.proposing.protocols import Exporter
+from labloop.registry import create
+from labloop.runtime.spreadsheet import csv_bytes
+
+_SHEET_NAME = 31
+"""Characters that a workbook's sheet may be named with; plates are named no longer."""
+
+
+def exported(batch: Batch, config: CampaignConfig, exporters: Mapping[str, Options]) -> dict[str, bytes]:
+    """Make the files that exporters want of a batch: name to content; none without exporters.
+
+    With them comes `…_sources.csv`: which design, under which name, stands in which well of which source plate.
+
+    Raises:
+        BatchError: the batch is beyond what a vendor or a robot takes; the message names well, design and limit.
+        ConfigError: there is no such exporter or option.
+    """
+    if not exporters:
+        return {}
+    sheet = sheet_of(batch, config)
+    files = {f"{batch.stem}_sources.csv": _sources(sheet)}
+    for name, options in exporters.items():
+        exporter: Exporter = create("exporters", name, options)
+        try:
+            made = exporter.export(sheet)
+        except BatchError as error:
+            without = f"labloop export {batch.campaign} --for none"
+            raise BatchError(f"{error}. The plate's own files come without it: {without}") from error
+        files |= {f"{batch.stem}_{ending}": content for ending, content in made.items()}
+    return files
+
+
+def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
+    """Give every design of a batch its well in a source plate, and every assay well its source."""
+    size = config.plate.source_wells or config.plate.wells
+    wells = wells_with_samples(batch)
+    held = wells.index[wells["design_id"].notna()].to_numpy()
+    n_columns = SHAPES[size][1]
+    stem = short_name(batch.campaign, _SHEET_NAME - len("-R000-S000")) + f"-R{batch.round:02d}"
+    source = pd.DataFrame({"source_plate": np.nan, "source_well": np.nan}, index=wells.index, dtype=object)
+    source.loc[held, "source_plate"] = [f"{stem}-S{i // size + 1}" for i in range(len(held))]
+    source.loc[held, "source_well"] = [well_name(i % size // n_columns + 1, i % size % n_columns + 1) for i in range(len(held))]
+    for control in config.plate.controls:
+        if control.source is not None:
+            mine = wells["control"] == control.name
+            source.loc[mine, ["source_plate", "source_well"]] = [control.source.plate, control.source.well]
+    named = wells.assign(sample=wells["control"].fillna(wells["sample"]))
+    transfers = pd.concat([source, named[["plate", "well", "sample", "design_id", "control"]]], axis=1)
+    designs = transfers.loc[held, ["source_plate", "source_well", "sample", "design_id"]].reset_index(drop=True)
+    # A robot takes up one source plate after the other: first the designs', as they are named, then the controls'.
+    turns = {plate: i for i, plate in enumerate(dict.fromkeys([*designs["source_plate"], *source["source_plate"]]))}
+    transfers = transfers.sort_values("source_plate", key=lambda plates: plates.map(turns), kind="stable", ignore_index=True)
+    told = batch.designs.loc[designs["design_id"]].reset_index(drop=True)
+    flanks = {name: (one.five_prime, one.three_prime) for name, one in config.flanks.items()}
+    return Sheet(
+        stem=batch.stem, designs=pd.concat([designs, told], axis=1), transfers=transfers, space=config.space, flanks=flanks,
+        source_wells=size, plate_wells=config.plate.wells,
+    )  # fmt: skip
+
+
+def _sources(sheet: Sheet) -> bytes:
+    columns = ["source_plate", "source_well", "sample", *sheet.space.columns]
+    table = sheet.designs[columns].astype(object).map(lambda cell: f"{cell:.10g}" if isinstance(cell, float) else str(cell))
+    return csv_bytes([columns, *table.itertuples(index=False, name=None)])

@@ -1,0 +1,161 @@
+"""The intake: files of the lab read with what the campaign knows, appended to the ledger, and what follows from their readings.
+
+Every verb can be run again: known bytes change nothing, and what follows is read from the ledger, never done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from labloop.assays import readings
+from labloop.assays.ingest import AssayFile, Explanation, Wish, explain_assay, printable, read_assay, sha256_of
+from labloop.config.campaign import CampaignConfig
+from labloop.errors import IngestError
+from labloop.ledger import Ledger
+from labloop.rounds import correction, state
+from labloop.rounds.correction import Corrected
+from labloop.rounds.repeats import fresh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What one ingest did, or would do in a dry run."""
+
+    file: str
+    sha256: str
+    dialect: str
+    n_rows: int
+    n_measured: int
+    n_failed: int
+    n_new_designs: int
+    """Designs that labloop had neither proposed nor seen: the lab's own."""
+    stored: bool
+    note: str
+    """What happened and what comes next, for a person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person says of a file that the file may leave open."""
+
+    assay: str | None = None
+    """The assay that it is of; the objective's where left out."""
+    read: str | None = None
+    """Which read to take, where a plate reader's file holds several: `450`."""
+    plates: Sequence[str] = ()
+    """The plate that it shows, where the file does not say, or pairs `Plate 1=NAME`."""
+    reader: str | None = None
+    """The reader to use, where several know the file."""
+    again: bool = False
+    """Whether readings that equal some of the ledger's were measured anew."""
+
+    def known(self, config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
+        """All that files are read with: wells laid out, designs, and what is wished or waited for."""
+
+        @cache
+        def waiting() -> tuple[str, ...]:
+            return state.waiting_plates(config, ledger, self.assay or config.objective.assay)
+
+        return {
+            "wells": ledger.wells(config.name),
+            "designs": state.designs(config, ledger),
+            "wish": Wish(read=self.read, plates=tuple(self.plates), waiting=waiting),
+            "assay": self.assay,
+            "reader": self.reader,
+        }
+
+
+def ingest(config: CampaignConfig, ledger: Ledger, path: Path, request: Request, *, dry_run: bool) -> Receipt:
+    """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
+    digest = sha256_of(path)
+    name = printable(path.name)
+    if ledger.has_file(config.name, digest):
+        return _known(config, ledger, name, digest)
+    file = read_assay(path, config, **request.known(config, ledger))
+    if dry_run:
+        return _receipt(_fresh(ledger, config.name, file, request), stored=False, note="checked, nothing stored (dry run)")
+    with ledger.begin():  # nobody stores the same readings between the look and the deed
+        known = ledger.has_file(config.name, file.sha256)
+        file = file if known else _fresh(ledger, config.name, file, request)
+        stored = not known and ledger.add_file(
+            config.name, sha256=file.sha256, name=file.name, designs=file.designs,
+            measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
+        )  # fmt: skip
+    if not stored:
+        return _known(config, ledger, name, file.sha256)
+    catch_up(config, ledger)
+    status = state.standing(config, ledger)
+    warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
+    return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
+
+
+def _known(config: CampaignConfig, ledger: Ledger, name: str, digest: str) -> Receipt:
+    """Known bytes change nothing."""
+    catch_up(config, ledger)  # the process that stored it may have died before it got here
+    return Receipt(
+        file=name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
+        note=f"{name} is in the ledger already: nothing to do",
+    )  # fmt: skip
+
+
+def _fresh(ledger: Ledger, campaign: str, file: AssayFile, request: Request) -> AssayFile:
+    """Leave out what the ledger has already, or refuse the file; one that is said to be measured anew is taken as it is."""
+    if request.again:
+        return replace(file, dialect=f"{file.dialect}; measured anew, as was said")
+    rows, left_out = fresh(ledger, campaign, file)
+    if not left_out:
+        return file
+    designs = file.designs[file.designs["design_id"].isin(rows["design_id"])]
+    return replace(
+        file, measurements=rows, designs=designs, new=tuple(one for one in file.new if one in set(designs["design_id"])),
+        dialect=f"{file.dialect}; {left_out}",
+    )  # fmt: skip
+
+
+def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
+    measured = read.measurements["status"].isin(state.MEASURED)
+    return Receipt(
+        file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
+        n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new), stored=stored, note=note,
+    )  # fmt: skip
+
+
+def correct(
+    config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request, *, reason: str, dry_run: bool,
+    grown_from: int | None = None,
+) -> Corrected:  # fmt: skip
+    """Read a corrected file and let its readings supersede those that stand of the same wells; see `Campaign.correct`.
+
+    Args:
+        grown_from: rows that the file had, where an inbox's file was written on after it was taken; see `correction`.
+    """
+    file = read_assay(path, config, **request.known(config, ledger))
+    done = correction.correct(ledger, config.name, file, reason=reason, dry_run=dry_run, grown_from=grown_from)
+    if not dry_run:
+        catch_up(config, ledger)
+    return done
+
+
+def explain(config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request) -> Explanation:
+    """Tell what `ingest` would make of a file."""
+    known = request.known(config, ledger)
+    told = explain_assay(path, config, **known)
+    if told.refusal is None and not ledger.has_file(config.name, sha256_of(path)):
+        try:
+            _fresh(ledger, config.name, read_assay(path, config, **known), request)
+        except IngestError as error:
+            return replace(told, refusal=error)
+    return told
+
+
+def catch_up(config: CampaignConfig, ledger: Ledger) -> None:
+    """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
+    readings.check(config, ledger)
+    for entry in ledger.rounds(config.name):
+        if entry.state in state.AT_THE_LAB and state.missing(config, ledger, entry.number).empty:
+            ledger.advance(config.name, entry.number, "EXPORTED")
+            ledger.advance(config.name, entry.number, "MEASURED")

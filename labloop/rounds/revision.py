@@ -1,0 +1,154 @@
+"""Change a campaign's configuration while it runs, so that all that was measured stays usable.
+
+The encoding of the space covers whatever was ever allowed, and what is allowed now is written as constraints: a narrowed range, a
+withdrawn option or letter leaves its measured designs in the dataset and keeps them from being proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from labloop.config.campaign import CampaignConfig
+from labloop.errors import ConfigError, DesignError
+from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LinearInequality
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, Sequence
+
+
+def revised(old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, assays: Iterable[str]) -> CampaignConfig:
+    """Join a new configuration to the one that a campaign has run with so far.
+
+    Args:
+        old: as it stands, with whatever earlier revisions brought.
+        new: as a person wrote it: its ranges, options and constraints are what may be proposed from now on.
+        designs: every design that the campaign knows, indexed by `design_id`, with the space's columns.
+        assays: assays that have readings.
+
+    Returns:
+        The new configuration with a space that encodes every design of the campaign under the id that it has.
+
+    Raises:
+        ConfigError: the name, the objective or the columns change, an assay that has readings vanishes, or a known design would
+            be lost or get another id.
+    """
+    start_anew = "begin a new campaign for it, and ingest the old files there"
+    if new.name != old.name:
+        raise ConfigError(f"name: this is campaign {old.name}, the file's is {new.name}: mend the name, or {start_anew}")
+    if new.objective != old.objective:
+        raise ConfigError(
+            f"objective: it decides what all rounds so far were compared by and cannot change ({old.objective} to "
+            f"{new.objective}): {start_anew}"
+        )
+    if lost := sorted(set(assays) - set(new.assays)):
+        raise ConfigError(f"assays: {', '.join(lost)} has readings and must stay: add it to the file")
+    before, after = ({p.name: p for p in config.space.parameters} for config in (old, new))
+    if set(old.space.columns) != set(new.space.columns) or before.keys() != after.keys():
+        gone, come = (
+            sorted(set(old.space.columns) - set(new.space.columns)),
+            sorted(set(new.space.columns) - set(old.space.columns)),
+        )
+        what = " and ".join([f"lacks {', '.join(gone)}"] * bool(gone) + [f"adds {', '.join(come)}"] * bool(come))
+        raise ConfigError(
+            f"space: the file {what or 'names its parameters otherwise'}; measured designs have other columns: {start_anew}"
+        )
+    merged, rules = [], list(new.space.constraints)
+    for name, was in before.items():
+        parameter, more = _merged(was, after[name])
+        merged.append(parameter)
+        rules += [rule for rule in more if rule not in rules]
+    space = DesignSpace(parameters=tuple(merged), constraints=tuple(rules), symmetries=new.space.symmetries)
+    _check(space, designs, start_anew)
+    return new.model_copy(update={"space": space})
+
+
+def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
+    """Say in words what differs, one line a part."""
+    told = []
+    for was, now in zip(old.space.parameters, new.space.parameters, strict=True):
+        if was != now:
+            told.append(f"space: {was.name} now covers {_spoken(now)} (before {_spoken(was)})")
+    for rule in new.space.constraints:
+        if rule not in old.space.constraints:
+            told.append(f"space: a design now {rule.describe()}")
+    for rule in old.space.constraints:
+        if rule not in new.space.constraints:
+            told.append(f"space: withdrawn: a design {rule.describe()}")
+    if old.space.symmetries != new.space.symmetries:
+        told.append(f"space: symmetries {', '.join(new.space.symmetries) or 'none'}")
+    for name in new.assays:
+        if name not in old.assays:
+            told.append(f"assays: {name} is new")
+        elif old.assays[name] != new.assays[name]:
+            told.append(f"assays: {name} is read or judged otherwise")
+    told += [f"assays: {name} is gone" for name in old.assays if name not in new.assays]
+    parts = [name for name in CampaignConfig.model_fields if name not in ("name", "objective", "space", "assays")]
+    return told + [f"{part} is changed" for part in parts if getattr(old, part) != getattr(new, part)]
+
+
+def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]]:
+    """Give a parameter that covers both, and the rules that keep proposals to the new one."""
+    if type(old) is not type(new):
+        raise ConfigError(
+            f"space: {new.name} was of type {old.type} and cannot become {new.type}: begin a new campaign, and ingest the old "
+            "files there"
+        )
+    if isinstance(old, Real | Integer) and isinstance(new, Real | Integer):
+        low, high = min(old.low, new.low), max(old.high, new.high)
+        rules: list[Constraint] = []
+        if (low, high) != (new.low, new.high):
+            rules.append(LinearInequality(weights={new.name: 1.0}, low=new.low, high=new.high))
+        return _as_fine(old, new.model_copy(update={"low": low, "high": high})), rules
+    if isinstance(old, Choice) and isinstance(new, Choice):
+        added = [one for one in new.options if one not in old.options]
+        gone = [one for one in old.options if one not in new.options]
+        rules = [Excluded(combinations=tuple({new.name: one} for one in gone))] if gone else []
+        return new.model_copy(update={"options": (*old.options, *added)}), rules
+    if isinstance(old, Sequence) and isinstance(new, Sequence):
+        letters = old.alphabet + "".join(one for one in new.alphabet if one not in old.alphabet)
+        gone = [one for one in old.alphabet if one not in new.alphabet]
+        rules = [ForbiddenMotifs(parameter=new.name, motifs=tuple(gone), reverse_complement=False)] if gone else []
+        return new.model_copy(update={"alphabet": letters}), rules
+    assert isinstance(old, Mixture)
+    assert isinstance(new, Mixture)
+    return new.model_copy(update={"components": old.components}), []
+
+
+def _as_fine(old: Real | Integer, new: Real | Integer) -> Real | Integer:
+    """Keep as many decimals as designs have so far: over a wider range labloop would round them, and so rename them."""
+    both = isinstance(old, Real) and isinstance(new, Real) and new.step is None and new.scale == "linear"
+    if both and new.places < old.places:  # type: ignore[union-attr]
+        return new.model_copy(update={"decimals": old.places})  # type: ignore[union-attr]
+    return new
+
+
+def _check(space: DesignSpace, designs: pd.DataFrame, start_anew: str) -> None:
+    """See that every design that the campaign knows is a design of the space, under its own id."""
+    if designs.empty:
+        return
+    try:
+        X = space.encode(designs.reset_index(drop=True), strict=False)
+    except DesignError as error:
+        first = error.faults[0]
+        raise ConfigError(
+            f"space: {len({fault.row for fault in error.faults})} designs of this campaign would be lost, such as "
+            f"{designs.index[first.row]}: {first.column} {first.cell!r} {first.rule}; {start_anew}"
+        ) from error
+    changed = [(one, i) for i, (one, now) in enumerate(zip(designs.index, space.ids(X), strict=True)) if one != now]
+    if changed:
+        shown = ", ".join(f"{name} {designs.iloc[changed[0][1]][name]}" for name in space.columns)
+        raise ConfigError(
+            f"space: {len(changed)} of {len(designs)} designs of this campaign would become others, such as {changed[0][0]} "
+            f"({shown}): keep step and symmetries so that the old designs fit in, or {start_anew}"
+        )
+
+
+def _spoken(parameter: Parameter) -> str:
+    if isinstance(parameter, Real | Integer):
+        return f"{parameter.low:g} to {parameter.high:g}"
+    if isinstance(parameter, Choice):
+        return ", ".join(map(str, parameter.options))
+    if isinstance(parameter, Sequence):
+        return f"{parameter.length} letters of {parameter.alphabet}"
+    return f"{', '.join(parameter.components)} in steps of {parameter.step:g}"

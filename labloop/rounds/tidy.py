@@ -1,0 +1,116 @@
+"""Every reading of a campaign as one tidy table, for a notebook, a colleague, or another ledger."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays.readings import standing_flags
+from labloop.config.campaign import CampaignConfig
+from labloop.errors import CampaignError, LabloopError
+from labloop.ledger import Ledger
+from labloop.proposing.dataset import Dataset
+from labloop.rounds import state
+from labloop.runtime.files import write_bytes
+from labloop.runtime.spreadsheet import neutral
+
+
+def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, controls: bool = False) -> pd.DataFrame:
+    """Give one row a reading that stands, in the order they came in.
+
+    Columns: `design_id`, the design's own, `in_space`; `assay`, `value`, `unit`, `qualifier` (`=`, `<`, `>`), `status`; what the
+    reading's design came to, as methods see it: `y` (transformed, larger is better for the objective's assay), `sem` (of y, its
+    variance pooled over replicates) and `n_replicates`; `control`, `plate`, `well`, `round`; the `arms` that chose the design in
+    that round and the `proposers` that offered it, with + between; `measured_at`, `file`, `row` and `note`; `flags`, the
+    rules of quality control that speak of the reading. Empty where there is none.
+
+    Args:
+        assay: only this assay's readings; all assays', if None. `labloop ingest` takes a file of one assay.
+        controls: with the readings of controls; another ledger, where their wells are not laid out, does not take these.
+
+    Raises:
+        CampaignError: the campaign has no such assay.
+    """
+    if assay is not None and assay not in config.assays:
+        raise CampaignError(f"campaign {config.name} has no assay {assay!r}; it has {', '.join(config.assays)}")
+    rows = ledger.measurements(config.name)
+    if assay is not None:
+        rows = rows[rows["assay"] == assay]
+    if not controls:
+        rows = rows[rows["design_id"].notna()]
+    known = ledger.designs(config.name, rows["design_id"].dropna().unique())
+    told = known.reindex(columns=[*config.space.columns, "in_space"])
+    flags = standing_flags(config, ledger).groupby("measurement")["rule"].agg("+".join).rename("flags")
+    out = rows.join(flags, on="id").drop(columns="id").join(told, on="design_id")
+    out = out.join(_summaries(config, ledger, rows, told), on=["assay", "design_id"])
+    laid = ledger.wells(config.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])
+    out = out.merge(laid, how="left", on=["plate", "well"]).join(_credits(ledger.picks(config.name)), on=["round", "design_id"])
+    return out[
+        [
+            "design_id", *config.space.columns, "in_space", "assay", "value", "unit", "qualifier", "status", "y", "sem",
+            "n_replicates", "control", "plate", "well", "round", "arms", "proposers", "measured_at", "file", "row", "note",
+            "flags",
+        ]
+    ].reset_index(drop=True)  # fmt: skip
+
+
+def write_tidy(table: pd.DataFrame, path: Path) -> Path:
+    """Write a tidy table as `.csv` (text neutralised, numbers exact) or `.parquet`, whole or not at all.
+
+    Raises:
+        LabloopError: the name ends otherwise, Parquet's package is not installed, or the file cannot be written.
+    """
+    if path.suffix.lower() == ".parquet":
+        return write_bytes(path, _parquet(table))
+    if path.suffix.lower() != ".csv":
+        raise LabloopError(f"{path}: name the file .csv or .parquet")
+    texts = {name: _neutral(table[name]) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])}
+    return write_bytes(path, table.assign(**texts).to_csv(index=False, lineterminator="\n").encode())
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    out = io.BytesIO()
+    try:
+        table.to_parquet(out, engine="pyarrow", index=False)
+    except ImportError as error:
+        raise LabloopError(
+            "Parquet needs the package 'pyarrow': pip install 'labloop-toolkit[parquet]', or write a .csv"
+        ) from error
+    return out.getvalue()
+
+
+def _neutral(column: pd.Series) -> pd.Series:
+    codes, texts = pd.factorize(column)
+    safe = np.array([neutral(text) if isinstance(text, str) else text for text in texts] + [None], dtype=object)
+    return pd.Series(safe[codes], index=column.index, dtype=object)  # a missing cell has code -1, the last
+
+
+def _summaries(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame, designs: pd.DataFrame) -> pd.DataFrame:
+    """Each assay's designs with y, sem and n_replicates, as its dataset has them."""
+    parts = []
+    use = rows[rows["status"].isin(state.MEASURED) & rows["design_id"].notna()]
+    for assay, seen in use.groupby("assay"):
+        if assay == config.objective.assay:
+            data = state.dataset(config, ledger)  # with all that is done to the data before methods see them
+        else:
+            held = designs.loc[seen["design_id"]].reset_index(drop=True)
+            values, qualifiers = seen["value"].to_numpy(float), seen["qualifier"].tolist()
+            data = Dataset.from_measurements(config.space, held, values, qualifiers=qualifiers)
+        found = pd.DataFrame({"y": data.y, "sem": data.sem, "n_replicates": data.n_replicates})
+        parts.append(found.set_axis(pd.MultiIndex.from_product([[assay], data.ids], names=["assay", "design_id"])))
+    nothing = pd.DataFrame({"y": [0.0], "sem": [0.0], "n_replicates": [0]}, index=pd.MultiIndex.from_tuples([("", "")]))
+    return pd.concat(parts or [nothing.rename_axis(["assay", "design_id"])]).astype({"n_replicates": "Int64"})
+
+
+def _credits(picks: pd.DataFrame) -> pd.DataFrame:
+    """By round and design: the arms that chose it, and the proposers that offered it."""
+    grouped = picks.groupby(["round", "design_id"])
+    return pd.DataFrame(
+        {
+            name: grouped[column].agg(lambda one: "+".join(dict.fromkeys(one)))
+            for name, column in (("arms", "arm"), ("proposers", "proposer"))
+        }
+    )

@@ -1,0 +1,1 @@
+"""Where things run: files, workers, devices, checkpoints, artifacts, progress, the way to Prefect's API."""

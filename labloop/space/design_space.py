@@ -1,0 +1,398 @@
+"""The design space: what a design is, how it becomes a row of X, and which designs are one and the same.
+
+Methods see X (n, d) float64 and `blocks`; people see tables with one column a parameter (one a component for mixtures).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from labloop.errors import DesignError, Fault, SpaceError
+from labloop.seeds import generator
+from labloop.space.constraints import Constraint
+from labloop.space.parameters import Block, Parameter, Sequence
+from labloop.types import Array, FloatArray
+
+LISTABLE = 2**20
+"""Spaces of up to this many designs are scored whole; larger ones are searched."""
+
+WIDEST = 100_000
+"""Columns of X that a space may have: a thousand designs of as many take 0.8 GB."""
+
+
+class DesignSpace(BaseModel):
+    """Parameters together, with the constraints that designs must keep and the symmetries that make two designs one.
+
+    Every encoding that leaves this class is canonical: symmetric twins share one representative.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: tuple[Parameter, ...] = Field(min_length=1)
+    constraints: tuple[Constraint, ...] = ()
+    symmetries: tuple[Literal["reverse_complement"], ...] = ()
+    """`reverse_complement`: the two strands of double-stranded DNA are one design."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        columns = [column for parameter in self.parameters for column in parameter.columns]
+        names = [parameter.name for parameter in self.parameters]
+        for taken in (columns, names):
+            twice = sorted({name for name in taken if taken.count(name) > 1})
+            if twice:
+                raise ValueError(f"parameter names must be distinct: {', '.join(twice)}")
+        if sum(parameter.width for parameter in self.parameters) > WIDEST:
+            raise ValueError(f"a design has more than {WIDEST:,} letters and options to choose from (positions times letters)")
+        for constraint in self.constraints:
+            constraint.check(self._by_name)
+        if self.symmetries and not self._strands:
+            raise ValueError("reverse_complement needs a sequence parameter over ACGT")
+        return self
+
+    @cached_property
+    def _identity(self) -> str:
+        return self.model_dump_json()
+
+    def __eq__(self, other: object) -> bool:  # pydantic's own would compare what is cached here, arrays too
+        return isinstance(other, DesignSpace) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    # ---- shape
+
+    @cached_property
+    def _by_name(self) -> dict[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a design table."""
+        return tuple(column for parameter in self.parameters for column in parameter.columns)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The slices of X, one a parameter, in order."""
+        starts = np.cumsum([0] + [parameter.width for parameter in self.parameters])
+        return tuple(parameter.block(int(start)) for parameter, start in zip(self.parameters, starts, strict=False))
+
+    @property
+    def d(self) -> int:
+        """Columns of X."""
+        return self.blocks[-1].stop
+
+    @cached_property
+    def site_of_column(self) -> Array:
+        """Number the sites, such as one letter, one option or one mixture: for each column of X (d,) the site it belongs to."""
+        site, sites = np.zeros(self.d, dtype=np.int64), 0
+        for block in self.blocks:
+            width = block.classes if block.kind == "onehot" else block.stop - block.start
+            site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
+            sites += (block.stop - block.start) // width
+        return site
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The parameter types in the space, such as {"sequence"} or {"real", "choice"}."""
+        return frozenset(parameter.type for parameter in self.parameters)
+
+    @property
+    def size(self) -> float:
+        """How many designs there are before constraints and symmetries; infinite where a parameter is continuous."""
+        return math.prod(parameter.size for parameter in self.parameters)
+
+    @property
+    def listable(self) -> bool:
+        """Whether the whole space can be scored instead of searched."""
+        return self.size <= LISTABLE
+
+    @cached_property
+    def _strands(self) -> tuple[tuple[Block, Array], ...]:
+        return tuple(
+            (block, parameter.complement)
+            for block, parameter in zip(self.blocks, self.parameters, strict=True)
+            if isinstance(parameter, Sequence) and parameter.complement is not None
+        )
+
+    # ---- tables to X and back
+
+    def check(self, designs: pd.DataFrame) -> list[Fault]:
+        """List every cell that keeps a row from being a valid design of this space, its row counted from 0."""
+        X, faults = self._read(designs)
+        bad = {fault.row for fault in faults}
+        broken = self._broken(X)
+        for rule, rows in broken.items():
+            faults += [Fault(int(i), ", ".join(self.columns), f"not a design that {rule}", self._shown(designs, i))
+                       for i in rows if int(i) not in bad]  # fmt: skip
+        return sorted(faults, key=lambda fault: fault.row)
+
+    def encode(self, designs: pd.DataFrame, *, strict: bool = True) -> FloatArray:
+        """Encode a table of designs as canonical X (n, d).
+
+        Args:
+            strict: refuse designs that break a constraint too; measurements of such designs are still worth learning from,
+                so the dataset encodes with `strict=False`.
+
+        Raises:
+            DesignError: with every faulty cell.
+        """
+        X, faults = self._read(designs)
+        if strict:
+            faults = self.check(designs)
+        if faults:
+            raise DesignError(f"{len(faults)} cells are not of this design space", faults)
+        return X
+
+    def decode(self, X: FloatArray) -> pd.DataFrame:
+        """Turn any (n, d) matrix into valid designs: project every block, mend broken constraints, pick the canonical twin."""
+        values = self._values(self.repair(X))
+        columns: dict[str, Array] = {}
+        for parameter in self.parameters:
+            columns.update(zip(parameter.columns, parameter.typed(values[parameter.name]), strict=True))
+        return pd.DataFrame(columns, columns=list(self.columns))
+
+    def project(self, X: FloatArray) -> FloatArray:
+        """Move each row to the nearest valid encoding (argmax, clip and grid, simplex), constraints aside; not canonical."""
+        X = np.asarray(X, dtype=float).reshape(-1, self.d)
+        parts = [p.project(X[:, b.start : b.stop]) for p, b in zip(self.parameters, self.blocks, strict=True)]
+        return np.concatenate(parts, axis=1)
+
+    def repair(self, X: FloatArray) -> FloatArray:
+        """Project, then walk each row that breaks a constraint from a nearby valid design towards itself as far as is valid.
+
+        Deterministic: equal rows give equal designs. Returns canonical X (n, d).
+        """
+        X = self.project(X)
+        if not self.constraints:
+            return self.canonical(X)
+        broken = np.flatnonzero(~self.feasible(X))
+        if len(broken):
+            X = X.copy()
+            X[broken] = self._walk(self._anchors, X[broken])
+        return self.canonical(X)
+
+    def _read(self, designs: pd.DataFrame) -> tuple[FloatArray, list[Fault]]:
+        missing = [column for column in self.columns if column not in designs.columns]
+        if missing:
+            raise DesignError(
+                f"design columns are missing: {', '.join(missing)} (there are: {', '.join(map(str, designs.columns))})"
+            )
+        parts, faults = [], []
+        for parameter in self.parameters:
+            values, found = parameter.parse(designs)
+            parts.append(parameter.encode(values))
+            faults += found
+        return self.canonical(np.concatenate(parts, axis=1)), faults
+
+    def _shown(self, designs: pd.DataFrame, i: int) -> str:
+        return ", ".join(str(designs[column].iloc[i]) for column in self.columns)
+
+    def _values(self, X: FloatArray) -> dict[str, Array]:
+        return {p.name: p.decode(X[:, b.start : b.stop]) for p, b in zip(self.parameters, self.blocks, strict=True)}
+
+    # ---- constraints
+
+    def feasible(self, X: FloatArray) -> Array:
+        """Say for each row of valid encodings whether it keeps every constraint, (n,) bool."""
+        values = self._values(X)
+        good = np.ones(len(X), dtype=bool)
+        for constraint in self.constraints:
+            good &= constraint.holds(values, self._by_name)
+        return good
+
+    def _broken(self, X: FloatArray) -> dict[str, Array]:
+        values = self._values(X)
+        return {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.constraints}
+
+    @cached_property
+    def _anchors(self) -> FloatArray:
+        return self.sample(256, generator(0, "anchors"))
+
+    def _walk(self, anchors: FloatArray, targets: FloatArray) -> FloatArray:
+        """From the nearest anchor, take over one site after the other from the target wherever the design stays valid."""
+        at = anchors[np.argmin(_hamming_euclid(self.blocks, targets, anchors), axis=1)]
+        for block in self.blocks:
+            width = block.classes if block.kind == "onehot" else block.stop - block.start
+            for start in range(block.start, block.stop, width):
+                site = slice(start, start + width)
+                shares = (1.0,) if block.kind == "onehot" else (1.0, 0.5, 0.25, 0.125, 0.0625)
+                for share in shares:
+                    trial = at.copy()
+                    trial[:, site] += share * (targets[:, site] - at[:, site])
+                    trial = self.project(trial)
+                    good = self.feasible(trial)
+                    at[good] = trial[good]
+        return at
+
+    # ---- symmetry and identity
+
+    def orbit(self, X: FloatArray) -> FloatArray:
+        """Give all symmetric twins of each row, (g, n, d) with X itself first; g is 1 without symmetries."""
+        if not self.symmetries:
+            return X[None]
+        out = []
+        for flips in itertools.product((False, True), repeat=len(self._strands)):
+            twin = X.copy()
+            for (block, complement), flip in zip(self._strands, flips, strict=True):
+                if flip:
+                    onehot = X[:, block.start : block.stop].reshape(len(X), block.rows, block.classes)
+                    twin[:, block.start : block.stop] = onehot[:, ::-1][:, :, complement].reshape(len(X), -1)
+            out.append(twin)
+        return np.stack(out)
+
+    def canonical(self, X: FloatArray) -> FloatArray:
+        """Replace each row by the representative of its symmetric twins (the strand that sorts first)."""
+        if not self.symmetries:
+            return X
+        X = X.copy()
+        for block, complement in self._strands:
+            codes = X[:, block.start : block.stop].reshape(len(X), block.rows, block.classes).argmax(-1)
+            other = complement[codes][:, ::-1]
+            first = (codes != other).argmax(1)
+            rows = np.arange(len(X))
+            swap = other[rows, first] < codes[rows, first]
+            X[swap, block.start : block.stop] = np.eye(block.classes)[other[swap]].reshape(-1, block.rows * block.classes)
+        return X
+
+    def ids(self, X: FloatArray) -> list[str]:
+        """Give each design's `design_id`: the first 12 hex digits of the SHA-256 of its canonical text."""
+        values = self._values(self.canonical(X))
+        texts: dict[str, Array] = {}
+        for parameter in self.parameters:
+            texts.update(zip(parameter.columns, parameter.text(values[parameter.name]), strict=True))
+        names = sorted(texts)
+        rows = zip(*(texts[name].tolist() for name in names), strict=True)
+        template = "\x1f".join(f"{name.replace('%', '%%')}=%s" for name in names)
+        return [hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in rows]
+
+    def distance(self, A: FloatArray, B: FloatArray) -> FloatArray:
+        """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
+
+        Symmetric twins are at distance 0.
+        """
+        return np.min([_hamming_euclid(self.blocks, twin, B) for twin in self.orbit(A)], axis=0)
+
+    def nearest(self, A: FloatArray, B: FloatArray, *, chunk: int = 2_000) -> tuple[Array, FloatArray]:
+        """Find for each row of A the nearest row of B: its index (n,) and distance (n,)."""
+        index, near = np.zeros(len(A), dtype=np.int64), np.zeros(len(A))
+        for start in range(0, len(A), chunk):
+            D = self.distance(A[start : start + chunk], B)
+            index[start : start + chunk] = D.argmin(1)
+            near[start : start + chunk] = D.min(1)
+        return index, near
+
+    # ---- designs from nowhere and from designs
+
+    def listing(self) -> FloatArray:
+        """List every valid design once (symmetric twins count as one), canonical X (N, d).
+
+        Raises:
+            SpaceError: the space has more than `LISTABLE` designs, or no valid one.
+        """
+        if not self.listable:
+            raise SpaceError(f"a space of {self.size:.3g} designs is too large to list (at most {LISTABLE:,})")
+        return self._listing
+
+    @cached_property
+    def _listing(self) -> FloatArray:
+        X = np.zeros((1, 0))
+        for parameter in self.parameters:
+            part = parameter.encode(parameter.listing())
+            X = np.concatenate([np.repeat(X, len(part), axis=0), np.tile(part, (len(X), 1))], axis=1)
+        if self.constraints:
+            X = X[self.feasible(X)]
+        if self.symmetries:
+            X = X[(self.canonical(X) == X).all(1)]
+        if not len(X):
+            raise SpaceError("no design keeps all constraints: loosen one of them")
+        X.setflags(write=False)
+        return X
+
+    @cached_property
+    def listing_ids(self) -> tuple[str, ...]:
+        """The `design_id` of every row of `listing()`."""
+        return tuple(self.ids(self.listing()))
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw n valid designs uniformly and independently, canonical X (n, d).
+
+        Raises:
+            SpaceError: the constraints leave next to nothing.
+        """
+        found: list[FloatArray] = []
+        have = tried = 0
+        while have < n:
+            draw = max(256, min(100_000, 2 * (n - have)))
+            X = np.concatenate([p.encode(p.sample(draw, rng)) for p in self.parameters], axis=1)
+            X = X[self.feasible(X)]
+            found.append(X)
+            have += len(X)
+            tried += draw
+            if tried >= 1_000_000 and have < n * 1e-3:
+                raise SpaceError(f"only {have} of {tried:,} random designs keep all constraints: loosen one of them")
+        return self.canonical(np.concatenate(found)[:n])
+
+    def mutate(self, X: FloatArray, rng: np.random.Generator, *, steps: int = 1) -> FloatArray:
+        """Change each row at `steps` random sites (a letter, an option, a number); rows that find no valid change stay."""
+        X = np.array(X)
+        sites = np.array([parameter.sites for parameter in self.parameters])
+        for _ in range(steps):
+            waiting = np.arange(len(X))
+            for _attempt in range(20):
+                which = rng.choice(len(self.parameters), size=len(waiting), p=sites / sites.sum())
+                trial = X[waiting]
+                for k, (parameter, block) in enumerate(zip(self.parameters, self.blocks, strict=True)):
+                    rows = np.flatnonzero(which == k)
+                    if len(rows):
+                        part = slice(block.start, block.stop)
+                        trial[rows, part] = parameter.encode(parameter.mutate(parameter.decode(trial[rows, part]), rng))
+                good = self.feasible(trial)
+                X[waiting[good]] = trial[good]
+                waiting = waiting[~good]
+                if not len(waiting):
+                    break
+        return self.canonical(X)
+
+    def neighbours(self, x: FloatArray) -> FloatArray:
+        """List every valid design one step from one design x (d,), without x and without twins, canonical X (m, d)."""
+        x = np.asarray(x, dtype=float).reshape(1, self.d)
+        near = []
+        for parameter, block in zip(self.parameters, self.blocks, strict=True):
+            part = parameter.encode(parameter.neighbours(parameter.decode(x[:, block.start : block.stop])))
+            rows = np.repeat(x, len(part), axis=0)
+            rows[:, block.start : block.stop] = part
+            near.append(rows)
+        X = np.concatenate(near)
+        X = self.canonical(X[self.feasible(X)])
+        return X[self.fresh(X, known=self.ids(self.canonical(x)))]
+
+    def fresh(self, X: FloatArray, *, known: object = ()) -> Array:
+        """Give the indices of rows that are the first of their design and not among the `known` ids, in order."""
+        seen = set(known)  # type: ignore[call-overload]
+        return np.array([i for i, one in enumerate(self.ids(X)) if one not in seen and not seen.add(one)], dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Parameter]:  # type: ignore[override]
+        return iter(self.parameters)
+
+
+def _hamming_euclid(blocks: tuple[Block, ...], A: FloatArray, B: FloatArray) -> FloatArray:
+    """Distances (len(A), len(B)) between valid encodings, twins aside."""
+    onehot = [i for b in blocks if b.kind == "onehot" for i in range(b.start, b.stop)]
+    other = [i for b in blocks if b.kind != "onehot" for i in range(b.start, b.stop)]
+    D = np.zeros((len(A), len(B)))
+    if onehot:
+        rows = sum(b.rows for b in blocks if b.kind == "onehot")
+        D += rows - A[:, onehot].astype(np.float32) @ B[:, onehot].astype(np.float32).T
+    if other:
+        squares = (A[:, other] ** 2).sum(1)[:, None] + (B[:, other] ** 2).sum(1) - 2 * A[:, other] @ B[:, other].T
+        D += np.sqrt(np.where(squares > 1e-14, squares, 0.0))  # below is cancellation, not distance
+    return D

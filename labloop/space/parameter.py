@@ -1,0 +1,112 @@
+"""What every kind of parameter promises, and what the kinds share.
+
+A parameter turns columns of a table into a slice of X and back: `parse` reads cells, `encode` gives (n, width) float64,
+`project` moves any real matrix onto the nearest valid encoding, `decode` gives the values again. Values are codes
+(n, length) for sequences, codes (n,) for choices, numbers (n,) for reals and integers, and fractions (n, k) for mixtures.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from labloop.errors import Fault
+from labloop.types import Array, FloatArray
+
+
+@dataclass(frozen=True)
+class Block:
+    """A slice of X that belongs together: `rows` one-hot positions of `classes`, or one scaled number, or a simplex."""
+
+    kind: Literal["onehot", "unit", "simplex"]
+    start: int
+    stop: int
+    rows: int
+    classes: int
+    parameter: str
+
+
+class ParameterBase(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the design table that hold this parameter."""
+        return (self.name,)
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Columns of X that hold this parameter."""
+
+    @property
+    @abstractmethod
+    def size(self) -> float:
+        """How many values there are; infinite for a continuous parameter."""
+
+    @abstractmethod
+    def block(self, start: int) -> Block: ...
+
+    @abstractmethod
+    def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
+        """Read cells into values; a fault for each cell that cannot be one (its row counted from 0)."""
+
+    @abstractmethod
+    def encode(self, values: Array) -> FloatArray: ...
+
+    @abstractmethod
+    def decode(self, X: FloatArray) -> Array: ...
+
+    @abstractmethod
+    def text(self, values: Array) -> list[Array]:
+        """Give the canonical text of the values, one array of strings a column."""
+
+    @abstractmethod
+    def typed(self, values: Array) -> list[Array]:
+        """Give the values as a person writes them in a table, one array a column."""
+
+    @abstractmethod
+    def sample(self, n: int, rng: np.random.Generator) -> Array: ...
+
+    @abstractmethod
+    def listing(self) -> Array:
+        """List all values in order; only where `size` is finite."""
+
+    @abstractmethod
+    def mutate(self, values: Array, rng: np.random.Generator) -> Array:
+        """Change each row by one small random step."""
+
+    @abstractmethod
+    def neighbours(self, value: Array) -> Array:
+        """List every one-step change of one value (its leading axis kept at one)."""
+
+    @property
+    def sites(self) -> int:
+        """Independent places at which a step can happen."""
+        return 1
+
+    def project(self, X: FloatArray) -> FloatArray:
+        """Move any (n, width) matrix onto the nearest valid encoding."""
+        return self.encode(self.decode(X))
+
+
+def canonical_text(value: object) -> str:
+    """The canonical text of a value: numbers with at most ten significant digits, so that 90, 90.0 and '90' are one."""
+    if isinstance(value, str):
+        value = value.strip()
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return f"{number + 0.0:.10g}" if math.isfinite(number) else value
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return f"{float(value) + 0.0:.10g}"
+    return str(value)

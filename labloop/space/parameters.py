@@ -1,0 +1,184 @@
+"""The kinds of parameter that a design can have: letters and options here, amounts in `labloop.space.quantities`."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from labloop.errors import Fault
+from labloop.space.parameter import Block, ParameterBase, canonical_text
+from labloop.space.quantities import Integer, Mixture, Real
+from labloop.types import Array, FloatArray
+
+COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
+
+
+class Sequence(ParameterBase):
+    """A string of fixed length over an alphabet: DNA, RNA, protein, or any letters."""
+
+    type: Literal["sequence"] = "sequence"
+    length: int = Field(ge=1)
+    alphabet: str = "ACGT"
+
+    @model_validator(mode="after")
+    def _distinct_letters(self) -> Self:
+        if len(set(self.alphabet)) != len(self.alphabet) or len(self.alphabet) < 2:
+            raise ValueError(f"alphabet {self.alphabet!r} of {self.name!r} needs at least two letters, each once")
+        return self
+
+    @property
+    def width(self) -> int:
+        return self.length * len(self.alphabet)
+
+    @property
+    def size(self) -> float:
+        exponent = self.length * math.log(len(self.alphabet))
+        return float(len(self.alphabet)) ** self.length if exponent < 700 else math.inf
+
+    @property
+    def sites(self) -> int:
+        return self.length
+
+    @property
+    def complement(self) -> Array | None:
+        """For each letter the code of its Watson-Crick partner; None where the alphabet is not DNA."""
+        if set(self.alphabet) != set(COMPLEMENT):
+            return None
+        return np.array([self.alphabet.index(COMPLEMENT[letter]) for letter in self.alphabet])
+
+    def block(self, start: int) -> Block:
+        return Block("onehot", start, start + self.width, self.length, len(self.alphabet), self.name)
+
+    def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
+        codes = np.zeros((len(cells), self.length), dtype=np.int64)
+        lookup = np.full(256, -1)
+        lookup[[ord(letter) for letter in self.alphabet]] = np.arange(len(self.alphabet))
+        fold = self.alphabet == self.alphabet.upper()
+        given = [str(cell) for cell in cells[self.name].tolist()]
+        texts = [text if text.isalpha() else "".join(text.split()) for text in given]
+        texts = [text.upper() for text in texts] if fold else texts
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        whole = np.flatnonzero(lengths == self.length)
+        letters = np.frombuffer("".join([texts[i] for i in whole.tolist()]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        codes[whole] = lookup[np.minimum(letters, 255)].reshape(len(whole), self.length)
+        rules = {i: f"length {lengths[i]} is not {self.length}" for i in np.flatnonzero(lengths != self.length).tolist()}
+        for i in np.flatnonzero((codes < 0).any(axis=1)).tolist():
+            strange = "".join(sorted({texts[i][j] for j in np.flatnonzero(codes[i] < 0)}))
+            rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}"
+            codes[i] = 0
+        return codes, [Fault(i, self.name, rules[i], given[i]) for i in sorted(rules)]
+
+    def encode(self, values: Array) -> FloatArray:
+        return np.eye(len(self.alphabet))[values].reshape(len(values), self.width)
+
+    def decode(self, X: FloatArray) -> Array:
+        return X.reshape(len(X), self.length, len(self.alphabet)).argmax(-1)
+
+    def text(self, values: Array) -> list[Array]:
+        letters = np.array(list(self.alphabet), dtype="U1")[values]
+        return [np.ascontiguousarray(letters).view(f"U{self.length}").reshape(-1)]
+
+    def typed(self, values: Array) -> list[Array]:
+        return [self.text(values)[0].astype(object)]
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.integers(len(self.alphabet), size=(n, self.length))
+
+    def listing(self) -> Array:
+        k = len(self.alphabet)
+        codes = np.arange(k**self.length)
+        return codes[:, None] // k ** np.arange(self.length - 1, -1, -1) % k
+
+    def mutate(self, values: Array, rng: np.random.Generator) -> Array:
+        k, n = len(self.alphabet), len(values)
+        changed = values.copy()
+        place = rng.integers(self.length, size=n)
+        changed[np.arange(n), place] = (changed[np.arange(n), place] + rng.integers(1, k, size=n)) % k
+        return changed
+
+    def neighbours(self, value: Array) -> Array:
+        k = len(self.alphabet)
+        out = np.repeat(value, self.length * (k - 1), axis=0)
+        place = np.repeat(np.arange(self.length), k - 1)
+        shift = np.tile(np.arange(1, k), self.length)
+        out[np.arange(len(out)), place] = (out[np.arange(len(out)), place] + shift) % k
+        return out
+
+
+class Choice(ParameterBase):
+    """One of several options without order: a solvent, a ligand, a plasmid."""
+
+    type: Literal["choice"] = "choice"
+    options: tuple[str | int | float, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _distinct_options(self) -> Self:
+        if len(set(self._texts)) != len(self.options):
+            raise ValueError(f"options of {self.name!r} must be distinct: {self.options}")
+        return self
+
+    @property
+    def _texts(self) -> list[str]:
+        return [canonical_text(option) for option in self.options]
+
+    @property
+    def width(self) -> int:
+        return len(self.options)
+
+    @property
+    def size(self) -> float:
+        return float(len(self.options))
+
+    def block(self, start: int) -> Block:
+        return Block("onehot", start, start + self.width, 1, len(self.options), self.name)
+
+    def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
+        lookup = {text: code for code, text in enumerate(self._texts)}
+        codes = np.zeros(len(cells), dtype=np.int64)
+        faults = []
+        for i, cell in enumerate(cells[self.name].tolist()):
+            code = lookup.get(canonical_text(cell))
+            if code is None:
+                shown = ", ".join(self._texts[:6]) + (", …" if len(self.options) > 6 else "")
+                faults.append(Fault(i, self.name, f"is none of the options ({shown})", str(cell)))
+            else:
+                codes[i] = code
+        return codes, faults
+
+    def encode(self, values: Array) -> FloatArray:
+        return np.eye(len(self.options))[values]
+
+    def decode(self, X: FloatArray) -> Array:
+        return X.argmax(-1)
+
+    def text(self, values: Array) -> list[Array]:
+        return [np.array(self._texts)[values]]
+
+    def typed(self, values: Array) -> list[Array]:
+        options = np.empty(len(self.options), dtype=object)
+        options[:] = self.options
+        return [options[values]]
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.integers(len(self.options), size=n)
+
+    def listing(self) -> Array:
+        return np.arange(len(self.options))
+
+    def mutate(self, values: Array, rng: np.random.Generator) -> Array:
+        k = len(self.options)
+        return (values + rng.integers(1, k, size=len(values))) % k
+
+    def neighbours(self, value: Array) -> Array:
+        k = len(self.options)
+        return (value + np.arange(1, k)) % k
+
+
+Parameter = Annotated[Sequence | Real | Integer | Choice | Mixture, Field(discriminator="type")]
+
+
+__all__ = ["COMPLEMENT", "Array", "Block", "Choice", "FloatArray", "Integer", "Mixture", "Parameter", "Real", "Sequence"]

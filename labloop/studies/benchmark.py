@@ -1,0 +1,368 @@
+"""Offline methods on known landscapes by Design-Bench's protocol: see the worse part of the data, offer Q designs, be scored.
+
+A method gets the rows that score up to a percentile and offers Q = 128 distinct designs, none of them in its data. Its row in the
+table are the largest (100th percentile), the median (50th) and the mean of their scores, normalised by the least and the largest
+value of the whole data set, hidden rows included. Source: Trabucco et al., "Design-Bench", ICML 2022, section 5.
+
+`tfbind8` is that paper's TF Bind 8: all 65,536 8-mers are designs of their own, the strands of one molecule too, although the lab
+`tfbind8` and campaigns take both strands for one design. 32,898 rows are visible. 130 palindromes stand there twice with one
+value each; they are one reading, not replicates, so methods see 32,768 designs.
+
+A proposer of labloop never offers what it was shown, so `random` draws from the hidden half (and from rows that `fraction` has
+left out): on TF Bind 8 its best of 128 is 0.960 on average, where 128 draws from all designs reach 0.937.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.protocols import Lab
+from labloop.registry import available, create, parse_plugin
+from labloop.runtime.files import write_text
+from labloop.runtime.workers import Workers, spread
+from labloop.seeds import derive, generator
+from labloop.space.design_space import DesignSpace
+from labloop.studies.ranking import markdown
+from labloop.types import FloatArray
+
+log = logging.getLogger("labloop")
+
+BASELINES = ("random", "mutate", "pairwise", "ensemble")
+"""What costs next to nothing and stands in every table: a method that does not beat them has shown nothing."""
+
+COLUMNS = (
+    "task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data", "seconds", "cpu_seconds", "peak_mb",
+)  # fmt: skip
+
+RESULTS, REPORT = "results.jsonl", "benchmark.md"
+
+_DESIGN_BENCH = re.compile(r"\w+-\w+-v\d+")
+
+
+def benchmark(
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    seeds: int | Sequence[int] = 8,
+    *,
+    q: int = 128,
+    fraction: float = 1.0,
+    noise: float = 0.0,
+    baselines: bool = True,
+    data_dir: Path | None = None,
+    out: Path | None = None,
+    in_process: bool = False,
+    workers: Workers = 1,
+) -> pd.DataFrame:
+    """Run every method on every task with every seed; what is finished in `out` is not run again.
+
+    Args:
+        tasks: `tfbind8`, a Design-Bench name such as `UTR-RandomForest-v0`, `lookup:FILE.csv`, or a lab that has a table.
+        methods: proposers, with options after slashes where wanted: `coms`, `coms/epochs=20/tau=2.0`.
+        seeds: how many (0, 1, …), or which.
+        q: designs that each method offers.
+        fraction: random share of the visible rows that methods see, another one for each seed.
+        noise: standard deviation of normal noise on the values that methods see, as a share of the data set's full range, so in
+            units of the normalised score; not clipped. Designs are always scored without noise.
+        baselines: whether the free baselines run too; one whose packages are missing is left out with a warning.
+        data_dir: folder of Design-Bench's files, for tasks that need some.
+        out: folder that keeps one line a finished job (`results.jsonl`), and the table (`benchmark.md`).
+        in_process: run jobs in this process, where `peak_mb` is the most memory it ever had, not the job's.
+        workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`. Jobs then share the
+            cores, so read CPU-seconds, not seconds.
+
+    Returns:
+        One row a task, method and seed with the columns `COLUMNS`: max, median and mean are normalised scores, `n_unique` the
+        distinct designs among the q, `share_in_data` the share that the method was shown, the rest what proposing took.
+
+    Raises:
+        ConfigError: a task, a method or a number does not make sense; nothing has run then.
+        MethodError: a job failed; finished ones are kept in `out`.
+    """
+    setting = {"q": q, "fraction": fraction, "noise": noise, "baselines": baselines, "data_dir": data_dir}
+    todo = jobs(tasks, methods, seeds, **setting)  # type: ignore[arg-type]
+    keys = [job.key for job in todo]
+    kept = {} if out is None else finished(out)
+    if n := sum(key in kept for key in keys):
+        log.warning("%d of %d jobs were finished before, in %s/%s", n, len(todo), out, RESULTS)
+    open_jobs = [(key, job) for key, job in dict(zip(keys, todo)).items() if key not in kept]
+    run = Job.run if in_process else run_apart
+    for i, row in spread(run, [job for _, job in open_jobs], "benchmark", workers=workers):
+        kept[open_jobs[i][0]] = row
+        if out is not None:
+            _append(out / RESULTS, {"key": open_jobs[i][0], **row})
+    rows = [{**kept[key], "method": job.method} for key, job in zip(keys, todo)]
+    if out is not None:
+        write_text(out / REPORT, markdown(pd.DataFrame(rows)))
+    return pd.DataFrame(rows)[list(COLUMNS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One method on one task with one seed."""
+
+    task: str
+    method: str
+    seed: int
+    q: int = 128
+    fraction: float = 1.0
+    noise: float = 0.0
+    data_dir: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What makes two jobs one and the same; the order of options and the place of the data files do not matter."""
+        name, options = parse_plugin(self.method)
+        parts = [version("labloop-toolkit"), self.task, name, options, self.seed, self.q, float(self.fraction), float(self.noise)]
+        return json.dumps(parts, sort_keys=True)
+
+    def run(self) -> dict[str, Any]:
+        """Train, propose and score in this process."""
+        task = open_task(self.task, self.data_dir)
+        name, options = parse_plugin(self.method)
+        proposer = create("proposers", name, options)
+        data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        pool = proposer.propose(data, self.q, seed=derive(self.seed, "benchmark", "propose"))
+        wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+        if len(pool) != self.q:
+            raise MethodError(f"{self.method} offered {len(pool)} designs where {self.q} were asked for")
+        score = task.scores(pool.X)
+        ids = data.space.ids(pool.X)
+        known = set(data.ids)
+        return {
+            "task": self.task, "method": self.method, "seed": self.seed,
+            "max": float(score.max()), "median": float(np.median(score)), "mean": float(score.mean()),
+            "n_unique": len(set(ids)), "share_in_data": sum(one in known for one in ids) / self.q,
+            "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3), "peak_mb": round(_peak_bytes() / 1e6, 1),
+            "q": self.q, "fraction": self.fraction, "noise": self.noise,
+            "n_visible": len(task.values), "n_data": len(data), "best_visible": float(task.normalised(task.values).max()),
+        }  # fmt: skip
+
+
+def jobs(
+    tasks: Sequence[str], methods: Sequence[str], seeds: int | Sequence[int] = 8, *, q: int = 128, fraction: float = 1.0,
+    noise: float = 0.0, baselines: bool = True, data_dir: Path | None = None,
+) -> list[Job]:  # fmt: skip
+    """List the jobs of a benchmark, checked: see `benchmark` for the arguments.
+
+    Raises:
+        ConfigError: a task, a method, an option or a number does not make sense.
+        MethodError: a method's packages are not installed.
+    """
+    seeds = list(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
+    for good, rule in (
+        (len(tasks) > 0, "at least one task"), (len(seeds) > 0, "at least one seed"), (q >= 1, "q of at least 1"),
+        (0 < fraction <= 1, "a fraction above 0 and up to 1"), (noise >= 0, "a noise of 0 or more"),
+    ):  # fmt: skip
+        if not good:
+            raise ConfigError(f"a benchmark needs {rule}")
+    for task in tasks:
+        _check_task(task)
+    for method in methods:
+        name, options = parse_plugin(method)
+        create("proposers", name, options)
+    chosen = list(dict.fromkeys(methods))
+    if baselines:
+        chosen += [name for name in BASELINES if name not in chosen and _loadable(name)]
+    if not chosen:
+        raise ConfigError(f"a benchmark needs a method; there are: {', '.join(available('proposers'))}")
+    folder = None if data_dir is None else str(data_dir)
+    return [
+        Job(task=task, method=method, seed=seed, q=q, fraction=fraction, noise=noise, data_dir=folder)
+        for task in dict.fromkeys(tasks)
+        for method in chosen
+        for seed in seeds
+    ]
+
+
+def ensure(job: Job, out: Path | None = None, *, in_process: bool = False) -> dict[str, Any]:
+    """Run a job unless `out` has its result, and keep the result there. A process of its own tells its memory from others'."""
+    if out is not None and (found := finished(out).get(job.key)) is not None:
+        return {**found, "method": job.method}
+    row = job.run() if in_process else run_apart(job)
+    if out is not None:
+        _append(out / RESULTS, {"key": job.key, **row})
+    return row
+
+
+def finished(out: Path) -> dict[str, dict[str, Any]]:
+    """Read the results in a folder by the key of their job; a line that was cut off by an interruption is left out."""
+    rows: dict[str, dict[str, Any]] = {}
+    path = out / RESULTS
+    for number, line in enumerate(path.read_text("utf-8").splitlines() if path.exists() else [], start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            log.warning("%s line %d is cut off: its job runs again", path, number)
+            continue
+        rows.setdefault(row.pop("key"), row)
+    return rows
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task:
+    """A landscape: the visible rows as they are listed, (N,), what measures designs, and the range of all values."""
+
+    lab: Lab
+    space: DesignSpace
+    designs: pd.DataFrame
+    values: FloatArray
+    low: float
+    high: float
+
+    def data(self, *, fraction: float = 1.0, noise: float = 0.0, seed: int = 0) -> Dataset:
+        """Give what a method sees: a random share of the visible rows, with noise on each; equal rows count once."""
+        rows = np.arange(len(self.values))
+        if fraction < 1:
+            size = max(1, int(fraction * len(rows)))
+            rows = np.sort(generator(seed, "fraction").permutation(rows)[:size])
+        seen = self.designs.iloc[rows].assign(**{"": self.values[rows]}).drop_duplicates()
+        values = seen.pop("").to_numpy(dtype=float)
+        if noise:
+            values = values + noise * (self.high - self.low) * generator(seed, "noise").standard_normal(len(values))
+        return Dataset.from_measurements(self.space, seen, values)
+
+    def scores(self, X: FloatArray) -> FloatArray:
+        """Score designs X (m, d): normalised (m,), 0 the data set's least value and 1 its largest.
+
+        Raises:
+            MethodError: a design has no value.
+        """
+        found = self.lab.measure(self.space.decode(X), seed=0)["value"].to_numpy(dtype=float)
+        if not np.isfinite(found).all():
+            raise MethodError(f"{(~np.isfinite(found)).sum()} of {len(found)} designs have no value in this task's table")
+        return self.normalised(found)
+
+    def normalised(self, values: FloatArray) -> FloatArray:
+        return (values - self.low) / (self.high - self.low)
+
+
+@cache
+def open_task(spec: str, data_dir: str | None = None) -> Task:
+    """Open a task by its name, see `benchmark`. A lab with a table shows its worse half.
+
+    Raises:
+        ConfigError: nobody knows the name, or the lab has no table to hide a part of.
+        MethodError: a package or file that the task needs is missing.
+    """
+    name, path = _check_task(spec)
+    options: dict[str, Any] = {} if path is None else {"path": Path(path)}
+    if spec == "tfbind8":
+        name, options = "design_bench", {"source": "table"}
+    elif name == spec and _DESIGN_BENCH.fullmatch(spec):
+        name, options = "design_bench", {"task": spec, "data_dir": data_dir, "source": "package"}
+    lab = create("labs", name, options)
+    if hasattr(lab, "visible") and hasattr(lab, "bounds"):
+        designs, values = lab.visible()
+        low, high = lab.bounds()
+    elif hasattr(lab, "table"):
+        designs, values = lab.table()
+        low, high = float(values.min()), float(values.max())
+        shown = values <= np.median(values)
+        designs, values = designs[shown], values[shown]
+    else:
+        raise ConfigError(f"task {spec!r}: a benchmark hides the better part of a lab's table, and this lab has none")
+    if not high > low:
+        raise MethodError(f"task {spec!r}: all values are {low}, so there is nothing to find")
+    return Task(lab=lab, space=lab.space, designs=designs.reset_index(drop=True), values=values, low=low, high=high)
+
+
+def _check_task(spec: str) -> tuple[str, str | None]:
+    name, _, path = spec.partition(":")
+    labs = available("labs")
+    if path and name in labs:
+        return name, path
+    if spec == "tfbind8" or spec in labs or _DESIGN_BENCH.fullmatch(spec) or path:
+        return spec, None
+    raise ConfigError(
+        f"task {spec!r} is unknown; there are: {', '.join(sorted(labs))}, lookup:FILE.csv, and Design-Bench's names such as "
+        "TFBind8-Exact-v0"
+    )
+
+
+def _loadable(name: str) -> bool:
+    try:
+        create("proposers", name)
+    except MethodError as error:
+        log.warning("baseline %s is left out: %s", name, error)
+        return False
+    return True
+
+
+def run_apart(job: Job) -> dict[str, Any]:
+    """Run a job in a Python of its own, which sees the same modules as this one."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
+    command = [sys.executable, "-m", "labloop.studies.benchmark", json.dumps(asdict(job))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    where = f"{job.method} on {job.task}, seed {job.seed}"
+    if done.returncode < 0:
+        raise MethodError(f"{where}: its process was ended by signal {-done.returncode}; 9 often means too little memory")
+    answer = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode == 1 and answer.startswith('{"error"'):
+        raise MethodError(f"{where}: {json.loads(answer)['error']}")
+    if done.returncode:
+        raise RuntimeError(f"{where} broke:\n{done.stderr[-4000:]}")
+    return json.loads(answer)  # type: ignore[no-any-return]
+
+
+def _worker(job: str) -> int:
+    try:
+        answer = Job(**json.loads(job)).run()
+    except LabloopError as error:
+        answer = {"error": str(error)}
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+    return int("error" in answer)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")), path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            cut_off = end > 0 and file.read(1) != b"\n"
+            file.write((b"\n" if cut_off else b"") + json.dumps(row).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise LabloopError(f"{path}: cannot be written: {error.strerror}; free the disk or choose another folder") from error
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process, all threads, and of the processes it has waited for."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's getrusage would give the parent's peak where that was higher
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    sys.exit(_worker(sys.argv[1]))

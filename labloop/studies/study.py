@@ -1,0 +1,374 @@
+"""Studies: arms against each other over many simulated labs, with paired starts; what is finished is kept and never redone.
+
+A study's YAML names labs, arms, sizes of the start, noises and seeds. Each combination is a job: a simulated campaign of one arm,
+by the very code and seeds of `labloop.studies.simulate`. A job's result is a file of its own in the output folder, named by a
+hash of all that the job depends on but labloop's code: choose another folder after changing a method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from labloop.config.campaign import Arm, CampaignConfig, Options, RoundConfig, load_config, preset
+from labloop.errors import ConfigError, LabloopError
+from labloop.proposing.pipeline import check_plugins
+from labloop.proposing.pool import Picks
+from labloop.proposing.protocols import Lab
+from labloop.registry import create
+from labloop.runtime.files import write_all, write_text
+from labloop.runtime.workers import Workers, spread
+from labloop.seeds import derive
+from labloop.space.objective import Objective
+from labloop.studies.simulate import _Loop, _pick_arms, draw_start
+from labloop.studies.standing_tables import markdown
+from labloop.studies.standings import MEASURES, standings
+from labloop.studies.study_config import Start, StudyConfig, read_study
+
+__all__ = ["COLUMNS", "Job", "Result", "StudyConfig", "attempt", "conclude", "ensure", "finished", "jobs", "read_study", "study"]
+
+log = logging.getLogger("labloop")
+
+COLUMNS = (
+    "lab", "start", "noise", "arm", "seed", "round", "n_wells", "n_failed", "batch_mean", "top10_mean", "best",
+    "batch_mean_share", "top10_mean_share", "best_share", "coverage", "cpu_seconds", "seconds", "note",
+)  # fmt: skip
+TWO_SIDED_90 = 1.6448536269514722
+"""Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
+
+
+class Job(BaseModel):
+    """One arm's simulated campaign in one lab: values only, so that it travels as JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lab: str
+    plugin: str
+    options: Options
+    campaign: CampaignConfig
+    arm: str
+    config: RoundConfig
+    """The arm alone, and its judge."""
+    start: Start
+    noise: float
+    quantile: float
+    batch: int
+    rounds: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What makes two jobs one and the same; the lab's name in the study and what a campaign says of itself do not matter."""
+        told = self.model_dump(mode="json", exclude={"lab", "campaign"})
+        told["campaign"] = self.campaign.model_dump(mode="json", include={"space", "objective", "seed"})
+        told["version"] = version("labloop-toolkit")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm} on {self.lab}, {self.start} to start, noise {self.noise:g}, seed {self.seed}"
+
+    def run(self) -> dict[str, Any]:
+        """Simulate the campaign: `rows`, one a round, the lab's `range` where known, and the ends of what was `seen` before.
+
+        Raises:
+            LabloopError: the arm or the lab cannot do it.
+        """
+        options = json.dumps(self.options)
+        lab = _open(self.plugin, options)
+        begun = _begun(
+            self.plugin,
+            options,
+            self.start,
+            derive(self.campaign.seed, "start", self.seed),
+            self.quantile,
+            self.campaign.objective,
+        )
+        coverage: dict[int, float] = {}
+        n_failed: dict[int, int] = {}
+
+        def watch(arm: str, number: int, wells: pd.DataFrame, picks: Picks | None) -> None:
+            n_failed[number] = int((wells["status"] == "failed_design").sum())
+            values = wells.set_index("design_id")["value"].dropna()
+            if picks is not None and len(values):
+                said = pd.DataFrame({"mean": picks.mean, "std": picks.std}, index=list(picks.pool.ids)).reindex(values.index)
+                off = np.abs(self.campaign.objective.to_y(values.to_numpy(float)) - said["mean"])
+                if said["mean"].notna().any():
+                    coverage[number] = float((off <= TWO_SIDED_90 * said["std"])[said["mean"].notna()].mean())
+
+        loop = _Loop(
+            campaign=self.campaign, config=self.config, lab=lab, seed=derive(self.campaign.seed, "simulate", self.seed),
+            rounds=self.rounds, batch=self.batch, watch=watch,
+        )  # fmt: skip
+        rows, cpu = [], time.process_time()
+        for row in loop.run(begun):
+            spent = round(time.process_time() - cpu, 3)
+            seen = {"n_failed": n_failed.get(row["round"], 0), "coverage": coverage.get(row["round"]), "cpu_seconds": spent}
+            rows.append({"note": "", **row, **seen})
+            cpu = time.process_time()
+        values = begun["value"].to_numpy(float)
+        seen = [float(np.nanmin(values)), float(np.nanmax(values))]
+        return {"rows": rows, "range": _range(lab), "seen": seen if not hasattr(lab, "optimum") else [*seen, lab.optimum[1]]}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """What a study found."""
+
+    rows: pd.DataFrame
+    """One row a lab, start, noise, arm, seed and round with the columns `COLUMNS`.
+
+    `batch_mean`, `top10_mean` and `best` are in the lab's unit, over the wells that have a value. `NAME_share` is the same as a
+    share of the lab's range, 1 the best whatever the direction; there a well whose design failed by itself (`n_failed`) counts as
+    0, the lab's worst. `coverage` is the share of chosen designs whose reading lay within the judge's 90 % interval.
+    """
+    summary: dict[str, Any]
+    """See `labloop.studies.standings.standings`."""
+    failures: tuple[str, ...]
+    """Jobs that failed, with the reason; they run again next time."""
+    files: Mapping[str, Path]
+    """What was written: `csv`, `json`, `markdown` and `page`."""
+
+
+def study(
+    config: StudyConfig | Path | str,
+    *,
+    out: Path | None = None,
+    labs: Sequence[str] | None = None,
+    arms: Sequence[str] | None = None,
+    seeds: int | None = None,
+    workers: Workers = 1,
+) -> Result:
+    """Run every job of a study that `out` does not hold yet, and sum all of them up.
+
+    Args:
+        out: folder of the jobs' results (`jobs/`) and of `rows.csv`, `study.json`, `study.md` and `study.html`; nothing is kept
+            where none is given.
+        labs: only these of the study's labs.
+        arms: only these of its arms.
+        seeds: that many seeds rather than the study's.
+        workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
+
+    Raises:
+        ConfigError: the study does not make sense; nothing has run then.
+        LabloopError: every job failed.
+    """
+    config = read_study(config)
+    todo = jobs(config, labs=labs, arms=arms, seeds=seeds)
+    open_jobs = [job for job in todo if finished(job, out) is None]
+    if kept := len(todo) - len(open_jobs):
+        log.warning("%d of %d jobs were finished before, in %s", kept, len(todo), out)
+    fresh: dict[str, dict[str, Any]] = {}
+    for i, outcome in spread(attempt, open_jobs, f"study {config.name}", workers=workers):
+        fresh[open_jobs[i].key] = outcome
+        _keep(open_jobs[i], outcome, out)
+    outcomes = [fresh.get(job.key) or finished(job, out) or {"error": "its result is gone"} for job in todo]
+    return conclude(config, todo, outcomes, out=out)
+
+
+def jobs(
+    config: StudyConfig, *, labs: Sequence[str] | None = None, arms: Sequence[str] | None = None, seeds: int | None = None
+) -> list[Job]:
+    """List a study's jobs, checked; those of a seed stand together, so that an interrupted study holds whole comparisons.
+
+    Raises:
+        ConfigError: a lab, an arm, a file or an option is unknown or does not fit.
+    """
+    rounds = _rounds(config, _chosen("arm", arms, list(config.arms)))
+    for arm in rounds.values():
+        check_plugins(arm, number=1, rounds=config.rounds)
+    found = []
+    for name in _chosen("lab", labs, list(config.labs)):
+        told = config.labs[name]
+        ((plugin, options),) = (told.lab or {name: {}}).items()
+        campaign = load_config(told.campaign, CampaignConfig).model_copy(update={"schedule": None})
+        for noise in told.noise or config.noise:
+            chosen = {**options, "noise": noise} if noise else options
+            lab = create("labs", plugin, chosen)
+            if set(lab.space.columns) != set(campaign.space.columns):
+                raise ConfigError(
+                    f"labs.{name}: campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
+                    f"but the lab measures {', '.join(lab.space.columns)}"
+                )
+            found += [
+                Job(
+                    lab=name, plugin=plugin, options=chosen, campaign=campaign, arm=arm, config=one, start=start,
+                    noise=noise or options.get("noise", 0.0), quantile=told.quantile or config.quantile,
+                    batch=told.batch or config.batch, rounds=config.rounds, seed=seed,
+                )
+                for start in told.starts or config.starts
+                for arm, one in rounds.items()
+                for seed in range(seeds or config.seeds)
+            ]  # fmt: skip
+    return sorted(found, key=lambda job: job.seed)
+
+
+def ensure(job: Job, out: Path | None) -> dict[str, Any]:
+    """Run a job unless `out` has its result, and keep the result there; one that failed gives `error` and is not kept."""
+    outcome = finished(job, out)
+    if outcome is None:
+        _keep(job, outcome := attempt(job), out)
+    return outcome
+
+
+def attempt(job: Job) -> dict[str, Any]:
+    """Run a job; one that cannot be done tells its `error`, so that it does not take the others with it."""
+    try:
+        return job.run()
+    except LabloopError as error:
+        log.warning("%s failed: %s", job.label, error)
+        return {"error": " ".join(str(error).split())}
+
+
+def finished(job: Job, out: Path | None) -> dict[str, Any] | None:
+    """Read a job's result, None where there is none or what there is cannot be read."""
+    if out is None:
+        return None
+    path = _path(job, out)
+    try:
+        return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read (%s): its job runs again", path, error)
+        return None
+
+
+def conclude(
+    config: StudyConfig, todo: Sequence[Job], outcomes: Sequence[Mapping[str, Any]], *, out: Path | None = None
+) -> Result:
+    """Sum the outcomes of jobs up, and write the tables and the page where there is a folder for them.
+
+    Raises:
+        LabloopError: every job failed, or a file cannot be written.
+    """
+    failures = tuple(f"{job.label}: {one['error']}" for job, one in zip(todo, outcomes, strict=True) if "error" in one)
+    done = [(job, one) for job, one in zip(todo, outcomes, strict=True) if "error" not in one]
+    if not done:
+        raise LabloopError(f"study {config.name}: every job failed, the first one: {failures[0]}")
+    rows = _rows(done)
+    summary = standings(rows, list(dict.fromkeys(job.arm for job in todo)), reference=config.reference)
+    files: dict[str, Path] = {}
+    if out is not None:
+        texts = {
+            "rows.csv": rows.to_csv(index=False, lineterminator="\n"),
+            "study.json": json.dumps({"study": config.name, "failures": failures, **summary}, indent=1, ensure_ascii=False)
+            + "\n",
+            "study.md": markdown(summary, title=config.name, description=config.description, failures=failures),
+        }
+        write_all(out, {name: text.encode("utf-8") for name, text in texts.items()})
+        files = {"csv": out / "rows.csv", "json": out / "study.json", "markdown": out / "study.md"}
+        from labloop.report.study import write_page
+
+        try:
+            files["page"] = write_page(
+                out / "study.html", summary, title=config.name, description=config.description, failures=failures
+            )
+        except ModuleNotFoundError as error:
+            log.warning("no page is written: it needs the package %r: pip install 'labloop-toolkit[report]'", error.name)
+    return Result(rows=rows, summary=summary, failures=failures, files=files)
+
+
+def _rows(done: Sequence[tuple[Job, Mapping[str, Any]]]) -> pd.DataFrame:
+    rows = []
+    for job, outcome in done:
+        place = {"lab": job.lab, "start": job.start, "noise": job.noise, "arm": job.arm, "seed": job.seed}
+        low, high = _scale(job.lab, done)
+        for row in outcome["rows"]:
+            values = {measure: np.nan if row[measure] is None else row[measure] for measure in MEASURES}
+            shares = {f"{measure}_share": _share(value, low, high, row["n_failed"]) for measure, value in values.items()}
+            good = row["n_wells"] - row["n_failed"]
+            shares["batch_mean_share"] *= good / max(1, good + row["n_failed"]) if good else 1.0
+            rows.append({**row, **place, **values, **shares})
+    table = pd.DataFrame(rows)[list(COLUMNS)]
+    return table.astype({"coverage": float})
+
+
+def _share(value: float, low: float, high: float, n_failed: int) -> float:
+    """The value as a share of the range; 0 where there is none because all designs failed by themselves."""
+    return 0.0 if np.isnan(value) and n_failed else (value - low) / (high - low)
+
+
+def _scale(lab: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> tuple[float, float]:
+    """The lab's worst and best value: its own range, else from the start data's worst to its optimum or the best found."""
+    mine = [(job, outcome) for job, outcome in done if job.lab == lab]
+    ends = mine[0][1]["range"]
+    if ends is None:
+        found = [row["best"] for _, outcome in mine for row in outcome["rows"] if row["best"] is not None]
+        ends = [*(end for _, outcome in mine for end in outcome["seen"]), *(one for one in found if np.isfinite(one))]
+    low, high = float(min(ends)), float(max(ends))
+    high = high if high > low else low + 1.0
+    return (low, high) if mine[0][0].campaign.objective.sign > 0 else (high, low)
+
+
+def _range(lab: Lab) -> list[float] | None:
+    if hasattr(lab, "bounds"):
+        return [float(end) for end in lab.bounds()]
+    if hasattr(lab, "table"):
+        values = lab.table()[1]
+        return [float(values.min()), float(values.max())]
+    return None
+
+
+def _rounds(config: StudyConfig, names: Sequence[str]) -> dict[str, RoundConfig]:
+    """Each arm as a round of its own."""
+    known = load_config(config.round or preset("rounds/default.yaml"), RoundConfig)
+    found = {}
+    for name in names:
+        told = config.arms[name]
+        if told is None:
+            arm, judge = _pick_arms(known, [name], split=False).arms[name], known.judge
+        else:
+            arm = Arm(**told.model_dump(exclude={"judge"}, exclude_unset=True))
+            judge = told.judge if "judge" in told.model_fields_set else known.judge
+        found[name] = RoundConfig(arms={name: arm.model_copy(update={"wells": None})}, judge=judge)
+    return found
+
+
+def _chosen(kind: str, names: Sequence[str] | None, there: list[str]) -> list[str]:
+    if names is None:
+        return there
+    if strange := [name for name in names if name not in there]:
+        raise ConfigError(f"{kind} {strange[0]!r} is not in the study; there are: {', '.join(there)}")
+    return [name for name in there if name in names]
+
+
+@cache
+def _open(plugin: str, options: str) -> Lab:
+    return create("labs", plugin, json.loads(options))  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=4)
+def _begun(plugin: str, options: str, n: Start, seed: int, quantile: float, objective: Objective) -> pd.DataFrame:
+    """The start data, which the arms of a seed share; a lab without a table surveys many designs for them."""
+    return draw_start(_open(plugin, options), n, seed=seed, quantile=quantile, objective=objective)
+
+
+def _path(job: Job, out: Path) -> Path:
+    return out / "jobs" / f"{job.key}.json"
+
+
+def _keep(job: Job, outcome: Mapping[str, Any], out: Path | None) -> None:
+    if out is not None and "error" not in outcome:
+        told = {"job": job.label, **outcome}
+        write_text(_path(job, out), json.dumps(_no_nan(told), allow_nan=False) + "\n")
+
+
+def _no_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _no_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_no_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

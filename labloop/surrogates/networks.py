@@ -1,0 +1,139 @@
+"""Many small networks as one batched computation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labloop.proposing.dataset import Dataset
+from labloop.space.design_space import DesignSpace
+
+SHORT = 16
+"""Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
+ENOUGH_FOR_CONVOLUTIONS = 1_000
+"""Measured designs that a regression tries convolutions with. After a thousand 5' untranslated regions they predict new ones
+twice as well as dense layers, after a few hundred neither is of much use (`examples/benchmarks/long_sequences.py`)."""
+
+
+def length_of(space: DesignSpace) -> int:
+    """Letters of a sequence that is seen by convolutions; 1 where a design is seen whole."""
+    return space.blocks[0].rows if len(space.blocks) == 1 and space.blocks[0].rows > SHORT else 1
+
+
+class StackedMLP(nn.Module):
+    """E multilayer perceptrons side by side: one batched product a layer instead of E networks in a loop.
+
+    Maps (E, b, d) or (b, d), shared by all members, to (E, b). Weights are drawn as `nn.Linear` draws them (uniform within
+    1/√fan_in), from the given generator, so that a network depends on its seed alone.
+    """
+
+    def __init__(self, members: int, d: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0) -> None:
+        """
+        Args:
+            hidden: widths of the hidden layers.
+            slope: negative slope of the leaky ReLU; 0 is a ReLU.
+        """
+        super().__init__()
+        self.slope = slope
+        widths = (d, *hidden, 1)
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in itertools.pairwise(widths):
+            bound = 1 / math.sqrt(fan_in)
+            for shape, into in (((members, fan_in, fan_out), self.weights), ((members, 1, fan_out), self.biases)):
+                drawn = torch.rand(shape, generator=generator, device=generator.device)
+                into.append(nn.Parameter((2 * drawn - 1) * bound))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Give the last hidden layer, (E, b, width)."""
+        if x.ndim == 2:
+            x = x.expand(len(self.weights[0]), *x.shape)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = F.leaky_relu(torch.baddbmm(bias, x, weight), self.slope)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.biases[-1], self.features(x), self.weights[-1])[..., 0]
+
+
+class StackedCNN(StackedMLP):
+    """E convolutional networks side by side: two convolutions along a sequence, the largest of each window, then dense layers.
+
+    Maps (E, b, rows·letters) or (b, rows·letters), shared by all members, to (E, b), for any number of rows. What the first
+    convolution finds in more than 50 rows is thinned to 50 places, which bounds the cost of the second.
+    """
+
+    FILTERS, REACH, PLACES, WINDOWS = 32, 7, 50, 10
+
+    def __init__(
+        self, members: int, letters: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0
+    ) -> None:
+        super().__init__(members, self.WINDOWS * self.FILTERS, hidden, generator=generator, slope=slope)
+        self.letters = letters
+        self.filters = nn.ParameterList()
+        self.offsets = nn.ParameterList()
+        for channels in (letters, self.FILTERS):
+            bound = 1 / math.sqrt(channels * self.REACH)
+            for shape, into in (
+                ((members, self.FILTERS, channels * self.REACH), self.filters), ((members, 1, self.FILTERS), self.offsets),
+            ):  # fmt: skip
+                into.append(nn.Parameter((2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound))
+
+    def features(self, x: Tensor) -> Tensor:
+        members = len(self.weights[0])
+        parts = x.unbind() if x.ndim == 3 else [x] * members
+        return super().features(torch.stack([self._windows(part, i) for i, part in enumerate(parts)]))
+
+    def _windows(self, x: Tensor, member: int) -> Tensor:
+        """What one member finds in each tenth of the sequences (b, d), (b, WINDOWS·FILTERS)."""
+        h = _largest(self._convolve(x.reshape(len(x), -1, self.letters).mT, 0, member), self.PLACES)
+        h = _largest(self._convolve(h, 1, member), self.WINDOWS)
+        return F.pad(h, (0, self.WINDOWS - h.shape[2])).flatten(1)
+
+    def _convolve(self, h: Tensor, layer: int, member: int) -> Tensor:
+        """Run a layer's filters along h (b, channels, n), (b, FILTERS, n)."""
+        kernel = self.filters[layer][member].reshape(self.FILTERS, -1, self.REACH)
+        return F.relu(F.conv1d(h, kernel, self.offsets[layer][member, 0], padding=self.REACH // 2))
+
+
+def _largest(h: Tensor, windows: int) -> Tensor:
+    """The largest of each of at most so many windows of (…, n) numbers; none is below 0."""
+    width = -(-h.shape[-1] // windows)
+    return h if width == 1 else F.pad(h, (0, -h.shape[-1] % width)).unflatten(-1, (-1, width)).amax(-1)
+
+
+Kind = Literal["auto", "dense", "convolutional"]
+
+
+def networks(
+    data: Dataset, members: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0, kind: Kind = "auto"
+) -> Iterator[StackedMLP]:
+    """Draw the networks that a regression on these data should try, to keep what predicts better: dense ones first.
+
+    With `auto` convolutional ones follow where the designs are long sequences and enough are measured. Each is drawn when it is
+    asked for, so that a generator may also serve the training of the one before.
+    """
+    if kind != "convolutional":
+        yield StackedMLP(members, data.space.d, hidden, generator=generator, slope=slope)
+    if kind == "convolutional" or (kind == "auto" and length_of(data.space) > 1 and len(data) >= ENOUGH_FOR_CONVOLUTIONS):
+        yield StackedCNN(members, data.space.blocks[0].classes, hidden, generator=generator, slope=slope)
+
+
+def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0) -> StackedMLP:
+    """Make the networks of a state dict, for predictions only; kind and sizes are read off the weights."""
+    first, *rest = (weights[f"weights.{i}"] for i in range(sum(name.startswith("weights.") for name in weights)))
+    members, d, width = first.shape
+    hidden, fresh = (width, *(value.shape[2] for value in rest[:-1])), torch.Generator(device=first.device)
+    if "filters.0" in weights:
+        letters = weights["filters.0"].shape[2] // StackedCNN.REACH
+        net: StackedMLP = StackedCNN(members, letters, hidden, generator=fresh, slope=slope)
+    else:
+        net = StackedMLP(members, d, hidden, generator=fresh, slope=slope)
+    net.load_state_dict(weights)
+    return net.requires_grad_(False)
