@@ -91,6 +91,9 @@ def _odd(y: FloatArray) -> tuple[Array, FloatArray, float]:
     """Find the few readings of y (n,) that lie absurdly far from all others, where each is held, and how far from its median."""
     most = max(int(ODD_SHARE * len(y)), 1) if len(y) >= 10 else 0
     order = np.argsort(-np.abs(y - np.median(y)), kind="stable")
+    rest = y[order[most:]]
+    if np.abs(y[order[0]] - np.median(rest)) <= ODD * rest.std():  # the usual case, told without a look at every number of them
+        return order[:0], y[:0], 0.0
     for k in range(most, 0, -1):
         rest = y[order[k:]]
         centre, spread = np.median(rest), rest.std()
