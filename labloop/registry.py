@@ -14,18 +14,22 @@ import yaml
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as _validated
 
-from labloop.config.yamlfile import yaml_value
 from labloop.errors import ConfigError, MethodError
-from labloop.proposing.protocols import Exporter, Lab, Proposer, Reader, Selector, Surrogate
 from labloop.runtime.allowance import VARIABLE, allow, allowed
+from labloop.runtime.yamlfile import yaml_value
 
 Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
 T = TypeVar("T")
 
-PROTOCOLS: dict[Kind, type] = {
-    "proposers": Proposer, "surrogates": Surrogate, "selectors": Selector, "labs": Lab, "readers": Reader, "exporters": Exporter,
-}  # fmt: skip
-"""What a plug-in of each kind can do."""
+PROTOCOLS: dict[Kind, str] = {
+    "proposers": "labloop.proposing.protocols:Proposer",
+    "surrogates": "labloop.proposing.protocols:Surrogate",
+    "selectors": "labloop.proposing.protocols:Selector",
+    "labs": "labloop.studies.labs.lab:Lab",
+    "readers": "labloop.assays.ingest.reader:Reader",
+    "exporters": "labloop.plates.exporter:Exporter",
+}
+"""What a plug-in of each kind can do: each protocol lives in the room of its noun, and is reached by its name from here."""
 
 _MADE: WeakSet[type] = WeakSet()
 """The classes that `plugin` made."""
@@ -108,10 +112,10 @@ def _proved(kind: Kind, name: str, found: object) -> type[Any]:
     if not isinstance(found, type) or found not in _MADE:
         raise ConfigError(f"{kind[:-1]} {name!r} is no plug-in: it must be a class made with @labloop.registry.plugin")
     options = {field.name for field in fields(found)}
-    verbs = [verb for verb in vars(PROTOCOLS[kind]) if not verb.startswith("_")]
+    verbs = [verb for verb in vars(EntryPoint(name=kind, value=PROTOCOLS[kind], group="").load()) if not verb.startswith("_")]
     if missing := [verb for verb in verbs if verb not in options and not hasattr(found, verb)]:
         raise ConfigError(
-            f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see labloop.proposing.protocols"
+            f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see {PROTOCOLS[kind]}"
         )
     return found
 

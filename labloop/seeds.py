@@ -19,3 +19,8 @@ def derive(seed: int, *parts: str | int) -> int:
 def generator(seed: int, *parts: str | int) -> np.random.Generator:
     """Give a NumPy generator for one use; no global generator is ever touched."""
     return np.random.default_rng(derive(seed, *parts))
+
+
+def normal_seed(seed: int) -> int:
+    """Fold any seed into the 32 bits that older generators take."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])

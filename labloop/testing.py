@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labloop.assays.ingest.reader import Reader
 from labloop.errors import DesignError, IngestError, MethodError
+from labloop.plates.exporter import Exporter
 from labloop.plates.transfer import Sheet
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
-from labloop.proposing.protocols import Exporter, Lab, Proposer, Reader
+from labloop.proposing.protocols import Proposer
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.studies.labs.lab import Lab
 from labloop.types import FloatArray
 
 TOY_SPACES = {

@@ -15,12 +15,12 @@ import pytest
 
 from labloop.config.campaign import CampaignConfig, load_config, preset
 from labloop.errors import DesignError, LabloopError, MethodError
-from labloop.proposing.protocols import Lab
 from labloop.registry import create
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
 from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
 from labloop.studies.labs import tfbind8
+from labloop.studies.labs.lab import Lab
 from labloop.studies.labs.lookup import Lookup
 from labloop.studies.labs.tfbind8 import TFBind8
 from labloop.studies.simulate import draw_start as start

@@ -27,12 +27,12 @@ from labloop.assays.ingest.echo import EchoReport
 from labloop.assays.ingest.excel import Workbook
 from labloop.assays.ingest.grid import GridText
 from labloop.assays.ingest.long import LongText
+from labloop.assays.ingest.reader import Reader
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config
 from labloop.errors import ConfigError, IngestError
 from labloop.plates.layout import parse_well
-from labloop.proposing.protocols import Reader
 from labloop.testing import ReaderContract
 
 FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"

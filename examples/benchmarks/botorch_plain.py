@@ -26,8 +26,8 @@ from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
 from labloop.config.campaign import CampaignConfig, load_config, preset
-from labloop.proposing.protocols import Lab
 from labloop.space.objective import Objective
+from labloop.studies.labs.lab import Lab
 from labloop.studies.simulate import open_lab, simulate, start_of
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, resolve
-from labloop.config.yamlfile import read_yaml
 from labloop.errors import ConfigError
 from labloop.registry import create
+from labloop.runtime.yamlfile import read_yaml
 from labloop.seeds import generator
 
 

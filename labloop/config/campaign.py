@@ -25,10 +25,10 @@ from pydantic import (
 )
 
 from labloop.config.policies import POLICIES, Method, Policy, Rule
-from labloop.config.yamlfile import read_yaml
 from labloop.errors import ConfigError
 from labloop.plates.layout import parse_well, well_name
 from labloop.registry import Kind, find
+from labloop.runtime.yamlfile import read_yaml
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
 

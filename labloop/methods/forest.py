@@ -12,9 +12,9 @@ from labloop.errors import MethodError
 from labloop.methods._search import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
-from labloop.proposing.protocols import ALL_KINDS, normal_seed
+from labloop.proposing.protocols import ALL_KINDS
 from labloop.registry import plugin
-from labloop.seeds import derive
+from labloop.seeds import derive, normal_seed
 from labloop.types import FloatArray
 
 

@@ -46,10 +46,9 @@ from labloop.errors import MethodError
 from labloop.methods._search import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
-from labloop.proposing.protocols import normal_seed
 from labloop.registry import plugin
 from labloop.runtime.progress import track
-from labloop.seeds import derive, generator
+from labloop.seeds import derive, generator, normal_seed
 from labloop.space.constraints import LinearInequality
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Integer, Mixture, Real

@@ -6,17 +6,10 @@ Plug-ins are frozen dataclasses made with `labloop.registry.plugin`: options are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import pandas as pd
-
-from labloop.assays.ingest.cells import Part
-from labloop.plates.transfer import Sheet
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
-from labloop.space.design_space import DesignSpace
 from labloop.types import FloatArray
 
 ALL_KINDS = frozenset({"sequence", "real", "integer", "choice", "mixture"})
@@ -81,57 +74,3 @@ class Selector(Protocol):
             MethodError: fewer than n candidates may be chosen.
         """
         ...
-
-
-@runtime_checkable
-class Lab(Protocol):
-    """Whatever measures: a simulated lab here, people and machines otherwise."""
-
-    @property
-    def space(self) -> DesignSpace: ...
-
-    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-        """Measure designs: a table of the same length and order with `value` (n,), NaN where a well failed, and `status`."""
-        ...
-
-
-@runtime_checkable
-class Reader(Protocol):
-    """Knows a kind of file that labs send, and turns its bytes into tables of text; what the text means is not its business."""
-
-    def recognise(self, content: bytes, name: str) -> str | None:
-        """Say in one line what the file is, from a look at its beginning; None where it is of another kind. Raises nothing.
-
-        Args:
-            name: the file's name without its folder.
-        """
-        ...
-
-    def read(self, content: bytes, name: str, *, known: Collection[str]) -> Sequence[Part]:
-        """Read all tables, plates and reads of the file; which of them is meant is decided later.
-
-        Args:
-            known: column names that the campaign knows.
-
-        Raises:
-            IngestError: the file is damaged, cut short or not what it seemed to be.
-        """
-        ...
-
-
-@runtime_checkable
-class Exporter(Protocol):
-    """Writes a batch as a vendor or a robot wants it: a pure function of the sheet and its own options."""
-
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
-        """Make the files: the end of each one's name, such as `echo.csv`, to its content; equal sheets, equal bytes.
-
-        Raises:
-            BatchError: the sheet is beyond a limit of the vendor's; the message names well, design and limit.
-        """
-        ...
-
-
-def normal_seed(seed: int) -> int:
-    """Fold any seed into the 32 bits that older generators take."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0])

@@ -21,7 +21,7 @@ _TOLD = {"arm": "Arm", "round": "Plate", "shown": "Mean, in the lab's unit"}
 
 
 def write_page(path: Path, found: Mapping[str, Any], *, title: str, description: str = "", failures: Sequence[str] = ()) -> Path:
-    """Write a study's summary (`labloop.studies.standings.standings`) as one self-contained HTML page; equal summaries, equal bytes."""
+    """Write a study's summary (`labloop.studies.standings.standings`) as one HTML page; equal summaries, equal bytes."""
     return write_text(path, render(found, title=title, description=description, failures=failures))
 
 

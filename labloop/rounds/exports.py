@@ -10,9 +10,9 @@ import pandas as pd
 from labloop.config.campaign import CampaignConfig, Options
 from labloop.errors import BatchError
 from labloop.plates.batch import Batch, short_name, wells_with_samples
+from labloop.plates.exporter import Exporter
 from labloop.plates.layout import SHAPES, well_name
 from labloop.plates.transfer import Sheet
-from labloop.proposing.protocols import Exporter
 from labloop.registry import create
 from labloop.runtime.spreadsheet import csv_bytes
 

@@ -34,12 +34,12 @@ from filelock import FileLock
 
 from labloop.errors import ConfigError, LabloopError, MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.protocols import Lab
 from labloop.registry import available, create, parse_plugin
 from labloop.runtime.files import write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
+from labloop.studies.labs.lab import Lab
 from labloop.studies.ranking import markdown
 from labloop.types import FloatArray
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from labloop.campaign.facade import Campaign, campaigns
 from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, preset
-from labloop.proposing.protocols import Lab
 from labloop.runtime.files import write_text
 from labloop.runtime.spreadsheet import plain
 from labloop.seeds import derive
+from labloop.studies.labs.lab import Lab
 from labloop.studies.simulate import draw_start, open_lab
 
 log = logging.getLogger("labloop")

@@ -18,11 +18,11 @@ from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import FAILURES, choose, judge, plan, train
 from labloop.proposing.pool import Picks, Pool
-from labloop.proposing.protocols import Lab
 from labloop.registry import available, create, parse_plugin
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
+from labloop.studies.labs.lab import Lab
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")

@@ -26,12 +26,12 @@ from labloop.config.campaign import Arm, CampaignConfig, Options, RoundConfig, l
 from labloop.errors import ConfigError, LabloopError
 from labloop.proposing.pipeline import check_plugins
 from labloop.proposing.pool import Picks
-from labloop.proposing.protocols import Lab
 from labloop.registry import create
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
 from labloop.space.objective import Objective
+from labloop.studies.labs.lab import Lab
 from labloop.studies.simulate import _Loop, _pick_arms, draw_start
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, standings

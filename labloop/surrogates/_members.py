@@ -14,8 +14,7 @@ from torch import Tensor
 from labloop.errors import MethodError
 from labloop.methods.pairwise import Ridge
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.protocols import normal_seed
-from labloop.seeds import derive, generator
+from labloop.seeds import derive, generator, normal_seed
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from labloop.assays.ingest.cells import Part
+from labloop.assays.ingest.reader import Reader
 from labloop.assays.ingest.text import decode
 from labloop.errors import IngestError
-from labloop.proposing.protocols import Reader
 from labloop.registry import available, create
 
 LARGEST = 1 << 30
