@@ -81,7 +81,7 @@ class Job(BaseModel):
         return f"{self.arm} on {self.lab}, {self.start} to start, noise {self.noise:g}, seed {self.seed}"
 
     def run(self) -> dict[str, Any]:
-        """Simulate the campaign: `rows`, one a round, the lab's `range` where it is known, and the ends of what was `seen` before.
+        """Simulate the campaign: `rows`, one a round, the lab's `range` where it is known, and what was `seen` before.
 
         Raises:
             LabloopError: the arm or the lab cannot do it.
@@ -119,8 +119,8 @@ class Job(BaseModel):
             rows.append({"note": "", **row, **seen})
             cpu = time.process_time()
         values = begun["value"].to_numpy(float)
-        seen = [float(np.nanmin(values)), float(np.nanmax(values))]
-        return {"rows": rows, "range": _range(lab), "seen": seen if not hasattr(lab, "optimum") else [*seen, lab.optimum[1]]}
+        ends = [float(np.nanmin(values)), float(np.nanmax(values))]
+        return {"rows": rows, "range": _range(lab), "seen": [*ends, lab.optimum[1]] if hasattr(lab, "optimum") else ends}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -302,7 +302,7 @@ def _share(value: float, low: float, high: float, n_failed: int) -> float:
 
 
 def _scale(lab: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> tuple[float, float]:
-    """The lab's worst and best value: its own range, else from the start data's worst to its optimum or the best that was found."""
+    """The lab's worst and best value: its own range, else from the start data's worst to its optimum or the best found."""
     mine = [(job, outcome) for job, outcome in done if job.lab == lab]
     ends = mine[0][1]["range"]
     if ends is None:
