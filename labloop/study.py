@@ -81,7 +81,7 @@ class Job(BaseModel):
         return f"{self.arm} on {self.lab}, {self.start} to start, noise {self.noise:g}, seed {self.seed}"
 
     def run(self) -> dict[str, Any]:
-        """Simulate the campaign: `rows`, one a round, the lab's `range` where it is known, and what was `seen` before.
+        """Simulate the campaign: `rows`, one a round, the lab's `range` where known, and the ends of what was `seen` before.
 
         Raises:
             LabloopError: the arm or the lab cannot do it.
