@@ -119,8 +119,8 @@ class Job(BaseModel):
             rows.append({"note": "", **row, **seen})
             cpu = time.process_time()
         values = begun["value"].to_numpy(float)
-        seen = [float(np.nanmin(values)), float(np.nanmax(values))]
-        return {"rows": rows, "range": _range(lab), "seen": seen if not hasattr(lab, "optimum") else [*seen, lab.optimum[1]]}
+        ends = [float(np.nanmin(values)), float(np.nanmax(values))]
+        return {"rows": rows, "range": _range(lab), "seen": [*ends, lab.optimum[1]] if hasattr(lab, "optimum") else ends}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
