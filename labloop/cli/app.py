@@ -124,7 +124,7 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
     Args:
         campaign: the campaign's name.
     """
-    from labloop.campaign.facade import campaigns
+    from labloop.ledger.memory import campaigns
 
     common.start()
     if campaign is not None:
