@@ -127,6 +127,11 @@ def test_a_bound_that_is_kept_counts_for_nothing():
     assert told[0] > told[1]
 
 
+def test_units_for_some_of_the_designs_only_have_to_be_ahead():
+    assert _kernel_nets.handicap(0.5, _kernel_nets.EXACT) == 0
+    assert 0 < _kernel_nets.handicap(0.5, 100_000) < _kernel_nets.handicap(0.5, 10_000) < 0.01
+
+
 def test_where_a_motif_counts_wherever_it_stands_words_are_kept_and_predict_better():
     data, X = measured(), RNA.sample(1_000, np.random.default_rng(5))
     by_features = {

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.methods._checkpoint import Stage
-from labloop.methods._kernel_nets import StackedKernel, fit_kernel, worth_trying
+from labloop.methods._kernel_nets import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.methods._nets import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
 from labloop.methods._prior import States, is_check
 from labloop.methods._train import torch_generator, without_denormals
@@ -145,7 +145,11 @@ def train_reward(
         words = fit_kernel(data, twins, rows.y, counts, unit=(0.5, 0.5), seed=derive(seed, "words"))
         with torch.no_grad():
             guess = torch.cat([words(part) for part in rows.x[held].split(CHUNK)], 1)
-        fits.append(Fit(dict(words.state_dict()), _missed(guess, rows, held, counts).mean().item(), guess, StackedKernel))
+        error = _missed(guess, rows, held, counts).mean().item()
+        if features == "auto" and error < 1:
+            known = (1 - error) ** 0.5
+            error = 1 - (known - handicap(known, n)) ** 2
+        fits.append(Fit(dict(words.state_dict()), error, guess, StackedKernel))
     if features != "words" or not fits:
         for net in itertools.chain([first], nets):
             best = min((fit.error for fit in fits), default=float("inf"))

@@ -83,6 +83,15 @@ def worth_trying(data: Dataset) -> bool:
     return len(data) >= FEWEST and any(block.kind == "onehot" for block in data.space.blocks)
 
 
+def handicap(correlation: float, n: int) -> float:
+    """By how much a correlation over n rows has to be ahead of a network's; 0 where each of n designs has a unit.
+
+    Of more designs the few units know less, which shows beyond the data first: equal on held-out rows of 32,898 8-mers, they
+    ranked the best of all lower than networks (median .785 for .865).
+    """
+    return 0.0 if n <= EXACT else (1 - correlation**2) / math.sqrt(n - 1)
+
+
 def fit_kernel(data: Dataset, x: Tensor, y: Tensor, counts: Tensor, *, unit: tuple[float, float], seed: int) -> StackedKernel:
     """Fit every member to the rows that it drew; of a bound on y only where it is missed.
 

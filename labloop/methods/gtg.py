@@ -61,7 +61,7 @@ from torch.nn import functional as F
 from labloop.dataset import Dataset
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
-from labloop.methods._kernel_nets import StackedKernel, fit_kernel, worth_trying
+from labloop.methods._kernel_nets import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.methods._nets import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._train import pick_device, torch_generator, without_denormals
@@ -295,7 +295,8 @@ def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, devi
     if options.features != "words" or not fits:
         for net in networks(data, members, options.proxy_hidden, generator=rng, slope=SLOPE):
             fits.append(fit(net, max((found for found, _ in fits), default=0.0)))
-    correlation, best = max(fits, key=lambda one: one[0])
+    lead = handicap(fits[0][0], n) if isinstance(fits[0][1], StackedKernel) else 0.0
+    correlation, best = max(fits, key=lambda one: one[0] - lead * isinstance(one[1], StackedKernel))
     told = {"proxy_rank_correlation": correlation}
     if len(fits) > 1:
         told |= {

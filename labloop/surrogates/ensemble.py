@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labloop.dataset import Dataset
 from labloop.errors import MethodError
-from labloop.methods._kernel_nets import StackedKernel, fit_kernel, worth_trying
+from labloop.methods._kernel_nets import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.methods._nets import SHORT, Features, Kind, Stacked, StackedMLP, behind, first_look, length_of, networks
 from labloop.methods._train import pick_device, torch_generator, without_denormals
 from labloop.parameters import Array, FloatArray
@@ -149,7 +149,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
         for drawn in networks(data, options.members, options.hidden, generator=weights, kind=options.network):
             best = max((watch.correlation for _, watch in fits), default=np.nan)
             fits.append((drawn, _fit(drawn.to(device), options, rows, bags, data.y, honest, rng, best)))
-    net, watch = max(fits, key=lambda fit: np.nan_to_num(fit[1].correlation, nan=-np.inf))
+    net, watch = max(fits, key=lambda fit: _evidence(fit[0], fit[1], len(honest)))
     if isinstance(net, StackedKernel):
         rows = replace(rows, inputs=torch.as_tensor(_seen(net, data.space, data.space.orbit(data.X)), device=device))
     spread, floor = _calibrated(net, rows.inputs, bags, honest, data, location, scale)
@@ -214,6 +214,13 @@ def _fit_words(data: Dataset, rows: _Rows, bags: Array, honest: Array, seed: int
         mean, _ = _out_of_bag(net, x, bags, honest)
         watch.correlation = _correlation(mean, data.y[honest])
     return net, watch
+
+
+def _evidence(net: Stacked, watch: _Watch, n: int) -> float:
+    """Out-of-bag correlation over n rows, less the lead that members which know words have to have."""
+    if not np.isfinite(watch.correlation):
+        return -np.inf
+    return watch.correlation - (handicap(watch.correlation, n) if isinstance(net, StackedKernel) else 0.0)
 
 
 def _correlation(mean: FloatArray, y: FloatArray) -> float:
