@@ -59,7 +59,8 @@ class Conservative:
     is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
     support: Annotated[float, Field(gt=0, le=1)] | None = 0.99
     """A candidate lacks data support where it lies farther from all measured designs than this share of the measured designs
-    lie from their nearest other one. None: no such rule."""
+    lie from their nearest other one. None: no such rule; nor is there one while beta is 0 or less, as an optimist looks for
+    designs of which little is known."""
     relax: bool = True
     """Where fewer than n candidates have support, fill up with those nearest to the data (and log it) instead of raising."""
     refine: Annotated[int, Field(ge=0)] = 0
@@ -90,7 +91,7 @@ class Conservative:
             fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
         lcb = bound(fresh.X, fresh.proposer)
         nearest, distance = _nearest(fresh.X, data)
-        limit = np.inf if self.support is None else support_limit(data, self.support)
+        limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
         order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
