@@ -161,9 +161,9 @@ def test_more_designs_than_hyper_parameters_need_are_all_conditioned_on(monkeypa
 def test_leaving_out_in_closed_form_is_leaving_out() -> None:
     data = toy_data(TOY_SPACES["mixed"], 25)
     fitted = GP().fit(data, seed=0)
-    mean, std = fitted.left_out()
+    mean, std = _members.left_out(fitted)
     for i in (0, 7, 24):
-        rest = fitted.conditioned(data.take(np.delete(np.arange(25), i)))
+        rest = _members.conditioned(fitted, data.take(np.delete(np.arange(25), i)))
         np.testing.assert_allclose(np.ravel(rest.belief(data.X[i : i + 1])), (mean[i], std[i]), rtol=1e-4)
 
 
@@ -195,3 +195,14 @@ def test_a_forests_twins_are_out_of_the_bag_together() -> None:
     known = np.isfinite(found.mean)
     assert np.corrcoef(found.mean[known], flat.y[known])[0, 1] < 0.4  # there is nothing to learn
     assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.6
+
+
+def test_an_ensembles_bags_are_known_afterwards() -> None:
+    """Predictions out of the bag are about something that was not seen: noise is not predicted by them."""
+    data = toy_data(TOY_SPACES["sequence"], 60)
+    flat = replace(data, y=np.random.default_rng(0).normal(size=60))
+    found = _members.ensemble(flat, 0, members=8, steps=600)
+    known = np.isfinite(found.mean)
+    assert known.mean() > 0.8
+    assert np.corrcoef(found.mean[known], flat.y[known])[0, 1] < 0.35
+    assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.5

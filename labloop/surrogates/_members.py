@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from labloop.protocols import normal_seed
 from labloop.seeds import derive, generator
 from labloop.space import DesignSpace
 from labloop.surrogates.ensemble import Ensemble
+from labloop.surrogates.ensemble import _bags as draw_bags
 from labloop.surrogates.gp import GP, FittedGP
 
 EXACT = 2_000
@@ -29,6 +30,8 @@ INDUCING = 600
 """Designs that carry it where there are more than `EXACT`."""
 HELD_OUT = 1_000
 """Measurements kept from it there, to judge it by."""
+ODD = 10.0
+"""Standard deviations that a reading counts at most."""
 TREES = 60
 TREE_ROWS = 4_000
 """Measurements that one tree sees at most."""
@@ -65,8 +68,8 @@ def gaussian_process(data: Dataset, seed: int) -> Member:
         # A dataset of its own: the fit that a proposer of the same round may share is never this one.
         fitted = GP(max_points=max(HYPER, 2)).fit(data.take(some), seed=derive(seed, "fit"))
         if len(some) < len(data):
-            fitted = fitted.conditioned(data)
-        mean, std = fitted.left_out()
+            fitted = conditioned(fitted, data)
+        mean, std = left_out(fitted)
     else:
         held = np.sort(rng.permutation(len(data))[:HELD_OUT])
         rest = np.setdiff1d(np.arange(len(data)), held)
@@ -78,9 +81,27 @@ def gaussian_process(data: Dataset, seed: int) -> Member:
 
 def ensemble(data: Dataset, seed: int, **options: object) -> Member:
     """Train the ensemble of networks; each measurement is out of the bag of about a third of them."""
-    fitted = Ensemble(**{"members": 16, "steps": 2_000, **options}).fit(data, seed=derive(seed, "judge", "ensemble"))  # type: ignore[arg-type]
-    mean, std = fitted.left_out(data.X)
-    return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std)
+    seed = derive(seed, "judge", "ensemble")
+    if knows_words():
+        options = {"features": "letters", **options}
+    made = Ensemble(**{"members": 16, "steps": 2_000, **options})  # type: ignore[arg-type]
+    fitted = made.fit(data, seed=seed)
+    unseen = bags_of(len(data), made.members, seed) == 0
+    count = np.where(unseen.sum(0) > 1, unseen.sum(0), np.nan)
+    own = fitted.each(data.X)
+    mean = np.where(unseen, own, 0).sum(0) / count
+    std = np.sqrt(fitted.spread * np.where(unseen, (own - mean) ** 2, 0).sum(0) / (count - 1))
+
+    def belief(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        each = fitted.each(X)
+        return each.mean(0), np.sqrt(fitted.spread * each.var(0, ddof=1))
+
+    return Member(belief=belief, noise_std=float(np.sqrt(fitted.floor)), mean=mean, std=std)
+
+
+def bags_of(n: int, members: int, seed: int) -> Array:
+    """Draw again how often each member of an ensemble of this seed saw each of n measurements, (members, n)."""
+    return draw_bags(n, members, generator(seed, "ensemble", "bags"))
 
 
 def words(data: Dataset, seed: int) -> Member:
@@ -157,6 +178,38 @@ def _half_best(data: Dataset, n: int, rng: np.random.Generator) -> Array:
     top = data.top(n // 2)
     rest = rng.permutation(np.setdiff1d(np.arange(len(data)), top))[: n - len(top)]
     return np.sort(np.concatenate([top, rest]))
+
+
+def conditioned(fitted: FittedGP, data: Dataset) -> FittedGP:
+    """Give the exact posterior that a process's hyper-parameters have after other data."""
+    X, t = fitted.tensor(data.X), fitted.tensor(np.clip((data.y - fitted.shift) / fitted.scale, -ODD, ODD))
+    noise = fitted.tensor(np.nan_to_num((data.sem / fitted.scale) ** 2, nan=0.0))
+    with torch.no_grad():
+        noise = noise + fitted.prior.noise()
+        K = fitted.prior.kernel.forward(X, X)
+        jitter = 1e-8
+        while True:
+            root, failed = torch.linalg.cholesky_ex(K + torch.diag(noise + jitter))
+            if not failed:
+                break
+            if jitter > 1:
+                raise MethodError(
+                    "the judge's Gaussian process found no stable fit: look for absurd values among the measurements"
+                )
+            jitter *= 10
+        weights = torch.cholesky_solve((t - fitted.prior.mean)[:, None], root)[:, 0]
+    return replace(fitted, Z=X, t=t, noise=noise + jitter, root=root, weights=weights, inner=None)
+
+
+def left_out(fitted: FittedGP) -> tuple[FloatArray, FloatArray]:
+    """Tell what an exact process would believe of each of its designs without its own reading: mean (n,) and std (n,) in y.
+
+    In closed form, hyper-parameters kept (Rasmussen and Williams 2006, eq. 5.10 to 5.12).
+    """
+    precision = torch.cholesky_inverse(fitted.root).diagonal()
+    mean, variance = fitted.t - fitted.weights / precision, 1 / precision - fitted.noise
+    std = variance.clamp_min(1e-12).sqrt()
+    return fitted.shift + fitted.scale * mean.cpu().numpy(), fitted.scale * std.cpu().numpy()
 
 
 def correlation(covariance: Tensor) -> FloatArray:

@@ -95,29 +95,6 @@ class EnsemblePosterior:
     """Steps trained."""
     correlation: float
     """Out-of-bag correlation of prediction and y; NaN where there are too few measurements to tell."""
-    bags: Array
-    """How often each member saw each measurement, (members, n)."""
-
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation where all members agree: what a reading has beyond the belief, in y."""
-        return float(np.sqrt(self.floor))
-
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
-        each = self.each(X)
-        return each.mean(0), np.sqrt(self.spread * each.var(0, ddof=1))
-
-    def left_out(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Tell what the members that did not see a measurement believe of its design, X (n, d) being those trained on.
-
-        Mean (n,) and std (n,) of y; NaN where fewer than two members did not see it.
-        """
-        unseen = self.bags == 0
-        count = np.where(unseen.sum(0) > 1, unseen.sum(0), np.nan)
-        each = self.each(X)
-        mean = np.where(unseen, each, 0).sum(0) / count
-        return mean, np.sqrt(self.spread * np.where(unseen, (each - mean) ** 2, 0).sum(0) / (count - 1))
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict mean (m,) and std (m,) of a measurement of each design X (m, d), in y, larger is better."""
@@ -157,7 +134,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     spread, floor = _calibrated(net, rows.inputs, bags, honest, data, location, scale)
     return EnsemblePosterior(
         space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
-        steps=watch.step or options.steps, correlation=watch.correlation, bags=bags,
+        steps=watch.step or options.steps, correlation=watch.correlation,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 from weakref import WeakKeyDictionary
 
@@ -196,25 +196,6 @@ class FittedGP:
             mean_module=mean, covar_module=self.prior.kernel, outcome_transform=None,
         )  # fmt: skip
         return model.eval().requires_grad_(False)
-
-    def conditioned(self, data: Dataset) -> FittedGP:
-        """Give the exact posterior that these hyper-parameters have after other data."""
-        X, t = self.tensor(data.X), self.tensor((data.y - self.shift) / self.scale)
-        noise = self.tensor(np.nan_to_num((data.sem / self.scale) ** 2, nan=0.0))
-        with torch.no_grad():
-            noise = noise + self.prior.noise()
-            root, weights, _ = _condition(self.prior, X, t, noise, None)
-        return replace(self, Z=X, t=t, noise=noise, root=root, weights=weights, inner=None)
-
-    def left_out(self) -> tuple[FloatArray, FloatArray]:
-        """Tell what each of its designs would be believed to be worth without its own reading: mean (n,) and std (n,) in y.
-
-        In closed form, hyper-parameters kept (Rasmussen and Williams 2006, eq. 5.10 to 5.12); of an exact posterior only.
-        """
-        precision = torch.cholesky_inverse(self.root).diagonal()
-        mean, variance = self.t - self.weights / precision, 1 / precision - self.noise
-        std = variance.clamp_min(1e-12).sqrt()
-        return self.shift + self.scale * mean.cpu().numpy(), self.scale * std.cpu().numpy()
 
     def tensor(self, X: FloatArray) -> Tensor:
         """Give X on the model's device."""
