@@ -5,7 +5,7 @@ designs z (a radial basis function network: Broomhead and Lowe, Complex Systems 
 words φ (`labloop.surrogates.features`), or on pairs of options. On letters ‖x - z‖²/2 is the number that differ. Only a is
 fitted, each member's to its own bootstrap, and in closed form (ridge regression), so it takes a second where gradient descent
 takes ten; r, v and the ridge are those of the highest marginal likelihood on a grid. On soft letters f has gradients like any
-network. 
+network.
 The units of symmetric twins share their weight, and φ is a mean over twins, so f is the same for both.
 """
 
