@@ -170,7 +170,7 @@ def test_leaving_out_in_closed_form_is_leaving_out() -> None:
 def test_the_ridge_left_out_is_the_ridge_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_data(TOY_SPACES["duplex"], 25)
     whole = Ridge.fit(data)
-    monkeypatch.setattr("labloop.methods.pairwise._strengths", lambda values: np.array([whole.strength]))
+    monkeypatch.setattr("labloop.surrogates.ridge._strengths", lambda values: np.array([whole.strength]))
     for i in (0, 11, 24):
         rest = Ridge.fit(data.take(np.delete(np.arange(25), i)))
         mean, std = rest.belief(data.X[i : i + 1])
@@ -195,14 +195,3 @@ def test_a_forests_twins_are_out_of_the_bag_together() -> None:
     known = np.isfinite(found.mean)
     assert np.corrcoef(found.mean[known], flat.y[known])[0, 1] < 0.4  # there is nothing to learn
     assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.6
-
-
-def test_an_ensembles_bags_are_known_afterwards() -> None:
-    """Predictions out of the bag are about something that was not seen: noise is not predicted by them."""
-    data = toy_data(TOY_SPACES["sequence"], 60)
-    flat = replace(data, y=np.random.default_rng(0).normal(size=60))
-    found = _members.ensemble(flat, 0, members=8, steps=600)
-    known = np.isfinite(found.mean)
-    assert known.mean() > 0.8
-    assert np.corrcoef(found.mean[known], flat.y[known])[0, 1] < 0.35
-    assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.5

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from labloop.errors import MethodError
-from labloop.proposing.belief import Correction, believing
+from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior

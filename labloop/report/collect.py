@@ -114,7 +114,7 @@ def _flags(campaign: Memory) -> tuple[str, ...]:
     return (*flags, *_judged(campaign))
 
 
-def _judged(campaign: Campaign) -> list[str]:
+def _judged(campaign: Memory) -> list[str]:
     """Say of each round who judged it, and how much of the judge earlier plates corrected."""
     events = campaign.ledger.events(campaign.name)
     told = []
