@@ -22,9 +22,8 @@ from labloop.plates.layout import lay_out
 from labloop.proposing.belief import Past
 from labloop.proposing.pipeline import (
     check_plugins,
-    choose,
+    decide,
     earlier,
-    judge,
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
@@ -126,9 +125,7 @@ def _propose(memory: Memory, entry: Round) -> None:
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
     memory.ledger.advance(memory.name, number, "TRAINED")
     wells = config.wells(run.plate.capacity * config.plates)
-    posterior = judge(config, data, past=_past(memory, number), **setting) if config.judge else None
-    pools = {arm: Pool.interleave(pools) for arm, pools in offered.items()}
-    picks = choose(config, pools, posterior, data, wells, **setting)
+    picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
     layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))

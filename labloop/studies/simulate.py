@@ -18,7 +18,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pipeline import FAILURES, choose, judge, plan, train
+from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.registry import available, create, parse_plugin
 from labloop.runtime.workers import Workers, spread
@@ -297,7 +297,7 @@ class _Loop:
         self, data: Dataset, number: int, *, past: Past | None
     ) -> tuple[dict[str, Picks], Judgement | None, dict[str, float], dict[str, list[str]]]:
         """Give every arm's picks, the judge, what they took in seconds, and which proposers failed and why, by arm."""
-        setting: dict[str, int] = {"seed": self.seed, "number": number, "rounds": self.rounds}
+        setting: dict[str, int] = {"seed": derive(self.seed, "round", number), "number": number, "rounds": self.rounds}
         seconds: dict[str, float] = {}
         failed: dict[str, list[str]] = {}
         offered: dict[str, list[Pool]] = {}
@@ -316,12 +316,11 @@ class _Loop:
             seconds[training.arm] = seconds.get(training.arm, 0.0) + time.perf_counter() - started
         if not config.arms:
             return {}, None, seconds, failed
-        pools = {arm: Pool.interleave(offered[arm]) for arm in config.arms}
         started = time.perf_counter()
         # Only an arm that selects needs the judge; a lab always stores its opinion, a simulation need not pay for it.
         selects = any(set(arm.selector) != {"as_proposed"} for arm in config.arms.values())
-        posterior = judge(config, data, past=past, **setting) if selects and config.judge else None
-        picks = choose(config, pools, posterior, data, config.wells(self.batch), **setting)
+        together = {arm: offered[arm] for arm in config.arms}
+        picks, posterior = decide(config, together, data, config.wells(self.batch), past=past, judging=selects, **setting)
         for arm, spec in config.arms.items():
             if set(spec.selector) != {"as_proposed"}:
                 seconds[arm] += time.perf_counter() - started
