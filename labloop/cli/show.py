@@ -245,9 +245,9 @@ def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> 
 def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     if json:
         return dump(understood)
-    size = f"{understood['size']:,}" if understood["listable"] else f"about {understood['size']:.3g}"
-    how = "few enough to score every one" if understood["listable"] else "too many to score every one, so they are searched"
-    out.print(f"{understood['campaign']}: {size} designs, {how}")
+    how = "few enough to score every one" if understood["listable"] else "too many to score every one"
+    how = "so it is searched" if understood["continuous"] else how if understood["listable"] else f"{how}, so they are searched"
+    out.print(Text(f"{understood['campaign']}: {understood['extent']}, {how}"))
     _table(understood["examples"], title="Three random designs")
     plate, objective = understood["plate"], understood["objective"]
     out.print(f"Objective: {objective['direction']} of assay {objective['assay']} {objective['unit']}".rstrip())
