@@ -51,6 +51,7 @@ from labloop.registry import create
 from labloop.rounds import intake
 from labloop.rounds import state as views
 from labloop.rounds.audit import Audit, audit
+from labloop.rounds.bounds import with_beta
 from labloop.rounds.correction import Corrected
 from labloop.rounds.exports import exported
 from labloop.rounds.intake import Receipt, Request
@@ -424,7 +425,7 @@ class Campaign:
     def batch(self, number: int | None = None) -> Batch:
         """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
         entry = self._round(number)
-        picks = self.ledger.picks(self.name, entry.number).drop(columns="round")
+        picks = with_beta(self.ledger.picks(self.name, entry.number), self.ledger.events(self.name)).drop(columns="round")
         if picks.empty:
             raise CampaignError(f"round {entry.number} of {self.name} has no batch: run 'labloop propose {self.name}'")
         run = self._config_of(entry.number)

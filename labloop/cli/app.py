@@ -265,15 +265,17 @@ def simulate(
         on_failure: a proposer that fails: `drop` goes on without it in that round and says so, `stop` ends here.
         workers: run campaigns side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
+    from labloop.config.campaign import CampaignConfig, load_config
     from labloop.studies.simulate import simulate as run
 
     common.start()
+    objective = load_config(campaign, CampaignConfig).objective
     with show.progress(json=common.json):
         table = run(
             campaign, lab, round_config=round, start=start, start_quantile=start_quantile, rounds=rounds, batch=batch,
             seeds=seeds, arms=arms.split(",") if arms else None, mode=mode, on_failure=on_failure, workers=workers,
         )  # fmt: skip
-    show.simulated(table, json=common.json)
+    show.simulated(table, objective, json=common.json)
 
 
 @app.command(group=_research)

@@ -12,6 +12,7 @@ from labloop.compare.arms import Comparison, compare
 from labloop.proposing.pipeline import versions
 from labloop.report import ReportData, RoundInfo
 from labloop.rounds import state as views
+from labloop.rounds.bounds import with_beta
 from labloop.seeds import derive
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def collect(campaign: Campaign) -> ReportData:
     """Read a campaign's ledger for its report; the same ledger gives the same report."""
     config, ledger = campaign.config, campaign.ledger
     texts = _texts(ledger.designs(campaign.name), list(config.space.columns))
-    results = views.results(config, ledger)
+    results = with_beta(views.results(config, ledger), ledger.events(campaign.name))
     results = results.assign(design=results["design_id"].map(texts))
     entries = views.rounds_now(config, ledger)
     measured = sorted({int(n) for n in results.loc[results["y"].notna(), "round"]})
@@ -59,7 +60,7 @@ def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _measurements(campaign: Campaign, texts: dict[str, str]) -> pd.DataFrame:
