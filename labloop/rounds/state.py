@@ -14,9 +14,11 @@ from labloop.config.campaign import CampaignConfig
 from labloop.errors import QualityError
 from labloop.ledger import Ledger, Round
 from labloop.proposing.dataset import Dataset
+from labloop.rounds import planned
 
 __all__ = [
-    "AT_THE_LAB", "ENOUGH", "MEASURED", "dataset", "designs", "missing", "results", "rounds_now", "standing", "waiting_plates",
+    "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",
+    "waiting_plates",
 ]  # fmt: skip
 
 AT_THE_LAB = ("PROPOSED", "EXPORTED")
@@ -165,7 +167,8 @@ def standing(config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
         "best": float(config.objective.to_value(known.y[[known.best]])[0]) if len(known) else None,
         "unit": config.objective.unit,
         "rounds": rounds,
-        "next": trouble or _next(config, rounds, len(data)),
+        "planned": config.rounds,
+        "next": trouble or _next(config, rounds, len(data), _done(config, ledger)),
         **_more(config, ledger),
     }
 
@@ -202,7 +205,17 @@ def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
     return told
 
 
-def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:
+def _done(config: CampaignConfig, ledger: Ledger) -> int:
+    return planned.done(rounds_now(config, ledger), ledger.wells(config.name), ledger.events(config.name))
+
+
+def beyond_plan(config: CampaignConfig, ledger: Ledger) -> str | None:
+    """Say so where the next round would be one more than planned; None where it would not, or one is open."""
+    rounds = rounds_now(config, ledger)
+    return None if rounds and rounds[-1].state not in planned.DONE else planned.ended(config, _done(config, ledger))
+
+
+def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: int, n_done: int) -> str:
     last = rounds[-1] if rounds else None
     if last is not None and last["state"] in ("READY", "TRAINED"):
         return f"finish round {last['round']}: labloop propose {config.name}"
@@ -211,5 +224,7 @@ def _next(config: CampaignConfig, rounds: Sequence[dict[str, Any]], n_designs: i
         return f"{waits}: labloop ingest FILE.csv -c {config.name}"
     if n_designs < ENOUGH:
         return f"ingest the lab's measurements: labloop ingest FILE.csv -c {config.name}"
-    done = f" ({len(rounds)} of {config.rounds} planned rounds are done)" if rounds else ""
+    if end := planned.ended(config, n_done):
+        return end
+    done = f" ({n_done} of {config.rounds} planned rounds are done)" if rounds else ""
     return f"propose round {len(rounds) + 1}: labloop propose {config.name}{done}"
