@@ -73,7 +73,8 @@ def audit(config: CampaignConfig, ledger: Ledger, what: str) -> Audit:
     known = ledger.designs(name, [design_id] if design_id else [])
     design = {} if known.empty else dict(known.iloc[0].drop("in_space"))
     own = {one.number for one in ledger.rounds(name) if one.own_seed}
-    betas = with_beta(ledger.picks(name), ledger.events(name)).groupby(["round", "arm"])["beta"].first().to_dict()
+    picks = with_beta(ledger.picks(name), ledger.events(name))
+    betas = dict(zip(zip(picks["round"], picks["arm"], strict=True), picks["beta"], strict=True))
     steps = sorted(_steps(trail, design_id, own, config.objective, betas), key=lambda step: step.link)
     return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
 
