@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import preset
+from labloop.config.read import preset
 from labloop.studies.demo import begin, measure_plate
 from labloop.studies.simulate import open_lab
 

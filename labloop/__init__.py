@@ -24,9 +24,9 @@ _PUBLIC = {
     "Objective": "labloop.space.objective",
     "Picks": "labloop.proposing.pool",
     "Pool": "labloop.proposing.pool",
-    "RoundConfig": "labloop.config.campaign",
+    "RoundConfig": "labloop.config.round",
     "create": "labloop.registry",
-    "load_config": "labloop.config.campaign",
+    "load_config": "labloop.config.read",
     "simulate": "labloop.studies.simulate",
 }
 
@@ -35,8 +35,8 @@ __all__ = sorted([*_PUBLIC, "__version__"])
 if TYPE_CHECKING:
     from labloop.campaign.facade import Campaign as Campaign
     from labloop.config.campaign import CampaignConfig as CampaignConfig
-    from labloop.config.campaign import RoundConfig as RoundConfig
-    from labloop.config.campaign import load_config as load_config
+    from labloop.config.read import load_config as load_config
+    from labloop.config.round import RoundConfig as RoundConfig
     from labloop.errors import LabloopError as LabloopError
     from labloop.proposing.dataset import Dataset as Dataset
     from labloop.proposing.pool import Picks as Picks

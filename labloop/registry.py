@@ -20,6 +20,8 @@ from labloop.runtime.yamlfile import yaml_value
 
 Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
 T = TypeVar("T")
+Options = dict[str, Any]
+"""A plug-in's options by name."""
 
 PROTOCOLS: dict[Kind, str] = {
     "proposers": "labloop.proposing.protocols:Proposer",
@@ -35,7 +37,8 @@ _MADE: WeakSet[type] = WeakSet()
 """The classes that `plugin` made."""
 
 __all__ = [
-    "PROTOCOLS", "Kind", "allow", "allowed", "available", "create", "describe", "find", "load", "parse_plugin", "plugin",
+    "PROTOCOLS", "Kind", "Options", "allow", "allowed", "available", "create", "describe", "find", "load", "parse_plugin",
+    "plugin", "specs",
 ]  # fmt: skip
 
 
@@ -114,9 +117,7 @@ def _proved(kind: Kind, name: str, found: object) -> type[Any]:
     options = {field.name for field in fields(found)}
     verbs = [verb for verb in vars(EntryPoint(name=kind, value=PROTOCOLS[kind], group="").load()) if not verb.startswith("_")]
     if missing := [verb for verb in verbs if verb not in options and not hasattr(found, verb)]:
-        raise ConfigError(
-            f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see {PROTOCOLS[kind]}"
-        )
+        raise ConfigError(f"{kind[:-1]} {name!r} is no {kind[:-1]}: it has no {' and no '.join(missing)}; see {PROTOCOLS[kind]}")
     return found
 
 
@@ -166,3 +167,24 @@ def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{label!r}: the value of {key} cannot be read: {value[:60]!r}") from error
     return name, options
+
+
+def specs(value: Any) -> Any:
+    """Read `name`, `{name: options}` or a list of either as {name: options}."""
+    if isinstance(value, str):
+        return {value: {}}
+    if isinstance(value, list):
+        found: dict[Any, Any] = {}
+        for one in value:
+            if not isinstance(one, str | Mapping):
+                raise ValueError(
+                    f"{one!r} is no name: write a list as [random, coms], or with options as [random, {{coms: {{…}}}}]"
+                )
+            more = specs(one)
+            if twice := found.keys() & more.keys():
+                raise ValueError(f"{', '.join(sorted(twice))} is there twice")
+            found |= more
+        return found
+    if isinstance(value, Mapping):
+        return {name: options or {} for name, options in value.items()}
+    return value

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
 
-from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.runtime.allowance import allow
 
 # A fixed profile: the same examples on every run, no clock in the verdict.

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import RoundConfig, parse_config
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 
 ROUND = parse_config(
     {
@@ -30,7 +31,7 @@ ROUND = parse_config(
 
 def live(config: str, home: str, ledger: str, start: str, parts: list[str]) -> None:
     """Do all that a lab does in a round, each step as a person would run it again after a crash."""
-    from labloop.campaign.facade import campaigns
+    from labloop.ledger.memory import campaigns
 
     if not campaigns(home=home, ledger=ledger):
         Campaign.create(config, home=home, ledger=ledger)

@@ -9,12 +9,12 @@ import pytest
 
 from labloop.errors import MethodError
 from labloop.methods.judge_only import JudgeOnly
-from labloop.methods.pairwise import Ridge, _twinned
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief
 from labloop.surrogates import _members
 from labloop.surrogates.auto import Auto, importance, mixture, stacked, weigh
 from labloop.surrogates.gp import GP
+from labloop.surrogates.ridge import Ridge, _twinned
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 

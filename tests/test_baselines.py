@@ -8,7 +8,6 @@ from sklearn.linear_model import Ridge
 
 from labloop.errors import MethodError
 from labloop.methods import pairwise
-from labloop.methods._search import search
 from labloop.methods.ensemble import EnsembleMean
 from labloop.methods.forest import Forest
 from labloop.methods.mutate import Mutate
@@ -17,6 +16,7 @@ from labloop.methods.random import Random
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.protocols import Proposer
+from labloop.proposing.search import search
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Real, Sequence
 from labloop.studies.labs import tfbind8

@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labloop.assays.ingest import STATUSES
-from labloop.config.campaign import Control, Plate
 from labloop.errors import BatchError
 from labloop.plates.batch import ASSAY_COLUMNS, SCORE, Batch, render, write_batch
 from labloop.plates.layout import lay_out
+from labloop.plates.vessel import Control, Plate
 from labloop.runtime.spreadsheet import neutral, plain
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.config.campaign import RoundConfig, parse_config
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.proposing.belief import LEAST, Correction, Judgement, Past, believing
 from labloop.proposing.pipeline import choose, earlier, judge, judged
 from labloop.proposing.pool import Pool

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
 
-from labloop.campaign.facade import Campaign, campaigns
-from labloop.config.campaign import RoundConfig, parse_config
+from labloop.campaign.facade import Campaign
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError, IngestError, MethodError
 from labloop.ledger import Ledger
+from labloop.ledger.memory import campaigns
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
 

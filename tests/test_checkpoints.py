@@ -148,7 +148,7 @@ def test_a_campaigns_round_resumes_and_its_next_round_starts_warm(tfbind8_config
 
 
 def _round():
-    from labloop.config.campaign import RoundConfig
+    from labloop.config.round import RoundConfig
 
     return RoundConfig(arms={"a": {"proposers": "random"}})
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from labloop.cli import main
-from labloop.config.campaign import preset
+from labloop.config.read import preset
 from labloop.errors import MethodError
 from labloop.methods.mutate import Mutate
 from labloop.methods.random import Random

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from labloop.config.campaign import CampaignConfig, Plate, RoundConfig, load_config, parse_config, preset, resolve
+from labloop.config.campaign import CampaignConfig
+from labloop.config.ramp import resolve
+from labloop.config.read import load_config, parse_config, preset
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
+from labloop.plates.vessel import Plate
 from labloop.registry import available, create, describe, load
 
 CONFIG = preset("campaigns/tfbind8.yaml").parent.parent

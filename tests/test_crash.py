@@ -17,7 +17,7 @@ from crash_driver import ROUND, in_child, live, together
 from fakes import exported
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import preset
+from labloop.config.read import preset
 from labloop.ledger import Ledger
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab

@@ -17,7 +17,9 @@ from fakes import exported
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig, RoundConfig, parse_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config, preset
+from labloop.config.round import RoundConfig
 from labloop.errors import BatchError, CampaignError, ConfigError, LabloopError
 from labloop.plates.orders import IDT, Twist
 from labloop.plates.robots import Echo, Hamilton, Opentrons

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.runtime.files import turn
 from labloop.runtime.prefect_api import NoAnswer
 from labloop.studies.demo import measure_plate
@@ -148,7 +149,8 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
     from prefect.client.orchestration import get_client
 
     from labloop.campaign import step as steps
-    from labloop.config.campaign import Schedule, parse_config
+    from labloop.config.read import parse_config
+    from labloop.config.schedule import Schedule
 
     def run_names(of, **which):
         with get_client(sync_client=True) as client:
@@ -191,7 +193,8 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
 def test_a_training_that_fails_is_tried_again_and_fails_the_run_in_sight(prefect_server, tmp_path, monkeypatch):
     from labloop.flows import tick
 
-    from labloop.config.campaign import Schedule, parse_config
+    from labloop.config.read import parse_config
+    from labloop.config.schedule import Schedule
 
     monkeypatch.setenv("LABLOOP_HOME", str(tmp_path))
     arms = {"bad": {"proposers": "fakes:Broken"}, "free": {"proposers": "random"}}

@@ -19,7 +19,7 @@ from labloop.campaign.facade import Campaign
 from labloop.campaign.inbox import apart, errand
 from labloop.campaign.inbox import folder as inbox
 from labloop.campaign.inbox.arrivals import Arrivals
-from labloop.config.campaign import parse_config
+from labloop.config.read import parse_config
 from labloop.errors import LabloopError, LedgerError, QualityError
 
 LATER = 60.0

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labloop.assays.ingest import STATUSES, AssayFile, read_assay, sha256_of
-from labloop.config.campaign import CampaignConfig, parse_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
 from labloop.errors import Fault, IngestError, grouped
 from labloop.ledger import Ledger
 

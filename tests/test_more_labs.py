@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.errors import ConfigError, DesignError, MethodError
 from labloop.registry import create, parse_plugin
 from labloop.space.design_space import DesignSpace

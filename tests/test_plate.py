@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labloop.config.campaign import Control, Plate
 from labloop.errors import BatchError
-from labloop.plates.layout import _apportion, lay_out, parse_well, well_name
+from labloop.plates.layout import _apportion, lay_out
+from labloop.plates.vessel import Control, Plate
+from labloop.plates.wells import parse_well, well_name
 
 POSITIVE, NEGATIVE = Control(name="positive", wells=4), Control(name="negative", wells=4)
 

@@ -18,7 +18,9 @@ import yaml
 from labloop import registry
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, parse_config, preset
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
 from labloop.registry import create, load
 from labloop.runtime.allowance import VARIABLE, allow, allowed

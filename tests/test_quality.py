@@ -22,10 +22,11 @@ from labloop.assays.quality.statistics import (
     signal_window,
     z_prime,
 )
-from labloop.config.campaign import Plate, parse_config
 from labloop.config.policies import POLICIES, TRANSFER
+from labloop.config.read import parse_config
 from labloop.errors import ConfigError, QualityError
 from labloop.plates.layout import lay_out
+from labloop.plates.vessel import Plate
 
 SHAPE = (8, 12)
 LEVELS = {"full": 10.0, "none": 1.0}
@@ -445,7 +446,7 @@ def test_a_plates_figures_come_from_its_controls_and_designs():
 
 
 def test_unknown_rules_policies_and_methods_are_refused_with_their_place():
-    from labloop.config.campaign import Assay
+    from labloop.config.assay import Assay
 
     for raw in ({"quality": {"outlir": "drop"}}, {"quality": {"outlier": "ignore"}}, {"normalise": "percent"}):
         with pytest.raises(ConfigError, match=next(iter(raw))):

@@ -15,9 +15,12 @@ from sqlalchemy import create_engine, inspect
 from labloop.assays.readings import standing_flags
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, parse_config, preset
+from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, IngestError
 from labloop.ledger import Ledger
+from labloop.rounds.training import round_data
 from labloop.seeds import generator
 
 RANDOM = parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None, "plates": 2}, RoundConfig)
@@ -153,7 +156,7 @@ def test_killed_between_readings_and_their_check_the_next_command_catches_up(tmp
     revived = Campaign.open("promoter", home=tmp_path / "home")
     assert revived.status()["flags"] == {"reread": 120}
     told = ["measurement", "rule", "detail"]
-    assert standing_flags(revived.config, revived.ledger)[told].equals(undisturbed.ledger.flags("promoter")[told])
+    assert standing_flags(revived)[told].equals(undisturbed.ledger.flags("promoter")[told])
     assert revived.ledger.flags("promoter").empty  # to look is not to write
     revived.ingest(tmp_path / "b.csv")
     assert revived.ledger.flags("promoter")[told].equals(undisturbed.ledger.flags("promoter")[told])
@@ -169,7 +172,7 @@ def test_flags_that_come_after_a_round_opened_do_not_change_its_data(tmp_path):
     send(run, gone, tmp_path / "late.csv")
     fresh = Campaign.open("promoter", home=tmp_path / "home")
     assert len(fresh.dataset()) == 103
-    assert fresh._round_data(number).fingerprint == fingerprint
+    assert round_data(fresh, number).fingerprint == fingerprint
     assert len(fresh.propose(CHEAP).picks) == 54
     fresh.close(number, reason="not measured")
     assert fresh.ensure_round(CHEAP) == number + 1

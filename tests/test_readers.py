@@ -30,9 +30,11 @@ from labloop.assays.ingest.long import LongText
 from labloop.assays.ingest.reader import Reader
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
-from labloop.plates.layout import parse_well
+from labloop.plates.wells import parse_well
 from labloop.testing import ReaderContract
 
 FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"

@@ -82,7 +82,7 @@ def test_a_reading_verb_changes_no_byte(waiting, tmp_path, verb):
 
 def test_what_is_not_written_yet_is_told_as_it_will_be(waiting, tmp_path):
     run = opened(waiting, tmp_path / "home" / "ledger.db")
-    status, found = run.status(), standing_flags(run.config, run.ledger)
+    status, found = run.status(), standing_flags(run)
     assert status["rounds"][0]["state"] == "MEASURED"
     assert len(found) == 4
     data = run.dataset().fingerprint

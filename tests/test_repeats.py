@@ -10,7 +10,9 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig, RoundConfig, parse_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import IngestError
 from labloop.rounds import intake
 from labloop.rounds.repeats import matches

@@ -19,9 +19,11 @@ import pytest
 from markupsafe import escape
 
 from labloop.compare.arms import compare
-from labloop.config.campaign import RoundConfig, parse_config
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import LabloopError
-from labloop.report import MEASUREMENTS, PICKS, RUNS, TOP, WELLS, ReportData, RoundInfo, report_of, write_report
+from labloop.report import report_of, write_report
+from labloop.report.data import MEASUREMENTS, PICKS, RUNS, TOP, WELLS, ReportData, RoundInfo
 from labloop.seeds import generator
 from labloop.space.objective import Objective
 from labloop.studies.demo import rehearse

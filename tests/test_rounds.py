@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labloop.config.campaign import RoundConfig, parse_config
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.proposing.pipeline import Training, choose, judge, plan, train
 from labloop.proposing.pool import Pool

@@ -26,7 +26,8 @@ from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import agenda
 from labloop.cli import main
-from labloop.config.campaign import Schedule, parse_config, preset
+from labloop.config.read import parse_config, preset
+from labloop.config.schedule import Schedule
 from labloop.runtime.prefect_api import NoAnswer, Server, wake
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab

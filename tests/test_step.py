@@ -14,7 +14,9 @@ from fakes import exported
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import scheduled
-from labloop.config.campaign import RoundConfig, Schedule, parse_config
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
+from labloop.config.schedule import Schedule
 from labloop.errors import CampaignError, ConfigError, MethodError
 from labloop.ledger.database import Database
 from labloop.rounds.policy import Situation, Wanted, decide

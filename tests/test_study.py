@@ -13,9 +13,9 @@ import pytest
 
 import labloop.studies.study
 from labloop.cli import main
-from labloop.config.campaign import parse_config, preset
+from labloop.config.read import parse_config, preset
 from labloop.errors import ConfigError, LabloopError, MethodError
-from labloop.report import study as page
+from labloop.studies import page
 from labloop.studies.simulate import simulate
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, interval, standings

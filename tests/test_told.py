@@ -11,7 +11,9 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig, RoundConfig, parse_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
 from labloop.rounds.bounds import with_beta
 

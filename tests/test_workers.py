@@ -12,7 +12,8 @@ from fakes import exported
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import RoundConfig, parse_config
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.runtime.workers import local_cluster, spread
 from labloop.studies.benchmark import COLUMNS, benchmark

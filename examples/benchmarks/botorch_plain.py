@@ -25,7 +25,8 @@ from botorch.optim import optimize_acqf
 from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
-from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.space.objective import Objective
 from labloop.studies.labs.lab import Lab
 from labloop.studies.simulate import open_lab, simulate, start_of

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import CampaignConfig, parse_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
 
 LENGTH = 12
 

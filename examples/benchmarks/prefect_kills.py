@@ -35,7 +35,8 @@ import numpy as np
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import CampaignConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, parse_config, preset
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import allow, plugin

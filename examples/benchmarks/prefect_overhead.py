@@ -25,7 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from labloop.campaign.facade import Campaign
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, parse_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, parse_config, preset
+from labloop.config.round import RoundConfig
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import allow, plugin

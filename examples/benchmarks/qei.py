@@ -25,7 +25,7 @@ from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
-from labloop.config.campaign import preset
+from labloop.config.read import preset
 from labloop.proposing.dataset import Dataset
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace

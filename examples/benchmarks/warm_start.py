@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.config.campaign import CampaignConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.methods.braid import BRAID
 from labloop.methods.gtg import GTG
 from labloop.proposing.dataset import Dataset

@@ -15,11 +15,10 @@ import pandas as pd
 
 from labloop.assays.quality.normalise import Normalised, normalise
 from labloop.assays.quality.plates import Flag, find_flags
-from labloop.config.campaign import CampaignConfig
 from labloop.config.policies import DOWNWEIGHT
-from labloop.ledger import Ledger
 from labloop.ledger.frames import to_json
-from labloop.plates.layout import parse_well
+from labloop.ledger.memory import Memory
+from labloop.plates.wells import parse_well
 from labloop.space.objective import Objective
 from labloop.types import Array, FloatArray
 
@@ -27,12 +26,12 @@ MEASURED = ("ok", "censored_low", "censored_high")
 """Statuses of a well that carry a value to learn from."""
 
 
-def with_places(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> pd.DataFrame:
+def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
     """Add to readings what the layout knows: `row`, `column`, `control`, `role`, and `scaled`, which statistics are taken of.
 
     `value` becomes NaN where the status says that there is none to use.
     """
-    wells = ledger.wells(config.name)[["plate", "well", "row", "column", "control"]]
+    wells = memory.ledger.wells(memory.name)[["plate", "well", "row", "column", "control"]]
     rows = rows.drop(columns="row")  # the line of the file
     if len(wells):
         rows = rows.merge(wells, how="left", on=["plate", "well"])
@@ -45,11 +44,11 @@ def with_places(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> p
         codes, names = pd.factorize(rows.loc[own, "well"])
         spots = np.array([_spot(str(name)) for name in names], dtype=float).reshape(-1, 2)
         place[own], across[own] = spots[codes].T
-    roles = {control.name: control.role for control in config.plate.controls}
+    roles = {control.name: control.role for control in memory.config.plate.controls}
     value = rows["value"].where(rows["status"].isin(MEASURED))
     return rows.assign(
         row=place, column=across, role=rows["control"].map(roles).astype(object), value=value,
-        scaled=_scaled(config, rows["assay"], value),
+        scaled=_scaled(memory, rows["assay"], value),
     )  # fmt: skip
 
 
@@ -60,11 +59,11 @@ def _spot(well: str) -> tuple[float, float]:
         return np.nan, np.nan
 
 
-def _scaled(config: CampaignConfig, assay: pd.Series[str], value: pd.Series[float]) -> FloatArray:
+def _scaled(memory: Memory, assay: pd.Series[str], value: pd.Series[float]) -> FloatArray:
     """Values on the scale that the campaign learns on, in the lab's direction; a control at zero has no logarithm."""
     out = value.to_numpy(dtype=float, copy=True)
-    if is_log(config.objective):
-        mine = (assay == config.objective.assay).to_numpy(dtype=bool)
+    if is_log(memory.config.objective):
+        mine = (assay == memory.config.objective.assay).to_numpy(dtype=bool)
         with np.errstate(divide="ignore", invalid="ignore"):
             out[mine] = np.log(out[mine])
     return np.where(np.isfinite(out), out, np.nan)
@@ -78,16 +77,16 @@ def is_log(objective: Objective) -> bool:
 # ---- flags
 
 
-def check(config: CampaignConfig, ledger: Ledger) -> None:
+def check(memory: Memory) -> None:
     """Raise and take back flags until they say what quality control finds in all readings that stand; a no-op where they do.
 
     Two processes may check at once: the slower one looks again.
     """
-    while (state := ledger.last_check(config.name))[1]:
-        everything = ledger.measurements(config.name)
+    while (state := memory.ledger.last_check(memory.name))[1]:
+        everything = memory.ledger.measurements(memory.name)
         until = int(everything["id"].max()) if len(everything) else 0
-        due = due_flags(config, ledger, everything)
-        stands = ledger.flags(config.name)
+        due = due_flags(memory, everything)
+        stands = memory.ledger.flags(memory.name)
         before = set(zip(stands["measurement"].astype(int), stands["rule"], strict=True))
         now = {(one, rule): detail for one, rule, detail in due}
         standing = set(everything["id"])
@@ -95,28 +94,28 @@ def check(config: CampaignConfig, ledger: Ledger) -> None:
             (one, str(rule), True, detail) for (one, rule), detail in now.items() if (one, rule) not in before
         ]
         rows += [(one, rule, False, None) for one, rule in sorted(before - set(now)) if one in standing]
-        if ledger.add_flags(config.name, rows, until=until, after=state[0]):
+        if memory.ledger.add_flags(memory.name, rows, until=until, after=state[0]):
             return
 
 
-def due_flags(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame) -> list[Flag]:
+def due_flags(memory: Memory, rows: pd.DataFrame) -> list[Flag]:
     """Say which flags these readings deserve."""
-    placed = with_places(config, ledger, rows)
+    placed = with_places(memory, rows)
     placed = placed[placed["value"].isna() | placed["scaled"].notna()]
-    return find_flags(placed, ledger.wells(config.name), config.plate.shape)
+    return find_flags(placed, memory.ledger.wells(memory.name), memory.config.plate.shape)
 
 
-def standing_flags(config: CampaignConfig, ledger: Ledger, *, before_round: int | None = None) -> pd.DataFrame:
+def standing_flags(memory: Memory, *, before_round: int | None = None) -> pd.DataFrame:
     """Give the flags that stand, as `Ledger.flags`: where readings wait for a check, those that it will find; nothing is written.
 
     Args:
         before_round: as they stood when this round opened.
     """
-    stored = ledger.flags(config.name, before_round=before_round)
-    if before_round is not None or not ledger.last_check(config.name)[1]:
+    stored = memory.ledger.flags(memory.name, before_round=before_round)
+    if before_round is not None or not memory.ledger.last_check(memory.name)[1]:
         return stored
-    everything = ledger.measurements(config.name)
-    due = {(one, str(rule)): detail for one, rule, detail in due_flags(config, ledger, everything)}
+    everything = memory.ledger.measurements(memory.name)
+    due = {(one, str(rule)): detail for one, rule, detail in due_flags(memory, everything)}
     before = list(zip(stored["measurement"].astype(int), stored["rule"], strict=True))
     gone = ~stored["measurement"].isin(everything["id"])
     stored = stored[gone.to_numpy(dtype=bool) | np.array([key in due for key in before], dtype=bool)]
@@ -150,7 +149,7 @@ class Usable:
 
 
 def usable(
-    config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, rows: pd.DataFrame | None = None,
+    memory: Memory, *, assay: str | None = None, rows: pd.DataFrame | None = None,
     before_round: int | None = None, normalised: bool = True,
 ) -> Usable:  # fmt: skip
     """Take an assay's readings with policies and normalisation applied; controls and designs alike.
@@ -164,10 +163,10 @@ def usable(
     Raises:
         QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
     """
-    assay = assay or config.objective.assay
-    rows = ledger.measurements(config.name) if rows is None else rows
-    spec = config.assays[assay]
-    flags = standing_flags(config, ledger, before_round=before_round)
+    assay = assay or memory.config.objective.assay
+    rows = memory.ledger.measurements(memory.name) if rows is None else rows
+    spec = memory.config.assays[assay]
+    flags = standing_flags(memory, before_round=before_round)
     rows = rows[(rows["assay"] == assay).to_numpy(dtype=bool) & rows["status"].isin(MEASURED).to_numpy(dtype=bool)]
     flags = flags[flags["measurement"].isin(rows["id"])]
     flags = flags.assign(policy=flags["rule"].map(spec.policies).astype(object))  # type: ignore[arg-type]
@@ -178,9 +177,9 @@ def usable(
     if method == "none":
         made = Normalised(kept["value"].to_numpy(float), None, "not normalised")
     else:
-        placed = with_places(config, ledger, kept)
-        log = is_log(config.objective) and assay == config.objective.assay
-        made = normalise(placed, method, log=log, shape=config.plate.shape, place=f"assays.{assay}")
+        placed = with_places(memory, kept)
+        log = is_log(memory.config.objective) and assay == memory.config.objective.assay
+        made = normalise(placed, method, log=log, shape=memory.config.plate.shape, place=f"assays.{assay}")
     return Usable(kept.assign(value=made.value), rows[gone], flags, made)
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from labloop.errors import CampaignError
 from labloop.ledger import whoami
+from labloop.ledger.memory import Memory
+from labloop.rounds import verbs
 from labloop.runtime.files import turn
 
-if TYPE_CHECKING:
-    from labloop.campaign.facade import Campaign
 
-
-def approve(campaign: Campaign, *, by: str = "", reason: str = "") -> int:
+def approve(campaign: Memory, *, by: str = "", reason: str = "") -> int:
     """Approve the proposed round; its files are written at the next step. Approved again, it stays as it is.
 
     Returns:
@@ -30,7 +28,7 @@ def approve(campaign: Campaign, *, by: str = "", reason: str = "") -> int:
     return number
 
 
-def reject(campaign: Campaign, *, reason: str, by: str = "") -> int:
+def reject(campaign: Memory, *, reason: str, by: str = "") -> int:
     """Reject the proposed round: it closes unmeasured, and the next step opens another, with its own seed, in its place.
 
     The next round's file is read when that round opens, so a change made before takes effect. No well of the rejected plate
@@ -54,11 +52,11 @@ def reject(campaign: Campaign, *, reason: str, by: str = "") -> int:
             )
         if verdict != "rejected":
             campaign.ledger.add_event(campaign.name, "rejected", {"by": by, "reason": reason}, number)
-        campaign.close(number, reason=f"rejected by {by}: {reason}")
+        verbs.close(campaign, number, reason=f"rejected by {by}: {reason}")
     return number
 
 
-def verdict_of(campaign: Campaign, number: int) -> tuple[str, str]:
+def verdict_of(campaign: Memory, number: int) -> tuple[str, str]:
     """Give where a round's approval stands (nothing, asked, approved, rejected) and the reason; the last word counts."""
     events = campaign.ledger.events(campaign.name)
     mine = events[(events["round"] == number) & events["kind"].isin(["approval_asked", "approved", "rejected"])]
@@ -71,14 +69,14 @@ def verdict_of(campaign: Campaign, number: int) -> tuple[str, str]:
 
 
 @contextmanager
-def _alone(campaign: Campaign) -> Iterator[None]:
+def _alone(campaign: Memory) -> Iterator[None]:
     with turn(campaign.folder, wait=20) as free:
         if not free:
             raise CampaignError(f"another process works on {campaign.name} now: run this again when it is done")
         yield
 
 
-def _asked(campaign: Campaign, verb: str) -> tuple[int, str]:
+def _asked(campaign: Memory, verb: str) -> tuple[int, str]:
     rounds = campaign.ledger.rounds(campaign.name)
     last = rounds[-1] if rounds else None
     if last is None or last.state != "PROPOSED":

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, resolve
+from labloop.config.campaign import CampaignConfig
+from labloop.config.ramp import resolve
+from labloop.config.read import load_config
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
 from labloop.registry import create
 from labloop.runtime.yamlfile import read_yaml

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labloop.campaign.facade import Campaign, campaigns
+from labloop.campaign.facade import Campaign
 from labloop.campaign.step import situation
 from labloop.errors import LabloopError
+from labloop.ledger.memory import campaigns
 from labloop.rounds.policy import Action, decide
 from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Planned, Server
 

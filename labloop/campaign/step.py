@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import pandas as pd
 
@@ -14,15 +14,14 @@ from labloop.campaign.approval import verdict_of
 from labloop.campaign.inbox import folder as inbox
 from labloop.campaign.inbox.filing import safe
 from labloop.campaign.inbox.taken import LATE
-from labloop.config.campaign import RoundConfig, Schedule
+from labloop.config.round import RoundConfig
+from labloop.config.schedule import Schedule
 from labloop.errors import LabloopError
-from labloop.rounds import planned
-from labloop.rounds import state as views
+from labloop.ledger.memory import Memory
+from labloop.report import report_of, write_report
+from labloop.rounds import planned, state, training, verbs
 from labloop.rounds.policy import Action, Situation, Wanted, decide
 from labloop.runtime.files import turn
-
-if TYPE_CHECKING:
-    from labloop.campaign.facade import Campaign
 
 log = logging.getLogger("labloop")
 
@@ -37,22 +36,22 @@ class Step:
     """For a person."""
 
 
-def schedule_of(campaign: Campaign) -> Schedule:
+def schedule_of(campaign: Memory) -> Schedule:
     """The campaign's schedule; the defaults where it has none."""
     return campaign.config.schedule or Schedule()
 
 
-def inbox_of(campaign: Campaign) -> Path:
+def inbox_of(campaign: Memory) -> Path:
     """The folder that the lab drops assay files into."""
     return campaign.folder / schedule_of(campaign).inbox
 
 
-def plates_of(campaign: Campaign) -> Path:
+def plates_of(campaign: Memory) -> Path:
     """The folder that gets the plates' files."""
     return campaign.folder / schedule_of(campaign).out
 
 
-def step(campaign: Campaign, *, now: datetime | None = None) -> Step:
+def step(campaign: Memory, *, now: datetime | None = None) -> Step:
     """Advance a campaign by at most one action.
 
     Args:
@@ -64,18 +63,18 @@ def step(campaign: Campaign, *, now: datetime | None = None) -> Step:
         return perform(campaign, next_action(campaign, now=now))
 
 
-def busy(campaign: Campaign) -> Step:
+def busy(campaign: Memory) -> Step:
     """What a step says while another process is at one."""
     action = Action(kind="wait", waits_for="another process", reason="another process works on this campaign now")
     return Step(campaign=campaign.name, action=action, said=action.reason)
 
 
-def next_action(campaign: Campaign, *, now: datetime | None = None) -> Action:
+def next_action(campaign: Memory, *, now: datetime | None = None) -> Action:
     """Decide what the campaign needs next; nothing is changed but that the inbox notes what was seen in it."""
     return decide(situation(campaign, now=now))
 
 
-def situation(campaign: Campaign, *, now: datetime | None = None, remember: bool = True) -> Situation:
+def situation(campaign: Memory, *, now: datetime | None = None, remember: bool = True) -> Situation:
     """Read from ledger and inbox what the next action depends on.
 
     Args:
@@ -105,14 +104,14 @@ def situation(campaign: Campaign, *, now: datetime | None = None, remember: bool
         trainings=_trainings(campaign, last.number, events) if last.state == "READY" else (),
         verdict=cast(Literal["", "asked", "approved", "rejected"], verdict), reason=reason,
         wells=int(ledger.wells(campaign.name, last.number)["design_id"].notna().sum()),
-        missing=len(views.missing(config, ledger, last.number)),
+        missing=len(state.missing(campaign, last.number)),
         since=pd.Timestamp(entered).to_pydatetime(),
         can_learn=not closed or done >= config.rounds or _can_learn(campaign, schedule.round(done)),
         called=closed and _called(events, last.number),
     )  # fmt: skip
 
 
-def perform(campaign: Campaign, action: Action) -> Step:
+def perform(campaign: Memory, action: Action) -> Step:
     """Do an action, unless that is done by now; returns what came of it.
 
     Raises:
@@ -124,12 +123,12 @@ def perform(campaign: Campaign, action: Action) -> Step:
     return Step(campaign=campaign.name, action=action, said=said)
 
 
-def retry(campaign: Campaign) -> None:
+def retry(campaign: Memory) -> None:
     """Let trainings that failed too often be tried again."""
     campaign.ledger.add_event(campaign.name, "retry", number=campaign.ledger.rounds(campaign.name)[-1].number)
 
 
-def call(campaign: Campaign) -> None:
+def call(campaign: Memory) -> None:
     """Call for the next round now, whatever the calendar says and however many rounds were planned."""
     rounds = campaign.ledger.rounds(campaign.name)
     number = rounds[-1].number if rounds else 0
@@ -140,7 +139,7 @@ def call(campaign: Campaign) -> None:
 # ---- what each action does
 
 
-def _ingest(campaign: Campaign, action: Action) -> str:
+def _ingest(campaign: Memory, action: Action) -> str:
     filed = inbox.take(campaign, inbox_of(campaign), action.what)
     if filed is None:
         return f"{safe(action.what.removeprefix(LATE))} is gone from the inbox"
@@ -150,15 +149,15 @@ def _ingest(campaign: Campaign, action: Action) -> str:
     return f"{filed.file} {what}: {filed.said} (now in {filed.place.parent.name}/{filed.place.name})"
 
 
-def _open(campaign: Campaign, action: Action) -> str:
+def _open(campaign: Memory, action: Action) -> str:
     schedule, at = schedule_of(campaign), situation(campaign)
-    number = campaign.ensure_round(schedule.round(at.done))
-    return f"round {number} opened on {len(campaign.dataset())} measured designs"
+    number = verbs.ensure_round(campaign, schedule.round(at.done))
+    return f"round {number} opened on {len(state.dataset(campaign))} measured designs"
 
 
-def _train(campaign: Campaign, action: Action) -> str:
+def _train(campaign: Memory, action: Action) -> str:
     try:
-        campaign.ensure_trained(action.round, action.what)
+        training.ensure_trained(campaign, action.round, action.what)
     except Exception as error:
         detail = {"key": action.what, "proposer": action.label, "error": " ".join(str(error).split())[:300] or repr(error)}
         campaign.ledger.add_event(campaign.name, "training_failed", detail, action.round)
@@ -166,30 +165,30 @@ def _train(campaign: Campaign, action: Action) -> str:
     return f"round {action.round}: {action.label} is trained"
 
 
-def _drop(campaign: Campaign, action: Action) -> str:
-    campaign.drop_training(action.round, action.what, proposer=action.label, reason=action.reason)
+def _drop(campaign: Memory, action: Action) -> str:
+    training.drop_training(campaign, action.round, action.what, proposer=action.label, reason=action.reason)
     return f"round {action.round} goes on without {action.label}: {action.reason}"
 
 
-def _propose(campaign: Campaign, action: Action) -> str:
-    batch = campaign.ensure_proposed(action.round)
+def _propose(campaign: Memory, action: Action) -> str:
+    batch = verbs.ensure_proposed(campaign, action.round)
     return f"round {action.round} has its plate of {batch.picks['design_id'].nunique()} designs"
 
 
-def _ask(campaign: Campaign, action: Action) -> str:
+def _ask(campaign: Memory, action: Action) -> str:
     report = _report(campaign)
     campaign.ledger.add_event(campaign.name, "approval_asked", {"report": report}, action.round)
     return f"round {action.round} asks for approval; {report}"
 
 
-def _export(campaign: Campaign, action: Action) -> str:
+def _export(campaign: Memory, action: Action) -> str:
     folder = plates_of(campaign)
-    written = campaign.export(folder, number=action.round)
+    written = verbs.export(campaign, folder, number=action.round)
     return f"round {action.round} is at the lab: {len(written)} files in {folder}"
 
 
-def _close(campaign: Campaign, action: Action) -> str:
-    comparison = campaign.close(action.round, reason=action.reason or None)
+def _close(campaign: Memory, action: Action) -> str:
+    comparison = verbs.close(campaign, action.round, reason=action.reason or None)
     told = comparison.sentence if comparison is not None else action.reason or "no well of it has a value"
     return f"round {action.round} is closed: {told.rstrip('.')}; {_report(campaign)}"
 
@@ -200,9 +199,9 @@ _VERBS = {
 }  # fmt: skip
 
 
-def _report(campaign: Campaign) -> str:
+def _report(campaign: Memory) -> str:
     try:
-        return f"report: {campaign.report()}"
+        return f"report: {write_report(campaign.folder / 'report.html', report_of(campaign))}"
     except LabloopError as error:  # a round does not wait for its page
         log.warning("%s: no report: %s", campaign.name, error)
         return f"no report: {error}"
@@ -211,8 +210,8 @@ def _report(campaign: Campaign) -> str:
 # ---- what the ledger says
 
 
-def _can_learn(campaign: Campaign, config: RoundConfig) -> bool:
-    return config.judge is None or len(campaign.dataset()) >= views.ENOUGH
+def _can_learn(campaign: Memory, config: RoundConfig) -> bool:
+    return config.judge is None or len(state.dataset(campaign)) >= state.ENOUGH
 
 
 def _called(events: pd.DataFrame, number: int) -> bool:
@@ -220,7 +219,7 @@ def _called(events: pd.DataFrame, number: int) -> bool:
     return any((detail or {}).get("round") == number + 1 for detail in calls)
 
 
-def _trainings(campaign: Campaign, number: int, events: pd.DataFrame) -> tuple[Wanted, ...]:
+def _trainings(campaign: Memory, number: int, events: pd.DataFrame) -> tuple[Wanted, ...]:
     finished = set(campaign.ledger.runs(campaign.name, number)["key"])
     mine = events[events["round"] == number]
     again = mine.index[mine["kind"] == "retry"]
@@ -232,4 +231,4 @@ def _trainings(campaign: Campaign, number: int, events: pd.DataFrame) -> tuple[W
         last = errors[-1] if errors else ""
         return Wanted(key=key, proposer=proposer, arm=arm, finished=key in finished, failures=len(errors), error=last)
 
-    return tuple(wanted(key, one.proposer, one.arm) for key, one in campaign.trainings(number).items())
+    return tuple(wanted(key, one.proposer, one.arm) for key, one in training.trainings(campaign, number).items())

@@ -124,7 +124,7 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
     Args:
         campaign: the campaign's name.
     """
-    from labloop.campaign.facade import campaigns
+    from labloop.ledger.memory import campaigns
 
     common.start()
     if campaign is not None:
@@ -267,7 +267,8 @@ def simulate(
         on_failure: a proposer that fails: `drop` goes on without it in that round and says so, `stop` ends here.
         workers: run campaigns side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
-    from labloop.config.campaign import CampaignConfig, load_config
+    from labloop.config.campaign import CampaignConfig
+    from labloop.config.read import load_config
     from labloop.studies.simulate import simulate as run
 
     common.start()

@@ -23,9 +23,9 @@ def verify(campaign: str | None = None, *, head: str | None = None, accept: str 
         accept: a reason, such as "backup of 31 March restored": what is missing is taken as gone, and noted so beside the ledger.
     """
     from labloop.assays.ingest.cells import count
-    from labloop.campaign.facade import place_of
     from labloop.ledger import examine
     from labloop.ledger.heads import ENDING
+    from labloop.ledger.memory import place_of
 
     common.start()
     place, where, heads = place_of(common.home, common.ledger)
@@ -67,7 +67,7 @@ def backup(file: Path, *, common: Common = Common()) -> None:
     Args:
         file: the copy's path, such as backup/ledger-2026-03-31.db.
     """
-    from labloop.campaign.facade import open_ledger
+    from labloop.ledger.memory import open_ledger
 
     common.start()
     copy = open_ledger(common.home, common.ledger)[1].backup(file)

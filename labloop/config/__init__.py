@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, parse_config, preset
+from labloop.config.round import Arm, RoundConfig
+from labloop.config.schedule import Schedule
 
-__all__ = ["CampaignConfig", "RoundConfig", "load_config"]
+__all__ = ["Arm", "CampaignConfig", "RoundConfig", "Schedule", "load_config", "parse_config", "preset"]

@@ -58,9 +58,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labloop.errors import MethodError
-from labloop.methods import _search
 from labloop.methods._checkpoint import Checkpoint, Stage
 from labloop.methods._relaxation import Kind, Relaxation
+from labloop.proposing import search as _search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin

@@ -9,10 +9,10 @@ from pydantic import Field
 from sklearn.ensemble import RandomForestRegressor
 
 from labloop.errors import MethodError
-from labloop.methods._search import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.protocols import ALL_KINDS
+from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.seeds import derive, normal_seed
 from labloop.types import FloatArray

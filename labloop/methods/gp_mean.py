@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic import PositiveInt
 
-from labloop.methods._search import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
+from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.surrogates.gp import GP
 

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from labloop.methods._search import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.protocols import ALL_KINDS
+from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates.auto import Auto, Name

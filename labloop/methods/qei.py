@@ -43,9 +43,9 @@ from scipy.special import erfcx, ndtr
 from torch import Tensor
 
 from labloop.errors import MethodError
-from labloop.methods._search import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
+from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive, generator, normal_seed

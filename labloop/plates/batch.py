@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.assays.ingest.columns import FORM_HELP
-from labloop.config.campaign import RESERVED
 from labloop.errors import BatchError, LabloopError
-from labloop.plates.layout import LAYOUT_COLUMNS, SHAPES
+from labloop.plates.layout import LAYOUT_COLUMNS
+from labloop.plates.statuses import FORM_HELP
+from labloop.plates.wells import SHAPES
 from labloop.runtime.files import write_all
 from labloop.runtime.spreadsheet import csv_bytes
 from labloop.space.objective import Objective
@@ -40,6 +40,17 @@ ASSAY_COLUMNS = ("plate", "well", "value", "unit", "status", "measured_at", "not
 """The columns of the empty assay file, which `labloop ingest` reads with no mapping."""
 
 _SAMPLE_LENGTH = 30
+
+
+RESERVED = frozenset(
+    {
+        "arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance",
+        "plate", "well", "value", "unit", "status", "measured_at", "note", "sample", "control", "predicted", "in_space",
+        "source_plate", "source_well", "assay", "qualifier", "round", "arms", "proposers", "file", "row", "y", "sem",
+        "n_replicates", "flags",
+    }
+)  # fmt: skip
+"""Columns of labloop's own files; a design column of such a name could not be told from them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from labloop.errors import BatchError
-from labloop.plates.layout import SHAPES, well_name
 from labloop.plates.transfer import Sheet
+from labloop.plates.wells import SHAPES, well_name
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import csv_bytes, xlsx_bytes
 

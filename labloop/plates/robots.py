@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from labloop.errors import BatchError
-from labloop.plates.layout import parse_well
 from labloop.plates.transfer import Sheet
+from labloop.plates.wells import parse_well
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import csv_bytes
 

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.config.campaign import Arm, CampaignConfig, Options, RoundConfig, resolve
+from labloop.config.campaign import CampaignConfig
+from labloop.config.ramp import resolve
+from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
-from labloop.registry import Kind, create, load
+from labloop.registry import Kind, Options, create, load
 from labloop.runtime.devices import free_memory, out_of_memory
 from labloop.seeds import derive
 from labloop.types import FloatArray

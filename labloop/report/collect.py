@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from labloop.assays.quality.report import inspect
 from labloop.assays.readings import usable
-from labloop.compare.arms import Comparison, compare
+from labloop.ledger.memory import Memory
 from labloop.proposing.pipeline import versions
-from labloop.report import ReportData, RoundInfo
-from labloop.rounds import state as views
+from labloop.report.data import ReportData, RoundInfo
+from labloop.rounds import state
 from labloop.rounds.bounds import with_beta
-from labloop.seeds import derive
-
-if TYPE_CHECKING:
-    from labloop.campaign.facade import Campaign
+from labloop.rounds.outcome import compare_all, compare_round
 
 N_TOP = 15
 
 
-def collect(campaign: Campaign) -> ReportData:
+def collect(campaign: Memory) -> ReportData:
     """Read a campaign's ledger for its report; the same ledger gives the same report."""
     config, ledger = campaign.config, campaign.ledger
     texts = _texts(ledger.designs(campaign.name), list(config.space.columns))
-    results = with_beta(views.results(config, ledger), ledger.events(campaign.name))
+    results = with_beta(state.results(campaign), ledger.events(campaign.name))
     results = results.assign(design=results["design_id"].map(texts))
-    entries = views.rounds_now(config, ledger)
+    entries = state.rounds_now(campaign)
     measured = sorted({int(n) for n in results.loc[results["y"].notna(), "round"]})
     picked = results["round"].value_counts()
     return ReportData(
@@ -41,8 +39,8 @@ def collect(campaign: Campaign) -> ReportData:
         ),
         measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
-        comparisons={number: campaign.compare(number) for number in measured},
-        overall=_overall(campaign, results, measured), quality=campaign.quality(), others=_others(campaign),
+        comparisons={number: compare_round(campaign, number) for number in measured},
+        overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
         flags=_flags(campaign), head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
 
@@ -63,35 +61,35 @@ def _cell(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _measurements(campaign: Campaign, texts: dict[str, str]) -> pd.DataFrame:
+def _measurements(campaign: Memory, texts: dict[str, str]) -> pd.DataFrame:
     """Readings of the objective's assay; where a policy leaves one out of the dataset, it keeps its value and has no `y`."""
     everything = campaign.ledger.measurements(campaign.name)
     rows = everything[everything["assay"] == campaign.config.objective.assay].set_index("id", drop=False)
-    used = usable(campaign.config, campaign.ledger, rows=everything).rows.set_index("id")["value"]
-    known = rows["status"].isin(views.MEASURED) & rows["value"].notna()
+    used = usable(campaign, rows=everything).rows.set_index("id")["value"]
+    known = rows["status"].isin(state.MEASURED) & rows["value"].notna()
     y = pd.Series(campaign.config.objective.to_y(used.to_numpy(float)), index=used.index)
     value = used.reindex(rows.index).fillna(rows["value"].where(known))
     return rows.assign(design=rows["design_id"].map(texts), y=y.reindex(rows.index), value=value).reset_index(drop=True)
 
 
-def _others(campaign: Campaign) -> pd.DataFrame:
+def _others(campaign: Memory) -> pd.DataFrame:
     rows = campaign.ledger.measurements(campaign.name)
-    rows = rows[(rows["assay"] != campaign.config.objective.assay) & rows["status"].isin(views.MEASURED)]
+    rows = rows[(rows["assay"] != campaign.config.objective.assay) & rows["status"].isin(state.MEASURED)]
     by = rows.groupby("assay", sort=True)
     return by.agg(
         readings=("value", "size"), designs=("design_id", "nunique"), median=("value", "median"), unit=("unit", "first")
     ).reset_index()  # fmt: skip
 
 
-def _wells(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
+def _wells(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
     wells = campaign.ledger.wells(campaign.name)
     arms = picks.groupby(["round", "design_id"])["arm"].agg(" + ".join).rename("arm").reset_index()
     return wells.merge(arms, how="left", on=["round", "design_id"]).assign(design=lambda w: w["design_id"].map(texts))
 
 
-def _top(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
+def _top(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
     """The best measured designs with the arms of the first round that asked for each; the lab's own have none."""
-    data = campaign.dataset()
+    data = state.dataset(campaign)
     rows = data.top(N_TOP)
     frame = pd.DataFrame(
         {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}
@@ -106,23 +104,9 @@ def _top(campaign: Campaign, picks: pd.DataFrame, texts: dict[str, str]) -> pd.D
     return frame.join(asked, on="design_id").assign(design=frame["design_id"].map(texts))
 
 
-def _overall(campaign: Campaign, picks: pd.DataFrame, measured: list[int]) -> Comparison | None:
-    if not measured:
-        return None
-    runs = campaign.ledger.runs(campaign.name)
-    pools: dict[str, set[str]] = {}
-    for run in runs[runs["round"].isin(measured)].to_dict("records"):
-        offered = campaign.ledger.pool(campaign.name, int(run["round"]), run["key"])
-        pools.setdefault(run["arm"], set()).update(offered["design_id"])
-    return compare(
-        picks, rounds=measured, incumbent={entry.number: entry.incumbent for entry in campaign.ledger.rounds(campaign.name)},
-        objective=campaign.config.objective, runs=runs, pools=pools, seed=derive(campaign.seed(measured[0]), "compare"),
-    )  # fmt: skip
-
-
-def _flags(campaign: Campaign) -> tuple[str, ...]:
+def _flags(campaign: Memory) -> tuple[str, ...]:
     """Plates that are not what they were read as, and rounds that were closed without all of their wells, with the reason."""
-    flags = [f"{one[0].upper()}{one[1:]}." for one in campaign.status().get("warnings", ())]
+    flags = [f"{one[0].upper()}{one[1:]}." for one in state.standing(campaign).get("warnings", ())]
     for event in campaign.ledger.events(campaign.name).to_dict("records"):
         detail = event["detail"] or {}
         if event["state"] == "CLOSED" and detail.get("missing"):

@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from labloop.compare.arms import LOST
 from labloop.compare.results import Comparison, spell
-from labloop.report import ReportData, figures, quality, tables
+from labloop.report import figures, quality, tables
+from labloop.report.data import ReportData
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE, Numbers
 from labloop.types import FloatArray

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from labloop.config.campaign import CampaignConfig
 from labloop.config.policies import MEANING
 from labloop.errors import CampaignError
-from labloop.ledger import Ledger, Trail
-from labloop.plates.layout import parse_well, well_name
+from labloop.ledger import Trail
+from labloop.ledger.memory import Memory
+from labloop.plates.wells import parse_well, well_name
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.correction import reading
 from labloop.space.objective import Objective
@@ -52,30 +52,30 @@ class Audit:
     steps: tuple[Step, ...]
 
 
-def audit(config: CampaignConfig, ledger: Ledger, what: str) -> Audit:
+def audit(memory: Memory, what: str) -> Audit:
     """Tell the story of `PLATE:WELL`, or of a design by its id or the beginning of it.
 
     Raises:
         CampaignError: there is nothing of this name; the message names the nearest.
     """
-    name, subject = config.name, what.strip()
+    name, subject = memory.name, what.strip()
     if ":" in subject:
         plate, _, text = subject.rpartition(":")
         spot = (plate, _well(text))
-        trail = ledger.trail(name, spot=spot)
+        trail = memory.ledger.trail(name, spot=spot)
         if trail.wells.empty and trail.readings.empty:
-            raise CampaignError(_no_spot(ledger, name, plate, spot[1]))
+            raise CampaignError(_no_spot(memory, name, plate, spot[1]))
         ids = [*trail.wells["design_id"].dropna(), *trail.readings["design_id"].dropna()]
         design_id, subject = next(iter(ids), None), f"{plate}:{spot[1]}"
     else:
-        design_id = subject = _design_id(ledger, name, subject)
-        trail = ledger.trail(name, design_id=design_id)
-    known = ledger.designs(name, [design_id] if design_id else [])
+        design_id = subject = _design_id(memory, name, subject)
+        trail = memory.ledger.trail(name, design_id=design_id)
+    known = memory.ledger.designs(name, [design_id] if design_id else [])
     design = {} if known.empty else dict(known.iloc[0].drop("in_space"))
-    own = {one.number for one in ledger.rounds(name) if one.own_seed}
-    picks = with_beta(ledger.picks(name), ledger.events(name))
+    own = {one.number for one in memory.ledger.rounds(name) if one.own_seed}
+    picks = with_beta(memory.ledger.picks(name), memory.ledger.events(name))
     betas = dict(zip(zip(picks["round"], picks["arm"], strict=True), picks["beta"], strict=True))
-    steps = sorted(_steps(trail, design_id, own, config.objective, betas), key=lambda step: step.link)
+    steps = sorted(_steps(trail, design_id, own, memory.config.objective, betas), key=lambda step: step.link)
     return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
 
 
@@ -86,17 +86,17 @@ def _well(text: str) -> str:
         raise CampaignError(f"{text!r} is no well, such as A1 or H12: write PLATE:WELL, or a design_id") from error
 
 
-def _design_id(ledger: Ledger, name: str, text: str) -> str:
+def _design_id(memory: Memory, name: str, text: str) -> str:
     """Find a design by its id, or by a beginning of four letters or more that only one has."""
-    if not ledger.designs(name, [text]).empty:
+    if not memory.ledger.designs(name, [text]).empty:
         return text
-    ids = ledger.designs(name).index.tolist()
+    ids = memory.ledger.designs(name).index.tolist()
     begun = [one for one in ids if one.startswith(text.lower())]
     if len(begun) == 1 and len(text) >= 4:
         return str(begun[0])
     pool = ids if len(ids) <= _LOOKED_THROUGH else [one for one in ids if one[:2] == text[:2].lower()]
     near = begun[:3] if text and begun else get_close_matches(text.lower(), pool, n=3, cutoff=0.5)
-    wells = ", or a well as PLATE:WELL" + (f", such as {_example(ledger, name)}" if _example(ledger, name) else "")
+    wells = ", or a well as PLATE:WELL" + (f", such as {_example(memory, name)}" if _example(memory, name) else "")
     raise CampaignError(
         f"{name} knows no design {text!r}"
         + (f"; the nearest are {', '.join(near)}" if near else "")
@@ -104,13 +104,13 @@ def _design_id(ledger: Ledger, name: str, text: str) -> str:
     )
 
 
-def _example(ledger: Ledger, name: str) -> str:
-    wells = ledger.wells(name)
+def _example(memory: Memory, name: str) -> str:
+    wells = memory.ledger.wells(name)
     return "" if wells.empty else f"{wells['plate'].iloc[-1]}:{wells['well'].iloc[-1]}"
 
 
-def _no_spot(ledger: Ledger, name: str, plate: str, well: str) -> str:
-    plates = ledger.plates(name)
+def _no_spot(memory: Memory, name: str, plate: str, well: str) -> str:
+    plates = memory.ledger.plates(name)
     if plate in plates:
         return f"{name}: well {well} of plate {plate} was neither laid out nor measured"
     near = get_close_matches(plate, plates, n=3, cutoff=0.5) or plates[-3:]

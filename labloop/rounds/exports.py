@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from labloop.config.campaign import CampaignConfig, Options
+from labloop.config.campaign import CampaignConfig
 from labloop.errors import BatchError
 from labloop.plates.batch import Batch, short_name, wells_with_samples
 from labloop.plates.exporter import Exporter
-from labloop.plates.layout import SHAPES, well_name
 from labloop.plates.transfer import Sheet
-from labloop.registry import create
+from labloop.plates.wells import SHAPES, well_name
+from labloop.registry import Options, create
 from labloop.runtime.spreadsheet import csv_bytes
 
 _SHEET_NAME = 31

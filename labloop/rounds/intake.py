@@ -1,6 +1,6 @@
-"""The intake: files of the lab read with what the campaign knows, appended to the ledger, and what follows from their readings.
+"""The intake: files of the lab read with what the campaign knows, appended to the memory, and what follows from their readings.
 
-Every verb can be run again: known bytes change nothing, and what follows is read from the ledger, never done twice.
+Every verb can be run again: known bytes change nothing, and what follows is read from the memory, never done twice.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 
 from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, Wish, explain_assay, printable, read_assay, sha256_of
-from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
-from labloop.ledger import Ledger
+from labloop.ledger.memory import Memory
 from labloop.rounds import correction, state
 from labloop.rounds.correction import Corrected
 from labloop.rounds.repeats import fresh
@@ -53,60 +52,60 @@ class Request:
     again: bool = False
     """Whether readings that equal some of the ledger's were measured anew."""
 
-    def known(self, config: CampaignConfig, ledger: Ledger) -> dict[str, Any]:
+    def known(self, memory: Memory) -> dict[str, Any]:
         """All that files are read with: wells laid out, designs, and what is wished or waited for."""
 
         @cache
         def waiting() -> tuple[str, ...]:
-            return state.waiting_plates(config, ledger, self.assay or config.objective.assay)
+            return state.waiting_plates(memory, self.assay or memory.config.objective.assay)
 
         return {
-            "wells": ledger.wells(config.name),
-            "designs": state.designs(config, ledger),
+            "wells": memory.ledger.wells(memory.name),
+            "designs": state.designs(memory),
             "wish": Wish(read=self.read, plates=tuple(self.plates), waiting=waiting),
             "assay": self.assay,
             "reader": self.reader,
         }
 
 
-def ingest(config: CampaignConfig, ledger: Ledger, path: Path, request: Request, *, dry_run: bool) -> Receipt:
+def ingest(memory: Memory, path: Path, request: Request, *, dry_run: bool) -> Receipt:
     """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
     digest = sha256_of(path)
     name = printable(path.name)
-    if ledger.has_file(config.name, digest):
-        return _known(config, ledger, name, digest)
-    file = read_assay(path, config, **request.known(config, ledger))
+    if memory.ledger.has_file(memory.name, digest):
+        return _known(memory, name, digest)
+    file = read_assay(path, memory.config, **request.known(memory))
     if dry_run:
-        return _receipt(_fresh(ledger, config.name, file, request), stored=False, note="checked, nothing stored (dry run)")
-    with ledger.begin():  # nobody stores the same readings between the look and the deed
-        known = ledger.has_file(config.name, file.sha256)
-        file = file if known else _fresh(ledger, config.name, file, request)
-        stored = not known and ledger.add_file(
-            config.name, sha256=file.sha256, name=file.name, designs=file.designs,
+        return _receipt(_fresh(memory, file, request), stored=False, note="checked, nothing stored (dry run)")
+    with memory.ledger.begin():  # nobody stores the same readings between the look and the deed
+        known = memory.ledger.has_file(memory.name, file.sha256)
+        file = file if known else _fresh(memory, file, request)
+        stored = not known and memory.ledger.add_file(
+            memory.name, sha256=file.sha256, name=file.name, designs=file.designs,
             measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
         )  # fmt: skip
     if not stored:
-        return _known(config, ledger, name, file.sha256)
-    catch_up(config, ledger)
-    status = state.standing(config, ledger)
+        return _known(memory, name, file.sha256)
+    catch_up(memory)
+    status = state.standing(memory)
     warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
     return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
 
 
-def _known(config: CampaignConfig, ledger: Ledger, name: str, digest: str) -> Receipt:
+def _known(memory: Memory, name: str, digest: str) -> Receipt:
     """Known bytes change nothing."""
-    catch_up(config, ledger)  # the process that stored it may have died before it got here
+    catch_up(memory)  # the process that stored it may have died before it got here
     return Receipt(
         file=name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
         note=f"{name} is in the ledger already: nothing to do",
     )  # fmt: skip
 
 
-def _fresh(ledger: Ledger, campaign: str, file: AssayFile, request: Request) -> AssayFile:
+def _fresh(memory: Memory, file: AssayFile, request: Request) -> AssayFile:
     """Leave out what the ledger has already, or refuse the file; one that is said to be measured anew is taken as it is."""
     if request.again:
         return replace(file, dialect=f"{file.dialect}; measured anew, as was said")
-    rows, left_out = fresh(ledger, campaign, file)
+    rows, left_out = fresh(memory, file)
     if not left_out:
         return file
     designs = file.designs[file.designs["design_id"].isin(rows["design_id"])]
@@ -125,7 +124,7 @@ def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
 
 
 def correct(
-    config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request, *, reason: str, dry_run: bool,
+    memory: Memory, path: Path | str, request: Request, *, reason: str, dry_run: bool,
     grown_from: int | None = None,
 ) -> Corrected:  # fmt: skip
     """Read a corrected file and let its readings supersede those that stand of the same wells; see `Campaign.correct`.
@@ -133,29 +132,29 @@ def correct(
     Args:
         grown_from: rows that the file had, where an inbox's file was written on after it was taken; see `correction`.
     """
-    file = read_assay(path, config, **request.known(config, ledger))
-    done = correction.correct(ledger, config.name, file, reason=reason, dry_run=dry_run, grown_from=grown_from)
+    file = read_assay(path, memory.config, **request.known(memory))
+    done = correction.correct(memory.ledger, memory.name, file, reason=reason, dry_run=dry_run, grown_from=grown_from)
     if not dry_run:
-        catch_up(config, ledger)
+        catch_up(memory)
     return done
 
 
-def explain(config: CampaignConfig, ledger: Ledger, path: Path | str, request: Request) -> Explanation:
+def explain(memory: Memory, path: Path | str, request: Request) -> Explanation:
     """Tell what `ingest` would make of a file."""
-    known = request.known(config, ledger)
-    told = explain_assay(path, config, **known)
-    if told.refusal is None and not ledger.has_file(config.name, sha256_of(path)):
+    known = request.known(memory)
+    told = explain_assay(path, memory.config, **known)
+    if told.refusal is None and not memory.ledger.has_file(memory.name, sha256_of(path)):
         try:
-            _fresh(ledger, config.name, read_assay(path, config, **known), request)
+            _fresh(memory, read_assay(path, memory.config, **known), request)
         except IngestError as error:
             return replace(told, refusal=error)
     return told
 
 
-def catch_up(config: CampaignConfig, ledger: Ledger) -> None:
+def catch_up(memory: Memory) -> None:
     """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
-    readings.check(config, ledger)
-    for entry in ledger.rounds(config.name):
-        if entry.state in state.AT_THE_LAB and state.missing(config, ledger, entry.number).empty:
-            ledger.advance(config.name, entry.number, "EXPORTED")
-            ledger.advance(config.name, entry.number, "MEASURED")
+    readings.check(memory)
+    for entry in memory.ledger.rounds(memory.name):
+        if entry.state in state.AT_THE_LAB and state.missing(memory, entry.number).empty:
+            memory.ledger.advance(memory.name, entry.number, "EXPORTED")
+            memory.ledger.advance(memory.name, entry.number, "MEASURED")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from labloop.config.campaign import Schedule
+from labloop.config.schedule import Schedule
 
 ATTEMPTS = 3
 """Failures after which a training is not tried again by itself: a method that cannot is not worth a fourth night."""

@@ -15,7 +15,7 @@ import pandas as pd
 from labloop.assays.ingest import AssayFile
 from labloop.assays.ingest.cells import count, listed
 from labloop.errors import Fault, IngestError
-from labloop.ledger import Ledger
+from labloop.ledger.memory import Memory
 from labloop.types import Array
 
 _TOLD = ("plate", "well", "round", "measured_at")
@@ -23,7 +23,7 @@ _TOLD = ("plate", "well", "round", "measured_at")
 _ANEW = "if they were measured anew, say so with --again"
 
 
-def fresh(ledger: Ledger, campaign: str, file: AssayFile) -> tuple[pd.DataFrame, str]:
+def fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     """Give the rows of a file that are new to the ledger, and what to tell of the others ('' where there are none).
 
     A form that comes again with more of its wells filled in repeats the earlier ones: they are left out. A plate on which a well
@@ -35,12 +35,12 @@ def fresh(ledger: Ledger, campaign: str, file: AssayFile) -> tuple[pd.DataFrame,
     """
     new = file.measurements
     ids, plates = (new[name].dropna().unique().tolist() for name in ("design_id", "plate"))
-    old = ledger.known(campaign, file.assay, designs=ids, plates=plates)
+    old = memory.ledger.known(memory.name, file.assay, designs=ids, plates=plates)
     if old.empty:
         return new, ""
     found = matches(new, old)
     same = found >= 0
-    laid = _laid_out(new, ledger.wells(campaign))
+    laid = _laid_out(new, memory.ledger.wells(memory.name))
     again = laid & new["plate"].isin(_read_again(new, old, same)).to_numpy()
     same &= ~again
     exact = ((new["qualifier"] == "=") & new["value"].notna()).to_numpy()

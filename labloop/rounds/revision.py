@@ -7,14 +7,47 @@ withdrawn option or letter leaves its measured designs in the dataset and keeps 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
-from labloop.errors import ConfigError, DesignError
+from labloop.config.read import load_config
+from labloop.errors import CampaignError, ConfigError, DesignError
+from labloop.ledger.memory import Memory, stored_config
+from labloop.proposing.pipeline import check_exporters
+from labloop.rounds import intake, state
 from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LinearInequality
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, Sequence
+
+
+def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
+    """Give a configuration from a caller or a file, its exporters made once so that a mistake shows before anything is stored.
+
+    Raises:
+        ConfigError: it does not make sense.
+    """
+    if not isinstance(config, CampaignConfig):
+        config = load_config(config, CampaignConfig).anchored(Path(config).parent)
+    check_exporters(config)
+    return config
+
+
+def revise(memory: Memory, config: CampaignConfig | Path | str, *, reason: str) -> tuple[CampaignConfig, list[str]]:
+    """Replace a campaign's configuration; see `Campaign.revise`. Returns the one that stands now, and what changed."""
+    config = checked(config)
+    if not reason.strip():
+        raise CampaignError(f"{memory.name}: say why it is revised (--reason '…'), for whoever reads the ledger later")
+    with memory.lock(), memory.ledger.begin():
+        old = stored_config(memory.ledger, memory.name)
+        assays = memory.ledger.measurements(memory.name)["assay"].unique()
+        new = revised(old, config, designs=state.designs(memory), assays=assays)
+        told = changes(old, new)
+        if told:
+            memory.ledger.revise(memory.name, new.model_dump_json(), reason=reason)
+    intake.catch_up(Memory(new, memory.ledger, memory.folder.parent))
+    return new, told
 
 
 def revised(old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, assays: Iterable[str]) -> CampaignConfig:

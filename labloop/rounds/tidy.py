@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.readings import standing_flags
-from labloop.config.campaign import CampaignConfig
 from labloop.errors import CampaignError, LabloopError
-from labloop.ledger import Ledger
+from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
 from labloop.runtime.files import write_bytes
 from labloop.runtime.spreadsheet import neutral
 
 
-def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, controls: bool = False) -> pd.DataFrame:
+def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) -> pd.DataFrame:
     """Give one row a reading that stands, in the order they came in.
 
     Columns: `design_id`, the design's own, `in_space`; `assay`, `value`, `unit`, `qualifier` (`=`, `<`, `>`), `status`; what the
@@ -29,28 +28,30 @@ def tidy(config: CampaignConfig, ledger: Ledger, *, assay: str | None = None, co
 
     Args:
         assay: only this assay's readings; all assays', if None. `labloop ingest` takes a file of one assay.
-        controls: with the readings of controls; another ledger, where their wells are not laid out, does not take these.
+        controls: with the readings of controls; another memory, where their wells are not laid out, does not take these.
 
     Raises:
         CampaignError: the campaign has no such assay.
     """
-    if assay is not None and assay not in config.assays:
-        raise CampaignError(f"campaign {config.name} has no assay {assay!r}; it has {', '.join(config.assays)}")
-    rows = ledger.measurements(config.name)
+    if assay is not None and assay not in memory.config.assays:
+        raise CampaignError(f"campaign {memory.name} has no assay {assay!r}; it has {', '.join(memory.config.assays)}")
+    rows = memory.ledger.measurements(memory.name)
     if assay is not None:
         rows = rows[rows["assay"] == assay]
     if not controls:
         rows = rows[rows["design_id"].notna()]
-    known = ledger.designs(config.name, rows["design_id"].dropna().unique())
-    told = known.reindex(columns=[*config.space.columns, "in_space"])
-    flags = standing_flags(config, ledger).groupby("measurement")["rule"].agg("+".join).rename("flags")
+    known = memory.ledger.designs(memory.name, rows["design_id"].dropna().unique())
+    told = known.reindex(columns=[*memory.config.space.columns, "in_space"])
+    flags = standing_flags(memory).groupby("measurement")["rule"].agg("+".join).rename("flags")
     out = rows.join(flags, on="id").drop(columns="id").join(told, on="design_id")
-    out = out.join(_summaries(config, ledger, rows, told), on=["assay", "design_id"])
-    laid = ledger.wells(config.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])
-    out = out.merge(laid, how="left", on=["plate", "well"]).join(_credits(ledger.picks(config.name)), on=["round", "design_id"])
+    out = out.join(_summaries(memory, rows, told), on=["assay", "design_id"])
+    laid = memory.ledger.wells(memory.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])
+    out = out.merge(laid, how="left", on=["plate", "well"]).join(
+        _credits(memory.ledger.picks(memory.name)), on=["round", "design_id"]
+    )
     return out[
         [
-            "design_id", *config.space.columns, "in_space", "assay", "value", "unit", "qualifier", "status", "y", "sem",
+            "design_id", *memory.config.space.columns, "in_space", "assay", "value", "unit", "qualifier", "status", "y", "sem",
             "n_replicates", "control", "plate", "well", "round", "arms", "proposers", "measured_at", "file", "row", "note",
             "flags",
         ]
@@ -88,17 +89,17 @@ def _neutral(column: pd.Series) -> pd.Series:
     return pd.Series(safe[codes], index=column.index, dtype=object)  # a missing cell has code -1, the last
 
 
-def _summaries(config: CampaignConfig, ledger: Ledger, rows: pd.DataFrame, designs: pd.DataFrame) -> pd.DataFrame:
+def _summaries(memory: Memory, rows: pd.DataFrame, designs: pd.DataFrame) -> pd.DataFrame:
     """Each assay's designs with y, sem and n_replicates, as its dataset has them."""
     parts = []
     use = rows[rows["status"].isin(state.MEASURED) & rows["design_id"].notna()]
     for assay, seen in use.groupby("assay"):
-        if assay == config.objective.assay:
-            data = state.dataset(config, ledger)  # with all that is done to the data before methods see them
+        if assay == memory.config.objective.assay:
+            data = state.dataset(memory)  # with all that is done to the data before methods see them
         else:
             held = designs.loc[seen["design_id"]].reset_index(drop=True)
             values, qualifiers = seen["value"].to_numpy(float), seen["qualifier"].tolist()
-            data = Dataset.from_measurements(config.space, held, values, qualifiers=qualifiers)
+            data = Dataset.from_measurements(memory.config.space, held, values, qualifiers=qualifiers)
         found = pd.DataFrame({"y": data.y, "sem": data.sem, "n_replicates": data.n_replicates})
         parts.append(found.set_axis(pd.MultiIndex.from_product([[assay], data.ids], names=["assay", "design_id"])))
     nothing = pd.DataFrame({"y": [0.0], "sem": [0.0], "n_replicates": [0]}, index=pd.MultiIndex.from_tuples([("", "")]))

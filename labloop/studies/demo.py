@@ -8,8 +8,11 @@ from typing import Literal
 
 import pandas as pd
 
-from labloop.campaign.facade import Campaign, campaigns
-from labloop.config.campaign import CampaignConfig, RoundConfig, load_config, preset
+from labloop.campaign.facade import Campaign
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
+from labloop.config.round import RoundConfig
+from labloop.ledger.memory import campaigns
 from labloop.runtime.files import write_text
 from labloop.runtime.spreadsheet import plain
 from labloop.seeds import derive

@@ -12,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from labloop.config.campaign import Arm, CampaignConfig, RoundConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
+from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset

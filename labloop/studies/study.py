@@ -22,11 +22,13 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from labloop.config.campaign import Arm, CampaignConfig, Options, RoundConfig, load_config, preset
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
+from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, LabloopError
 from labloop.proposing.pipeline import check_plugins
 from labloop.proposing.pool import Picks
-from labloop.registry import create
+from labloop.registry import Options, create
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
@@ -270,7 +272,7 @@ def conclude(
         }
         write_all(out, {name: text.encode("utf-8") for name, text in texts.items()})
         files = {"csv": out / "rows.csv", "json": out / "study.json", "markdown": out / "study.md"}
-        from labloop.report.study import write_page
+        from labloop.studies.page import write_page
 
         try:
             files["page"] = write_page(

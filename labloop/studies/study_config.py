@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from labloop.config.campaign import Arm, Plugin, load_config
+from labloop.config.base import Plugin
+from labloop.config.read import load_config
+from labloop.config.round import Arm
 
 Start = Annotated[int, Field(ge=2)] | Literal["offline"]
 Noises = tuple[Annotated[float, Field(ge=0)], ...]

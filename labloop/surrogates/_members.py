@@ -12,12 +12,12 @@ from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 
 from labloop.errors import MethodError
-from labloop.methods.pairwise import Ridge
 from labloop.proposing.dataset import Dataset
 from labloop.seeds import derive, generator, normal_seed
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
+from labloop.surrogates.ridge import Ridge
 from labloop.types import Array, FloatArray
 
 EXACT = 2_000

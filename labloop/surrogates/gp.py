@@ -206,13 +206,14 @@ class FittedGP:
         return model.eval().requires_grad_(False)
 
     def conditioned(self, data: Dataset) -> FittedGP:
-        """Give the exact posterior that these hyper-parameters have after other data."""
-        X, t = self.tensor(data.X), self.tensor((data.y - self.shift) / self.scale)
-        noise = self.tensor(np.nan_to_num((data.sem / self.scale) ** 2, nan=0.0))
+        """Give the exact posterior that these hyper-parameters have after other data, absurd readings held as in the fit."""
+        y, notes = scaled(data.y, np.arange(len(data))), dict(self.notes)
+        X, t = self.tensor(data.X), self.tensor((y.t * y.scale + y.shift - self.shift) / self.scale)
+        sem = _believable(data.sem / self.scale, data.n_replicates, notes)
+        noise = self.tensor(np.nan_to_num(sem**2, nan=0.0) + y.doubt * (y.scale / self.scale) ** 2)
         with torch.no_grad():
-            noise = noise + self.prior.noise()
-            root, weights, _ = _condition(self.prior, X, t, noise, None)
-        return replace(self, Z=X, t=t, noise=noise, root=root, weights=weights, inner=None)
+            root, weights, _, noise = _condition(self.prior, X, t, noise + self.prior.noise(), None, notes)
+        return replace(self, Z=X, t=t, noise=noise, root=root, weights=weights, inner=None, notes=notes)
 
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """Tell what each of its designs would be believed to be worth without its own reading: mean (n,) and std (n,) in y.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from labloop.assays.ingest.assay import AssayFile, read_assay
 from labloop.assays.ingest.choose import Wish
 from labloop.assays.ingest.explain import Explanation, explain_assay
-from labloop.assays.ingest.parse import STATUSES
 from labloop.assays.ingest.read import printable, sha256_of
+from labloop.plates.statuses import STATUSES
 
 __all__ = ["STATUSES", "AssayFile", "Explanation", "Wish", "explain_assay", "printable", "read_assay", "sha256_of"]

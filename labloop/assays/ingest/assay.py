@@ -11,7 +11,7 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import Wish, add_plates, join, stack, take
-from labloop.assays.ingest.columns import FORM_HELP, find_columns, known_names, lacks_plate
+from labloop.assays.ingest.columns import find_columns, known_names, lacks_plate
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
 from labloop.assays.ingest.parse import Marks, find_marks, instants
@@ -19,6 +19,7 @@ from labloop.assays.ingest.read import Opened, content_of, digest, open_file, pr
 from labloop.assays.ingest.values import find_values
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
+from labloop.plates.statuses import FORM_HELP
 from labloop.space.design_space import DesignSpace
 from labloop.types import Array
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from labloop.assays.ingest.cells import fold
-from labloop.assays.ingest.parse import STATUSES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
 
 ROLES = ("value", "unit", "round", "plate", "well", "design_id", "status", "measured_at", "note")
 """Columns that labloop understands besides those of the design space."""
-
-FORM_HELP = f"status is one of: {' | '.join(STATUSES)}; a row without value, status, date and note is not measured yet"
-"""The header of an empty column beside the form, which tells whoever fills it in what can be written."""
 
 _NEEDED_WHEN_MAPPED = ("value", "unit", "status")
 """Without these a number means something else, so a file that lost one of them is not read."""

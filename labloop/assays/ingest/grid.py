@@ -15,7 +15,7 @@ from labloop.assays.ingest.parse import is_reading, shown_mark
 from labloop.assays.ingest.text import DELIMITERS, ENDS, decode, peek
 from labloop.assays.ingest.titles import is_softmax, plate_said, read_said, softmax_reads
 from labloop.errors import IngestError
-from labloop.plates.layout import well_name
+from labloop.plates.wells import well_name
 from labloop.registry import plugin
 
 _HEADER = re.compile(

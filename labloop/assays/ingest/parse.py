@@ -17,14 +17,9 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Mark
-from labloop.plates.layout import parse_well, well_name
+from labloop.plates.statuses import STATUSES
+from labloop.plates.wells import parse_well, well_name
 from labloop.types import Array, FloatArray
-
-STATUSES = ("ok", "failed_technical", "failed_design", "censored_low", "censored_high", "excluded")
-"""What can become of a well. Only `ok` and the censored ones are learned from; a failure is never a number."""
-
-GONE = ("failed_technical", "failed_design", "excluded")
-"""Statuses that need no value."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _DIGITS = frozenset("0123456789+-.eE")

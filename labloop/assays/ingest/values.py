@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Table
-from labloop.assays.ingest.parse import GONE, Marks, factors, readings, statuses, unit_key
+from labloop.assays.ingest.parse import Marks, factors, readings, statuses, unit_key
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
+from labloop.plates.statuses import GONE
 from labloop.types import Array, FloatArray
 
 

@@ -10,9 +10,8 @@ import pandas as pd
 from labloop.assays.quality.normalise import Agreement
 from labloop.assays.quality.plates import PlateQuality, Replicates, plate_quality, plates_of, replicates
 from labloop.assays.readings import Usable, usable, with_places
-from labloop.config.campaign import CampaignConfig
 from labloop.errors import QualityError
-from labloop.ledger import Ledger
+from labloop.ledger.memory import Memory
 
 _SAID = ["rule", "detail", "policy"]
 
@@ -68,22 +67,22 @@ class Inspection:
         }  # fmt: skip
 
 
-def inspect(config: CampaignConfig, ledger: Ledger) -> Inspection:
+def inspect(memory: Memory) -> Inspection:
     """Take the figures of every plate and assay from readings that stand, those aside that a rule about the well sets aside."""
-    rows = ledger.measurements(config.name)
-    placed = with_places(config, ledger, rows)
-    by_assay = {assay: _usable(config, ledger, assay, rows)[0] for assay in config.assays if (rows["assay"] == assay).any()}
+    rows = memory.ledger.measurements(memory.name)
+    placed = with_places(memory, rows)
+    by_assay = {assay: _usable(memory, assay, rows)[0] for assay in memory.config.assays if (rows["assay"] == assay).any()}
     flags = pd.concat([found.flags.assign(assay=assay) for assay, found in by_assay.items()]) if by_assay else _no_flags()
     of_wells = flags.loc[flags["rule"].isin(["transfer_failed", "excluded", "reread"]), "measurement"]
     left = placed[~placed["id"].isin(of_wells) & placed["assay"].isin(list(by_assay))]
-    objective = config.objective.assay
-    used, refused = _usable(config, ledger, objective, rows)
+    objective = memory.config.objective.assay
+    used, refused = _usable(memory, objective, rows)
     designs = used.rows[used.rows["design_id"].notna()]
     dropped = used.dropped[used.dropped["design_id"].notna()]
     told = ["plate", "well", "design_id", "control", "value"]
     where = placed.set_index("id")[told]
     return Inspection(
-        plates=tuple(plate_quality(assay, plate, held, config.plate.shape) for (assay, plate), held in plates_of(left)),
+        plates=tuple(plate_quality(assay, plate, held, memory.config.plate.shape) for (assay, plate), held in plates_of(left)),
         replicates={assay: replicates(left[left["assay"] == assay]) for assay in by_assay},
         flags=flags.join(where, on="measurement").reset_index(drop=True)[["measurement", "assay", *told, *_SAID]],
         normalised=refused or used.normalised.note, agreement=used.normalised.agreement, n_used=len(designs),
@@ -92,12 +91,12 @@ def inspect(config: CampaignConfig, ledger: Ledger) -> Inspection:
     )  # fmt: skip
 
 
-def _usable(config: CampaignConfig, ledger: Ledger, assay: str, rows: pd.DataFrame) -> tuple[Usable, str]:
+def _usable(memory: Memory, assay: str, rows: pd.DataFrame) -> tuple[Usable, str]:
     """Take an assay's readings; where its normalisation is refused, as the lab sent them, with the refusal."""
     try:
-        return usable(config, ledger, assay=assay, rows=rows), ""
+        return usable(memory, assay=assay, rows=rows), ""
     except QualityError as error:
-        return usable(config, ledger, assay=assay, rows=rows, normalised=False), str(error)
+        return usable(memory, assay=assay, rows=rows, normalised=False), str(error)
 
 
 def _no_flags() -> pd.DataFrame:

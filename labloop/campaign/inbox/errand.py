@@ -21,9 +21,11 @@ from sqlalchemy import exc
 
 from labloop.assays.ingest import sha256_of
 from labloop.assays.ingest.cells import count
-from labloop.config.campaign import CampaignConfig, parse_config
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
 from labloop.errors import DesignError, IngestError, LabloopError, LedgerError
 from labloop.ledger import Ledger
+from labloop.ledger.memory import Memory
 from labloop.rounds import intake
 from labloop.rounds.intake import Request
 
@@ -111,7 +113,7 @@ def _answer(errand: Errand, answers: int, nowhere: int) -> dict[str, Any]:
             os.dup2(nowhere, 1)  # what a reader prints is no answer
             os.dup2(nowhere, 2)
             _bound(errand)
-            return _told(config, ledger, errand)
+            return _told(Memory(config, ledger, Path(errand.folder)), errand)
     except LedgerError as error:
         return {"kind": "ledger", "said": str(error)}
 
@@ -133,19 +135,19 @@ def _bound(errand: Errand) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")  # where memory ends for all, this one goes first
 
 
-def _told(config: CampaignConfig, ledger: Ledger, errand: Errand) -> dict[str, Any]:
+def _told(memory: Memory, errand: Errand) -> dict[str, Any]:
     path = Path(errand.path)
     digest = ""
     try:
         digest = sha256_of(path)
         if errand.grown_from is not None:
-            return _corrected(config, ledger, path, errand.grown_from)
-        receipt = intake.ingest(config, ledger, path, Request(), dry_run=False)
+            return _corrected(memory, path, errand.grown_from)
+        receipt = intake.ingest(memory, path, Request(), dry_run=False)
         said = f"{receipt.n_measured} measured, {receipt.n_failed} without a value" if receipt.stored else receipt.note
         return {"kind": "stored", "said": said, "receipt": asdict(receipt)}
     except BaseException as error:  # noqa: BLE001 - whatever a reader raises, SystemExit too, is an answer about the file
         log = "".join(traceback.format_exception(error, limit=-30))[-20_000:]
-        if digest and _has(ledger, errand.campaign, digest):  # stored; only what follows from it failed
+        if digest and _has(memory.ledger, errand.campaign, digest):  # stored; only what follows from it failed
             return {"kind": "stored", "said": f"stored, but then: {_sentence(error)}", "log": log}
         if _is_passing(error):
             return {"kind": "ledger", "said": _sentence(error)}
@@ -156,9 +158,9 @@ def _told(config: CampaignConfig, ledger: Ledger, errand: Errand) -> dict[str, A
         return {"kind": "failed", "said": f"{path.name}: {_why(error, errand)}", "log": log}
 
 
-def _corrected(config: CampaignConfig, ledger: Ledger, path: Path, before: int) -> dict[str, Any]:
+def _corrected(memory: Memory, path: Path, before: int) -> dict[str, Any]:
     reason = f"{path.name} was written on after it was taken with {count(before, 'row')}"
-    done = intake.correct(config, ledger, path, Request(), reason=reason, dry_run=False, grown_from=before)
+    done = intake.correct(memory, path, Request(), reason=reason, dry_run=False, grown_from=before)
     said = f"written on after it was taken: {len(done.changes)} readings corrected, {done.added} new, {done.equal} as they were"
     receipt = {"file": done.file, "sha256": done.sha256, "reason": reason, "n_rows": len(done.changes) + done.added + done.equal,
                "n_corrected": len(done.changes), "n_new": done.added,

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from labloop.assays.ingest.read import digest
 from labloop.campaign.inbox import apart
@@ -26,10 +25,8 @@ from labloop.campaign.inbox.filing import Filed, Filing, reject_unread, safe
 from labloop.campaign.inbox.settling import Sights, waiting
 from labloop.campaign.inbox.taken import LATE, SEEN, Note
 from labloop.errors import LabloopError
+from labloop.ledger.memory import Memory
 from labloop.runtime.files import write_bytes
-
-if TYPE_CHECKING:
-    from labloop.campaign.facade import Campaign
 
 SETTLE = 10.0
 """Seconds that a file must have stayed as it is: whoever copies it over a slow network writes more often than that."""
@@ -142,7 +139,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 # ---- taking one
 
 
-def take(campaign: Campaign, inbox: Path, name: str) -> Filed | None:
+def take(campaign: Memory, inbox: Path, name: str) -> Filed | None:
     """Ingest one file of the campaign's inbox and file it away; None where it is gone.
 
     Args:
@@ -186,7 +183,7 @@ def _leave(inbox: Path, source: Path, name: str, error: OSError) -> Filed:
     return Filed(file=safe(name.removeprefix(LATE)), accepted=False, place=source, said=told, waits=True)
 
 
-def _work(campaign: Campaign, inbox: Path, taken: Path) -> Filed:
+def _work(campaign: Memory, inbox: Path, taken: Path) -> Filed:
     note, about = notes.note_of(taken), taken.lstat()
     if not stat.S_ISREG(about.st_mode):
         return reject_unread(inbox, taken, f"{taken.name}: is not a file but a link or a device: drop the file itself")

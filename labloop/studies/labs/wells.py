@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from labloop.plates.layout import SHAPES, parse_well
+from labloop.plates.wells import SHAPES, parse_well
 from labloop.registry import plugin
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace

@@ -1,0 +1,39 @@
+"""What the parts of a configuration share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from labloop.registry import Kind, Options, specs
+
+
+class Config(BaseModel):
+    """What every part of a configuration is: values that do not change, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Plugins = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1)]
+Plugin = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1, max_length=1)]
+
+Place = tuple[str | int, ...]
+"""Keys and positions on the way into a configuration."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A plug-in that a configuration names."""
+
+    kind: Kind
+    name: str
+    options: Options
+    place: Place
+
+
+def named(kind: Kind, plugins: Mapping[str, Options], *place: str | int) -> list[Named]:
+    """List plug-ins with where they stand."""
+    return [Named(kind, name, options, (*place, name)) for name, options in plugins.items()]

@@ -1,0 +1,64 @@
+"""YAML files in, checked values out; unknown, double and mistyped keys are refused with their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from labloop.config.base import Place
+from labloop.errors import ConfigError
+from labloop.registry import find
+from labloop.runtime.yamlfile import read_yaml
+
+C = TypeVar("C", bound=BaseModel)
+
+SHOWN = 20
+"""Mistakes of a file that are told at once."""
+
+
+def load_config(path: Path | str, model: type[C]) -> C:
+    """Read a YAML file as a `CampaignConfig` or `RoundConfig`; the plug-ins that it names are known, but not imported yet.
+
+    Raises:
+        ConfigError: with the file, the line, the key's path and what is expected there.
+    """
+    document = read_yaml(path)
+    config = parse_config(document.values, model, source=document.source, where=document.where)
+    faults = []
+    for one in config.plugins() if hasattr(config, "plugins") else ():
+        try:
+            find(one.kind, one.name)
+        except ConfigError as error:
+            faults.append(f"{document.where(one.place)}: {error}")
+    if faults:
+        raise ConfigError(f"{document.source}: " + "; ".join(faults))
+    return config
+
+
+def parse_config(
+    raw: Mapping[str, Any], model: type[C], *, source: str = "config", where: Callable[[Place], str] | None = None
+) -> C:
+    """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors, and `where` a place in it."""
+    where = where or (lambda place: ".".join(str(part) for part in place) or "file")
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors()[:SHOWN]:
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                message = "unknown key; remove it or mend its spelling"
+            faults.append(f"{where(fault['loc'])}: {message}")
+        if error.error_count() > SHOWN:
+            faults.append(f"and {error.error_count() - SHOWN} more")
+        raise ConfigError(f"{source}: " + "; ".join(faults)) from error
+
+
+def preset(name: str) -> Path:
+    """Path of a file that ships with labloop, such as `rounds/default.yaml` (the folder config/ of the repository)."""
+    here = Path(__file__).parent.parent
+    folder = here / "presets" if (here / "presets").is_dir() else here.parent / "config"
+    return folder / name

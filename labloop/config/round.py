@@ -1,0 +1,65 @@
+"""A round: the arms that share its plates, and the judge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
+
+from labloop.config.base import Config, Named, Plugin, Plugins, named
+from labloop.errors import ConfigError
+
+
+class Arm(Config):
+    """One side of the comparison: who proposes, who selects, how many wells."""
+
+    proposers: Plugins
+    selector: Plugin = {"as_proposed": {}}
+    wells: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Wells of the plate; arms that name none share what is left evenly."""
+    pool: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
+    """Candidates that each proposer offers; at least the plate's designs. `auto`: many where scoring one is cheap, see
+    `labloop.proposing.pipeline.pool_size`."""
+
+
+class RoundConfig(Config):
+    """A round: the arms that share the plate and the surrogate that judges them."""
+
+    schema_version: Literal[1] = 1
+    arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
+    judge: Plugin | None = {"auto": {}}
+    """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""
+    plates: int = Field(default=1, ge=1, le=1000)
+
+    def plugins(self) -> list[Named]:
+        """List the plug-ins named here."""
+        found = named("surrogates", self.judge or {}, "judge")
+        for name, arm in self.arms.items():
+            found += named("proposers", arm.proposers, "arms", name, "proposers")
+            found += named("selectors", arm.selector, "arms", name, "selector")
+        return found
+
+    def wells(self, total: int) -> dict[str, int]:
+        """Split the round's design wells over the arms.
+
+        Raises:
+            ConfigError: the arms ask for more wells than there are, or for none.
+        """
+        fixed = {name: arm.wells for name, arm in self.arms.items() if arm.wells is not None}
+        open_arms = [name for name in self.arms if name not in fixed]
+        left = total - sum(fixed.values())
+        if left < len(open_arms) or (left and not open_arms):
+            raise ConfigError(
+                f"arms ask for {sum(fixed.values())} wells and {len(open_arms)} more share the rest, "
+                f"but the plates have {total} for designs: change arms.*.wells, or leave one arm's out to give it the rest"
+            )
+        share = {name: left // len(open_arms) + (i < left % len(open_arms)) for i, name in enumerate(open_arms)}
+        return {name: fixed.get(name, share.get(name, 0)) for name in self.arms}
+
+    def without(self, arm: str, proposer: str) -> Self:
+        """Leave one proposer out; an arm that has no other goes, and the arms that stay share the wells of the plate evenly."""
+        kept = {name: options for name, options in self.arms[arm].proposers.items() if name != proposer}
+        if kept:
+            return self.model_copy(update={"arms": {**self.arms, arm: self.arms[arm].model_copy(update={"proposers": kept})}})
+        left = {name: one.model_copy(update={"wells": None}) for name, one in self.arms.items() if name != arm}
+        return self.model_copy(update={"arms": left})

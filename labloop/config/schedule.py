@@ -1,0 +1,101 @@
+"""When a campaign's rounds run by themselves."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from pydantic import BeforeValidator, Discriminator, Tag, field_validator, model_validator
+
+from labloop.config.base import Config
+from labloop.config.read import load_config, preset
+from labloop.config.round import RoundConfig
+
+
+class Calendar(Config):
+    """Times of a calendar, as cron writes them."""
+
+    cron: str
+    """Minute, hour, day of the month, month, day of the week: `0 8 * * 1` is Mondays at 8."""
+    timezone: str = "UTC"
+    """Name in the time zone database, such as `Europe/Berlin`; its summer time is followed."""
+
+    def after(self, moment: datetime) -> datetime:
+        """Give the first time after a moment (aware)."""
+        return next(CronSim(self.cron, moment.astimezone(ZoneInfo(self.timezone))))
+
+    @model_validator(mode="after")
+    def _sense(self) -> Self:
+        try:
+            self.after(datetime.now().astimezone())
+        except (KeyError, OSError, ValueError) as error:  # what zoneinfo raises, by the kind of nonsense
+            raise ValueError(f"timezone {self.timezone!r} is unknown: write it as in Europe/Berlin") from error
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(f"cron {self.cron!r} names no time: five fields such as '0 8 * * 1', Mondays at 8") from error
+        return self
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _span(value: Any) -> Any:
+    if isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdigit()):
+        raise ValueError("say of what: such as 14 days, 36 hours or 2 weeks")
+    told = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(minute|hour|day|week)s?", value.strip()) if isinstance(value, str) else None
+    return timedelta(**{f"{told[2]}s": float(told[1])}) if told else value
+
+
+Span = Annotated[timedelta, BeforeValidator(_span)]
+
+
+RoundFile = Annotated[
+    Annotated[RoundConfig, Tag("round")] | Annotated[Path, Tag("file")],
+    Discriminator(lambda value: "file" if isinstance(value, str | Path) else "round"),
+]
+
+
+class Schedule(Config):
+    """When a campaign's rounds run by themselves, and what a person is asked."""
+
+    rounds: Annotated[tuple[RoundFile, ...], BeforeValidator(_several)] = ()
+    """The rounds' files in order (or rounds written out); the last one serves all later rounds, the shipped default where there
+    is none. A file is read when its round opens; a relative path is read from the campaign's file."""
+    start: Literal["when_measured", "by_hand"] | Calendar = "when_measured"
+    """When the next round opens: once the last one is measured, when a person says so, or at the next time of a calendar."""
+    expected: Span | None = None
+    """How long the lab usually needs, such as `5 days`; after that its plate is called overdue."""
+    deadline: Span | None = None
+    """How long the lab has, such as `14 days`; then the round closes without the wells that are missing."""
+    approval: bool = False
+    """Whether a person must say yes before a plate's files are written for the lab."""
+    on_failure: Literal["stop", "drop"] = "stop"
+    """What becomes of a round with a proposer that failed three times: wait for a person, or go on without that proposer."""
+    inbox: Path = Path("inbox")
+    """Folder watched for assay files; a relative one lies in the campaign's folder."""
+    out: Path = Path("plates")
+    """Folder that gets the plates' files; a relative one lies in the campaign's folder."""
+
+    @field_validator("expected", "deadline")
+    @classmethod
+    def _ahead(cls, span: timedelta | None) -> timedelta | None:
+        if span is not None and span <= timedelta(0):
+            raise ValueError("must be longer than nothing, such as 14 days")
+        if span is not None and span > timedelta(days=3660):
+            raise ValueError("must be ten years at most, such as 14 days")
+        return span
+
+    def round(self, position: int) -> RoundConfig:
+        """Give the configuration of the planned round at a position, counted from 0; its file is read now.
+
+        Raises:
+            ConfigError: the file cannot be read or does not make sense.
+        """
+        if not self.rounds:
+            return load_config(preset("rounds/default.yaml"), RoundConfig)
+        one = self.rounds[min(position, len(self.rounds) - 1)]
+        return load_config(one, RoundConfig) if isinstance(one, Path) else one

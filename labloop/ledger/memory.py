@@ -1,0 +1,119 @@
+"""One campaign's memory, as one value: its configuration, the ledger that it is in, and the folder beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock
+
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
+from labloop.errors import CampaignError, LedgerError
+from labloop.ledger.rounds import Round
+from labloop.ledger.store import Ledger
+from labloop.runtime.artifacts import Artifacts
+
+
+class Memory:
+    """What a campaign knows. Every verb takes it; `labloop.Campaign` is one, with all verbs as methods."""
+
+    def __init__(self, config: CampaignConfig, ledger: Ledger, home: Path) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.folder = home / config.name
+        """Reports, locks and trained models of this campaign; everything in it can be made again from the ledger."""
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Trained models: in the campaign's folder, or below `$LABLOOP_ARTIFACTS`, a folder or URL that machines share."""
+        shared = os.environ.get("LABLOOP_ARTIFACTS")
+        return Artifacts(f"{shared.rstrip('/')}/{self.name}" if shared else self.folder / "models")
+
+    def round(self, number: int | None = None) -> Round:
+        """Give a round, the latest one where no number is given.
+
+        Raises:
+            CampaignError: there is none.
+        """
+        rounds = self.ledger.rounds(self.name)
+        if not rounds:
+            raise CampaignError(f"{self.name} has no round yet: run 'labloop propose {self.name}'")
+        if number is None:
+            return rounds[-1]
+        if not 1 <= number <= len(rounds):
+            raise CampaignError(f"{self.name} has rounds 1 … {len(rounds)}, not {number}")
+        return rounds[number - 1]
+
+    def round_config(self, entry: Round) -> RoundConfig:
+        """Read a round's configuration, without the proposers that were dropped from it."""
+        config = parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
+        events = self.ledger.events(self.name)
+        dropped = events.loc[(events["kind"] == "training_dropped") & (events["round"] == entry.number), "detail"]
+        for detail in dropped:
+            config = config.without(detail["arm"], detail["proposer"])
+        return config
+
+    def at(self, number: int) -> Memory:
+        """Give this memory with the configuration that stood when a round opened, whatever was revised since."""
+        return Memory(stored_config(self.ledger, self.name, before_round=number), self.ledger, self.folder.parent)
+
+    def seed(self, number: int) -> int:
+        """Give the seed that everything of a round derives from: its own, or the campaign's of that time in rounds of 0.1.0."""
+        entry = self.round(number)
+        return entry.seed if entry.own_seed else self.at(number).config.seed
+
+    @contextmanager
+    def lock(self, what: str = "campaign") -> Iterator[None]:
+        """Hold a file lock; the kernel frees it if this process dies."""
+        locks = self.folder / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{what}.lock"):
+            yield
+
+
+def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = False) -> tuple[Path, Ledger]:
+    """Open the ledger of a home folder, or at a URL; returns the folder too.
+
+    Raises:
+        CampaignError: there is none.
+        LedgerError: it cannot be opened or made.
+    """
+    place, where, heads = place_of(home, ledger)
+    if isinstance(where, Path) and not create and not where.exists():
+        raise CampaignError(f"{place} holds no ledger: start a campaign with 'labloop init', or name its folder with --home")
+    if create:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{place}: cannot be made: {error.strerror}; choose another folder with --home") from error
+    return place, Ledger.open(where, heads=heads)
+
+
+def place_of(home: Path | str | None, ledger: str | None) -> tuple[Path, Path | str, Path]:
+    """Tell the home folder, the ledger's file or URL, and where a server's ledger has its heads noted; nothing is opened."""
+    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
+    return place, ledger or os.environ.get("LABLOOP_LEDGER") or place / "ledger.db", place / "ledger.heads"
+
+
+def stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:
+    """Read a campaign's configuration; with `before_round`, as it was when that round opened."""
+    text = ledger.config(name, before_round=before_round)
+    return parse_config(json.loads(text), CampaignConfig, source=f"ledger entry of {name}")
+
+
+def campaigns(*, home: Path | str | None = None, ledger: str | None = None) -> list[str]:
+    """List the names of the campaigns in a ledger; none where there is no ledger yet."""
+    try:
+        return open_ledger(home, ledger)[1].campaigns()
+    except CampaignError:
+        return []

@@ -1,0 +1,82 @@
+"""Everything that a report shows, as one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from labloop.assays.quality.report import Inspection
+from labloop.compare import arms as compare
+from labloop.compare.results import Comparison
+from labloop.space.objective import Objective
+
+MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
+PICKS = (*compare.COLUMNS, "design")
+WELLS = ("round", "plate", "well", "row", "column", "design_id", "design", "control", "arm")
+TOP = ("design_id", "design", "value", "round", "arm", "proposer")
+OTHERS = ("assay", "readings", "designs", "median", "unit")
+RUNS = ("round", "arm", "proposer", "seconds", "device", "seed", "fingerprint", "notes")
+
+
+def _no_rows(*columns: str) -> Callable[[], pd.DataFrame]:
+    return lambda: pd.DataFrame(columns=list(columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundInfo:
+    """One round as the ledger knows it."""
+
+    number: int
+    state: str
+    n_picks: int
+    incumbent: float = math.nan
+    """The best y known when the round was proposed."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReportData:
+    """Everything a report shows. Tables may hold more columns than named here, and no rows.
+
+    `y`, `mean`, `std` and `lcb` are in y (larger is better), `value` is in the lab's unit; `design` is written as people do.
+    """
+
+    name: str
+    description: str = ""
+    objective: Objective = field(default_factory=Objective)
+    plate_shape: tuple[int, int] = (8, 12)
+    """Rows and columns."""
+    planned_rounds: int | None = None
+    rounds: tuple[RoundInfo, ...] = ()
+    measurements: pd.DataFrame = field(default_factory=_no_rows(*MEASUREMENTS))
+    """One row a reading: `round` (missing or 0 for the start data), `status` as ingested; value and y NaN where a well failed."""
+    picks: pd.DataFrame = field(default_factory=_no_rows(*PICKS))
+    """One row a (round, arm, design), as for `labloop.compare.arms.compare`; with each bound's `beta` where that is known."""
+    wells: pd.DataFrame = field(default_factory=_no_rows(*WELLS))
+    """One row a used well: `row` and `column` from 1, `control` its name or missing, `arm` (arms joined by " + ")."""
+    top: pd.DataFrame = field(default_factory=_no_rows(*TOP))
+    """The best designs, best first; a predicted `mean` is shown where the column is there."""
+    runs: pd.DataFrame = field(default_factory=_no_rows(*RUNS))
+    """One row a finished training."""
+    comparisons: Mapping[int, Comparison] = field(default_factory=dict)
+    """By round."""
+    overall: Comparison | None = None
+    """Over all measured rounds."""
+    quality: Inspection | None = None
+    """What quality control found."""
+    others: pd.DataFrame = field(default_factory=_no_rows(*OTHERS))
+    """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
+    flags: tuple[str, ...] = ()
+    """Warnings that people must see: quality control, fallbacks, lost wells."""
+    head: str = ""
+    """Where the campaign's chain in the ledger ended when the page was written."""
+    version: str = ""
+    """labloop's own, for the foot of the page."""
+
+    def __post_init__(self) -> None:
+        wanted = {"measurements": MEASUREMENTS, "picks": PICKS, "wells": WELLS, "top": TOP, "runs": RUNS}
+        for name, columns in wanted.items():
+            if missing := [column for column in columns if column not in getattr(self, name).columns]:
+                raise ValueError(f"report: {name} lacks the columns {', '.join(missing)}")

@@ -1,0 +1,58 @@
+"""What came of a campaign's rounds: its arms against each other, by what the ledger says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from labloop.compare.arms import compare
+from labloop.compare.results import Comparison
+from labloop.errors import CampaignError
+from labloop.ledger.memory import Memory
+from labloop.rounds import state
+from labloop.seeds import derive
+
+
+def compare_round(memory: Memory, number: int | None = None) -> Comparison:
+    """Compare the arms of one round (the latest that has results, where no number is given).
+
+    Raises:
+        CampaignError: no well of a round has been measured yet.
+    """
+    results = state.results(memory)
+    if number is None:
+        with_results = results.loc[results["y"].notna(), "round"]
+        if with_results.empty:
+            raise CampaignError(
+                f"{memory.name} has no measured round to compare: run 'labloop propose {memory.name}', then ingest its plate"
+            )
+        number = int(with_results.max())
+    entry = memory.round(number)
+    runs = memory.ledger.runs(memory.name, number)
+    pools: dict[str, set[str]] = {}
+    for run in runs.itertuples():
+        pools.setdefault(str(run.arm), set()).update(memory.ledger.pool(memory.name, number, str(run.key))["design_id"])
+    return compare(
+        results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
+        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"),
+    )  # fmt: skip
+
+
+def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) -> Comparison | None:
+    """Compare the arms over all measured rounds; None where there is none.
+
+    Args:
+        results: what `state.results` gives.
+    """
+    if not measured:
+        return None
+    runs = memory.ledger.runs(memory.name)
+    pools: dict[str, set[str]] = {}
+    for run in runs[runs["round"].isin(measured)].to_dict("records"):
+        offered = memory.ledger.pool(memory.name, int(run["round"]), run["key"])
+        pools.setdefault(run["arm"], set()).update(offered["design_id"])
+    return compare(
+        results, rounds=measured, incumbent={entry.number: entry.incumbent for entry in memory.ledger.rounds(memory.name)},
+        objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
+    )  # fmt: skip

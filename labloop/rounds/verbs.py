@@ -1,0 +1,248 @@
+"""The verbs of a round, each of which can be run again: what is finished is read from the ledger, never done twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from labloop.assays import readings
+from labloop.compare.results import Comparison
+from labloop.config.read import load_config, preset
+from labloop.config.round import RoundConfig
+from labloop.errors import CampaignError
+from labloop.ledger import Round
+from labloop.ledger.memory import Memory
+from labloop.plates.batch import Batch, write_batch
+from labloop.plates.layout import lay_out
+from labloop.proposing.belief import Past
+from labloop.proposing.pipeline import (
+    check_plugins,
+    choose,
+    earlier,
+    judge,
+    judged,
+)
+from labloop.proposing.pool import Picks, Pool
+from labloop.rounds import intake, state
+from labloop.rounds.bounds import with_beta
+from labloop.rounds.exports import exported
+from labloop.rounds.outcome import compare_round
+from labloop.rounds.training import designs_of, round_data, train_all, trainings
+from labloop.runtime.workers import Workers
+from labloop.seeds import derive
+
+log = logging.getLogger("labloop")
+
+
+def propose(
+    memory: Memory, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1,
+    on_failure: Literal["stop", "drop"] | None = None, now: bool = True,
+) -> Batch:  # fmt: skip
+    """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
+
+    A round that is open already is taken up where it stopped; a finished one gives its batch again, unchanged.
+
+    Args:
+        workers: train side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
+        on_failure: what becomes of a round with a proposer that failed, see `train_all`.
+        now: open another round although all that were planned are done; the log says so.
+
+    Raises:
+        CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
+            another configuration or waits for the lab.
+        MethodError: proposers failed, and the round does not go on without them.
+    """
+    if end := state.beyond_plan(memory):
+        if not now:
+            raise CampaignError(f"{memory.name}: {end}")
+        log.warning("%s: one more round than the %d that were planned", memory.name, memory.config.rounds)
+    number = ensure_round(memory, config)
+    train_all(memory, number, workers=workers, on_failure=on_failure)
+    made = ensure_proposed(memory, number)
+    if out is not None:
+        export(memory, out, number=number)
+    return made
+
+
+def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None) -> int:
+    """Open the next round, or return the number of the one that is open with this configuration."""
+    if config is None:
+        config = preset("rounds/default.yaml")
+    if not isinstance(config, RoundConfig):
+        config = load_config(config, RoundConfig)
+    text = config.model_dump_json()
+    with memory.lock():
+        intake.catch_up(memory)  # whoever stored the last wells may have died before it got there
+        rounds = memory.ledger.rounds(memory.name)
+        last = rounds[-1] if rounds else None
+        if last is not None and last.state not in ("MEASURED", "CLOSED") and last.config == text:
+            return last.number
+        number = last.number + 1 if last else 1
+        config.wells(memory.config.plate.capacity * config.plates)
+        check_plugins(config, number=number, rounds=memory.config.rounds)
+        if last is not None and last.state in state.AT_THE_LAB:
+            raise CampaignError(
+                f"round {last.number} of {memory.name} is at the lab with another configuration: ingest its wells, or run "
+                f"'labloop close {memory.name} --reason …', before a round with this one"
+            )
+        if last is not None and last.state != "CLOSED":
+            close(memory, last.number, reason="" if last.state == "MEASURED" else "replaced before it had a plate")
+        with memory.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
+            _open_round(memory, number, config)
+        return number
+
+
+def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
+    readings.check(memory)  # the round learns from what stands in the ledger before it opens
+    data = state.dataset(memory)
+    if len(data) < state.ENOUGH and config.judge is not None:
+        raise CampaignError(
+            f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
+            f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
+            f"('labloop propose {memory.name} config/rounds/first.yaml')"
+        )
+    memory.ledger.open_round(
+        memory.name, number, config=config.model_dump_json(), seed=derive(memory.config.seed, "round", number),
+        fingerprint=data.fingerprint, incumbent=float(data.y[data.best]) if len(data) else None,
+        snapshot=memory.ledger.newest(memory.name),
+    )  # fmt: skip
+    log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))
+
+
+def ensure_proposed(memory: Memory, number: int) -> Batch:
+    """Choose every arm's wells and lay them out, unless that is done; returns the round's batch."""
+    entry = memory.round(number)
+    if entry.state in ("READY", "TRAINED"):
+        with memory.lock():
+            _propose(memory, entry)
+    return batch(memory, number)
+
+
+def _propose(memory: Memory, entry: Round) -> None:
+    config, data, number = memory.round_config(entry), round_data(memory, entry.number), entry.number
+    run = memory.at(number).config
+    seed = memory.seed(number)
+    setting = {"seed": seed, "number": number, "rounds": run.rounds}
+    offered: dict[str, list[Pool]] = {}
+    for key, training in trainings(memory, number).items():
+        offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
+    memory.ledger.advance(memory.name, number, "TRAINED")
+    wells = config.wells(run.plate.capacity * config.plates)
+    posterior = judge(config, data, past=_past(memory, number), **setting) if config.judge else None
+    pools = {arm: Pool.interleave(pools) for arm, pools in offered.items()}
+    picks = choose(config, pools, posterior, data, wells, **setting)
+    table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
+    names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
+    layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))
+    designs = pd.concat([designs_of(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
+    if posterior is not None:
+        memory.ledger.add_event(memory.name, "judged", judged(posterior, picks), number)
+    memory.ledger.add_batch(memory.name, number, designs=designs, picks=table, wells=layout)
+    log.info("%s: round %d has its plate of %d designs", memory.name, number, table["design_id"].nunique())
+
+
+def batch(memory: Memory, number: int | None = None) -> Batch:
+    """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
+    entry = memory.round(number)
+    picks = with_beta(memory.ledger.picks(memory.name, entry.number), memory.ledger.events(memory.name)).drop(columns="round")
+    if picks.empty:
+        raise CampaignError(f"round {entry.number} of {memory.name} has no batch: run 'labloop propose {memory.name}'")
+    run = memory.at(entry.number).config
+    manifest = {
+        "campaign": run.model_dump(mode="json", exclude={"schedule"}),
+        "round": memory.round_config(entry).model_dump(mode="json"),
+        "number": entry.number,
+        "seed": memory.seed(entry.number),
+        "ledger": memory.ledger.batch_head(memory.name, entry.number),
+        "fingerprint": entry.fingerprint,
+        "versions": memory.ledger.runs(memory.name, entry.number)["versions"].iloc[0],
+    }
+    return Batch(
+        campaign=memory.name, round=entry.number, picks=picks, wells=memory.ledger.wells(memory.name, entry.number),
+        designs=memory.ledger.designs(memory.name, picks["design_id"].unique().tolist())[list(run.space.columns)],
+        manifest=manifest, objective=run.objective, arms=tuple(memory.round_config(entry).arms), shape=run.plate.shape,
+    )  # fmt: skip
+
+
+def export(
+    memory: Memory, out: Path | str, *, number: int | None = None, exporters: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Path]:
+    """Write the files of a round's batch into a folder: pick list, plate map, manifest and the empty assay CSV.
+
+    Args:
+        exporters: the order sheets and worklists to write, with their options over those that the campaign has for them;
+            the campaign's (`plate.exports`), if None.
+
+    Raises:
+        BatchError: the batch is beyond what a vendor or a robot takes, or a file cannot be written; nothing was.
+    """
+    made = batch(memory, number)
+    own = memory.config.plate.exports
+    wanted = own if exporters is None else {name: {**own.get(name, {}), **more} for name, more in exporters.items()}
+    written = write_batch(made, Path(out), more=exported(made, memory.config, wanted))
+    memory.ledger.advance(memory.name, made.round, "EXPORTED")
+    return written
+
+
+def close(memory: Memory, number: int | None = None, *, reason: str | None = None) -> Comparison | None:
+    """Close a measured round with its comparison. Wells without a result need a reason; they may be proposed again.
+
+    Returns:
+        The comparison of the arms; None where no well of the round has a value.
+
+    Raises:
+        CampaignError: wells are missing and no reason is given.
+    """
+    entry = memory.round(number)
+    if entry.state != "CLOSED":
+        intake.catch_up(memory)
+        missing = state.missing(memory, entry.number)
+        if (len(missing) or entry.state in ("READY", "TRAINED")) and not reason:
+            raise CampaignError(
+                f"round {entry.number} of {memory.name} waits for {len(missing)} wells ({', '.join(missing['well'][:5])}, …): "
+                "ingest them, or close the round with a reason"
+            )
+        detail = {"missing": len(missing), "reason": reason or ""}
+        for after in ("TRAINED", "PROPOSED", "EXPORTED", "MEASURED", "CLOSED"):
+            memory.ledger.advance(memory.name, entry.number, after, detail if after == "CLOSED" else None)
+    results = state.results(memory)
+    measured = results.loc[results["round"] == entry.number, "y"].notna().any()
+    return compare_round(memory, entry.number) if measured else None
+
+
+def _pool(memory: Memory, number: int, key: str, proposer: str) -> Pool:
+    rows = memory.ledger.pool(memory.name, number, key).sort_values("rank")
+    space = memory.at(number).config.space
+    X = space.encode(rows[list(space.columns)])
+    return Pool.of(space, X, rows["score"].to_numpy(float), proposer=proposer)
+
+
+def _past(memory: Memory, number: int) -> Past:
+    snapshot = memory.round(number).snapshot
+    results = state.results(memory.at(number), until=snapshot, before_round=number)
+    events = memory.ledger.events(memory.name)
+    events = events[(events["kind"] == "judged") & (events["round"] < number)]
+    told = dict(zip(events["round"].astype(int).tolist(), events["detail"].tolist(), strict=True))
+    return earlier(results[results["round"] < number], told)
+
+
+def _table(arm: str, picks: Picks) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "design_id": picks.pool.ids,
+            "rank": np.arange(1, len(picks) + 1),
+            "proposer": picks.pool.proposer,
+            "score": picks.pool.score,
+            "mean": picks.mean,
+            "std": picks.std,
+            "lcb": picks.lcb,
+            "nearest_id": picks.nearest_id,
+            "nearest_distance": np.where(np.isfinite(picks.nearest_distance), picks.nearest_distance, np.nan),
+        }
+    )
