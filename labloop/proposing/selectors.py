@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from labloop.errors import MethodError
-from labloop.proposing.belief import Correction, believing
+from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
@@ -32,6 +32,8 @@ APART = 0.05
 """Least distance of two picks where a space has numbers: a twentieth of a range."""
 FRONT = 128
 """Picks by which refinement tells its progress."""
+JOINT = 384
+"""Candidates that are ordered as one batch; the rest follow by their own bounds."""
 SUPPORT_ROWS = 1_000
 """Measured designs that the distance limit is taken from at most."""
 CELLS = 8_000_000
@@ -59,9 +61,13 @@ class Conservative:
     is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
     support: Annotated[float, Field(gt=0, le=1)] | None = 0.99
     """A candidate lacks data support where it lies farther from all measured designs than this share of the measured designs
-    lie from their nearest other one. None: no such rule."""
+    lie from their nearest other one. None: no such rule; nor is there one while beta is 0 or less, as an optimist looks for
+    designs of which little is known."""
     relax: bool = True
     """Where fewer than n candidates have support, fill up with those nearest to the data (and log it) instead of raising."""
+    joint: bool = True
+    """While beta is below 0, hope for a doubt once: a candidate's std is what the picks before it will leave of it (Desautels et
+    al., JMLR 15, 2014)."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is."""
 
@@ -86,15 +92,19 @@ class Conservative:
             fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
         lcb = bound(fresh.X, fresh.proposer)
         nearest, distance = _nearest(fresh.X, data)
-        limit = np.inf if self.support is None else support_limit(data, self.support)
+        limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
         order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
         if not self.relax:
             order = order[~far[order]]
             dropped["lack data support"] = int(far.sum())
+        if self.joint and beta < 0 and isinstance(judge, Judgement):
+            front = order[:JOINT]
+            taught = _taught(judge, fresh.X[front], lcb[front], beta)
+            order = np.concatenate([front[taught], order[JOINT:]])
         least = _least(data.space) if self.min_distance == "auto" else self.min_distance
-        slack = self.spread * judge.noise_std
+        slack = 0.0 if self.joint and beta < 0 else self.spread * judge.noise_std
         spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, lcb[order]), slack=slack)
         if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
@@ -168,7 +178,7 @@ def explain(pool: Pool, posterior: Posterior, data: Dataset, beta: float) -> Pic
 
 def _bound(judge: Belief, correction: Correction, X: FloatArray, proposer: Array, beta: float) -> FloatArray:
     """Give mean - beta · std of what designs X (m, d) of proposers (m,) are worth, in y; (m,)."""
-    mean, std = judge.belief(X)
+    mean, std = judge.optimistic(X) if beta < 0 and isinstance(judge, Judgement) else judge.belief(X)
     if correction.proposers:
         better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
         mean = mean + better * np.hypot(std, judge.noise_std)
@@ -207,6 +217,26 @@ def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:
     taken = np.array([pool.ids[i] in data.taken for i in unique.tolist()], dtype=bool)
     dropped = {"are measured or pending": int(taken.sum()), "are second copies": len(pool) - len(unique)}
     return unique[~taken].astype(np.int64), dropped
+
+
+def _taught(judge: Judgement, X: FloatArray, bound: FloatArray, beta: float) -> Array:
+    """Order rows of X (m, d) by bounds (m,) whose std shrinks as if every row before had been measured."""
+    correlation = judge.correlation(X)
+    if correlation is None:
+        return np.arange(len(X))
+    std = judge.optimistic(X)[1]
+    mean, left = bound + beta * std, std**2
+    covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2
+    rows = np.zeros((len(X), len(X)))
+    order: list[int] = []
+    open_ = np.ones(len(X), dtype=bool)
+    for k in range(len(X)):
+        i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(left, 0)), -np.inf).argmax())
+        order.append(i)
+        open_[i] = False
+        rows[k] = (covariance[i] - rows[:k, i] @ rows[:k]) / np.sqrt(max(left[i], 0) + noise)
+        left = left - rows[k] ** 2
+    return np.array(order, dtype=np.int64)
 
 
 def _least(space: DesignSpace) -> float:

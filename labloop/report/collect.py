@@ -112,4 +112,25 @@ def _flags(campaign: Memory) -> tuple[str, ...]:
         if event["state"] == "CLOSED" and detail.get("missing"):
             reason = f": {detail['reason']}" if detail.get("reason") else ""
             flags.append(f"Round {event['round']} was closed without {detail['missing']} of its wells{reason}.")
-    return tuple(flags)
+    return (*flags, *_judged(campaign))
+
+
+def _judged(campaign: Memory) -> list[str]:
+    """Say of each round who judged it, and how much of the judge earlier plates corrected."""
+    events = campaign.ledger.events(campaign.name)
+    told = []
+    for event in events[events["kind"] == "judged"].drop_duplicates("round", keep="last").to_dict("records"):
+        detail = event["detail"]
+        if not (weights := {name: w for name, w in detail.get("weights", {}).items() if w}):
+            continue
+        by = ", ".join(f"{name} {100 * w:.0f} %" for name, w in sorted(weights.items(), key=lambda one: -one[1]))
+        shift, stretch = (sum(detail["correction"][name]) / len(detail["correction"][name]) for name in ("shift", "stretch"))
+        side = "better" if shift >= 0 else "worse"
+        after = (
+            f"; earlier plates moved it by {abs(shift):.2f} std to the {side} side and its std by {stretch:.2f}"
+            if detail["correction"]["readings"]
+            else ""
+        )
+        evidence = "weighed by how well each predicts measurements that it has not seen"
+        told.append(f"Round {int(event['round'])} was judged by {by}, {evidence}{after}.")
+    return told

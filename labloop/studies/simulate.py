@@ -159,13 +159,21 @@ def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool)
         if name in arms or name in config.arms:
             chosen[name] = arms.get(name) or config.arms[name]
         elif name in available("proposers") or ":" in name:
-            chosen[name] = Arm(proposers={name: {}})
+            chosen[name] = _alone(name, config)
         else:
             raise ConfigError(
                 f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
                 f"nor a proposer ({', '.join(available('proposers'))})"
             )
     return config.model_copy(update={"arms": chosen})
+
+
+def _alone(name: str, config: RoundConfig) -> Arm:
+    """Make a proposer an arm of its own; the judge as a proposer is selected from as the first arm is that has a selector."""
+    selecting = [arm for arm in config.arms.values() if set(arm.selector) != {"as_proposed"}]
+    if name == "judge_only" and selecting:
+        return selecting[0].model_copy(update={"proposers": {name: {}}})
+    return Arm(proposers={name: {}})
 
 
 def _whole(arm: Arm) -> Arm:
