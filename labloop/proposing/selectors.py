@@ -17,7 +17,7 @@ from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
-from labloop.proposing.protocols import Posterior
+from labloop.proposing.protocols import Belief, Posterior
 from labloop.proposing.refine import refined
 from labloop.registry import plugin
 from labloop.seeds import generator
@@ -81,14 +81,8 @@ class Conservative:
         correction: Correction = getattr(posterior, "correction", Correction())
         beta = self.beta - (float(np.clip(correction.doubt, -ADAPTS, ADAPTS)) if self.adapt else 0.0)
 
-        known = judge.optimistic if beta < 0 and isinstance(judge, Judgement) else judge.belief
-
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
-            mean, std = known(X)
-            if self.adapt and correction.proposers:
-                better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
-                mean = mean + better * np.hypot(std, judge.noise_std)
-            return mean - beta * std
+            return _bound(judge, correction if self.adapt else Correction(), X, proposer, beta)
 
         rows, dropped = _choosable(pool, data)
         fresh = pool.take(rows)
@@ -142,7 +136,7 @@ class AsProposed:
     """The first of the pool in the proposers' own order: the selector of methods that choose a batch jointly."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
-        """Choose the first n; the bound given with each pick is one standard deviation below the mean.
+        """Choose the first n; the bound given with each pick is the conservative selector's for beta 1.
 
         Raises:
             MethodError: fewer than n are left.
@@ -158,7 +152,7 @@ class RandomSelection:
     """Any of the pool: what a selector has to beat."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
-        """Choose n at random; the bound given with each pick is one standard deviation below the mean.
+        """Choose n at random; the bound given with each pick is the conservative selector's for beta 1.
 
         Raises:
             MethodError: fewer than n are left.
@@ -170,13 +164,25 @@ class RandomSelection:
 
 
 def explain(pool: Pool, posterior: Posterior, data: Dataset, beta: float) -> Picks:
-    """Give every row of a pool its reasons: the judge's mean, std and mean - beta · std, and the nearest measured design.
+    """Give every row of a pool its reasons: the judge's mean and std of a reading, its bound, and the nearest measured design.
 
-    Without measured designs the nearest id is empty and its distance infinite.
+    The bound means what it means in the conservative selector: mean - beta · std of what a design is worth, corrected by earlier
+    plates; notes tell its beta. Without measured designs the nearest id is empty and its distance infinite.
     """
     mean, std = posterior(pool.X)
+    lcb = _bound(believing(posterior), getattr(posterior, "correction", Correction()), pool.X, pool.proposer, beta)
     nearest, distance = _nearest(pool.X, data)
-    return Picks(pool=pool, mean=mean, std=std, lcb=mean - beta * std, nearest_id=nearest, nearest_distance=distance)
+    told = replace(pool, notes={**pool.notes, "selection": {"beta": beta}})
+    return Picks(pool=told, mean=mean, std=std, lcb=lcb, nearest_id=nearest, nearest_distance=distance)
+
+
+def _bound(judge: Belief, correction: Correction, X: FloatArray, proposer: Array, beta: float) -> FloatArray:
+    """Give mean - beta · std of what designs X (m, d) of proposers (m,) are worth, in y; (m,)."""
+    mean, std = judge.optimistic(X) if beta < 0 and isinstance(judge, Judgement) else judge.belief(X)
+    if correction.proposers:
+        better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
+        mean = mean + better * np.hypot(std, judge.noise_std)
+    return mean - beta * std
 
 
 def _nearest(X: FloatArray, data: Dataset) -> tuple[tuple[str, ...], FloatArray]:

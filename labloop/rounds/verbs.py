@@ -28,6 +28,7 @@ from labloop.proposing.pipeline import (
 )
 from labloop.proposing.pool import Picks, Pool
 from labloop.rounds import intake, state
+from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.outcome import compare_round
 from labloop.rounds.training import designs_of, round_data, train_all, trainings
@@ -39,7 +40,7 @@ log = logging.getLogger("labloop")
 
 def propose(
     memory: Memory, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1,
-    on_failure: Literal["stop", "drop"] | None = None,
+    on_failure: Literal["stop", "drop"] | None = None, now: bool = True,
 ) -> Batch:  # fmt: skip
     """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
 
@@ -48,11 +49,17 @@ def propose(
     Args:
         workers: train side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
         on_failure: what becomes of a round with a proposer that failed, see `train_all`.
+        now: open another round although all that were planned are done; the log says so.
 
     Raises:
-        CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
+        CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
+            another configuration or waits for the lab.
         MethodError: proposers failed, and the round does not go on without them.
     """
+    if end := state.beyond_plan(memory):
+        if not now:
+            raise CampaignError(f"{memory.name}: {end}")
+        log.warning("%s: one more round than the %d that were planned", memory.name, memory.config.rounds)
     number = ensure_round(memory, config)
     train_all(memory, number, workers=workers, on_failure=on_failure)
     made = ensure_proposed(memory, number)
@@ -139,7 +146,7 @@ def _propose(memory: Memory, entry: Round) -> None:
 def batch(memory: Memory, number: int | None = None) -> Batch:
     """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
     entry = memory.round(number)
-    picks = memory.ledger.picks(memory.name, entry.number).drop(columns="round")
+    picks = with_beta(memory.ledger.picks(memory.name, entry.number), memory.ledger.events(memory.name)).drop(columns="round")
     if picks.empty:
         raise CampaignError(f"round {entry.number} of {memory.name} has no batch: run 'labloop propose {memory.name}'")
     run = memory.at(entry.number).config

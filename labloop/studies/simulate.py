@@ -336,7 +336,12 @@ class _Loop:
 
 
 def summary(table: pd.DataFrame, *, column: str = "batch_mean") -> pd.DataFrame:
-    """Mean and standard deviation over seeds, one row an arm, one column a round: `0.690 ± 0.012`."""
+    """Mean and standard deviation over seeds, one row an arm, one column a round: `0.690 ± 0.012`; a dash where nothing is known.
+
+    One seed has no deviation.
+    """
     grouped = table.groupby(["arm", "round"], sort=False)[column]
-    text = grouped.mean().map("{:.3f}".format) + " ± " + grouped.std(ddof=1).fillna(0).map("{:.3f}".format)
+    spread = grouped.std(ddof=1)
+    text = grouped.mean().map("{:.3f}".format) + spread.map(" ± {:.3f}".format).where(spread.notna(), "")
+    text = text.where(grouped.mean().notna(), "–")
     return text.unstack("round").rename(columns=lambda number: f"round {number}").reset_index()
