@@ -126,7 +126,7 @@ def _propose(memory: Memory, entry: Round) -> None:
     config, data, number = memory.round_config(entry), round_data(memory, entry.number), entry.number
     run = memory.at(number).config
     seed = memory.seed(number)
-    setting = {"seed": seed, "number": number, "rounds": run.rounds}
+    setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": run.rounds}
     offered: dict[str, list[Pool]] = {}
     for key, training in trainings(memory, number).items():
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
