@@ -133,6 +133,20 @@ def test_nothing_of_a_pick_list_is_in_another_sign_than_the_labs_unless_its_head
         np.testing.assert_allclose(down[one].astype(float), -up[other].astype(float))
 
 
+def test_a_pick_list_as_an_older_labloop_wrote_it_is_replaced_an_edited_one_is_not(tmp_path: Path) -> None:
+    batch = make(n=10)
+    picks = write_batch(batch, tmp_path)["picks"]
+    whole = picks.read_bytes()
+    picks.write_bytes(
+        b"plate,well,rank,arm,proposer,design_id,dna,score,predicted,mean,std,lcb,nearest_id,nearest_distance\nP,A01\n"
+    )
+    write_batch(batch, tmp_path)
+    assert picks.read_bytes() == whole
+    picks.write_bytes(whole + b"mine\n")
+    with pytest.raises(BatchError, match="edited, or of another batch"):
+        write_batch(batch, tmp_path)
+
+
 def test_the_bench_copy_is_blinded() -> None:
     batch = make(shared=4, n=80)
     files = {name: content.decode() for name, content in render(batch).items()}
