@@ -33,7 +33,7 @@ from labloop.ledger.history import Trail, trail_of
 from labloop.ledger.known import known_readings
 from labloop.ledger.migrations import prepare
 from labloop.ledger.rounds import OWN, Round, advance, enter, round_of, rounds_of
-from labloop.ledger.tables import STATES
+from labloop.ledger.states import RoundState
 from labloop.ledger.verify import Verified, check_file, ends_of, verify_campaign
 
 _PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
@@ -334,7 +334,7 @@ class Ledger:
             }
             if link.once(t.round_, **opened, incumbent=_number(incumbent)) is None:
                 return False
-            enter(link, number, STATES[0], OWN)
+            enter(link, number, RoundState.READY, OWN)
         return True
 
     def rounds(self, campaign: str) -> list[Round]:
@@ -342,7 +342,7 @@ class Ledger:
         with self._database.read() as connection:
             return rounds_of(connection, self._id(connection, campaign))
 
-    def advance(self, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None = None) -> bool:
+    def advance(self, campaign: str, number: int, state: RoundState | str, detail: Mapping[str, Any] | None = None) -> bool:
         """Move a round to its next state, unless it is there or beyond already (then False).
 
         Raises:
@@ -420,7 +420,7 @@ class Ledger:
         chosen, laid = to_columns(picks, t.pick, _PICK), to_columns(wells, t.well, _WELL)
         new = design_columns(designs)
         with self._write(campaign, "batch") as link:
-            if not advance(link, campaign, number, "PROPOSED", {"n_wells": len(wells)}):
+            if not advance(link, campaign, number, RoundState.PROPOSED, {"n_wells": len(wells)}):
                 return False
             plates = select(t.well.c.plate).distinct().filter_by(campaign=link.campaign)
             if twice := sorted(set(link.connection.execute(plates).scalars()) & set(laid["plate"])):

@@ -15,6 +15,7 @@ from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, Wish, explain_assay, printable, read_assay, sha256_of
 from labloop.errors import IngestError
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
 from labloop.rounds.correction import Corrected
 from labloop.rounds.repeats import fresh
@@ -156,5 +157,5 @@ def catch_up(memory: Memory) -> None:
     readings.check(memory)
     for entry in memory.ledger.rounds(memory.name):
         if entry.state in state.AT_THE_LAB and state.missing(memory, entry.number).empty:
-            memory.ledger.advance(memory.name, entry.number, "EXPORTED")
-            memory.ledger.advance(memory.name, entry.number, "MEASURED")
+            memory.ledger.advance(memory.name, entry.number, RoundState.EXPORTED)
+            memory.ledger.advance(memory.name, entry.number, RoundState.MEASURED)

@@ -13,14 +13,12 @@ from labloop.assays.readings import MEASURED, standing_flags, usable, weights
 from labloop.errors import QualityError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
 
 __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "dataset", "designs", "missing", "results", "rounds_now", "standing", "waiting_plates",
 ]  # fmt: skip
-
-AT_THE_LAB = ("PROPOSED", "EXPORTED")
-"""States of a round whose plate waits for results."""
 
 ENOUGH = 5
 """Measured designs that the first model needs."""
@@ -85,19 +83,20 @@ def missing(memory: Memory, number: int) -> pd.DataFrame:
 def rounds_now(memory: Memory) -> list[Round]:
     """List the rounds as `Ledger.rounds`; one whose last well came in is MEASURED, whether or not that is written yet."""
     return [
-        replace(one, state="MEASURED") if one.state in AT_THE_LAB and missing(memory, one.number).empty else one
+        replace(one, state=RoundState.MEASURED) if one.state in AT_THE_LAB and missing(memory, one.number).empty else one
         for one in memory.ledger.rounds(memory.name)
     ]
 
 
-def round_state(memory: Memory, number: int) -> str | None:
-    """Tell a round's state, READY … CLOSED; None where it has not been opened."""
+def round_state(memory: Memory, number: int) -> RoundState | None:
+    """Tell a round's state; None where it has not been opened."""
     return next((entry.state for entry in memory.ledger.rounds(memory.name) if entry.number == number), None)
 
 
 def waiting_plates(memory: Memory, assay: str) -> tuple[str, ...]:
     """List the plates with wells that this assay has no result for yet, of rounds that are not closed."""
-    open_rounds = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state in (*AT_THE_LAB, "MEASURED")]
+    laid_out = (*AT_THE_LAB, RoundState.MEASURED)
+    open_rounds = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state in laid_out]
     if not open_rounds:
         return ()
     wells = memory.ledger.wells(memory.name)
@@ -138,7 +137,7 @@ def results(memory: Memory, *, until: int | None = None, before_round: int | Non
     measured_first = rows.sort_values("status", key=lambda status: ~status.isin(MEASURED), kind="stable")
     status = measured_first.groupby(key, as_index=False)["status"].first()
     out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
-    closed = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == "CLOSED"]
+    closed = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.CLOSED]
     waiting = out["round"].isin(closed).map({True: "missing", False: "pending"})
     return out.assign(status=out["status"].fillna(waiting))
 
@@ -156,7 +155,7 @@ def standing(memory: Memory) -> dict[str, Any]:
         rounds.append(
             {
                 "round": entry.number,
-                "state": entry.state,
+                "state": entry.state.value,
                 "wells": int(wells),
                 "missing": len(missing(memory, entry.number)),
             }
@@ -207,7 +206,7 @@ def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
 
 def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:
     last = rounds[-1] if rounds else None
-    if last is not None and last["state"] in ("READY", "TRAINED"):
+    if last is not None and last["state"] in TRAINING:
         return f"finish round {last['round']}: labloop propose {memory.name}"
     if last is not None and last["state"] in AT_THE_LAB:
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
