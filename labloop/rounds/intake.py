@@ -88,9 +88,9 @@ def ingest(memory: Memory, path: Path, request: Request, *, dry_run: bool) -> Re
     if not stored:
         return _known(memory, name, file.sha256)
     catch_up(memory)
-    status = state.standing(memory)
-    warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
-    return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
+    told = state.outlook(memory)
+    warnings = (warning.rstrip(".") for warning in told.get("warnings", ()))
+    return _receipt(file, stored=stored, note=". ".join([*warnings, told["next"]]))
 
 
 def _known(memory: Memory, name: str, digest: str) -> Receipt:
@@ -155,7 +155,6 @@ def explain(memory: Memory, path: Path | str, request: Request) -> Explanation:
 def catch_up(memory: Memory) -> None:
     """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
     readings.check(memory)
-    for entry in memory.ledger.rounds(memory.name):
-        if entry.state in state.AT_THE_LAB and state.missing(memory, entry.number).empty:
-            memory.ledger.advance(memory.name, entry.number, RoundState.EXPORTED)
-            memory.ledger.advance(memory.name, entry.number, RoundState.MEASURED)
+    for number in state.complete(memory, memory.ledger.rounds(memory.name)):
+        memory.ledger.advance(memory.name, number, RoundState.EXPORTED)
+        memory.ledger.advance(memory.name, number, RoundState.MEASURED)
