@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
 from labloop.config.read import preset
+from labloop.ledger.states import RoundState
 from labloop.studies.demo import begin, measure_plate
 from labloop.studies.simulate import open_lab
 
@@ -53,7 +54,7 @@ def simulated_campaign(
     out, verdict = str(Path(folder) / "to_the_lab"), ""
     for number in range(1, rounds + 1):
         state = Campaign.open(campaign, home=folder, ledger=ledger).state(number)
-        if state in ("MEASURED", "CLOSED"):
+        if state in (RoundState.MEASURED, RoundState.CLOSED):
             verdict = close_round(campaign, None, number, None, folder, ledger)
             continue
         propose_round(campaign, round_config or str(preset("rounds/quick.yaml")), out, folder, ledger)

@@ -24,6 +24,7 @@ from prefect.states import Completed
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
+from labloop.ledger.states import RoundState
 from labloop.rounds.policy import Action
 from labloop.runtime.files import turn
 from labloop.runtime.progress import listening
@@ -51,7 +52,7 @@ def _perform(campaign: str, action: Action) -> str:
 def _run_name() -> str:
     campaign = str(flow_run.parameters["campaign"])
     rounds = Campaign.open(campaign).ledger.rounds(campaign)
-    number = rounds[-1].number + (rounds[-1].state == "CLOSED") if rounds else 1
+    number = rounds[-1].number + (rounds[-1].state == RoundState.CLOSED) if rounds else 1
     return f"{campaign}-round-{number}"
 
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from labloop.errors import CampaignError, LedgerError
-from labloop.ledger import STATES, Ledger, migrations
+from labloop.ledger import STATES, Ledger, RoundState, migrations
 
 
 @pytest.fixture
@@ -341,6 +341,18 @@ class TestContract:
         events = events[events["round"] == 1]
         assert events["state"].tolist() == list(STATES)
         assert events["detail"].tolist()[1:] == [{"step": i} for i in range(1, 6)]
+
+    def test_a_state_is_one_of_six_names_and_its_text_is_what_is_stored(self, ledger: Ledger) -> None:
+        open_round(ledger, 1)
+        assert ledger.rounds("dna")[0].state is RoundState.READY
+        assert ledger.advance("dna", 1, "TRAINED")
+        assert ledger.advance("dna", 1, RoundState.PROPOSED)
+        assert ledger.rounds("dna")[0].state is RoundState.PROPOSED
+        assert ledger.events("dna")["state"].dropna().tolist() == ["READY", "TRAINED", "PROPOSED"]
+        assert {type(one) for one in ledger.events("dna")["state"].dropna()} == {str}
+        with pytest.raises(ValueError, match="'LOST' is not a state of a round: READY, TRAINED"):
+            ledger.advance("dna", 1, "LOST")
+        assert ledger.verify("dna")[0].faults == ()
 
     def test_a_round_that_is_not_open_is_refused_and_the_open_are_listed(self, ledger: Ledger) -> None:
         open_round(ledger, 3)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from labloop.errors import CampaignError
 from labloop.ledger import whoami
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.rounds import verbs
 from labloop.runtime.files import turn
 
@@ -79,7 +80,7 @@ def _alone(campaign: Memory) -> Iterator[None]:
 def _asked(campaign: Memory, verb: str) -> tuple[int, str]:
     rounds = campaign.ledger.rounds(campaign.name)
     last = rounds[-1] if rounds else None
-    if last is None or last.state != "PROPOSED":
+    if last is None or last.state != RoundState.PROPOSED:
         stands = f"round {last.number} is {last.state}" if last else "it has no round"
         raise CampaignError(f"{campaign.name} has no plate to {verb}: {stands}; see labloop status {campaign.name}")
     return last.number, verdict_of(campaign, last.number)[0]

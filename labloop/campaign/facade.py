@@ -17,6 +17,7 @@ from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
 from labloop.config.round import RoundConfig
 from labloop.ledger.memory import Memory, open_ledger, stored_config
+from labloop.ledger.states import RoundState
 from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import Training
@@ -285,6 +286,6 @@ class Campaign(Memory):
         """Tell where the campaign stands and what comes next, as plain values."""
         return state.standing(self)
 
-    def state(self, number: int) -> str | None:
-        """Tell a round's state, READY … CLOSED; None where it has not been opened."""
+    def state(self, number: int) -> RoundState | None:
+        """Tell a round's state; None where it has not been opened."""
         return state.round_state(self, number)

@@ -48,7 +48,7 @@ def agenda(
 
 
 def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planned], *, asked: bool) -> dict[str, Any]:
-    state, since = "", None
+    state, since = None, None
     try:
         at = situation(run, now=now, remember=False)
         action, state, since = decide(at), at.state, at.since
@@ -61,7 +61,7 @@ def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planne
     return {
         "campaign": run.name,
         "round": action.round or None,
-        "state": state or None,
+        "state": state,
         "since": _local(since),
         "waits_for": action.waits_for or ("nobody" if action.kind == "done" else "the scheduler"),
         "what": action.reason or f"{action.kind} {action.label}".strip(),

@@ -18,6 +18,7 @@ from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
 from labloop.errors import LabloopError
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.report import report_of, write_report
 from labloop.rounds import planned, state, training, verbs
 from labloop.rounds.policy import Action, Situation, Wanted, decide
@@ -86,7 +87,7 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
     files = inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
     rounds = ledger.rounds(campaign.name)
     events = ledger.events(campaign.name)  # read last: it has the entry of every state seen, also while another process goes on
-    done = planned.done(rounds, ledger.wells(campaign.name), events, states=("CLOSED",))
+    done = planned.done(rounds, ledger.wells(campaign.name), events, states=(RoundState.CLOSED,))
     told: dict[str, Any] = {
         "campaign": campaign.name, "now": now, "schedule": schedule, "planned": config.rounds, "done": done,
         "files": files.whole, "arriving": files.arriving,
@@ -98,10 +99,10 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
     last = rounds[-1]
     verdict, reason = verdict_of(campaign, last.number)
     entered = events[(events["round"] == last.number) & (events["state"] == last.state)]["at"].iloc[-1]
-    closed = last.state == "CLOSED"
+    closed = last.state == RoundState.CLOSED
     return Situation(
         **told, round=last.number, state=last.state,
-        trainings=_trainings(campaign, last.number, events) if last.state == "READY" else (),
+        trainings=_trainings(campaign, last.number, events) if last.state == RoundState.READY else (),
         verdict=cast(Literal["", "asked", "approved", "rejected"], verdict), reason=reason,
         wells=int(ledger.wells(campaign.name, last.number)["design_id"].notna().sum()),
         missing=len(state.missing(campaign, last.number)),
@@ -132,7 +133,7 @@ def call(campaign: Memory) -> None:
     """Call for the next round now, whatever the calendar says and however many rounds were planned."""
     rounds = campaign.ledger.rounds(campaign.name)
     number = rounds[-1].number if rounds else 0
-    if (not rounds or rounds[-1].state == "CLOSED") and not _called(campaign.ledger.events(campaign.name), number):
+    if (not rounds or rounds[-1].state == RoundState.CLOSED) and not _called(campaign.ledger.events(campaign.name), number):
         campaign.ledger.add_event(campaign.name, "called", {"round": number + 1})
 
 

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, QueuePool, Table, create_engine, event, exc, make_url, text
+from sqlalchemy import Connection, Executable, QueuePool, Table, create_engine, event, exc, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
 from labloop.errors import LedgerError
 from labloop.ledger.heads import Head
+
+ROWS = 2_000
+"""Rows that are read at a time: so few stay in the processor's cache until they are columns."""
 
 _WORTH_COPYING = 1_000
 """Rows from which PostgreSQL's COPY is quicker than inserting."""
@@ -188,6 +191,24 @@ class Database:
             if step is None:
                 raise
             raise LedgerError(f"{self.where}: {step} [{' '.join(str(error.orig).split())}]") from error
+
+
+def fetch_blocks(connection: Connection, query: Executable, size: int = ROWS) -> Iterator[list[tuple[Any, ...]]]:
+    """Read a query's rows as the driver gives them, `size` at a time: few rows live at once, and none is wrapped.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: as of any other statement.
+    """
+    result = connection.execute(query)
+    cursor: Any = result.cursor
+    errors: Any = connection.dialect.loaded_dbapi
+    try:
+        while block := cursor.fetchmany(size):
+            yield block
+    except errors.Error as error:
+        raise exc.DBAPIError.instance(str(query), None, error, errors.Error, dialect=connection.dialect) from error
+    finally:
+        result.close()
 
 
 def insert_once(connection: Connection, table: Table, **row: Any) -> bool:

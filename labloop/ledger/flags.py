@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select
 from labloop.ledger.frames import to_frame, to_json, types_of
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.readings import newest
+from labloop.ledger.states import RoundState
 from labloop.ledger.tables import event, flag
 
 CHECKED, REVISED = "quality", "revised"
@@ -23,7 +24,7 @@ def opening(connection: Connection, campaign_id: int, number: int | None) -> int
     """Give the id of the event that opened a round; None where there is no such round, which stands for now."""
     if number is None:
         return None
-    query = select(event.c.id).filter_by(campaign=campaign_id, round=number, state="READY")
+    query = select(event.c.id).filter_by(campaign=campaign_id, round=number, state=RoundState.READY.value)
     return connection.execute(query).scalar()
 
 

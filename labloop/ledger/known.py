@@ -8,7 +8,8 @@ import pandas as pd
 from sqlalchemy import Connection, or_, select
 
 from labloop.ledger.designs import MANY
-from labloop.ledger.frames import TEXT, to_frame, types_of
+from labloop.ledger.frames import read_frame, types_of
+from labloop.ledger.readings import named
 from labloop.ledger.tables import measurement, source_file
 
 _COLUMNS = ("design_id", "value", "qualifier", "status", "plate", "well", "round", "measured_at", "file", "row", "id")
@@ -22,9 +23,9 @@ def known_readings(
     query = select(*(m[name] for name in _COLUMNS)).filter_by(campaign=campaign_id, assay=assay)
     if len(designs) + len(plates) <= MANY:  # of more names, all readings are looked through once instead
         query = query.where(or_(m.design_id.in_(designs), m.plate.in_(plates)))
-    frame = to_frame(connection.execute(query.order_by(m.id)).all(), types_of(measurement, _COLUMNS))
+    frame = read_frame(connection, query.order_by(m.id), types_of(measurement, _COLUMNS))
     files = connection.execute(
         select(source_file.c.id, source_file.c.name, source_file.c.at).filter_by(campaign=campaign_id)
     ).all()
     names, times = ({one[0]: one[i] for one in files} for i in (1, 2))
-    return frame.assign(file=frame["file"].map(names).astype(TEXT), at=frame["file"].map(times).astype(TEXT))
+    return frame.assign(file=named(frame["file"], names), at=named(frame["file"], times))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from labloop.errors import CampaignError
 from labloop.ledger.designs import MANY
-from labloop.ledger.frames import TEXT, to_columns, to_frame, types_of
+from labloop.ledger.frames import TEXT, read_frame, to_columns, types_of
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.tables import measurement, source_file
 
@@ -43,19 +43,32 @@ def newest(connection: Connection, campaign_id: int) -> int:
     return connection.execute(select(func.max(measurement.c.id)).filter_by(campaign=campaign_id)).scalar() or 0
 
 
-def readings_of(connection: Connection, campaign_id: int, until: int | None, plates: Sequence[str] | None) -> pd.DataFrame:
+READING = (*_COLUMNS, "file", "row", "id")
+"""The columns of a reading as it is read."""
+
+
+def readings_of(
+    connection: Connection, campaign_id: int, until: int | None, plates: Sequence[str] | None, columns: Sequence[str] = READING
+) -> pd.DataFrame:
     """List the readings that stand, in the order they came in; see `Ledger.measurements`."""
     m = measurement.c
     seen = [] if until is None else [m.id <= until]
     some = [] if plates is None else [m.plate.in_(plates)]
     superseded = select(m.supersedes).where(m.supersedes.is_not(None), *seen)
-    names = select(source_file.c.id, source_file.c.name).filter_by(campaign=campaign_id)
-    files = dict(connection.execute(names).tuples().all())
-    columns = (*_COLUMNS, "file", "row", "id")
     query = select(*(m[name] for name in columns)).filter_by(campaign=campaign_id)
     query = query.where(m.id.not_in(superseded), *seen, *some).order_by(m.id)
-    frame = to_frame(connection.execute(query).all(), types_of(measurement, columns))
-    return frame.assign(file=frame["file"].map(files).astype(TEXT))
+    frame = read_frame(connection, query, types_of(measurement, columns))
+    if "file" not in columns:
+        return frame
+    files = connection.execute(select(source_file.c.id, source_file.c.name).filter_by(campaign=campaign_id)).tuples().all()
+    return frame.assign(file=named(frame["file"], dict(files)))
+
+
+def named(numbers: pd.Series[Any], names: Mapping[int, str]) -> pd.Series[Any]:
+    """Give each row the name of its number; each distinct number is looked up once."""
+    codes, distinct = pd.factorize(numbers)
+    known = pd.array([names.get(int(one)) for one in distinct.tolist()], dtype=TEXT)
+    return pd.Series(known.take(codes), index=numbers.index)
 
 
 def check_supersedes(connection: Connection, campaign_id: int, ids: Sequence[int]) -> None:

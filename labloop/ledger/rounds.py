@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 from labloop.errors import CampaignError
 from labloop.ledger.frames import to_json
 from labloop.ledger.hash_chain import Link
-from labloop.ledger.tables import STATES, event, round_
+from labloop.ledger.states import STATES, RoundState
+from labloop.ledger.tables import event, round_
 
 OWN = {"seeds": "round"}
 """What the event that opens a round says: all its seeds derive from the round's. Rounds of labloop 0.1.0 say nothing."""
@@ -23,8 +24,7 @@ class Round:
     """A round as it stands now."""
 
     number: int
-    state: str
-    """One of `STATES`."""
+    state: RoundState
     config: str
     """The round's configuration, the JSON text that it was opened with."""
     seed: int
@@ -51,12 +51,12 @@ def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:
     rounds: dict[int, Round] = {}
     own: set[int] = set()
     for number, config, seed, fingerprint, incumbent, snapshot, at, state, detail in connection.execute(query).tuples():
-        if state == STATES[0] and detail is not None and json.loads(detail).get("seeds") == OWN["seeds"]:
+        if state == RoundState.READY and detail is not None and json.loads(detail).get("seeds") == OWN["seeds"]:
             own.add(number)
-        if number not in rounds or STATES.index(state) > STATES.index(rounds[number].state):
+        if number not in rounds or RoundState(state).place > rounds[number].state.place:
             rounds[number] = Round(
                 number=number,
-                state=state,
+                state=RoundState(state),
                 config=config,
                 seed=seed,
                 own_seed=False,
@@ -81,20 +81,20 @@ def round_of(connection: Connection, campaign_id: int, campaign: str, number: in
     return rounds[number]
 
 
-def advance(link: Link, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None) -> bool:
+def advance(link: Link, campaign: str, number: int, state: RoundState | str, detail: Mapping[str, Any] | None) -> bool:
     """Move a round one state on, or say False where it is there or beyond; see `Ledger.advance`."""
     if state not in STATES:
         raise ValueError(f"{state!r} is not a state of a round: {', '.join(STATES)}")
-    now = round_of(link.connection, link.campaign, campaign, number).state
-    have, want = STATES.index(now), STATES.index(state)
-    if have >= want:
+    wanted, now = RoundState(state), round_of(link.connection, link.campaign, campaign, number).state
+    if now.place >= wanted.place:
         return False
-    if have < want - 1:
-        raise CampaignError(f"round {number} of {campaign!r} is {now} and cannot be {state} before it is {STATES[want - 1]}")
-    return enter(link, number, state, detail)
+    if now.place < wanted.place - 1:
+        before = STATES[wanted.place - 1]
+        raise CampaignError(f"round {number} of {campaign!r} is {now} and cannot be {wanted} before it is {before}")
+    return enter(link, number, wanted, detail)
 
 
-def enter(link: Link, number: int, state: str, detail: Mapping[str, Any] | None) -> bool:
+def enter(link: Link, number: int, state: RoundState, detail: Mapping[str, Any] | None) -> bool:
     """Write the event of a transition unless it stands there already; the caller has checked that it is due."""
     text = None if detail is None else to_json(detail)
-    return link.once(event, round=number, kind="state", state=state, detail=text) is not None
+    return link.once(event, round=number, kind="state", state=state.value, detail=text) is not None

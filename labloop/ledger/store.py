@@ -32,8 +32,9 @@ from labloop.ledger.heads import ENDING, Head, Heads
 from labloop.ledger.history import Trail, trail_of
 from labloop.ledger.known import known_readings
 from labloop.ledger.migrations import prepare
+from labloop.ledger.readings import READING
 from labloop.ledger.rounds import OWN, Round, advance, enter, round_of, rounds_of
-from labloop.ledger.tables import STATES
+from labloop.ledger.states import RoundState
 from labloop.ledger.verify import Verified, check_file, ends_of, verify_campaign
 
 _PICK = ("arm", "rank", "design_id", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
@@ -221,7 +222,10 @@ class Ledger:
         """List the files taken in, oldest first: sha256, name, n_rows, at, by (whom)."""
         return self._rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at", "by"))
 
-    def measurements(self, campaign: str, *, until: int | None = None, plates: Sequence[str] | None = None) -> pd.DataFrame:
+    def measurements(
+        self, campaign: str, *, until: int | None = None, plates: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
         """List the readings that stand, in the order they came in; those that a later one supersedes are left out.
 
         Columns: design_id, assay, value, qualifier, unit, status, plate, well, round, measured_at, note, file (its name), row and
@@ -230,10 +234,12 @@ class Ledger:
         Args:
             until: the readings as they stood when the one of this id was the last.
             plates: those of these plates only.
+            columns: these only; all where left out. Of a million readings each column takes its second.
         """
+        wanted = READING if columns is None else tuple(columns)
         if until is None and plates is None:
-            return self._latest(campaign)
-        return self._readings(campaign, until, plates)
+            return self._latest(campaign, wanted)
+        return self._readings(campaign, until, plates, wanted)
 
     def known(self, campaign: str, assay: str, *, designs: Sequence[str], plates: Sequence[str]) -> pd.DataFrame:
         """List an assay's readings of these designs or plates, superseded ones too; of very many names, all of the assay's.
@@ -249,20 +255,22 @@ class Ledger:
         with self._database.read() as connection:
             return readings.newest(connection, self._id(connection, campaign))
 
-    def _latest(self, campaign: str) -> pd.DataFrame:
-        """All readings that stand now; those of the last call where none came in since, since rows never change."""
+    def _latest(self, campaign: str, columns: Sequence[str]) -> pd.DataFrame:
+        """All readings that stand now; columns of earlier calls are kept while none came in, since rows never change."""
         if self._database.writing:  # what is not committed yet may be undone, and its numbers be given again
-            return self._readings(campaign, None, None)
+            return self._readings(campaign, None, None, columns)
         last = self.newest(campaign)
         known, number, frame = self._kept
         if (known, number) != (campaign, last):
-            frame = self._readings(campaign, last, None)
+            frame = pd.DataFrame()
+        if lacking := [name for name in columns if name not in frame.columns]:
+            frame = pd.concat([frame, self._readings(campaign, last, None, lacking)], axis=1)
             self._kept = campaign, last, frame
-        return frame.copy(deep=False)
+        return frame[list(columns)]
 
-    def _readings(self, campaign: str, until: int | None, plates: Sequence[str] | None) -> pd.DataFrame:
+    def _readings(self, campaign: str, until: int | None, plates: Sequence[str] | None, columns: Sequence[str]) -> pd.DataFrame:
         with self._database.read() as connection:
-            return readings.readings_of(connection, self._id(connection, campaign), until, plates)
+            return readings.readings_of(connection, self._id(connection, campaign), until, plates, columns)
 
     def designs(self, campaign: str, ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Give designs by their id: the design's columns and `in_space`, indexed by `design_id`.
@@ -334,7 +342,7 @@ class Ledger:
             }
             if link.once(t.round_, **opened, incumbent=_number(incumbent)) is None:
                 return False
-            enter(link, number, STATES[0], OWN)
+            enter(link, number, RoundState.READY, OWN)
         return True
 
     def rounds(self, campaign: str) -> list[Round]:
@@ -342,7 +350,7 @@ class Ledger:
         with self._database.read() as connection:
             return rounds_of(connection, self._id(connection, campaign))
 
-    def advance(self, campaign: str, number: int, state: str, detail: Mapping[str, Any] | None = None) -> bool:
+    def advance(self, campaign: str, number: int, state: RoundState | str, detail: Mapping[str, Any] | None = None) -> bool:
         """Move a round to its next state, unless it is there or beyond already (then False).
 
         Raises:
@@ -420,7 +428,7 @@ class Ledger:
         chosen, laid = to_columns(picks, t.pick, _PICK), to_columns(wells, t.well, _WELL)
         new = design_columns(designs)
         with self._write(campaign, "batch") as link:
-            if not advance(link, campaign, number, "PROPOSED", {"n_wells": len(wells)}):
+            if not advance(link, campaign, number, RoundState.PROPOSED, {"n_wells": len(wells)}):
                 return False
             plates = select(t.well.c.plate).distinct().filter_by(campaign=link.campaign)
             if twice := sorted(set(link.connection.execute(plates).scalars()) & set(laid["plate"])):

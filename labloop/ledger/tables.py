@@ -24,9 +24,6 @@ from sqlalchemy import (
     text,
 )  # fmt: skip
 
-STATES = ("READY", "TRAINED", "PROPOSED", "EXPORTED", "MEASURED", "CLOSED")
-"""A round's states, in order; it moves by one at a time and never back."""
-
 metadata = MetaData()
 
 _Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the key is INTEGER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import Column, Connection, Table, Text, exc, select, text
 
 from labloop.ledger import tables as t
+from labloop.ledger.database import fetch_blocks
 from labloop.ledger.digest import BLOCK, RowDigest
 from labloop.ledger.hash_chain import START, chained_hash, columns_of, rows_of
 from labloop.ledger.heads import Head
@@ -37,6 +38,8 @@ _KEYS = {
 }
 """By what a person finds a row again."""
 _BYTES = 4  # of a row's code
+_LINKS = 100  # that are read at a time: a large file's holds megabytes of codes
+_Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +104,9 @@ def verify_campaign(connection: Connection, campaign: int, name: str, *, head: s
     expected: dict[str, dict[int, _Part | None]] = {table.name: {} for table in t.CHAINED}
     chain = _Chain()
     try:
-        for row in _select(connection, t.link, campaign, [*t.link.c.keys()][1:], [t.link.c.number]):
-            faults += _check_link(campaign, chain, row, expected)
+        for block in _select(connection, t.link, campaign, [*t.link.c.keys()][1:], [t.link.c.number], size=_LINKS):
+            for row in block:
+                faults += _check_link(campaign, chain, row, expected)
     except DAMAGE as error:
         faults.append(f"link: cannot be read to its end: {reason(error)}")
     if not chain.hashes:
@@ -159,15 +163,15 @@ def _check_table(
 ) -> Iterator[str]:
     left = {number: part for number, part in expected.items() if number not in damaged}
     try:
-        for number, rows in groupby(_rows(connection, table, campaign), key=itemgetter(0)):
+        for number, runs in groupby(_runs(_rows(connection, table, campaign)), key=_number):
             if number in damaged:
                 continue
             part = left.pop(number, None)
             if part is None:
-                first = next(rows)
+                first = next(runs)[0]
                 shown = _shown(connection, table, first)
                 yield f"{table.name}: {shown} belongs to no link of the chain, or does not stand in its place"
-            elif fault := _check_rows(connection, table, part, rows):
+            elif fault := _check_rows(connection, table, part, runs):
                 yield f"{table.name}: {fault}, {part.of}"
     except DAMAGE as error:  # a page that cannot be read, a cell of a strange type, a table that is gone
         yield f"{table.name}: cannot be read to its end: {reason(error)}"
@@ -181,11 +185,25 @@ def _check_table(
             )
 
 
-def _rows(connection: Connection, table: Table, campaign: int) -> Iterator[Sequence[Any]]:
+def _number(rows: _Rows) -> Any:
+    """The number of the link of rows that have the same."""
+    return rows[0][0]
+
+
+def _runs(blocks: Iterable[_Rows]) -> Iterator[_Rows]:
+    """Part blocks of rows where the link's number changes."""
+    for block in blocks:
+        if len(set(map(itemgetter(0), block))) == 1:  # most of the rows of a large file
+            yield block
+        else:
+            yield from (list(rows) for _, rows in groupby(block, key=itemgetter(0)))
+
+
+def _rows(connection: Connection, table: Table, campaign: int) -> Iterator[_Rows]:
     """Read a campaign's rows, each with its link's number before it, in the order in which the links took them in."""
     names = columns_of(table)
     if table is t.campaign:
-        yield from ((1, *row) for row in _select(connection, table, campaign, names, [table.c.id]))
+        yield from ([(1, *row) for row in block] for block in _select(connection, table, campaign, names, [table.c.id]))
         return
     keys = (
         [table.c.id] if "id" in table.c else [table.c.link, *(key for key in table.primary_key.columns if key.name != "campaign")]
@@ -194,8 +212,8 @@ def _rows(connection: Connection, table: Table, campaign: int) -> Iterator[Seque
 
 
 def _select(
-    connection: Connection, table: Table, campaign: int, names: Sequence[str], order: Sequence[Column[Any]]
-) -> Iterator[Sequence[Any]]:
+    connection: Connection, table: Table, campaign: int, names: Sequence[str], order: Sequence[Column[Any]], size: int = BLOCK
+) -> Iterator[_Rows]:
     """Read a campaign's rows with their cells as the driver gives them: a type would choke on a cell that is not of it."""
     quote = connection.dialect.identifier_preparer.quote
     collate = ' COLLATE "C"' if connection.dialect.name == "postgresql" and table is t.design else ""  # as SQLite sorts
@@ -203,19 +221,17 @@ def _select(
     own = "id" if table is t.campaign else "campaign"
     cells = ", ".join(map(quote, names))
     query = text(f"SELECT {cells} FROM {quote(table.name)} WHERE {own} = :campaign ORDER BY {by}")
-    found = connection.execute(query, {"campaign": campaign}, execution_options={"yield_per": BLOCK})
-    for block in found.partitions():
-        yield from block
+    yield from fetch_blocks(connection, query.bindparams(campaign=campaign), size)
 
 
-def _check_rows(connection: Connection, table: Table, part: _Part, rows: Iterator[Sequence[Any]]) -> str:
+def _check_rows(connection: Connection, table: Table, part: _Part, runs: Iterator[_Rows]) -> str:
     """Hold rows against what their link says of them; returns what differs."""
     names = columns_of(table)
     pick = [1 + names.index(name) for name in part.columns]
     digest = RowDigest()
     codes = np.frombuffer(part.codes, dtype="<u4")
     found = ""
-    for block in _blocks(rows):
+    for block in _blocks(runs):
         columns = list(zip(*block))
         start = digest.n
         here = digest.add([columns[i] for i in pick], len(block))
@@ -235,15 +251,16 @@ def _check_rows(connection: Connection, table: Table, part: _Part, rows: Iterato
     return f"{found or 'a row'} differs from what was written"
 
 
-def _blocks(rows: Iterator[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
-    block: list[Sequence[Any]] = []
-    for row in rows:
-        block.append(row)
-        if len(block) == BLOCK:
-            yield block
-            block = []
-    if block:
-        yield block
+def _blocks(runs: Iterator[_Rows]) -> Iterator[_Rows]:
+    """Give rows of one link in the blocks that they were digested in."""
+    left: _Rows = []
+    for run in runs:
+        left = [*left, *run] if left else run
+        while len(left) >= BLOCK:
+            yield left[:BLOCK]
+            left = left[BLOCK:]
+    if left:
+        yield left
 
 
 def _shown(connection: Connection, table: Table, row: Sequence[Any]) -> str:

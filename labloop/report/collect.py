@@ -10,6 +10,7 @@ import pandas as pd
 from labloop.assays.quality.report import inspect
 from labloop.assays.readings import usable
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
 from labloop.rounds import state
@@ -109,7 +110,7 @@ def _flags(campaign: Memory) -> tuple[str, ...]:
     flags = [f"{one[0].upper()}{one[1:]}." for one in state.standing(campaign).get("warnings", ())]
     for event in campaign.ledger.events(campaign.name).to_dict("records"):
         detail = event["detail"] or {}
-        if event["state"] == "CLOSED" and detail.get("missing"):
+        if event["state"] == RoundState.CLOSED and detail.get("missing"):
             reason = f": {detail['reason']}" if detail.get("reason") else ""
             flags.append(f"Round {event['round']} was closed without {detail['missing']} of its wells{reason}.")
     return (*flags, *_judged(campaign))

@@ -11,6 +11,7 @@ import pandas as pd
 from labloop.assays.quality.report import Inspection
 from labloop.compare import arms as compare
 from labloop.compare.results import Comparison
+from labloop.ledger.states import RoundState
 from labloop.space.objective import Objective
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
@@ -30,7 +31,7 @@ class RoundInfo:
     """One round as the ledger knows it."""
 
     number: int
-    state: str
+    state: RoundState
     n_picks: int
     incumbent: float = math.nan
     """The best y known when the round was proposed."""

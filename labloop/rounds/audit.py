@@ -14,11 +14,17 @@ from labloop.config.policies import MEANING
 from labloop.errors import CampaignError
 from labloop.ledger import Trail
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.plates.wells import parse_well, well_name
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.correction import reading
 from labloop.space.objective import Objective
 
+_SAID = {
+    RoundState.EXPORTED: "files were exported",
+    RoundState.MEASURED: "wells were all in",
+    RoundState.CLOSED: "was closed",
+}
 _LOOKED_THROUGH = 20_000
 """Ids among which a near one is looked for; beyond, only those that begin alike."""
 
@@ -145,13 +151,12 @@ def _steps(
         held = f"control {row['control']}" if row["control"] else f"design {row['design_id']}" if row["design_id"] else "nothing"
         yield _step(row, "laid out", f"round {row['round']} laid out {held} in well {row['well']} of plate {row['plate']}")
     for (number, state), row in states.items():
-        if number in rounds and state in ("EXPORTED", "MEASURED", "CLOSED"):
+        if number in rounds and state in _SAID:
             reason = json.loads(row["detail"] or "{}").get("reason")
-            said = {"EXPORTED": "files were exported", "MEASURED": "wells were all in", "CLOSED": "was closed"}[state]
-            whose = f"round {int(number)}'s " if state != "CLOSED" else f"round {int(number)} "
-            yield _step(
-                row, state.lower() if state != "MEASURED" else "complete", whose + said + (f": {reason}" if reason else "")
-            )
+            said = _SAID[RoundState(state)]
+            whose = f"round {int(number)}'s " if state != RoundState.CLOSED else f"round {int(number)} "
+            what = "complete" if state == RoundState.MEASURED else str(state).lower()
+            yield _step(row, what, whose + said + (f": {reason}" if reason else ""))
     yield from _readings(trail)
     yield from _flags(trail)
     yield from _events(trail, design_id, rounds)

@@ -15,6 +15,7 @@ from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, Wish, explain_assay, printable, read_assay, sha256_of
 from labloop.errors import IngestError
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
 from labloop.rounds.correction import Corrected
 from labloop.rounds.repeats import fresh
@@ -87,9 +88,9 @@ def ingest(memory: Memory, path: Path, request: Request, *, dry_run: bool) -> Re
     if not stored:
         return _known(memory, name, file.sha256)
     catch_up(memory)
-    status = state.standing(memory)
-    warnings = (warning.rstrip(".") for warning in status.get("warnings", ()))
-    return _receipt(file, stored=stored, note=". ".join([*warnings, status["next"]]))
+    told = state.outlook(memory)
+    warnings = (warning.rstrip(".") for warning in told.get("warnings", ()))
+    return _receipt(file, stored=stored, note=". ".join([*warnings, told["next"]]))
 
 
 def _known(memory: Memory, name: str, digest: str) -> Receipt:
@@ -154,7 +155,6 @@ def explain(memory: Memory, path: Path | str, request: Request) -> Explanation:
 def catch_up(memory: Memory) -> None:
     """Do what follows from readings in the ledger: quality control, and rounds whose last well came in. Safe to repeat."""
     readings.check(memory)
-    for entry in memory.ledger.rounds(memory.name):
-        if entry.state in state.AT_THE_LAB and state.missing(memory, entry.number).empty:
-            memory.ledger.advance(memory.name, entry.number, "EXPORTED")
-            memory.ledger.advance(memory.name, entry.number, "MEASURED")
+    for number in state.complete(memory, memory.ledger.rounds(memory.name)):
+        memory.ledger.advance(memory.name, number, RoundState.EXPORTED)
+        memory.ledger.advance(memory.name, number, RoundState.MEASURED)

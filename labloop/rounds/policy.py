@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from labloop.config.schedule import Schedule
+from labloop.ledger.states import TRAINING, RoundState
 
 ATTEMPTS = 3
 """Failures after which a training is not tried again by itself: a method that cannot is not worth a fourth night."""
@@ -48,7 +49,7 @@ class Situation:
     """When the first that arrives can be whole."""
     round: int = 0
     """The latest round; 0 before the first."""
-    state: str = ""
+    state: RoundState | None = None
     trainings: tuple[Wanted, ...] = ()
     """Of a round that is READY."""
     verdict: Literal["", "asked", "approved", "rejected"] = ""
@@ -107,13 +108,13 @@ def _with_files(action: Action, at: Situation) -> Action:
 def _decide(at: Situation) -> Action:
     if at.files:
         return Action(kind="ingest", what=at.files[0], round=at.round)
-    if at.state in ("READY", "TRAINED"):
+    if at.state in TRAINING:
         return _towards_a_plate(at)
-    if at.state == "PROPOSED":
+    if at.state == RoundState.PROPOSED:
         return _towards_the_lab(at)
-    if at.state == "EXPORTED":
+    if at.state == RoundState.EXPORTED:
         return _at_the_lab(at)
-    if at.state == "MEASURED":
+    if at.state == RoundState.MEASURED:
         return Action(kind="close", round=at.round)
     return _next_round(at)
 

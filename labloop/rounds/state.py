@@ -13,6 +13,7 @@ from labloop.assays.readings import MEASURED, standing_flags, usable, weights
 from labloop.errors import QualityError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import planned
 
@@ -20,9 +21,6 @@ __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",
     "waiting_plates",
 ]  # fmt: skip
-
-AT_THE_LAB = ("PROPOSED", "EXPORTED")
-"""States of a round whose plate waits for results."""
 
 ENOUGH = 5
 """Measured designs that the first model needs."""
@@ -47,26 +45,38 @@ def dataset(memory: Memory, *, until: int | None = None, before_round: int | Non
     Raises:
         QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
     """
-    rows = memory.ledger.measurements(memory.name, until=until)
-    seen = rows[(rows["assay"] == memory.config.objective.assay) & rows["design_id"].notna()]
-    use = usable(memory, rows=rows, before_round=before_round, normalised=normalised).rows
-    use = use[use["design_id"].notna()]
+    rows, use = _learnt(memory, until=until, before_round=before_round, normalised=normalised)
+    failed = rows[(rows["status"] == "failed_design").to_numpy(dtype=bool)]
+    failed = failed[(failed["assay"] == memory.config.objective.assay) & failed["design_id"].notna()]
     known = designs(memory)
-    held = _pending(memory, seen, before_round) | (
-        set(seen.loc[seen["status"] == "failed_design", "design_id"]) - set(use["design_id"])
-    )
+    held = _pending(memory, until, before_round) | (set(failed["design_id"]) - set(use["design_id"]))
+    codes, distinct = pd.factorize(use["design_id"])
     return Dataset.from_measurements(
         memory.config.space,
-        known.loc[use["design_id"]].reset_index(drop=True),
+        known.loc[distinct].iloc[codes].reset_index(drop=True),
         use["value"].to_numpy(float),
         objective=memory.config.objective,
-        qualifiers=use["qualifier"].tolist(),
+        qualifiers=use["qualifier"].to_numpy(dtype=object).tolist(),
         weights=weights(use),
         pending=known.loc[sorted(held)],
     )
 
 
-def _pending(memory: Memory, seen: pd.DataFrame, before_round: int | None) -> set[str]:
+_NEEDED = ("id", "assay", "design_id", "status", "value", "qualifier")
+"""What a dataset takes of a reading whose value stays as it is."""
+
+
+def _learnt(
+    memory: Memory, *, until: int | None, before_round: int | None, normalised: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read what stands, and those of it that models learn from: readings of designs, with a value and a weight."""
+    plain = not normalised or memory.config.assays[memory.config.objective.assay].normalise == "none"
+    rows = memory.ledger.measurements(memory.name, until=until, columns=_NEEDED if plain else None)
+    use = usable(memory, rows=rows, before_round=before_round, normalised=normalised).rows
+    return rows, use[use["design_id"].notna()]
+
+
+def _pending(memory: Memory, until: int | None, before_round: int | None) -> set[str]:
     waiting = [
         entry.number
         for entry in memory.ledger.rounds(memory.name)
@@ -74,41 +84,53 @@ def _pending(memory: Memory, seen: pd.DataFrame, before_round: int | None) -> se
     ]
     wells = memory.ledger.wells(memory.name)
     wells = wells[wells["round"].isin(waiting) & wells["design_id"].notna()]
-    return set(_without(wells, seen)["design_id"])
+    return set(_unread(memory, wells, memory.config.objective.assay, until=until)["design_id"])
 
 
-def missing(memory: Memory, number: int) -> pd.DataFrame:
-    """List the wells of a round that hold a design and have no result yet, not even a failed one."""
-    wells = memory.ledger.wells(memory.name, number)
-    rows = memory.ledger.measurements(memory.name, plates=sorted(set(wells["plate"])))
-    return _without(wells[wells["design_id"].notna()], rows[rows["assay"] == memory.config.objective.assay])
+def missing(memory: Memory, *numbers: int) -> pd.DataFrame:
+    """List the wells of some rounds that hold a design and have no result yet, not even a failed one."""
+    wells = memory.ledger.wells(memory.name, numbers[0] if len(numbers) == 1 else None)
+    wells = wells[wells["round"].isin(numbers) & wells["design_id"].notna()]
+    return _unread(memory, wells, memory.config.objective.assay)
 
 
 def rounds_now(memory: Memory) -> list[Round]:
     """List the rounds as `Ledger.rounds`; one whose last well came in is MEASURED, whether or not that is written yet."""
-    return [
-        replace(one, state="MEASURED") if one.state in AT_THE_LAB and missing(memory, one.number).empty else one
-        for one in memory.ledger.rounds(memory.name)
-    ]
+    rounds = memory.ledger.rounds(memory.name)
+    done = set(complete(memory, rounds))
+    return [replace(one, state=RoundState.MEASURED) if one.number in done else one for one in rounds]
 
 
-def round_state(memory: Memory, number: int) -> str | None:
-    """Tell a round's state, READY … CLOSED; None where it has not been opened."""
+def complete(memory: Memory, rounds: Sequence[Round]) -> list[int]:
+    """Number those of the rounds whose plates are at the lab with no well left to come in."""
+    out = [one.number for one in rounds if one.state in AT_THE_LAB]
+    waiting = set(missing(memory, *out)["round"]) if out else set()
+    return [number for number in out if number not in waiting]
+
+
+def round_state(memory: Memory, number: int) -> RoundState | None:
+    """Tell a round's state; None where it has not been opened."""
     return next((entry.state for entry in memory.ledger.rounds(memory.name) if entry.number == number), None)
 
 
 def waiting_plates(memory: Memory, assay: str) -> tuple[str, ...]:
     """List the plates with wells that this assay has no result for yet, of rounds that are not closed."""
-    open_rounds = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state in (*AT_THE_LAB, "MEASURED")]
+    laid_out = (*AT_THE_LAB, RoundState.MEASURED)
+    open_rounds = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state in laid_out]
     if not open_rounds:
         return ()
     wells = memory.ledger.wells(memory.name)
-    rows = memory.ledger.measurements(memory.name)
-    left = _without(wells[wells["round"].isin(open_rounds) & wells["design_id"].notna()], rows[rows["assay"] == assay])
+    left = _unread(memory, wells[wells["round"].isin(open_rounds) & wells["design_id"].notna()], assay)
     return tuple(dict.fromkeys(left["plate"].astype(str)))
 
 
-def _without(wells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def _unread(memory: Memory, wells: pd.DataFrame, assay: str, *, until: int | None = None) -> pd.DataFrame:
+    """Give the wells that an assay has no reading of; only readings of their plates are looked at."""
+    if wells.empty:
+        return wells
+    plates = wells["plate"].unique().tolist()
+    rows = memory.ledger.measurements(memory.name, until=until, plates=plates, columns=("assay", "plate", "well"))
+    rows = rows[rows["assay"] == assay]
     places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
     return wells[~places.isin(pd.MultiIndex.from_frame(rows[["plate", "well"]]))]
 
@@ -140,7 +162,7 @@ def results(memory: Memory, *, until: int | None = None, before_round: int | Non
     measured_first = rows.sort_values("status", key=lambda status: ~status.isin(MEASURED), kind="stable")
     status = measured_first.groupby(key, as_index=False)["status"].first()
     out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
-    closed = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == "CLOSED"]
+    closed = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.CLOSED]
     waiting = out["round"].isin(closed).map({True: "missing", False: "pending"})
     return out.assign(status=out["status"].fillna(waiting))
 
@@ -152,17 +174,7 @@ def standing(memory: Memory) -> dict[str, Any]:
         data = dataset(memory)
     except QualityError as error:
         data, trouble = dataset(memory, normalised=False), str(error)
-    rounds = []
-    for entry in rounds_now(memory):
-        wells = memory.ledger.wells(memory.name, entry.number)["design_id"].notna().sum()
-        rounds.append(
-            {
-                "round": entry.number,
-                "state": entry.state,
-                "wells": int(wells),
-                "missing": len(missing(memory, entry.number)),
-            }
-        )
+    rounds = _rounds(memory)
     known = data if trouble is None else data.take(np.zeros(0, dtype=int))  # values on no common scale have no best
     return {
         "campaign": memory.name,
@@ -176,9 +188,38 @@ def standing(memory: Memory) -> dict[str, Any]:
     }
 
 
+def outlook(memory: Memory) -> dict[str, Any]:
+    """Tell `next` and any `warnings` as `standing` does, from counts: no dataset is made."""
+    trouble = None
+    try:
+        use = _learnt(memory, until=None, before_round=None, normalised=True)[1]
+    except QualityError as error:
+        use, trouble = _learnt(memory, until=None, before_round=None, normalised=False)[1], str(error)
+    return {"next": trouble or _next(memory, _rounds(memory), use["design_id"].nunique()), **_more(memory)}
+
+
+def _rounds(memory: Memory) -> list[dict[str, Any]]:
+    """Each round with its state and how many of its wells there are and are missing."""
+    entries = rounds_now(memory)
+    if not entries:
+        return []
+    wells = memory.ledger.wells(memory.name)
+    laid = wells.loc[wells["design_id"].notna(), "round"].value_counts()
+    left = missing(memory, *(entry.number for entry in entries))["round"].value_counts()
+    return [
+        {
+            "round": entry.number,
+            "state": entry.state.value,
+            "wells": int(laid.get(entry.number, 0)),
+            "missing": int(left.get(entry.number, 0)),
+        }
+        for entry in entries
+    ]
+
+
 def _more(memory: Memory) -> dict[str, Any]:
     """Readings of assays beside the objective's, and flags by rule, where there are any."""
-    rows = memory.ledger.measurements(memory.name)
+    rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "status"))
     others = rows.loc[(rows["assay"] != memory.config.objective.assay) & rows["status"].isin(MEASURED), "assay"].value_counts()
     flags = standing_flags(memory)
     rules = flags.loc[flags["measurement"].isin(rows["id"]), "rule"].value_counts()
@@ -186,14 +227,19 @@ def _more(memory: Memory) -> dict[str, Any]:
     for name, counts in (("other_assays", others), ("flags", rules)):
         if len(counts):
             told[name] = {str(key): int(n) for key, n in counts.sort_index().items()}
-    if warnings := mistaken_plates(rows, flags):
-        told["warnings"] = warnings
+    if flags["rule"].isin(_MISTAKEN).any():
+        rows = memory.ledger.measurements(memory.name, columns=("id", "plate", "file"))
+        if warnings := mistaken_plates(rows, flags):
+            told["warnings"] = warnings
     return told
+
+
+_MISTAKEN = ("swapped", "turned")
 
 
 def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
     """Say which plates are not the ones that they were read as, and what to do about it."""
-    mixed = flags[flags["rule"].isin(["swapped", "turned"])].join(
+    mixed = flags[flags["rule"].isin(_MISTAKEN)].join(
         rows.set_index("id")[["plate", "file"]], on="measurement", how="inner"
     )
     told = []
@@ -220,7 +266,7 @@ def _done(memory: Memory) -> int:
 
 def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:
     last = rounds[-1] if rounds else None
-    if last is not None and last["state"] in ("READY", "TRAINED"):
+    if last is not None and last["state"] in TRAINING:
         return f"finish round {last['round']}: labloop propose {memory.name}"
     if last is not None and last["state"] in AT_THE_LAB:
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"

@@ -15,6 +15,7 @@ import pandas as pd
 from labloop.errors import CampaignError, MethodError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import (
     FAILURES,
@@ -149,7 +150,7 @@ def drop_training(memory: Memory, number: int, key: str, *, proposer: str, reaso
     """Leave one training of an open round out, as an event: its arm goes on without it, or its wells go to the other arms."""
     with memory.lock():
         entry = memory.round(number)
-        if entry.state == "READY" and key in trainings(memory, number):
+        if entry.state == RoundState.READY and key in trainings(memory, number):
             detail = {"key": key, "arm": trainings(memory, number)[key].arm, "proposer": proposer, "reason": reason}
             memory.ledger.add_event(memory.name, "training_dropped", detail, number)
             log.warning("%s: round %d goes on without %s: %s", memory.name, number, proposer, reason)

@@ -17,6 +17,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import STATES, TRAINING, RoundState
 from labloop.plates.batch import Batch, write_batch
 from labloop.plates.layout import lay_out
 from labloop.proposing.belief import Past
@@ -79,7 +80,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
         intake.catch_up(memory)  # whoever stored the last wells may have died before it got there
         rounds = memory.ledger.rounds(memory.name)
         last = rounds[-1] if rounds else None
-        if last is not None and last.state not in ("MEASURED", "CLOSED") and last.config == text:
+        if last is not None and last.state not in (RoundState.MEASURED, RoundState.CLOSED) and last.config == text:
             return last.number
         number = last.number + 1 if last else 1
         config.wells(memory.config.plate.capacity * config.plates)
@@ -89,8 +90,8 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
                 f"round {last.number} of {memory.name} is at the lab with another configuration: ingest its wells, or run "
                 f"'labloop close {memory.name} --reason …', before a round with this one"
             )
-        if last is not None and last.state != "CLOSED":
-            close(memory, last.number, reason="" if last.state == "MEASURED" else "replaced before it had a plate")
+        if last is not None and last.state != RoundState.CLOSED:
+            close(memory, last.number, reason="" if last.state == RoundState.MEASURED else "replaced before it had a plate")
         with memory.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
             _open_round(memory, number, config)
         return number
@@ -116,7 +117,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
 def ensure_proposed(memory: Memory, number: int) -> Batch:
     """Choose every arm's wells and lay them out, unless that is done; returns the round's batch."""
     entry = memory.round(number)
-    if entry.state in ("READY", "TRAINED"):
+    if entry.state in TRAINING:
         with memory.lock():
             _propose(memory, entry)
     return batch(memory, number)
@@ -130,7 +131,7 @@ def _propose(memory: Memory, entry: Round) -> None:
     offered: dict[str, list[Pool]] = {}
     for key, training in trainings(memory, number).items():
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
-    memory.ledger.advance(memory.name, number, "TRAINED")
+    memory.ledger.advance(memory.name, number, RoundState.TRAINED)
     wells = config.wells(run.plate.capacity * config.plates)
     picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
@@ -182,7 +183,7 @@ def export(
     own = memory.config.plate.exports
     wanted = own if exporters is None else {name: {**own.get(name, {}), **more} for name, more in exporters.items()}
     written = write_batch(made, Path(out), more=exported(made, memory.config, wanted))
-    memory.ledger.advance(memory.name, made.round, "EXPORTED")
+    memory.ledger.advance(memory.name, made.round, RoundState.EXPORTED)
     return written
 
 
@@ -196,17 +197,17 @@ def close(memory: Memory, number: int | None = None, *, reason: str | None = Non
         CampaignError: wells are missing and no reason is given.
     """
     entry = memory.round(number)
-    if entry.state != "CLOSED":
+    if entry.state != RoundState.CLOSED:
         intake.catch_up(memory)
         missing = state.missing(memory, entry.number)
-        if (len(missing) or entry.state in ("READY", "TRAINED")) and not reason:
+        if (len(missing) or entry.state in TRAINING) and not reason:
             raise CampaignError(
                 f"round {entry.number} of {memory.name} waits for {len(missing)} wells ({', '.join(missing['well'][:5])}, …): "
                 "ingest them, or close the round with a reason"
             )
         detail = {"missing": len(missing), "reason": reason or ""}
-        for after in ("TRAINED", "PROPOSED", "EXPORTED", "MEASURED", "CLOSED"):
-            memory.ledger.advance(memory.name, entry.number, after, detail if after == "CLOSED" else None)
+        for after in STATES[1:]:
+            memory.ledger.advance(memory.name, entry.number, after, detail if after == RoundState.CLOSED else None)
     results = state.results(memory)
     measured = results.loc[results["round"] == entry.number, "y"].notna().any()
     return compare_round(memory, entry.number) if measured else None

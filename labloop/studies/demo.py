@@ -13,6 +13,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.ledger.memory import campaigns
+from labloop.ledger.states import RoundState
 from labloop.runtime.files import write_text
 from labloop.runtime.spreadsheet import plain
 from labloop.seeds import derive
@@ -49,10 +50,10 @@ def rehearse(
     run = begin(folder, campaign=campaign, lab=lab, start=start, ledger=ledger)
     for number in range(1, rounds + 1):
         state = run.state(number)
-        if state not in ("MEASURED", "CLOSED"):
+        if state not in (RoundState.MEASURED, RoundState.CLOSED):
             run.propose(round_config or preset("rounds/quick.yaml"), out=folder / "to_the_lab")
             run.ingest(measure_plate(run, lab, folder / "to_the_lab", folder / "from_the_lab", number=number))
-        if state != "CLOSED":
+        if state != RoundState.CLOSED:
             run.close(number)
     run.report(folder / "report.html")
     return run
