@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labloop.flows.round import close_round, propose_round
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -12,6 +11,8 @@ from labloop.campaign.facade import Campaign
 from labloop.config.read import preset
 from labloop.studies.demo import begin, measure_plate
 from labloop.studies.simulate import open_lab
+
+from .round import close_round, propose_round
 
 
 @task(task_run_name="start-data", cache_policy=NO_CACHE, persist_result=False)
