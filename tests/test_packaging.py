@@ -70,7 +70,7 @@ def imported() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{one.name}" for one in node.names]
+                names = [] if node.level else [f"{node.module}.{one.name}" for one in node.names]
             for name in names:
                 found.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
     return found
