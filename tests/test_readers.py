@@ -462,7 +462,8 @@ class Bench:
         campaign.ledger.close()
         for one in self.home.rglob("*.db-*"):
             one.unlink()
-        (self.home / f"{campaign.name}.db").write_bytes(self.first[f"{campaign.name}.db"])
+        for mine in (f"{campaign.name}.db", f"{campaign.name}.db.heads"):
+            (self.home / mine).write_bytes(self.first[mine])
 
 
 @pytest.fixture(scope="module")
