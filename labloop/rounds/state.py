@@ -236,9 +236,7 @@ _MISTAKEN = ("swapped", "turned")
 
 def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
     """Say which plates are not the ones that they were read as, and what to do about it."""
-    mixed = flags[flags["rule"].isin(_MISTAKEN)].join(
-        rows.set_index("id")[["plate", "file"]], on="measurement", how="inner"
-    )
+    mixed = flags[flags["rule"].isin(_MISTAKEN)].join(rows.set_index("id")[["plate", "file"]], on="measurement", how="inner")
     told = []
     for one in mixed.drop_duplicates(["plate", "file"]).to_dict("records"):
         looks = one["detail"].get("reads_like")
