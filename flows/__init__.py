@@ -4,10 +4,10 @@ A flow holds nothing: every task calls one verb of `labloop.Campaign` with names
 and a flow that was killed is simply run again.
 """
 
-from labloop.flows.benchmark import run_benchmark
-from labloop.flows.round import close_round, propose_round
-from labloop.flows.simulate import simulated_campaign
-from labloop.flows.study import run_study
-from labloop.flows.tick import tick
+from .benchmark import run_benchmark
+from .round import close_round, propose_round
+from .simulate import simulated_campaign
+from .study import run_study
+from .tick import tick
 
 __all__ = ["close_round", "propose_round", "run_benchmark", "run_study", "simulated_campaign", "tick"]

@@ -12,9 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from labloop.flows.arrivals import keep_watching
-from labloop.flows.page import key_of
-from labloop.flows.tick import tick
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -40,6 +37,10 @@ from labloop.campaign.step import inbox_of
 from labloop.errors import LabloopError
 from labloop.runtime.files import turn
 from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server
+
+from .arrivals import keep_watching
+from .page import key_of
+from .tick import tick
 
 log = logging.getLogger("labloop")
 
@@ -114,7 +115,7 @@ def _runner() -> Runner:
     # A restart must not stop the clock, so schedules stay on while nobody serves; one run at a time has the device to itself.
     how: dict[str, Any] = {"name": "labloop", "pause_on_shutdown": False, "limit": 1}
     try:
-        from labloop.flows.warm import WarmRunner
+        from .warm import WarmRunner
     except ImportError as error:
         log.warning("every run starts a Python of its own, which takes seconds: this Prefect has no %s", error.name)
         return Runner(**how)

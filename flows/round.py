@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labloop.flows.page import key_of
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
+
+from .page import key_of
 
 
 @task(task_run_name="open-round", cache_policy=NO_CACHE, persist_result=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labloop.flows.round import close_round, propose_round
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -13,6 +12,8 @@ from labloop.config.read import preset
 from labloop.ledger.states import RoundState
 from labloop.studies.demo import begin, measure_plate
 from labloop.studies.simulate import open_lab
+
+from .round import close_round, propose_round
 
 
 @task(task_run_name="start-data", cache_policy=NO_CACHE, persist_result=False)

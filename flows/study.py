@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labloop.flows.benchmark import runner
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from labloop.studies.study import Job, conclude, ensure, jobs, read_study
+
+from .benchmark import runner
 
 
 # No caching: the folder knows what is finished.

@@ -9,11 +9,10 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
-from labloop.flows.page import publish
 from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -28,6 +27,8 @@ from labloop.ledger.states import RoundState
 from labloop.rounds.policy import Action
 from labloop.runtime.files import turn
 from labloop.runtime.progress import listening
+
+from .page import publish
 
 
 # No caching: the ledger knows what is trained, and Prefect's cache keys do not tell two proposers apart.
@@ -114,7 +115,8 @@ class _Bars:
             return
         try:
             if bar is None:
-                bar = create_progress_artifact(100 * done / total, description=f"{self.proposer}: {label}")
+                # Prefect's type counts in callers inside asyncio, who are given a coroutine; a task runs in a thread of its own.
+                bar = cast("UUID", create_progress_artifact(100 * done / total, description=f"{self.proposer}: {label}"))
             else:
                 update_progress_artifact(bar, 100 * done / total)
             self.bars[label] = (bar, now)

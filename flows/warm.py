@@ -18,11 +18,12 @@ import anyio.to_thread
 import prefect.flow_engine  # noqa: F401  (what a run imports first: so it is there before the fork)
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
-from labloop.flows.tick import tick
 from prefect.client.schemas.objects import FlowRun
 from prefect.runner import Runner
 from prefect.runner._control_channel import ControlChannel
 from prefect.runner._process_manager import ProcessHandle
+
+from .tick import tick
 
 
 class WarmRunner(Runner):
@@ -63,7 +64,7 @@ class _Fork:
         except OSError:  # no memory or process left: Prefect says of the run that it crashed
             self._channel.unregister(flow_run.id)
             raise
-        task_status.started(ProcessHandle(process))
+        task_status.started(ProcessHandle(process))  # type: ignore[arg-type]  # it names other start methods; all behave alike
         await anyio.to_thread.run_sync(process.join)
 
 

@@ -61,18 +61,32 @@ def test_few_measurements_move_weights_less_than_many() -> None:
     rng = np.random.default_rng(2)
     y = rng.normal(size=2_000)
     means = np.stack([y + 0.1 * rng.normal(size=2_000), rng.normal(size=2_000)])
-    few, many = (weigh(means[:, :n], y[:n], importance(y[:n]))[0] for n in (16, 2_000))
+    few, many = (weigh(means[:, :n], y[:n])[0] for n in (16, 2_000))
     assert 0.5 < few[0] < many[0]
 
 
-def test_the_best_count_most() -> None:
-    """A member that is right about good designs alone is worth more than one that is right about bad ones alone."""
+def test_shrinking_towards_the_mean_costs_no_weight() -> None:
+    """Two that rank designs equally well are worth as much, whatever the scale of what they say."""
     rng = np.random.default_rng(3)
-    y = np.sort(rng.normal(size=400))
-    noise = rng.normal(size=400)
-    good, bad = y + noise * (y < 0), y + noise * (y >= 0)
-    weights, _ = weigh(np.stack([bad, good]), y, importance(y))
-    assert weights[1] > weights[0]
+    y = rng.normal(size=400)
+    one, two = (y + 0.7 * rng.normal(size=400) for _ in range(2))
+    weights, correlation = weigh(np.stack([0.1 * one, two]), y)
+    assert weights[0] == pytest.approx(weigh(np.stack([one, two]), y)[0][0])
+    assert correlation[0] == pytest.approx(np.corrcoef(one, y)[0, 1])
+
+
+def test_the_width_goes_by_the_best_most() -> None:
+    y = np.arange(100.0)
+    worth = importance(y[::-1])
+    assert (np.diff(worth) < 0).all()
+    assert worth[0] == 1
+
+
+def test_nobody_is_less_sure_than_the_measurements_are_spread() -> None:
+    y = np.random.default_rng(0).normal(size=60)
+    wild = member(y + 0.1, std=1e6)
+    _, std = stacked({"wild": wild}, y).belief(np.zeros((3, 1)))
+    assert (std <= 2 * y.std() + 1e-9).all()
 
 
 def test_too_few_held_out_predictions_leave_the_first_member_alone() -> None:
@@ -156,7 +170,7 @@ def test_leaving_out_in_closed_form_is_leaving_out() -> None:
 def test_the_ridge_left_out_is_the_ridge_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_data(TOY_SPACES["duplex"], 25)
     whole = Ridge.fit(data)
-    monkeypatch.setattr("labloop.methods.pairwise._strengths", lambda values: np.array([whole.strength]))
+    monkeypatch.setattr("labloop.surrogates.ridge._strengths", lambda values: np.array([whole.strength]))
     for i in (0, 11, 24):
         rest = Ridge.fit(data.take(np.delete(np.arange(25), i)))
         mean, std = rest.belief(data.X[i : i + 1])

@@ -7,7 +7,6 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from labloop.errors import MethodError
-from labloop.methods import pairwise
 from labloop.methods.ensemble import EnsembleMean
 from labloop.methods.forest import Forest
 from labloop.methods.mutate import Mutate
@@ -21,6 +20,7 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Real, Sequence
 from labloop.studies.labs import tfbind8
 from labloop.studies.simulate import draw_start as start
+from labloop.surrogates import ridge
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -132,17 +132,17 @@ def test_constraints_hold_where_parents_break_them() -> None:
 def test_both_ways_to_solve_the_ridge_agree(kind: str) -> None:
     space = TOY_SPACES[kind]
     data = toy_data(space, noise=0.5)
-    features = pairwise._Pairs(space)
+    features = ridge._Pairs(space)
     X = space.sample(50, np.random.default_rng(0))
-    one, other = pairwise._by_features(data, features), pairwise._by_designs(data, features, np.arange(len(data)))
+    one, other = ridge._by_features(data, features), ridge._by_designs(data, features, np.arange(len(data)))
     np.testing.assert_allclose(one(X), other(X), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(one(space.orbit(X)[-1]), one(X), atol=1e-5)
 
 
 def test_the_ridge_is_ridge_regression_on_the_features_it_names() -> None:
     data = toy_data(TOY_SPACES["mixed"], noise=0.5)
-    features = pairwise._Pairs(data.space)
-    model = pairwise.fit(data, seed=0)
+    features = ridge._Pairs(data.space)
+    model = ridge.fit(data, seed=0)
     reference = Ridge(alpha=model.strength).fit(features.of(data.X), data.y)
     X = data.space.sample(50, np.random.default_rng(0))
     np.testing.assert_allclose(model(X), reference.predict(features.of(X)), rtol=1e-4, atol=1e-4)
@@ -156,11 +156,11 @@ def test_the_ridge_recovers_a_landscape_of_pairs() -> None:
     X = X[space.fresh(X)]
     data = Dataset.from_measurements(space, space.decode(X), np.einsum("nd,de,ne->n", X, B, X))
     new = space.sample(200, rng)
-    np.testing.assert_allclose(pairwise.fit(data, seed=0)(new), np.einsum("nd,de,ne->n", new, B, new), atol=0.05)
+    np.testing.assert_allclose(ridge.fit(data, seed=0)(new), np.einsum("nd,de,ne->n", new, B, new), atol=0.05)
 
 
 def test_more_measurements_than_the_largest_system_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairwise, "LARGEST", 40)
+    monkeypatch.setattr(ridge, "LARGEST", 40)
     data = toy_data(TOY_SPACES["sequence"], 60)
     assert Pairwise().propose(data, 5, seed=0).notes["rows"] == 40
 
@@ -193,7 +193,7 @@ def test_the_pairwise_ridge_reaches_its_known_figures_on_the_visible_half() -> N
     codes, scores = tfbind8.design_bench_arrays()
     codes, first = np.unique(codes, axis=0, return_index=True)
     strands = np.eye(4)[codes].reshape(-1, 32)
-    best = np.argsort(-pairwise.fit(data, seed=0)(strands), kind="stable")[:128]
+    best = np.argsort(-ridge.fit(data, seed=0)(strands), kind="stable")[:128]
     assert scores[first[best]].max() == pytest.approx(0.979, abs=0.001)
     assert np.median(scores[first[best]]) == pytest.approx(0.882, abs=0.005)
     assert truth_of(pool).max() == pytest.approx(0.979, abs=0.001)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from labloop.assays.ingest import STATUSES
 from labloop.errors import BatchError
-from labloop.plates.batch import ASSAY_COLUMNS, Batch, render, write_batch
+from labloop.plates.batch import ASSAY_COLUMNS, SCORE, Batch, render, write_batch
 from labloop.plates.layout import lay_out
 from labloop.plates.vessel import Control, Plate
 from labloop.runtime.spreadsheet import neutral, plain
@@ -57,11 +57,11 @@ def make(
     mean = dict(zip(ids, rng.normal(size=n), strict=True))
     half = n // 2
     rows = [
-        (arm, one, rank, PROPOSERS[arm], 10 * rank + 0.5, mean[one], 0.25, mean[one] - 0.25, "0123456789ab", 1.0)
+        (arm, one, rank, PROPOSERS[arm], 10 * rank + 0.5, mean[one], 0.25, mean[one] - 0.2, 2.0, "0123456789ab", 1.0)
         for arm, chosen in (("bayes", ids[half - shared :]), ("offline", ids[:half]))
         for rank, one in enumerate(chosen, start=1)
     ]
-    columns = ["arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance"]
+    columns = ["arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "beta", "nearest_id", "nearest_distance"]
     picks = pd.DataFrame(rows, columns=columns)
     names = [f"{campaign}-R02-P{i + 1}" for i in range(plates)]
     wells = lay_out(plate, picks, plates=plates, names=names, seed=layout_seed)
@@ -83,8 +83,8 @@ def test_the_pick_list_has_exactly_the_plates_wells(wells: int) -> None:
     told = dict(zip(picks["design_id"], picks["dna"], strict=True))
     assert told == batch.designs["dna"].to_dict()
     assert list(picks.columns) == [
-        "plate", "well", "rank", "arm", "proposer", "design_id", "dna", "score", "predicted", "mean", "std", "lcb",
-        "nearest_id", "nearest_distance",
+        "plate", "well", "rank", "arm", "proposer", "design_id", "dna", SCORE, "predicted", "predicted_from", "predicted_to",
+        "bound", "bound_beta", "nearest_id", "nearest_distance",
     ]  # fmt: skip
 
 
@@ -108,19 +108,49 @@ def test_a_design_of_two_arms_has_one_row_that_names_both() -> None:
     assert picks["arm"].value_counts().to_dict() == {"offline": 17, "bayes": 20, "offline+bayes": 3}
     # rank and score are those of the arm named first: the shared ones are the last three of the offline arm
     assert sorted(both["rank"].astype(int)) == [18, 19, 20]
-    assert sorted(both["score"].astype(float)) == [180.5, 190.5, 200.5]
+    assert sorted(both[SCORE].astype(float)) == [180.5, 190.5, 200.5]
 
 
 def test_the_prediction_is_in_the_labs_unit() -> None:
     batch = make(n=10, objective=Objective(direction="min", transform="log10", unit="nM"))
-    picks = table(batch, "picks").astype({"predicted": float, "mean": float})
-    np.testing.assert_allclose(picks["predicted"], 10 ** -picks["mean"], rtol=1e-4)
+    picks = table(batch, "picks").set_index("design_id")
+    told = picks[["predicted", "predicted_from", "predicted_to", "bound", "bound_beta"]].astype(float)
+    y = batch.picks.set_index("design_id")["mean"].loc[told.index]
+    np.testing.assert_allclose(told["predicted"], 10**-y, rtol=1e-4)
+    np.testing.assert_allclose(told["predicted_from"], 10 ** -(y + 0.25), rtol=1e-4)
+    np.testing.assert_allclose(told["predicted_to"], 10 ** -(y - 0.25), rtol=1e-4)
+    np.testing.assert_allclose(told["bound"], 10 ** -(y - 0.2), rtol=1e-4)
+    assert (told["bound"] > told["predicted"]).all()  # lower is better, so what it is worth at worst is higher
+    assert set(told["bound_beta"]) == {2.0}
+
+
+def test_nothing_of_a_pick_list_is_in_another_sign_than_the_labs_unless_its_header_says_so() -> None:
+    plain, turned = (make(n=10, objective=Objective(direction=way)) for way in ("max", "min"))
+    up, down = (table(batch, "picks").set_index("design_id") for batch in (plain, turned))
+    assert not {"mean", "std", "lcb", "score"} & set(up.columns)
+    assert "larger is better" in SCORE
+    for one, other in (("predicted", "predicted"), ("predicted_from", "predicted_to"), ("bound", "bound")):
+        np.testing.assert_allclose(down[one].astype(float), -up[other].astype(float))
+
+
+def test_a_pick_list_as_an_older_labloop_wrote_it_is_replaced_an_edited_one_is_not(tmp_path: Path) -> None:
+    batch = make(n=10)
+    picks = write_batch(batch, tmp_path)["picks"]
+    whole = picks.read_bytes()
+    picks.write_bytes(
+        b"plate,well,rank,arm,proposer,design_id,dna,score,predicted,mean,std,lcb,nearest_id,nearest_distance\nP,A01\n"
+    )
+    write_batch(batch, tmp_path)
+    assert picks.read_bytes() == whole
+    picks.write_bytes(whole + b"mine\n")
+    with pytest.raises(BatchError, match="edited, or of another batch"):
+        write_batch(batch, tmp_path)
 
 
 def test_the_bench_copy_is_blinded() -> None:
     batch = make(shared=4, n=80)
     files = {name: content.decode() for name, content in render(batch).items()}
-    secret = [*ARMS, *PROPOSERS.values(), "arm", "score", "lcb", *batch.designs.index]
+    secret = [*ARMS, *PROPOSERS.values(), "arm", "score", "bound", *batch.designs.index]
     for kind in ("platemap", "grid", "assay"):
         assert not [word for word in secret if word in files[f"{batch.stem}_{kind}.csv"]]
     assert all(word in files[f"{batch.stem}_picks.csv"] for word in secret)
@@ -216,9 +246,9 @@ def test_columns_that_the_ledger_adds_stay_out_of_the_files() -> None:
 
 def test_picks_that_nobody_judged_have_empty_reasons() -> None:
     batch = make()
-    unknown = dict.fromkeys(["score", "mean", "std", "lcb", "nearest_distance"], np.nan)
+    unknown = dict.fromkeys(["score", "mean", "std", "lcb", "beta", "nearest_distance"], np.nan)
     picks = table(replace(batch, picks=batch.picks.assign(nearest_id=None, **unknown)), "picks")
-    empty = ["score", "predicted", "mean", "std", "lcb", "nearest_id", "nearest_distance"]
+    empty = [SCORE, "predicted", "predicted_from", "predicted_to", "bound", "bound_beta", "nearest_id", "nearest_distance"]
     assert (picks[empty] == "").all().all()
 
 

@@ -179,3 +179,34 @@ def test_a_selector_takes_earlier_plates_into_account_unless_told_not_to() -> No
     )
     assert adapted.pool.notes["selection"]["beta"] == pytest.approx(0.3)
     assert plain.pool.notes["selection"]["beta"] == 1
+
+
+class Twins(Sure):
+    """Designs of one first letter are good or bad together."""
+
+    noise_std = 0.1
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return 0.01 * X[:, 5], np.ones(len(X))
+
+    def correlation(self, X: FloatArray) -> FloatArray:
+        return np.where(X[:, :4].argmax(1)[:, None] == X[:, :4].argmax(1), 0.99, 0.0) + 0.01 * np.eye(len(X))
+
+
+def test_an_optimist_hopes_for_a_doubt_once() -> None:
+    space = TOY_SPACES["sequence"]
+    X = space.sample(120, np.random.default_rng(3))
+    X = X[space.fresh(X, known=DATA.taken)]
+    pool = Pool.of(space, X, np.zeros(len(X)), proposer="toy")
+    judgement = Judgement(posterior=Twins(), data=DATA)
+    picks = Conservative(beta=-2, support=None).select(pool, judgement, DATA, 4, seed=0)
+    assert len(set(picks.pool.X[:, :4].argmax(1))) == 4
+    longer = Conservative(beta=-2, support=None).select(pool, judgement, DATA, 20, seed=0)
+    assert longer.pool.ids[:4] == picks.pool.ids
+
+
+def test_a_judge_that_was_too_sure_is_no_reason_to_hope_for_more() -> None:
+    wide = Judgement(posterior=Sure(), data=DATA, correction=Correction(stretch=(2.0,), readings=40))
+    np.testing.assert_allclose(wide.optimistic(DATA.X)[1], Sure().belief(DATA.X)[1])
+    narrow = Judgement(posterior=Sure(), data=DATA, correction=Correction(stretch=(0.5,), readings=40))
+    np.testing.assert_allclose(narrow.optimistic(DATA.X)[1], 0.5 * Sure().belief(DATA.X)[1])

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from torch import nn  # noqa: E402
 
-from labloop.config.campaign import resolve  # noqa: E402
+from labloop.config.ramp import resolve  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
 from labloop.methods._composition import count_3mers, distance_of_3mers  # noqa: E402
 from labloop.methods._conservative import Reward, _whitening, conserve, train_reward  # noqa: E402

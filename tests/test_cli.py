@@ -79,6 +79,17 @@ def test_json_is_for_programs(lab, capsys):
     assert [arm["wells"] for arm in understood["arms"]] == [48, 48]
 
 
+def test_check_says_that_a_space_is_continuous(lab, capsys):
+    text = run(capsys, "check", preset("campaigns/hartmann6.yaml"))
+    assert "hartmann6: a continuous space (x1, x2, x3, x4, x5, x6), which has no number of designs, so it is searched" in text
+    assert " inf" not in text
+    understood = json.loads(run(capsys, "check", preset("campaigns/hartmann6.yaml"), "--json"))
+    assert understood["size"] is None
+    assert understood["continuous"] == ["x1", "x2", "x3", "x4", "x5", "x6"]
+    assert "tfbind8: 32,896 designs, few enough to score every one" in run(capsys, "check", CAMPAIGN)
+    assert "designs, too many to score every one, so they are searched" in run(capsys, "check", preset("campaigns/rna50.yaml"))
+
+
 def test_simulate_prints_one_object_an_arm_seed_and_round(lab, capsys):
     arguments = ("--lab", "tfbind8", "--round", "round.yaml", "--start", 60, "--rounds", 2, "--batch", 8, "--seeds", 2, "--json")
     rows = json.loads(run(capsys, "simulate", CAMPAIGN, *arguments))

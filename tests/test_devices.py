@@ -112,7 +112,10 @@ def test_a_device_that_there_is_not_is_refused_by_name(machine, wanted):
 
 
 def test_torch_is_not_imported_where_nothing_shows_a_device(tmp_path):
-    told = "import sys; from labloop import devices; devices._DRIVERS = (); devices.cuda_device(); print('torch' in sys.modules)"
+    told = (
+        "import sys; from labloop.runtime import devices; devices._DRIVERS = (); devices.cuda_device(); "
+        "print('torch' in sys.modules)"
+    )
     free = {name: value for name, value in os.environ.items() if name not in ("LABLOOP_DEVICE", "CUDA_VISIBLE_DEVICES")}
     if sys.platform == "linux":
         assert subprocess.check_output([sys.executable, "-c", told], text=True, env=free) == "False\n"
@@ -136,8 +139,8 @@ def test_workers_are_dealt_the_devices_that_the_rule_leaves_them(machine, count,
 _HOLD = """
 import sys, time
 from pathlib import Path
-from labloop import devices
-from labloop.devices import device_lock
+from labloop.runtime import devices
+from labloop.runtime.devices import device_lock
 devices._cuda_devices = lambda asked: 1
 with device_lock(Path(sys.argv[1])):
     Path(sys.argv[1], "held").touch()

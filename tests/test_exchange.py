@@ -465,7 +465,7 @@ def test_parquet_holds_the_same_table_with_its_types(measured, tmp_path):
 
 
 def test_without_pyarrow_the_message_names_the_extra(measured, tmp_path, monkeypatch):
-    whole = tidy(measured.config, measured.ledger)
+    whole = tidy(measured)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(LabloopError, match=r"labloop-toolkit\[parquet\]"):
         write_tidy(whole, tmp_path / "all.parquet")

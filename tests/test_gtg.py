@@ -22,7 +22,8 @@ from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
 TINY = GTG(
-    n_traj=40, horizon=8, context=4, k=10, dim=8, dim_mults=(1, 2), steps=4, batch_size=32, proxies=3, proxy_hidden=(32, 32),
+    n_traj=40, horizon=8, context=4, k=10, dim=8, dim_mults=(1, 2), steps=4, batch_size=32, proxy_batch=32,
+    proxies=3, proxy_hidden=(32, 32),
     proxy_steps=120, proxy_lr=5e-3, sampling_steps=3, n_samples=64,
 )  # fmt: skip
 
@@ -177,11 +178,11 @@ def test_proxies_of_a_thousand_long_sequences_are_of_the_kind_that_ranks_unseen_
     codes = X.reshape(1000, 20, 4).argmax(-1)
     motifs = sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(19))
     data = Dataset.from_measurements(space, space.decode(X), motifs)
-    options = replace(TINY, proxies=4, proxy_hidden=(64,), proxy_steps=150)
+    options = replace(TINY, proxies=4, proxy_hidden=(64,), proxy_steps=150, features="letters")
     weights, told = gtg.train_proxies(data, standard(data), options, seed=0)
     assert told["proxies_convolutional"] == 1
     assert told["proxy_rank_correlation"] > 0.7
-    assert type(load_stacked(weights)) is StackedCNN
+    assert type(load_stacked(weights, space=data.space)) is StackedCNN
 
 
 def test_proxy_scores_are_in_the_unit_of_y_and_equal_for_both_strands() -> None:
@@ -295,7 +296,7 @@ def test_the_pool_is_ranked_by_the_proxies_and_tells_of_its_making() -> None:
 def test_every_stage_reports_its_progress() -> None:
     heard: dict[str, int] = {}
     with listening(lambda label, done, _total: heard.update({label: done})):
-        TINY.propose(toy_data(TOY_SPACES["sequence"]), 3, seed=0)
+        replace(TINY, features="letters").propose(toy_data(TOY_SPACES["sequence"]), 3, seed=0)
     assert heard == {"gtg: trajectories": 7, "gtg: proxies": 120, "gtg: diffusion": 4, "gtg: sampling": 1}
 
 

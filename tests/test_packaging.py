@@ -14,7 +14,7 @@ import pytest
 
 import labloop
 
-NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python"}
+NAMES = {"RNA": "viennarna", "yaml": "pyyaml", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python"}
 """Distributions that are named otherwise than what is imported."""
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def test_the_wheel_holds_flows_presets_and_data(tmp_path):
     assert not [name for name in names if name.startswith(("tests", "flows/", "examples"))]
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(tmp_path / "site")], check=True)
     code = (
-        "import labloop; from labloop.config.campaign import preset; from labloop.studies.labs.tfbind8 import table; "
+        "import labloop; from labloop.config.read import preset; from labloop.studies.labs.tfbind8 import table; "
         "import importlib.util as u; assert u.find_spec('labloop.flows'); assert len(table()[1]) == 32896; "
         "assert preset('rounds/default.yaml').exists() and 'site' in labloop.__file__"
     )
@@ -70,7 +70,7 @@ def imported() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{one.name}" for one in node.names]
+                names = [] if node.level else [f"{node.module}.{one.name}" for one in node.names]
             for name in names:
                 found.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
     return found

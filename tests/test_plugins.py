@@ -32,7 +32,7 @@ MINE = """
 from pathlib import Path
 
 from labloop.registry import plugin
-from labloop.selection import AsProposed
+from labloop.proposing.selectors import AsProposed
 
 Path(__file__).with_name("imported").touch()
 

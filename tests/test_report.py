@@ -251,8 +251,33 @@ def test_the_tiles_tell_the_best_the_start_and_what_was_lost():
 def test_best_so_far_never_gets_worse():
     for data, better in ((campaign(), np.maximum), (campaign(rounds=2, objective=SECONDS), np.minimum)):
         line = [row["value"] for row in View(data).figures["progress"]["datasets"]["best"]]
-        assert len(line) == len(data.rounds) + 1
+        assert 2 <= len(line) <= len(data.rounds) + 2
         assert line == better.accumulate(line).tolist()
+
+
+def test_the_best_is_marked_at_the_well_of_the_arm_that_found_it():
+    for data in (campaign(), campaign(rounds=2, objective=SECONDS), campaign(rounds=4, measured=3, seed=5)):
+        tables = View(data).figures["progress"]["datasets"]
+        dots, found = pd.DataFrame(tables["wells"]), pd.DataFrame(tables["found"])
+        assert found["x"].iloc[0] == 0
+        assert len(found) > 1
+        for mark in found.iloc[1:].to_dict("records"):
+            under = dots[(dots["x"] == mark["x"]) & (dots["design"] == mark["design"])]
+            assert under["arm"].tolist() == [mark["arm"].split(" + ")[0]]
+            assert under["value"].tolist() == pytest.approx([mark["value"]])
+
+
+def test_a_bound_is_told_with_its_beta():
+    data = campaign(rounds=2)
+    beta = data.picks["arm"].map({"offline": 1.5, "bo": 1.0, "free": np.nan}) - (data.picks["round"] == 2) * 0.5
+    told = View(replace(data, picks=data.picks.assign(beta=beta))).tables()["calibration"]
+    titles = [column.title for column in told.columns]
+    rows = {row[0]: dict(zip(titles, row, strict=True)) for row in told.rows}
+    assert {arm: row["β of the bound"] for arm, row in rows.items()} == {
+        "all arms": "–", "offline": "1.50 to 1.00", "bo": "1.00 to 0.50", "free": "–",
+    }  # fmt: skip
+    assert "Better than the bound" in titles
+    assert View(data).tables()["calibration"].rows[1][titles.index("β of the bound")] == "–"
 
 
 def test_each_measured_well_is_a_dot_in_its_arms_colour():

@@ -250,3 +250,76 @@ def test_forbidden_motifs_count_on_both_strands():
     )
     good = space.feasible(space.encode(pd.DataFrame({"dna": ["GGTCTC", "GAGACC", "GGTCTA"]}), strict=False))
     assert good.tolist() == [False, False, True]
+
+
+BENCH = DesignSpace(
+    parameters=(
+        Real(name="heat", low=40, high=140),
+        Real(name="dose", low=1e-3, high=10, scale="log"),
+        Real(name="ph", low=4, high=9, decimals=2),
+        Real(name="time", low=0.1, high=1.3, step=0.1),
+        Mixture(name="metals", components=("Ni", "Fe", "Co")),
+        Mixture(name="gas", components=("Ar", "O2"), step=1e-4),
+    )
+)
+MEASURED = {"heat": 139.9999991, "dose": 0.123456789, "ph": 6.54, "time": 0.3, "Ni": 0.123456, "Fe": 0.654321, "Co": 0.222223}
+MEASURED |= {"Ar": 0.1234, "O2": 0.8766}
+
+
+def in_steps(designs: pd.DataFrame) -> None:
+    for name, decimals in {"heat": 1, "ph": 2, "time": 1, "Ni": 3, "Fe": 3, "Co": 3, "Ar": 4, "O2": 4}.items():
+        assert designs[name].map(lambda value, d=decimals: value == round(value, d)).all(), name
+    assert designs["dose"].map(lambda value: value == float(f"{value:.2e}")).all()
+
+
+def test_what_the_lab_measured_keeps_its_digits():
+    design = pd.DataFrame([MEASURED])
+    assert BENCH.decode(BENCH.encode(design)).to_dict("records") == [MEASURED]
+    X = BENCH.encode(design)
+    np.testing.assert_array_equal(BENCH.project(X), X)
+
+
+def test_what_is_made_up_comes_in_steps_that_a_bench_can_set():
+    rng, X = np.random.default_rng(0), BENCH.encode(pd.DataFrame([MEASURED]))
+    mutants = BENCH.mutate(np.repeat(X, 200, axis=0), rng)
+    made = {
+        "sampled": BENCH.sample(200, rng),
+        "mutated": mutants[(mutants != X).any(1)],
+        "next to it": BENCH.neighbours(X[0]),
+        "projected": BENCH.project(np.random.default_rng(1).random((200, BENCH.d))),
+        "nearly measured": BENCH.repair(X + 1e-7),
+    }
+    for designs in made.values():
+        assert BENCH.check(BENCH.decode(designs)) == []
+        in_steps(BENCH.decode(designs))
+        np.testing.assert_array_equal(BENCH.project(designs), designs)
+    assert len(made["mutated"]) > 150
+
+
+def test_a_design_that_only_its_digits_keep_valid_is_left_as_it_is():
+    space = DesignSpace(
+        parameters=(Real(name="x", low=0, high=1),), constraints=(LinearInequality(weights={"x": 1}, high=0.50049),)
+    )
+    X = space.encode(pd.DataFrame({"x": [0.50049, 0.70049 - 0.2 - 2e-5]}))
+    np.testing.assert_array_equal(space.settable(X)[:, 0], [0.5, 0.5])
+    low = space.model_copy(update={"constraints": (LinearInequality(weights={"x": 1}, low=0.49951, high=0.49999),)})
+    X = low.encode(pd.DataFrame({"x": [0.49975]}))
+    np.testing.assert_array_equal(low.settable(X), X)
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        (DesignSpace(parameters=(Sequence(name="dna", length=8),)), "65,536 designs"),
+        (DesignSpace(parameters=(Sequence(name="dna", length=50),)), "about 1.27e+30 designs"),
+        (DesignSpace(parameters=(Sequence(name="dna", length=700),)), "more than 1e300 designs"),
+        (BENCH, "a continuous space (heat, dose, ph, metals, gas), which has no number of designs"),
+    ],
+    ids=["listed", "large", "huge", "continuous"],
+)
+def test_a_space_tells_its_size_in_words(space, told):
+    assert space.extent == told
+    if not space.listable:
+        with pytest.raises(SpaceError, match="too large to list") as refused:
+            space.listing()
+        assert told in str(refused.value)

@@ -150,7 +150,7 @@ def test_of_a_thousand_long_sequences_the_networks_are_of_the_kind_that_predicts
     X = LONG.sample(n, np.random.default_rng(0))
     data = Dataset.from_measurements(LONG, LONG.decode(X), motif_count(X))
     assert len(data) == n
-    posterior = replace(SMALL, members=4, steps=200).fit(data, seed=0)
+    posterior = replace(SMALL, members=4, steps=200, features="letters").fit(data, seed=0)
     assert type(posterior.net) is kind
     new = LONG.sample(300, np.random.default_rng(1))
     assert (np.corrcoef(posterior(new)[0], motif_count(new))[0, 1] > 0.8) == (kind is StackedCNN)

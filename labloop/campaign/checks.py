@@ -33,6 +33,8 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         "parameters": [parameter.model_dump(mode="json") for parameter in space.parameters],
         "size": len(space.listing()) if space.listable else space.size,
         "listable": space.listable,
+        "continuous": list(space.continuous),
+        "extent": f"{len(space.listing()):,} designs" if space.listable else space.extent,
         "examples": examples.to_dict("records"),
         "objective": config.objective.model_dump(mode="json"),
         "plate": {"wells": config.plate.wells, "for_designs": config.plate.capacity},

@@ -154,7 +154,7 @@ class Campaign(Memory):
 
     def propose(
         self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1,
-        on_failure: Literal["stop", "drop"] | None = None,
+        on_failure: Literal["stop", "drop"] | None = None, now: bool = True,
     ) -> Batch:  # fmt: skip
         """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
 
@@ -163,12 +163,14 @@ class Campaign(Memory):
         Args:
             workers: train side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
             on_failure: what becomes of a round with a proposer that failed, see `train_all`.
+            now: open another round although all that were planned are done; the log says so.
 
         Raises:
-            CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
+            CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
+                another configuration or waits for the lab.
             MethodError: proposers failed, and the round does not go on without them.
         """
-        return verbs.propose(self, config, out=out, workers=workers, on_failure=on_failure)
+        return verbs.propose(self, config, out=out, workers=workers, on_failure=on_failure, now=now)
 
     def ensure_round(self, config: RoundConfig | Path | str | None = None) -> int:
         """Open the next round, or return the number of the one that is open with this configuration."""

@@ -20,7 +20,7 @@ from labloop.errors import LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.report import report_of, write_report
-from labloop.rounds import state, training, verbs
+from labloop.rounds import planned, state, training, verbs
 from labloop.rounds.policy import Action, Situation, Wanted, decide
 from labloop.runtime.files import turn
 
@@ -87,9 +87,7 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
     files = inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
     rounds = ledger.rounds(campaign.name)
     events = ledger.events(campaign.name)  # read last: it has the entry of every state seen, also while another process goes on
-    rejected = set(events.loc[events["kind"] == "rejected", "round"])
-    ended = [one.number for one in rounds if one.state == RoundState.CLOSED]
-    done = sum(number not in rejected and _had_plate(campaign, number) for number in ended)
+    done = planned.done(rounds, ledger.wells(campaign.name), events, states=(RoundState.CLOSED,))
     told: dict[str, Any] = {
         "campaign": campaign.name, "now": now, "schedule": schedule, "planned": config.rounds, "done": done,
         "files": files.whole, "arriving": files.arriving,
@@ -211,10 +209,6 @@ def _report(campaign: Memory) -> str:
 
 
 # ---- what the ledger says
-
-
-def _had_plate(campaign: Memory, number: int) -> bool:
-    return not campaign.ledger.wells(campaign.name, number).empty
 
 
 def _can_learn(campaign: Memory, config: RoundConfig) -> bool:

@@ -148,6 +148,7 @@ def propose(
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
     workers: int | str = 1,
     on_failure: Literal["stop", "drop"] | None = None,
+    now: bool = False,
     common: Common = Common(),
 ) -> None:
     """Train every proposer, choose the wells and write the plate's files. Run again, it goes on or changes nothing.
@@ -159,11 +160,12 @@ def propose(
         workers: train side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
         on_failure: a proposer that fails: `drop` goes on without it, `stop` trains the others and stops
             [default: as the campaign's schedule says, else stop].
+        now: open another round although all that were planned are done.
     """
     common.start()
     run = common.open(campaign)
     with show.progress(json=common.json):
-        batch = run.propose(config, workers=workers, on_failure=on_failure)
+        batch = run.propose(config, workers=workers, on_failure=on_failure, now=now)
     written = run.export(out, number=batch.round)
     show.batch(batch, written, json=common.json)
 
@@ -265,15 +267,18 @@ def simulate(
         on_failure: a proposer that fails: `drop` goes on without it in that round and says so, `stop` ends here.
         workers: run campaigns side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
+    from labloop.config.campaign import CampaignConfig
+    from labloop.config.read import load_config
     from labloop.studies.simulate import simulate as run
 
     common.start()
+    objective = load_config(campaign, CampaignConfig).objective
     with show.progress(json=common.json):
         table = run(
             campaign, lab, round_config=round, start=start, start_quantile=start_quantile, rounds=rounds, batch=batch,
             seeds=seeds, arms=arms.split(",") if arms else None, mode=mode, on_failure=on_failure, workers=workers,
         )  # fmt: skip
-    show.simulated(table, json=common.json)
+    show.simulated(table, objective, json=common.json)
 
 
 @app.command(group=_research)

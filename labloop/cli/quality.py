@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
-from labloop.config.policies import RATE
 
 if TYPE_CHECKING:
     from labloop.assays.quality.plates import PlateQuality
@@ -91,4 +90,6 @@ def _figure(figure: Figure, *, percent: bool = False) -> str:
 
 
 def _effect(effect: Effect) -> str:
+    from labloop.config.policies import RATE
+
     return "–" if effect.size is None or effect.p is None else f"{effect.size:+.2f}{' !' * (effect.p <= RATE)}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labloop.compare.arms import Comparison
     from labloop.plates.batch import Batch
     from labloop.rounds.intake import Receipt
+    from labloop.space.objective import Objective
     from labloop.studies.study import Result
 
 out = Console(highlight=False, soft_wrap=True)
@@ -173,22 +174,42 @@ def statuses(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
         status(one, json=False)
 
 
+def way(objective: Objective) -> str:
+    """Say in what unit values are and which way is better."""
+    return f"{f'{objective.unit}, ' if objective.unit else ''}{'lower' if objective.direction == 'min' else 'higher'} is better"
+
+
 def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
     if json:
         return dump(
-            {"campaign": batch.campaign, "round": batch.round, "wells": _records(batch.wells), "picks": _records(batch.picks),
+            {"campaign": batch.campaign, "round": batch.round, "objective": batch.objective.model_dump(),
+             "scale": "mean, std and lcb of picks are in y, transformed and larger is better, whatever the objective's direction",
+             "wells": _records(batch.wells), "picks": _records(batch.picks),
              "files": {name: str(path) for name, path in written.items()}}
         )  # fmt: skip
+
+    import numpy as np
+
+    def value(y: float) -> float:
+        return float(batch.objective.to_value(np.array([y]))[0])
+
+    n = batch.picks["design_id"].value_counts()
+    several = set(n.index[n > 1])
     rows = [
-        {"arm": arm, "wells": len(picks), "proposers": ", ".join(dict.fromkeys(picks["proposer"])),
-         "predicted mean": float(picks["mean"].mean()), "predicted best": float(picks["mean"].max()),
+        {"arm": arm, "wells": len(picks), "shared": int(picks["design_id"].isin(several).sum()),
+         "proposers": ", ".join(dict.fromkeys(picks["proposer"])),
+         "predicted mean": value(picks["mean"].mean()), "predicted best": value(picks["mean"].max()),
+         "bound, mean": value(picks["lcb"].mean()), "beta": float(picks["beta"].iloc[0]),
          "from nearest measured": float(picks["nearest_distance"].mean())}
         for arm, picks in batch.picks.groupby("arm", sort=False)
     ]  # fmt: skip
-    n = batch.picks["design_id"].value_counts()
-    shared = f", {(n > 1).sum()} of them for several arms" if (n > 1).any() else ""
-    told = f"{len(n)} designs{shared} (predictions as the judge sees them, larger is better)"
-    _table(rows, title=f"{batch.campaign}, round {batch.round}: {told}")
+    shared = f", {len(several)} of them in wells that several arms share" if several else ""
+    _table(rows, title=f"{batch.campaign}, round {batch.round}: {len(n)} designs{shared}")
+    if batch.picks["mean"].notna().any():
+        out.print(Text(
+            f"Predictions are the judge's ({way(batch.objective)}); bound: what a design is worth at beta standard deviations on "
+            "the worse side"
+        ))  # fmt: skip
     for path in written.values():
         out.print(f"  {path}")
     sheet = next((path for path in written.values() if path.name.endswith("_assay.csv")), "the assay CSV")
@@ -211,20 +232,18 @@ def comparison(comparison: Comparison, *, json: bool) -> None:
         for one in comparison.arms
     ]  # fmt: skip
     rules = "a well of several arms counts for each, a hit beats the best value known when the plate was proposed"
-    _table(arms, title=f"Arms, in the lab's unit ({rules})")
+    _table(arms, title=f"Arms ({way(comparison.objective)}; {rules})")
+    gaps = [one for one in comparison.differences if one.measure == "mean"]
+    ratio = any(one.effect_kind == "ratio" for one in gaps)
     means = [
-        {
-            "arm": one.first,
-            "against": one.second,
-            "mean differs by": one.estimate,
-            "from": one.low,
-            "to": one.high,
-            "p": one.p_holm,
-        }
-        for one in comparison.differences
-        if one.measure == "mean"
-    ]
-    _table(means, title="Differences in y (above zero: the first arm is better), 95 % intervals, p after Holm")
+        {"arm": one.first, "against": one.second, "mean is" if ratio else "mean differs by": one.effect,
+         "from": one.effect_low, "to": one.effect_high, "p": one.p_holm}
+        for one in gaps
+    ]  # fmt: skip
+    objective = comparison.objective
+    side = "below" if objective.direction == "min" else "above"
+    what = "Ratios of geometric means" if ratio else f"Differences of means{f', {objective.unit}' if objective.unit else ''}"
+    _table(means, title=f"{what} ({side} {1 if ratio else 0}: the first arm is better), 95 % intervals, p after Holm")
     out.print(comparison.sentence, style="bold")
 
 
@@ -245,24 +264,29 @@ def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> 
 def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     if json:
         return dump(understood)
-    size = f"{understood['size']:,}" if understood["listable"] else f"about {understood['size']:.3g}"
-    how = "few enough to score every one" if understood["listable"] else "too many to score every one, so they are searched"
-    out.print(f"{understood['campaign']}: {size} designs, {how}")
+    how = "few enough to score every one" if understood["listable"] else "too many to score every one"
+    how = "so it is searched" if understood["continuous"] else how if understood["listable"] else f"{how}, so they are searched"
+    out.print(Text(f"{understood['campaign']}: {understood['extent']}, {how}"))
     _table(understood["examples"], title="Three random designs")
     plate, objective = understood["plate"], understood["objective"]
-    out.print(f"Objective: {objective['direction']} of assay {objective['assay']} {objective['unit']}".rstrip())
+    better = "lower" if objective["direction"] == "min" else "higher"
+    unit = f" in {objective['unit']}" if objective["unit"] else ""
+    out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
     out.print(f"Plate: {plate['wells']} wells, {plate['for_designs']} for designs")
-    _table([{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())], title="Arms")
+    arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
+    more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
+    _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")
     out.print("All good.", style="bold green")
 
 
-def simulated(table: pd.DataFrame, *, json: bool) -> None:
+def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:
     if json:
         return dump(_records(table))
     from labloop.studies.simulate import summary
 
     for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
-        _table(_records(summary(table, column=column)), title=f"{title}: mean ± sd over {table['seed'].nunique()} seeds")
+        told = f"{title} ({way(objective)}): mean ± sd over {table['seed'].nunique()} seeds"
+        _table(_records(summary(table, column=column)), title=told)
     for row in _records(table[table["note"] != ""]):
         out.print(f"{row['arm']}, seed {row['seed']}, round {row['round']}: {row['note']}", style="yellow")
 

@@ -22,7 +22,9 @@ from labloop.methods._checkpoint import Stage
 from labloop.methods._prior import States, is_check
 from labloop.proposing.dataset import Dataset
 from labloop.runtime.progress import track
-from labloop.surrogates.networks import StackedMLP, load_stacked, networks
+from labloop.seeds import derive
+from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
+from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
 from labloop.surrogates.training import torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
@@ -67,8 +69,8 @@ class Reward:
         return cls(states, form, penalty, heads, *_scale(data), fitted.get("whitening"))
 
     @cached_property
-    def net(self) -> StackedMLP:
-        return load_stacked(self.weights)
+    def net(self) -> Stacked:
+        return load_stacked(self.weights, space=self.states.space)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The conservative reward, (b,)."""
@@ -76,12 +78,14 @@ class Reward:
 
     def heads(self, x: Tensor) -> Tensor:
         """What each head believes, (B, b)."""
+        if isinstance(self.net, StackedKernel):  # is the same for all twins
+            return self.net(2 * x - 1)
         found = self.net(self._seen(x))
         return found.reshape(len(found), len(self.states.twins), len(x)).mean(1)
 
     def bonus(self, x: Tensor) -> Tensor | None:
         """κ√(φᵀ(Σ+λI)⁻¹φ), the mean over heads, (b,); None where the form has no bonus."""
-        if self.whitening is None:
+        if self.whitening is None or isinstance(self.net, StackedKernel):
             return None
         apart = torch.bmm(self.net.features(self._seen(x)), self.whitening.mT)
         lengths = (apart.square().sum(-1) + 1e-12).sqrt().clamp(max=BONUS_LIMIT)
@@ -108,18 +112,19 @@ class Reward:
 
 def train_reward(
     states: States, data: Dataset, *, form: Form, heads: int = 10, hidden: tuple[int, ...] = (256, 256), steps: int = 800,
-    lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, seed: int,
+    lr: float = 1e-3, batch_size: int = 256, ridge: float = 1e-3, features: Features = "letters", seed: int,
 ) -> Stage:  # fmt: skip
     """Fit the heads side by side, each to a bootstrap of the data.
 
     Each keeps the weights that had the least error on rows it did not draw. The form `none` has one head, on nine rows in ten.
-    On many long sequences the heads are fitted both ways, dense and convolutional, and the way with less of that error is kept:
-    where a motif counts wherever it stands, dense heads learn next to nothing.
+    With features `auto` the heads are fitted a kernel's way too (`kernel_networks`; not for a bonus, which is one of dense
+    features), and on many long sequences convolutional; the way with the least of that error is kept: where a motif counts
+    wherever it stands, dense heads learn next to nothing.
 
     Returns:
         What `Reward.of` takes; and how good the heads' mean is on rows that they did not draw: rank correlation with y, over all
-        of these and over their best quarter, and mean squared error in variances of y; where both were tried, whether
-        the heads are convolutional (1) or dense (0), as `reward_convolutional`.
+        of these and over their best quarter, and mean squared error in variances of y; where several
+        ways were tried, as `reward_words` and `reward_convolutional` which it is.
     """
     device, n = states.device, len(data)
     rng = torch_generator(seed, "reward", device=device)
@@ -134,21 +139,51 @@ def train_reward(
     first = next(nets)  # drawn before the held rows, as its seed always was
     held = torch.randperm(n, generator=rng, device=device)[:2048]
     batch = min(batch_size, max(32, n))
-    fits = [
-        _fit(net, rows=rows, counts=counts, held=held, twins=states.twins, steps=steps, lr=lr, batch=batch, rng=rng)
-        for net in itertools.chain([first], nets)
-    ]
-    fitted, _, guess = min(fits, key=lambda fit: fit[1])
-    told = {"reward_convolutional": float(fitted is not fits[0][0])} if len(fits) > 1 else {}
+    fits: list[Fit] = []
+    if features != "letters" and form != "bonus" and worth_trying(data):
+        twins = 2 * torch.tensor(data.space.orbit(data.X), dtype=torch.float32, device=device) - 1
+        words = fit_kernel(data, twins, rows.y, counts, unit=(0.5, 0.5), seed=derive(seed, "words"))
+        with torch.no_grad():
+            guess = torch.cat([words(part) for part in rows.x[held].split(CHUNK)], 1)
+        error = _missed(guess, rows, held, counts).mean().item()
+        if features == "auto" and error < 1:
+            known = (1 - error) ** 0.5
+            error = 1 - (known - handicap(known, n)) ** 2
+        fits.append(Fit(dict(words.state_dict()), error, guess, StackedKernel))
+    if features != "words" or not fits:
+        for net in itertools.chain([first], nets):
+            best = min((fit.error for fit in fits), default=float("inf"))
+            fits.append(_fit(
+                net, rows=rows, counts=counts, held=held, twins=states.twins, steps=steps, lr=lr, batch=batch, rng=rng, best=best
+            ))  # fmt: skip
+    chosen = min(fits, key=lambda fit: fit.error)
+    fitted, guess, told = chosen.weights, chosen.guess, {}
+    if len(fits) > 1:
+        told = {f"reward_{name}": float(chosen.kind is kind) for name, kind in KINDS.items()}
     out = counts[:, held] == 0
     exact = rows.side[held] == 0
     if form == "bonus":
         missed = (guess - rows.y[held]) * out * exact
-        whitening = _whitening(load_stacked(fitted), rows.x, counts, rows.x[held], missed, ridge)
+        dense = load_stacked(fitted, space=data.space)
+        assert isinstance(dense, StackedMLP)
+        whitening = _whitening(dense, rows.x, counts, rows.x[held], missed, ridge)
         fitted = {**fitted, "whitening": whitening}
     unseen = out.any(0) & exact
     believed = ((guess * out).sum(0) / out.sum(0).clamp(min=1))[unseen].cpu().numpy()
     return fitted, {**told, **_judged(believed, rows.y[held][unseen].cpu().numpy())}
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Fitted heads: weights, mean error on rows that a head did not draw, and what each says of the held ones, (B, m)."""
+
+    weights: dict[str, Tensor]
+    error: float
+    guess: Tensor
+    kind: type[Stacked]
+
+
+KINDS = {"words": StackedKernel, "convolutional": StackedCNN}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,16 +197,17 @@ class _Rows:
 
 def _fit(
     net: StackedMLP, *, rows: _Rows, counts: Tensor, held: Tensor, twins: Tensor, steps: int, lr: float, batch: int,
-    rng: torch.Generator,
-) -> tuple[dict[str, Tensor], float, Tensor]:  # fmt: skip
+    rng: torch.Generator, best: float,
+) -> Fit:  # fmt: skip
     """Train heads side by side, each on its bootstrap.
 
     Args:
         counts: how often each head sees each row, (B, n).
         held: rows that each head is judged by where it did not draw them, (m,).
+        best: error of the best heads so far; a training that is far above it after a quarter of its steps ends.
 
     Returns:
-        Each head's weights where it was best, their mean error there, and what they say of the held rows, (B, m).
+        Each head's weights where it was best.
     """
     x, y, side = rows.x, rows.y, rows.side
     reach = counts.double().cumsum(1)
@@ -192,11 +228,25 @@ def _fit(
         if is_check(step, steps):
             with torch.no_grad():
                 found = net(x[held])
-            error = (_error(found, y[held], side[held]) * out).sum(1) / out.sum(1).clamp(min=1)
+            error = _missed(found, rows, held, counts)
             better = torch.where(out.sum(1) > 0, error, -step) < lowest
             lowest, guess = torch.where(better, error, lowest), torch.where(better[:, None], found, guess)
             kept = {name: torch.where(better[:, None, None], value, kept[name]) for name, value in net.state_dict().items()}
-    return kept, lowest.mean().item(), guess
+            if step >= first_look(steps, len(x), batch) and best < 1 and _far_above(lowest.mean().item(), best, len(held)):
+                break
+    return Fit(kept, lowest.mean().item(), guess, type(net))
+
+
+def _missed(guess: Tensor, rows: _Rows, held: Tensor, counts: Tensor) -> Tensor:
+    """Mean squared error of each head (B,) over the held rows that it did not draw."""
+    out = (counts[:, held] == 0).float()
+    return (_error(guess, rows.y[held], rows.side[held]) * out).sum(1) / out.sum(1).clamp(min=1)
+
+
+def _far_above(error: float, best: float, n: int) -> bool:
+    """Whether errors, in variances of y, differ by more than chance over n rows; told as the correlations that they stand for."""
+    correlations = [max(1 - one, 0.0) ** 0.5 for one in (error, best)]
+    return behind(correlations[0], correlations[1], n)
 
 
 def _scale(data: Dataset) -> tuple[float, float]:

@@ -67,7 +67,7 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.networks import length_of
+from labloop.surrogates.networks import Features, length_of
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
@@ -95,6 +95,8 @@ class BRAID:
     reward_lr: PositiveFloat = 1e-3
     ridge: PositiveFloat = 1e-3
     """λ of the bonus, relative to the Gram matrix's mean diagonal."""
+    features: Features = "auto"
+    """What the reward sees: letters, or words too; auto: whichever predicts unseen designs better. A bonus is one of letters."""
     unlabelled: Path | None = None
     """CSV file of designs without values (natural sequences, a library) that the prior learns too; columns as in the campaign."""
     width: Annotated[int, Field(ge=8)] = 64
@@ -110,7 +112,7 @@ class BRAID:
     """T, steps of the reverse walk."""
     grad_steps: PositiveInt = 5
     """K, last steps with gradient."""
-    iterations: PositiveInt = 200
+    iterations: PositiveInt = 120
     """Fine-tuning steps."""
     batch_size: PositiveInt = 128
     lr: PositiveFloat = 1e-3
@@ -223,16 +225,21 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
 def learn_prior(states: States, designs: Array, options: BRAID, *, warm: Warm = afresh, seed: int) -> Stage:
     """Fit the prior to designs (m, d); see `train_prior`."""
     return train_prior(
-        states, designs, width=options.width, depth=options.depth, steps=options.prior_steps, lr=options.prior_lr, warm=warm,
-        warm_start=options.warm_start, seed=seed,
+        states, designs, width=options.width, depth=options.depth, lr=options.prior_lr,
+        steps=min(options.prior_steps, prior_steps(len(designs))), warm=warm, warm_start=options.warm_start, seed=seed,
     )  # fmt: skip
+
+
+def prior_steps(designs: int) -> int:
+    """Steps of the prior that so many designs are worth: thirty passes over them, 300 at least."""
+    return max(300, 30 * designs // 256)
 
 
 def learn_reward(states: States, data: Dataset, options: BRAID, *, seed: int) -> Stage:
     """Fit the reward's heads to the measurements; see `train_reward`."""
     return train_reward(
         states, data, form=options.form, heads=options.heads, hidden=options.hidden, steps=options.reward_steps,
-        lr=options.reward_lr, ridge=options.ridge, seed=seed,
+        lr=options.reward_lr, ridge=options.ridge, features=options.features, seed=seed,
     )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ class COMs:
         """
         listed = data.space.listable if self.search == "auto" else self.search == "enumerate"
         if listed and not data.space.listable:
-            raise MethodError(f"coms cannot enumerate {data.space.size:.3g} designs: use search='auto' or 'ascent'")
+            raise MethodError(f"coms cannot enumerate {data.space.extent}: use search='auto' or 'ascent'")
         model = train(data, self, [derive(seed, "coms")])
         notes = {**model.notes(0), "search": "enumerate" if listed else "ascent"}
         if listed:

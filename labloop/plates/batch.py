@@ -26,11 +26,16 @@ from labloop.plates.wells import SHAPES
 from labloop.runtime.files import write_all
 from labloop.runtime.spreadsheet import csv_bytes
 from labloop.space.objective import Objective
+from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
 
-PICK_COLUMNS = ("arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "nearest_id", "nearest_distance")
+PICK_COLUMNS = (
+    "arm", "design_id", "rank", "proposer", "score", "mean", "std", "lcb", "beta", "nearest_id", "nearest_distance",
+)  # fmt: skip
 """What `Batch.picks` holds, one row an arm's pick."""
+SCORE = "score (its own unit, larger is better)"
+"""The pick list's column of what a proposer thinks: the only one that is not in the lab's unit."""
 ASSAY_COLUMNS = ("plate", "well", "value", "unit", "status", "measured_at", "note")
 """The columns of the empty assay file, which `labloop ingest` reads with no mapping."""
 
@@ -60,7 +65,8 @@ class Batch:
     campaign: str
     round: int
     picks: pd.DataFrame
-    """One row an arm's pick with `PICK_COLUMNS`; mean, std and lcb are the judge's, in y (larger is better)."""
+    """One row an arm's pick with `PICK_COLUMNS`; mean and std (of a reading) and the bound lcb (of what the design is worth, with
+    its beta) are the judge's, in y (larger is better)."""
     wells: pd.DataFrame
     """One row a used well, as `labloop.plates.layout.lay_out` gives."""
     designs: pd.DataFrame
@@ -113,8 +119,9 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
     """Make the files of a batch: name to content, the manifest last.
 
     - `…_picks.csv`, for the lead: one row a design's well, with arm, proposer and the judge's reasons. A design that two arms
-      chose names both (`offline+bo`); its rank and score are those of the arm named first. `predicted` is the judge's mean in the
-      lab's unit.
+      chose names both (`offline+bo`); its rank, score and bound are those of the arm named first. All in the lab's unit:
+      `predicted` is the judge's mean, a reading is expected from `predicted_from` to `predicted_to` (one standard deviation), and
+      `bound` is what the design is worth at `bound_beta` standard deviations on the worse side (negative: the better side).
     - `…_platemap.csv`, for the bench: every used well with its sample name and design or control. It is blinded: nothing in it
       tells arms apart.
     - `…_grid.csv`, to print: each plate as it lies on the bench; a cell holds the control, the design where it is one short
@@ -173,7 +180,7 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
         log.info("%s: was filled in, it stays as it is", form)
         stale.remove(form)
     for at in stale:
-        if at.exists() and at.suffix != ".json" and not replace:
+        if at.exists() and at.suffix != ".json" and not replace and not _of_older_labloop(at):
             raise BatchError(
                 f"{at}: is there already with other content (edited, or of another batch): move it away or choose another folder"
             )
@@ -182,6 +189,11 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
     except LabloopError as error:
         raise BatchError(f"{error}, then export again (no file was left half-written)") from error
     return {path.stem.removeprefix(f"{batch.stem}_"): path for path in files}
+
+
+def _of_older_labloop(path: Path) -> bool:
+    """Whether a file is a pick list as 0.1.0 wrote it: the same wells, and predictions in two signs."""
+    return path.name.endswith("_picks.csv") and b",score,predicted,mean,std,lcb," in path.read_bytes()[:4096]
 
 
 def wells_with_samples(batch: Batch) -> pd.DataFrame:
@@ -203,16 +215,27 @@ def _pick_list(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[
     one_each = one_each.assign(
         arm=by_design["arm"].agg("+".join),
         proposer=by_design["proposer"].agg(lambda names: "+".join(dict.fromkeys(names))),
-        predicted=batch.objective.to_value(one_each["mean"].to_numpy(float)),
-    )
+        **_predictions(batch.objective, one_each),
+    ).rename(columns={"score": SCORE, "beta": "bound_beta"})
     before = _cells(one_each[["rank", "arm", "proposer"]])
-    after = _cells(one_each[["score", "predicted", "mean", "std", "lcb", "nearest_id", "nearest_distance"]], digits=6)
+    told = [SCORE, "predicted", "predicted_from", "predicted_to", "bound", "bound_beta", "nearest_id", "nearest_distance"]
+    after = _cells(one_each[told], digits=6)
     lines: list[Sequence[str]] = [["plate", "well", *before, "design_id", *designs, *after]]
     for place_of, one in zip(_places(wells), wells["design_id"].tolist(), strict=True):
         if one in one_each.index:
             parts = ([column[one] for column in group.values()] for group in (before, {"": {one: one}}, designs, after))
             lines.append([*place_of, *(cell for part in parts for cell in part)])
     return lines
+
+
+def _predictions(objective: Objective, picks: pd.DataFrame) -> dict[str, FloatArray]:
+    """Turn what the judge said of picks, in y, into the lab's unit."""
+    mean, std, lcb = (picks[name].to_numpy(float) for name in ("mean", "std", "lcb"))
+    ends = np.sort([objective.to_value(mean - std), objective.to_value(mean + std)], axis=0)
+    return {
+        "predicted": objective.to_value(mean), "predicted_from": ends[0], "predicted_to": ends[1],
+        "bound": objective.to_value(lcb),
+    }  # fmt: skip
 
 
 def _plate_map(wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:

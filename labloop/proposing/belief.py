@@ -225,6 +225,17 @@ class Judgement:
         shift, stretch = self._at(X)
         return mean + shift * np.hypot(std, self.noise_std), stretch * std
 
+    def optimistic(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tell the belief as an optimist may take it, no wider than before correction: errors are no reason to hope for more."""
+        mean, std = self.belief(X)
+        return mean, std / np.maximum(self._at(X)[1], 1.0)
+
+    def correlation(self, X: FloatArray) -> FloatArray | None:
+        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where the surrogate cannot say."""
+        known = getattr(self.posterior, "correlation", None)
+        found: FloatArray | None = None if known is None else known(X)
+        return found
+
     def _at(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         if len(self.correction.distance) == 1 or not len(self.data):
             return self.correction.at(np.zeros(len(X)))

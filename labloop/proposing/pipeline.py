@@ -186,6 +186,35 @@ def judge(
     )  # fmt: skip
 
 
+def decide(
+    config: RoundConfig,
+    offered: Mapping[str, Sequence[Pool]],
+    data: Dataset,
+    wells: Mapping[str, int],
+    *,
+    past: Past | None = None,
+    judging: bool = True,
+    seed: int,
+    number: int,
+    rounds: int,
+) -> tuple[dict[str, Picks], Judgement | None]:
+    """Go from what the proposers offered to every arm's picks: a campaign and a simulation of it both come through here.
+
+    Args:
+        offered: the pools of each arm's proposers, in their order.
+        judging: False leaves the judge out even where the round has one; no selector may need it then.
+
+    Returns:
+        Every arm's picks, and the judge that they were chosen by.
+
+    Raises:
+        MethodError: the arms' pools hold too few designs that may be chosen.
+    """
+    pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
+    posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
+    return choose(config, pools, posterior, data, wells, seed=seed, number=number, rounds=rounds), posterior
+
+
 def choose(
     config: RoundConfig,
     pools: Mapping[str, Pool],

@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field
 
 from labloop.errors import MethodError
-from labloop.proposing.belief import Correction, believing
+from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
-from labloop.proposing.protocols import Posterior
+from labloop.proposing.protocols import Belief, Posterior
 from labloop.proposing.refine import refined
 from labloop.registry import plugin
 from labloop.seeds import generator
@@ -32,6 +32,8 @@ APART = 0.05
 """Least distance of two picks where a space has numbers: a twentieth of a range."""
 FRONT = 128
 """Picks by which refinement tells its progress."""
+JOINT = 384
+"""Candidates that are ordered as one batch; the rest follow by their own bounds."""
 SUPPORT_ROWS = 1_000
 """Measured designs that the distance limit is taken from at most."""
 CELLS = 8_000_000
@@ -59,9 +61,13 @@ class Conservative:
     is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
     support: Annotated[float, Field(gt=0, le=1)] | None = 0.99
     """A candidate lacks data support where it lies farther from all measured designs than this share of the measured designs
-    lie from their nearest other one. None: no such rule."""
+    lie from their nearest other one. None: no such rule; nor is there one while beta is 0 or less, as an optimist looks for
+    designs of which little is known."""
     relax: bool = True
     """Where fewer than n candidates have support, fill up with those nearest to the data (and log it) instead of raising."""
+    joint: bool = True
+    """While beta is below 0, hope for a doubt once: a candidate's std is what the picks before it will leave of it (Desautels et
+    al., JMLR 15, 2014)."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is."""
 
@@ -76,11 +82,7 @@ class Conservative:
         beta = self.beta - (float(np.clip(correction.doubt, -ADAPTS, ADAPTS)) if self.adapt else 0.0)
 
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
-            mean, std = judge.belief(X)
-            if self.adapt and correction.proposers:
-                better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
-                mean = mean + better * np.hypot(std, judge.noise_std)
-            return mean - beta * std
+            return _bound(judge, correction if self.adapt else Correction(), X, proposer, beta)
 
         rows, dropped = _choosable(pool, data)
         fresh = pool.take(rows)
@@ -90,15 +92,19 @@ class Conservative:
             fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
         lcb = bound(fresh.X, fresh.proposer)
         nearest, distance = _nearest(fresh.X, data)
-        limit = np.inf if self.support is None else support_limit(data, self.support)
+        limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
         order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
         if not self.relax:
             order = order[~far[order]]
             dropped["lack data support"] = int(far.sum())
+        if self.joint and beta < 0 and isinstance(judge, Judgement):
+            front = order[:JOINT]
+            taught = _taught(judge, fresh.X[front], lcb[front], beta)
+            order = np.concatenate([front[taught], order[JOINT:]])
         least = _least(data.space) if self.min_distance == "auto" else self.min_distance
-        slack = self.spread * judge.noise_std
+        slack = 0.0 if self.joint and beta < 0 else self.spread * judge.noise_std
         spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, lcb[order]), slack=slack)
         if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
@@ -130,7 +136,7 @@ class AsProposed:
     """The first of the pool in the proposers' own order: the selector of methods that choose a batch jointly."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
-        """Choose the first n; the bound given with each pick is one standard deviation below the mean.
+        """Choose the first n; the bound given with each pick is the conservative selector's for beta 1.
 
         Raises:
             MethodError: fewer than n are left.
@@ -146,7 +152,7 @@ class RandomSelection:
     """Any of the pool: what a selector has to beat."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
-        """Choose n at random; the bound given with each pick is one standard deviation below the mean.
+        """Choose n at random; the bound given with each pick is the conservative selector's for beta 1.
 
         Raises:
             MethodError: fewer than n are left.
@@ -158,13 +164,25 @@ class RandomSelection:
 
 
 def explain(pool: Pool, posterior: Posterior, data: Dataset, beta: float) -> Picks:
-    """Give every row of a pool its reasons: the judge's mean, std and mean - beta · std, and the nearest measured design.
+    """Give every row of a pool its reasons: the judge's mean and std of a reading, its bound, and the nearest measured design.
 
-    Without measured designs the nearest id is empty and its distance infinite.
+    The bound means what it means in the conservative selector: mean - beta · std of what a design is worth, corrected by earlier
+    plates; notes tell its beta. Without measured designs the nearest id is empty and its distance infinite.
     """
     mean, std = posterior(pool.X)
+    lcb = _bound(believing(posterior), getattr(posterior, "correction", Correction()), pool.X, pool.proposer, beta)
     nearest, distance = _nearest(pool.X, data)
-    return Picks(pool=pool, mean=mean, std=std, lcb=mean - beta * std, nearest_id=nearest, nearest_distance=distance)
+    told = replace(pool, notes={**pool.notes, "selection": {"beta": beta}})
+    return Picks(pool=told, mean=mean, std=std, lcb=lcb, nearest_id=nearest, nearest_distance=distance)
+
+
+def _bound(judge: Belief, correction: Correction, X: FloatArray, proposer: Array, beta: float) -> FloatArray:
+    """Give mean - beta · std of what designs X (m, d) of proposers (m,) are worth, in y; (m,)."""
+    mean, std = judge.optimistic(X) if beta < 0 and isinstance(judge, Judgement) else judge.belief(X)
+    if correction.proposers:
+        better = np.array([correction.proposers.get(str(one), 0.0) for one in proposer.tolist()])
+        mean = mean + better * np.hypot(std, judge.noise_std)
+    return mean - beta * std
 
 
 def _nearest(X: FloatArray, data: Dataset) -> tuple[tuple[str, ...], FloatArray]:
@@ -199,6 +217,26 @@ def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:
     taken = np.array([pool.ids[i] in data.taken for i in unique.tolist()], dtype=bool)
     dropped = {"are measured or pending": int(taken.sum()), "are second copies": len(pool) - len(unique)}
     return unique[~taken].astype(np.int64), dropped
+
+
+def _taught(judge: Judgement, X: FloatArray, bound: FloatArray, beta: float) -> Array:
+    """Order rows of X (m, d) by bounds (m,) whose std shrinks as if every row before had been measured."""
+    correlation = judge.correlation(X)
+    if correlation is None:
+        return np.arange(len(X))
+    std = judge.optimistic(X)[1]
+    mean, left = bound + beta * std, std**2
+    covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2
+    rows = np.zeros((len(X), len(X)))
+    order: list[int] = []
+    open_ = np.ones(len(X), dtype=bool)
+    for k in range(len(X)):
+        i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(left, 0)), -np.inf).argmax())
+        order.append(i)
+        open_[i] = False
+        rows[k] = (covariance[i] - rows[:k, i] @ rows[:k]) / np.sqrt(max(left[i], 0) + noise)
+        left = left - rows[k] ** 2
+    return np.array(order, dtype=np.int64)
 
 
 def _least(space: DesignSpace) -> float:

@@ -14,6 +14,7 @@ from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
 from labloop.rounds import state
+from labloop.rounds.bounds import with_beta
 from labloop.rounds.outcome import compare_all, compare_round
 
 N_TOP = 15
@@ -23,7 +24,7 @@ def collect(campaign: Memory) -> ReportData:
     """Read a campaign's ledger for its report; the same ledger gives the same report."""
     config, ledger = campaign.config, campaign.ledger
     texts = _texts(ledger.designs(campaign.name), list(config.space.columns))
-    results = state.results(campaign)
+    results = with_beta(state.results(campaign), ledger.events(campaign.name))
     results = results.assign(design=results["design_id"].map(texts))
     entries = state.rounds_now(campaign)
     measured = sorted({int(n) for n in results.loc[results["y"].notna(), "round"]})
@@ -58,7 +59,7 @@ def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _measurements(campaign: Memory, texts: dict[str, str]) -> pd.DataFrame:
@@ -112,4 +113,25 @@ def _flags(campaign: Memory) -> tuple[str, ...]:
         if event["state"] == RoundState.CLOSED and detail.get("missing"):
             reason = f": {detail['reason']}" if detail.get("reason") else ""
             flags.append(f"Round {event['round']} was closed without {detail['missing']} of its wells{reason}.")
-    return tuple(flags)
+    return (*flags, *_judged(campaign))
+
+
+def _judged(campaign: Memory) -> list[str]:
+    """Say of each round who judged it, and how much of the judge earlier plates corrected."""
+    events = campaign.ledger.events(campaign.name)
+    told = []
+    for event in events[events["kind"] == "judged"].drop_duplicates("round", keep="last").to_dict("records"):
+        detail = event["detail"]
+        if not (weights := {name: w for name, w in detail.get("weights", {}).items() if w}):
+            continue
+        by = ", ".join(f"{name} {100 * w:.0f} %" for name, w in sorted(weights.items(), key=lambda one: -one[1]))
+        shift, stretch = (sum(detail["correction"][name]) / len(detail["correction"][name]) for name in ("shift", "stretch"))
+        side = "better" if shift >= 0 else "worse"
+        after = (
+            f"; earlier plates moved it by {abs(shift):.2f} std to the {side} side and its std by {stretch:.2f}"
+            if detail["correction"]["readings"]
+            else ""
+        )
+        evidence = "weighed by how well each predicts measurements that it has not seen"
+        told.append(f"Round {int(event['round'])} was judged by {by}, {evidence}{after}.")
+    return told

@@ -54,7 +54,7 @@ class ReportData:
     measurements: pd.DataFrame = field(default_factory=_no_rows(*MEASUREMENTS))
     """One row a reading: `round` (missing or 0 for the start data), `status` as ingested; value and y NaN where a well failed."""
     picks: pd.DataFrame = field(default_factory=_no_rows(*PICKS))
-    """One row a (round, arm, design), as for `labloop.compare.arms.compare`."""
+    """One row a (round, arm, design), as for `labloop.compare.arms.compare`; with each bound's `beta` where that is known."""
     wells: pd.DataFrame = field(default_factory=_no_rows(*WELLS))
     """One row a used well: `row` and `column` from 1, `control` its name or missing, `arm` (arms joined by " + ")."""
     top: pd.DataFrame = field(default_factory=_no_rows(*TOP))

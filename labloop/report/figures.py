@@ -58,7 +58,7 @@ def progress(
     Args:
         start: `low`, `q1`, `median`, `q3`, `high` of the start data, or None.
         wells: `x` (round, set apart by arm), `value`, `arm` and texts to show.
-        best: `round`, `value`, `label`.
+        best: `x` and `value` of the line; `label`, `design` and `arm` where there is a marker.
         waiting: rounds without any result yet.
     """
     every = [row["value"] for row in [*wells, *best]] + ([start["low"], start["high"]] if start else [])
@@ -83,17 +83,21 @@ def progress(
     points = _of("wells").mark_circle(size=34, opacity=0.6)
     layers.append(points.encode(x=x, y=y, color=_by_arm(arms), tooltip=_tips("design", "arm", "proposer", "shown")))
     line = _of("best").encode(x=x, y=y)
-    tip_best = [alt.Tooltip("label:N", title="Best so far"), alt.Tooltip("design:N", title="Design")]
+    found = _of("found").encode(x=x, y=y)
+    tip_best = [
+        alt.Tooltip("label:N", title="Best so far"), alt.Tooltip("design:N", title="Design"), alt.Tooltip("arm:N", title="Arm"),
+    ]  # fmt: skip
     layers += [
         line.mark_line(interpolate="step-after", color=INK, strokeWidth=1.6),
-        line.mark_point(color=INK, fill="white", opacity=1, size=60, strokeWidth=1.6).encode(tooltip=tip_best),
-        line.mark_text(color=INK, dy=-13 if objective.sign > 0 else 15, fontSize=12, fontWeight="bold").encode(text="label:N"),
+        found.mark_point(color=INK, fill="white", opacity=1, size=60, strokeWidth=1.6).encode(tooltip=tip_best),
+        found.mark_text(color=INK, dy=-13 if objective.sign > 0 else 15, fontSize=12, fontWeight="bold").encode(text="label:N"),
     ]
     place = _of("waiting").mark_text(text="no results yet", color=SOFT, fontSize=13)
     layers.append(place.encode(x=x, y=alt.value(170)))
     data: dict[str, Records] = {"waiting": [{"x": number} for number in waiting]}
     data |= {"start": [{"x": 0, "what": "start data", **start}] if start else [], "wells": wells}
-    return finished(layers, 340, best=[{"x": row["round"], **row} for row in best], **data)
+    data["found"] = [row for row in best if "label" in row]
+    return finished(layers, 340, best=best, **data)
 
 
 def strips(

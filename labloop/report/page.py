@@ -232,25 +232,44 @@ class View:
             box["shown"] = f"{self.numbers.value(marks[2])} ({self.numbers.between(marks[1], marks[3])}), {len(start):,} readings"
         measured = self.picks[self.picks["value"].notna()]
         width = 0.74 / max(1, len(self.arms))
-        wells = []
+        wells: list[dict[str, Any]] = []
+        places: dict[tuple[Any, Any], list[tuple[float | None, str]]] = {}
         for i, arm in enumerate(self.arms):
             for number, rows in measured[measured["arm"] == arm].groupby("round"):
                 centre = float(number) + (i - (len(self.arms) - 1) / 2) * width  # type: ignore[arg-type]
-                offsets = figures.spread_out(rows["value"], 0.7 * width)
-                wells += [{"x": _round(centre + at), **row} for at, row in zip(offsets, self._tips(rows), strict=True)]
-        best = []
-        for number in [0, *self.measured_rounds]:
-            so_far = self.designs[self.designs["round"] <= number]
-            if len(so_far):
-                top = so_far.iloc[0]
-                label = self.numbers.value(top["value"])
-                best.append({
-                    "round": number, "value": _round(top["value"]), "label": label, "design": tables.text(top["design"])
-                })  # fmt: skip
+                at = [_round(centre + offset) for offset in figures.spread_out(rows["value"], 0.7 * width)]
+                wells += [{"x": x, **row} for x, row in zip(at, self._tips(rows), strict=True)]
+                for x, one in zip(at, rows["design_id"], strict=True):
+                    places.setdefault((number, one), []).append((x, arm))
+        best = self._best(places)
         waiting = [number for number in rounds if number not in self.measured_rounds]
         return figures.progress(
             box, wells, best, waiting=waiting, rounds=rounds, arms=list(self.arms), objective=self.data.objective
         )
+
+    def _best(self, places: Mapping[tuple[Any, Any], Sequence[tuple[float | None, str]]]) -> list[dict[str, Any]]:
+        """The best design after each round, where the line turns: at the well of the arm that found it, the first of several.
+
+        Args:
+            places: by round and design, x of each arm's well and the arm.
+
+        Returns:
+            Rows with `x` and `value`, and with `label`, `design` and `arm` where a round found it; the last one ends the line.
+        """
+        best: list[dict[str, Any]] = []
+        found = None
+        for number in [0, *self.measured_rounds]:
+            so_far = self.designs[self.designs["round"] <= number]
+            if len(so_far) and so_far.index[0] != found:
+                top, found = so_far.iloc[0], so_far.index[0]
+                there = places.get((number, found), [(float(number), "start data" if number == 0 else NONE)])
+                best.append({
+                    "x": there[0][0], "value": _round(top["value"]), "label": self.numbers.value(top["value"]),
+                    "design": tables.text(top["design"]), "arm": " + ".join(arm for _, arm in there),
+                })  # fmt: skip
+        if best and self.measured_rounds:
+            best.append({"x": self.measured_rounds[-1] + 0.45, "value": best[-1]["value"]})
+        return best
 
     def _strips(self, number: int) -> Spec:
         rows = self.picks[(self.picks["round"] == number) & self.picks["value"].notna()]
@@ -412,7 +431,7 @@ class View:
             if c.differences:
                 found["differences"] = tables.differences(c)
             if any(one.n for one in c.calibration):
-                found["calibration"] = tables.calibration(c.calibration, self.numbers)
+                found["calibration"] = tables.calibration(c.calibration, self.numbers, self._betas(c.rounds))
             if c.overlaps:
                 found["overlaps"] = tables.overlaps(c.overlaps)
         if self.has_quality and self.data.quality is not None:
@@ -427,6 +446,13 @@ class View:
         if len(self.data.runs):
             found["runs"] = tables.runs(self.data.runs)
         return found
+
+    def _betas(self, rounds: Sequence[int]) -> dict[str, list[float]]:
+        """By arm, the beta of its bounds round after round."""
+        if "beta" not in self.picks:
+            return {}
+        rows = self.picks[self.picks["round"].isin(list(rounds))].sort_values("round", kind="stable")
+        return {str(arm): mine.groupby("round")["beta"].first().tolist() for arm, mine in rows.groupby("arm")}
 
     def notes(self) -> list[str]:
         return list(dict.fromkeys([*self.data.flags, *(self.comparison.notes if self.comparison else ())]))

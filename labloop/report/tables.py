@@ -120,22 +120,34 @@ def differences(comparison: Comparison) -> Table:
     return Table(columns, tuple(rows))
 
 
-def calibration(entries: Sequence[Calibration], numbers: Numbers) -> Table:
-    """How the reference surrogate's stored predictions held up."""
+def calibration(entries: Sequence[Calibration], numbers: Numbers, betas: Mapping[str, Sequence[float]] | None = None) -> Table:
+    """How the reference surrogate's stored predictions held up.
+
+    Args:
+        betas: by arm, those that its bounds were taken with.
+    """
     logs = " (in logarithms)" if numbers.objective.transform != "identity" else ""
     columns = (
         Column("Arm", "arm"), Column("Wells", "number"), Column("Within 1 std", "number", "a calibrated judge: 68 %"),
         Column("Within 2 std", "number", "a calibrated judge: 95 %"),
-        Column("Above the lower bound", "number"), Column("Spearman's ρ", "number", "of predicted and measured"),
+        Column("Better than the bound", "number", "readings better than what the design was worth at β standard deviations"),
+        Column("β of the bound", "number", "standard deviations on the worse side, in the order of rounds"),
+        Column("Spearman's ρ", "number", "of predicted and measured"),
         Column(f"Over-optimism{logs}", "number", "predicted minus measured, in the direction of better"),
     )  # fmt: skip
     rows = tuple(
         (
             one.arm or "all arms", str(one.n), percent(one.within_1_std), percent(one.within_2_std), percent(one.above_lcb),
-            spell(one.rho, 0.1), numbers.y(one.optimism),
+            beta(betas.get(one.arm, ()) if betas and one.arm else ()), spell(one.rho, 0.1), numbers.y(one.optimism),
         ) for one in entries
     )  # fmt: skip
     return Table(columns, rows)
+
+
+def beta(found: Sequence[float]) -> str:
+    """Say which β bounds were taken with: one, or the first and the last."""
+    known = [spell(one, 1.0, digits=3) for one in found if math.isfinite(one)]
+    return NONE if not known else known[0] if len(set(known)) == 1 else f"{known[0]} to {known[-1]}"
 
 
 def overlaps(entries: Sequence[Overlap]) -> Table:

@@ -16,7 +16,9 @@ from labloop.ledger import Trail
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.plates.wells import parse_well, well_name
+from labloop.rounds.bounds import with_beta
 from labloop.rounds.correction import reading
+from labloop.space.objective import Objective
 
 _SAID = {
     RoundState.EXPORTED: "files were exported",
@@ -77,7 +79,9 @@ def audit(memory: Memory, what: str) -> Audit:
     known = memory.ledger.designs(name, [design_id] if design_id else [])
     design = {} if known.empty else dict(known.iloc[0].drop("in_space"))
     own = {one.number for one in memory.ledger.rounds(name) if one.own_seed}
-    steps = sorted(_steps(trail, design_id, own), key=lambda step: step.link)
+    picks = with_beta(memory.ledger.picks(name), memory.ledger.events(name))
+    betas = dict(zip(zip(picks["round"], picks["arm"], strict=True), picks["beta"], strict=True))
+    steps = sorted(_steps(trail, design_id, own, memory.config.objective, betas), key=lambda step: step.link)
     return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
 
 
@@ -119,12 +123,14 @@ def _no_spot(memory: Memory, name: str, plate: str, well: str) -> str:
     return f"{name} has no plate {plate!r}: " + (f"the nearest are {', '.join(near)}" if near else "it has none yet")
 
 
-def _steps(trail: Trail, design_id: str | None, own: set[int]) -> Iterator[Step]:
+def _steps(
+    trail: Trail, design_id: str | None, own: set[int], objective: Objective, betas: dict[tuple[int, str], float]
+) -> Iterator[Step]:  # fmt: skip
     rounds = {int(one) for frame in (trail.proposals, trail.picks, trail.wells) for one in frame["round"]}
     states = {(row["round"], row["state"]): row for row in _records(trail.events) if row["state"]}
     for row in _records(trail.rounds):
         if row["number"] in rounds:
-            best = "" if pd.isna(row["incumbent"]) else f", best value so far {_short(row['incumbent'])}"
+            best = "" if pd.isna(row["incumbent"]) else f", best value so far {_value(objective, row['incumbent'])}"
             seed = f"seed {row['seed']}" if row["number"] in own else "the campaign's seed"
             yield _step(row, "opened", f"round {row['number']} opened on data {row['fingerprint']}, {seed}{best}")
     for row in _records(trail.proposals):
@@ -132,13 +138,15 @@ def _steps(trail: Trail, design_id: str | None, own: set[int]) -> Iterator[Step]
         options = ", ".join(f"{key}={value}" for key, value in told["options"].items()) or "default options"
         versions = ", ".join(f"{key} {value}" for key, value in told["versions"].items())
         said = (
-            f"{row['proposer']} of arm {row['arm']} offered it as number {row['rank']}, score {_short(row['score'])} "
+            f"{row['proposer']} of arm {row['arm']} offered it as number {row['rank']}, {_score(row['score'])} "
             f"(seed {row['seed']}, {options}; {versions}; on {row['device']})"
         )
         yield _step(told, "offered", said)
     for row in _records(trail.picks):
-        said = f"arm {row['arm']} picked it as number {row['rank']}, offered by {row['proposer']}: {_reasons(row)}"
-        yield _step(row, "picked", said)
+        beta = betas.get((row["round"], row["arm"]), float("nan"))
+        reasons = _reasons(row, objective, beta)
+        said = f"arm {row['arm']} picked it as number {row['rank']}, offered by {row['proposer']}: {reasons}"
+        yield _step({**row, "beta": beta}, "picked", said)
     for row in _records(trail.wells):
         held = f"control {row['control']}" if row["control"] else f"design {row['design_id']}" if row["design_id"] else "nothing"
         yield _step(row, "laid out", f"round {row['round']} laid out {held} in well {row['well']} of plate {row['plate']}")
@@ -154,12 +162,30 @@ def _steps(trail: Trail, design_id: str | None, own: set[int]) -> Iterator[Step]
     yield from _events(trail, design_id, rounds)
 
 
-def _reasons(row: dict[str, Any]) -> str:
-    named = {name: row[name] for name in ("mean", "std", "lcb", "score") if not pd.isna(row[name])}
-    parts = [f"{name} {_short(value)}" for name, value in named.items()]
-    if not pd.isna(row["nearest_id"]):
+def _reasons(row: dict[str, Any], objective: Objective, beta: float) -> str:
+    """Say in the lab's unit what the judge thought of a pick."""
+    parts = []
+    if not pd.isna(row["mean"]):
+        parts.append(f"predicted {_value(objective, row['mean'])}")
+        if not pd.isna(row["std"]):
+            ends = sorted(float(objective.to_value(row["mean"] + side * row["std"])) for side in (-1, 1))
+            parts.append(f"a reading from {ends[0]:.6g} to {ends[1]:.6g} (one standard deviation)")
+    if not pd.isna(row["lcb"]):
+        at = "by the selector's own rule" if pd.isna(beta) else f"at beta {beta:.3g}"
+        parts.append(f"bound {_value(objective, row['lcb'])} {at}")
+    if not pd.isna(row["score"]):
+        parts.append(_score(row["score"]))
+    if row["nearest_id"] and not pd.isna(row["nearest_id"]):
         parts.append(f"nearest measured design {row['nearest_id']} at distance {_short(row['nearest_distance'])}")
-    return ", ".join(parts) or "no reference model judged it"
+    return ", ".join(parts) if not pd.isna(row["mean"]) else ", ".join([*parts, "no reference model judged it"])
+
+
+def _score(score: Any) -> str:
+    return "without a score" if _missing(score) else f"score {_short(score)} (its own unit, larger is better)"
+
+
+def _value(objective: Objective, y: Any) -> str:
+    return f"{float(objective.to_value(y)):.6g} {objective.unit}".rstrip()
 
 
 def _readings(trail: Trail) -> Iterator[Step]:
@@ -189,7 +215,7 @@ def _flags(trail: Trail) -> Iterator[Step]:
     for row in _records(trail.flags):
         of = rows[int(row["measurement"])]
         told = json.loads(row["detail"]) if row["detail"] else {}
-        figures = ", ".join(f"{key} {value}" for key, value in told.items())
+        figures = _in_words(told)
         verb = "flagged" if row["raised"] else "no longer flagged"
         said = f"{verb} {row['rule']} ({MEANING[row['rule']]}): row {of['row']} of {of['file']}" + (
             f"; {figures}" if figures else ""
@@ -205,8 +231,19 @@ def _events(trail: Trail, design_id: str | None, rounds: set[int]) -> Iterator[S
         detail = json.loads(row["detail"]) if row["detail"] else {}
         mine = design_id is not None and design_id in (row["detail"] or "")
         if mine or (not pd.isna(row["round"]) and int(row["round"]) in rounds):
-            said = ", ".join(f"{key} {value}" for key, value in detail.items()) if isinstance(detail, dict) else str(detail)
+            said = _in_words(detail)
             yield _step({**row, "detail": detail}, str(row["kind"]), said)
+
+
+def _in_words(detail: Any) -> str:
+    """Say an event's detail in words: keys with their values, what belongs together in brackets, nothing of what is empty."""
+    if isinstance(detail, dict):
+        told = {str(key).replace("_", " "): _in_words(value) for key, value in detail.items()}
+        return ", ".join(f"{key} ({said})" if isinstance(value, dict) else f"{key} {said}"
+                         for (key, said), value in zip(told.items(), detail.values()) if said)  # fmt: skip
+    if isinstance(detail, list):
+        return " to ".join(_in_words(one) for one in detail)
+    return "" if _missing(detail) else f"{detail:.6g}" if isinstance(detail, float) else str(detail)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

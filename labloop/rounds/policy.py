@@ -172,7 +172,11 @@ def _at_the_lab(at: Situation) -> Action:
 def _next_round(at: Situation) -> Action:
     opening = Action(kind="open", round=at.round + 1)
     if at.done >= at.planned and not at.called:
-        return Action(kind="done", round=at.round, reason=f"all {at.planned} planned rounds are closed")
+        return Action(
+            kind="done",
+            round=at.round,
+            reason=f"all {at.planned} planned rounds are closed: labloop step {at.campaign} --now opens another",
+        )
     if not at.can_learn:
         return _wait(at, "the lab", "too few designs are measured to learn from: put the lab's measurements into the inbox")
     if at.called or at.verdict == "rejected":

@@ -15,9 +15,11 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
+from labloop.rounds import planned
 
 __all__ = [
-    "AT_THE_LAB", "ENOUGH", "MEASURED", "dataset", "designs", "missing", "results", "rounds_now", "standing", "waiting_plates",
+    "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",
+    "waiting_plates",
 ]  # fmt: skip
 
 ENOUGH = 5
@@ -180,6 +182,7 @@ def standing(memory: Memory) -> dict[str, Any]:
         "best": float(memory.config.objective.to_value(known.y[[known.best]])[0]) if len(known) else None,
         "unit": memory.config.objective.unit,
         "rounds": rounds,
+        "planned": memory.config.rounds,
         "next": trouble or _next(memory, rounds, len(data)),
         **_more(memory),
     }
@@ -249,6 +252,16 @@ def mistaken_plates(rows: pd.DataFrame, flags: pd.DataFrame) -> list[str]:
     return told
 
 
+def beyond_plan(memory: Memory) -> str | None:
+    """Say so where the next round would be one more than planned; None where it would not, or one is open."""
+    rounds = rounds_now(memory)
+    return None if rounds and rounds[-1].state not in planned.DONE else planned.ended(memory.config, _done(memory))
+
+
+def _done(memory: Memory) -> int:
+    return planned.done(rounds_now(memory), memory.ledger.wells(memory.name), memory.ledger.events(memory.name))
+
+
 def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:
     last = rounds[-1] if rounds else None
     if last is not None and last["state"] in TRAINING:
@@ -258,5 +271,8 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
     if n_designs < ENOUGH:
         return f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
-    done = f" ({len(rounds)} of {memory.config.rounds} planned rounds are done)" if rounds else ""
+    n_done = _done(memory)
+    if end := planned.ended(memory.config, n_done):
+        return end
+    done = f" ({n_done} of {memory.config.rounds} planned rounds are done)" if rounds else ""
     return f"propose round {len(rounds) + 1}: labloop propose {memory.name}{done}"

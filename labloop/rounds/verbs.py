@@ -23,13 +23,13 @@ from labloop.plates.layout import lay_out
 from labloop.proposing.belief import Past
 from labloop.proposing.pipeline import (
     check_plugins,
-    choose,
+    decide,
     earlier,
-    judge,
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
 from labloop.rounds import intake, state
+from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.outcome import compare_round
 from labloop.rounds.training import designs_of, round_data, train_all, trainings
@@ -41,7 +41,7 @@ log = logging.getLogger("labloop")
 
 def propose(
     memory: Memory, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1,
-    on_failure: Literal["stop", "drop"] | None = None,
+    on_failure: Literal["stop", "drop"] | None = None, now: bool = True,
 ) -> Batch:  # fmt: skip
     """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
 
@@ -50,11 +50,17 @@ def propose(
     Args:
         workers: train side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
         on_failure: what becomes of a round with a proposer that failed, see `train_all`.
+        now: open another round although all that were planned are done; the log says so.
 
     Raises:
-        CampaignError: there is nothing to learn from, or an open round has another configuration or waits for the lab.
+        CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
+            another configuration or waits for the lab.
         MethodError: proposers failed, and the round does not go on without them.
     """
+    if end := state.beyond_plan(memory):
+        if not now:
+            raise CampaignError(f"{memory.name}: {end}")
+        log.warning("%s: one more round than the %d that were planned", memory.name, memory.config.rounds)
     number = ensure_round(memory, config)
     train_all(memory, number, workers=workers, on_failure=on_failure)
     made = ensure_proposed(memory, number)
@@ -121,15 +127,13 @@ def _propose(memory: Memory, entry: Round) -> None:
     config, data, number = memory.round_config(entry), round_data(memory, entry.number), entry.number
     run = memory.at(number).config
     seed = memory.seed(number)
-    setting = {"seed": seed, "number": number, "rounds": run.rounds}
+    setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": run.rounds}
     offered: dict[str, list[Pool]] = {}
     for key, training in trainings(memory, number).items():
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
     memory.ledger.advance(memory.name, number, RoundState.TRAINED)
     wells = config.wells(run.plate.capacity * config.plates)
-    posterior = judge(config, data, past=_past(memory, number), **setting) if config.judge else None
-    pools = {arm: Pool.interleave(pools) for arm, pools in offered.items()}
-    picks = choose(config, pools, posterior, data, wells, **setting)
+    picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
     layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))
@@ -143,7 +147,7 @@ def _propose(memory: Memory, entry: Round) -> None:
 def batch(memory: Memory, number: int | None = None) -> Batch:
     """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
     entry = memory.round(number)
-    picks = memory.ledger.picks(memory.name, entry.number).drop(columns="round")
+    picks = with_beta(memory.ledger.picks(memory.name, entry.number), memory.ledger.events(memory.name)).drop(columns="round")
     if picks.empty:
         raise CampaignError(f"round {entry.number} of {memory.name} has no batch: run 'labloop propose {memory.name}'")
     run = memory.at(entry.number).config

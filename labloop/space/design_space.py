@@ -111,6 +111,20 @@ class DesignSpace(BaseModel):
         return math.prod(parameter.size for parameter in self.parameters)
 
     @property
+    def continuous(self) -> tuple[str, ...]:
+        """Names of the parameters that can take any value of a range."""
+        return tuple(p.name for p in self.parameters if p.type in ("real", "mixture") and math.isinf(p.size))
+
+    @property
+    def extent(self) -> str:
+        """The size in words: `65,536 designs`, `about 3.1e+30 designs`, or which parameters are continuous."""
+        if self.continuous:
+            return f"a continuous space ({', '.join(self.continuous)}), which has no number of designs"
+        if self.listable:
+            return f"{self.size:,.0f} designs"
+        return "more than 1e300 designs" if math.isinf(self.size) else f"about {self.size:.3g} designs"
+
+    @property
     def listable(self) -> bool:
         """Whether the whole space can be scored instead of searched."""
         return self.size <= LISTABLE
@@ -165,6 +179,17 @@ class DesignSpace(BaseModel):
         X = np.asarray(X, dtype=float).reshape(-1, self.d)
         parts = [p.project(X[:, b.start : b.stop]) for p, b in zip(self.parameters, self.blocks, strict=True)]
         return np.concatenate(parts, axis=1)
+
+    def settable(self, X: FloatArray) -> FloatArray:
+        """Move valid designs to the nearest ones that a bench can set, as far as they keep the constraints.
+
+        What a lab measured keeps its digits; designs made from it must not ask for 139.9999991 degrees.
+        """
+        if not self.continuous or not len(X):
+            return X
+        parts = [p.settable(X[:, b.start : b.stop]) for p, b in zip(self.parameters, self.blocks, strict=True)]
+        moved = np.concatenate(parts, axis=1)
+        return np.where(self.feasible(moved)[:, None], moved, X)
 
     def repair(self, X: FloatArray) -> FloatArray:
         """Project, then walk each row that breaks a constraint from a nearby valid design towards itself as far as is valid.
@@ -299,7 +324,7 @@ class DesignSpace(BaseModel):
             SpaceError: the space has more than `LISTABLE` designs, or no valid one.
         """
         if not self.listable:
-            raise SpaceError(f"a space of {self.size:.3g} designs is too large to list (at most {LISTABLE:,})")
+            raise SpaceError(f"the space is too large to list (at most {LISTABLE:,}): {self.extent}")
         return self._listing
 
     @cached_property
@@ -343,7 +368,7 @@ class DesignSpace(BaseModel):
 
     def mutate(self, X: FloatArray, rng: np.random.Generator, *, steps: int = 1) -> FloatArray:
         """Change each row at `steps` random sites (a letter, an option, a number); rows that find no valid change stay."""
-        X = np.array(X)
+        before, X = X, np.array(X)
         sites = np.array([parameter.sites for parameter in self.parameters])
         for _ in range(steps):
             waiting = np.arange(len(X))
@@ -360,11 +385,15 @@ class DesignSpace(BaseModel):
                 waiting = waiting[~good]
                 if not len(waiting):
                     break
+        changed = (before != X).any(1)
+        X[changed] = self.settable(X[changed])
         return self.canonical(X)
 
     def neighbours(self, x: FloatArray) -> FloatArray:
         """List every valid design one step from one design x (d,), without x and without twins, canonical X (m, d)."""
         x = np.asarray(x, dtype=float).reshape(1, self.d)
+        known = self.ids(self.canonical(x))
+        x = self.settable(x)
         near = []
         for parameter, block in zip(self.parameters, self.blocks, strict=True):
             part = parameter.encode(parameter.neighbours(parameter.decode(x[:, block.start : block.stop])))
@@ -373,7 +402,7 @@ class DesignSpace(BaseModel):
             near.append(rows)
         X = np.concatenate(near)
         X = self.canonical(X[self.feasible(X)])
-        return X[self.fresh(X, known=self.ids(self.canonical(x)))]
+        return X[self.fresh(X, known=known)]
 
     def fresh(self, X: FloatArray, *, known: object = ()) -> Array:
         """Give the indices of rows that are the first of their design and not among the `known` ids, in order."""

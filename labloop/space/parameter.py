@@ -97,6 +97,10 @@ class ParameterBase(BaseModel):
         """Move any (n, width) matrix onto the nearest valid encoding."""
         return self.encode(self.decode(X))
 
+    def settable(self, X: FloatArray) -> FloatArray:
+        """Move valid encodings (n, width) to the nearest ones that a bench can set; most parameters have no others."""
+        return X
+
 
 def canonical_text(value: object) -> str:
     """The canonical text of a value: numbers with at most ten significant digits, so that 90, 90.0 and '90' are one."""

@@ -14,6 +14,12 @@ from labloop.errors import Fault
 from labloop.space.parameter import Block, ParameterBase, canonical_text
 from labloop.types import Array, FloatArray
 
+STEPS = 3
+"""Decimals of a range that a bench can set where the lab names no steps: a thousandth of it, or a little less."""
+
+FINEST = 1e-6
+"""Steps of a mixture where the lab names none."""
+
 
 class _Number(ParameterBase):
     low: float
@@ -73,7 +79,11 @@ class _Number(ParameterBase):
 
 
 class Real(_Number):
-    """A number in a range, on a linear or logarithmic scale, on a grid where `step` is given."""
+    """A number in a range, on a linear or logarithmic scale, on a grid where `step` is given.
+
+    What the lab measured is kept to the digit. What labloop makes up is set on a bench: it comes in steps of `step` or of
+    `decimals`, else of about a thousandth of the range (three decimals of it, or so many digits on a logarithmic scale).
+    """
 
     type: Literal["real"] = "real"
     step: float | None = Field(default=None, gt=0)
@@ -109,6 +119,26 @@ class Real(_Number):
             return np.clip(np.array([float(f"{value:.8e}") for value in values.tolist()]), self.low, self.high)
         return np.clip(np.round(values, self.places), self.low, self.high)
 
+    def _set(self, values: FloatArray) -> FloatArray:
+        """Round to what a bench can set."""
+        if self.step is not None or (self.decimals is not None and self.scale == "linear"):
+            return values
+        if self.scale == "linear":
+            return self._settle(np.round(values, STEPS - math.floor(math.log10(self.high - self.low))))
+        digits = max(0, round(STEPS - math.log10(math.log(self.high / self.low))))
+        return self._settle(np.array([float(f"{value:.{digits}e}") for value in values.tolist()]))
+
+    def project(self, X: FloatArray) -> FloatArray:
+        """Leave valid encodings as they are; move all else to the nearest one that a bench can set."""
+        valid = self.encode(self.decode(X))
+        return np.where(valid == X, valid, self.settable(X))
+
+    def settable(self, X: FloatArray) -> FloatArray:
+        return self.encode(self._set(self.decode(X)))
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        return self._set(super().sample(n, rng))
+
     def encode(self, values: Array) -> FloatArray:
         if self.scale == "log":
             return (np.log(values / self.low) / math.log(self.high / self.low)).reshape(-1, 1)
@@ -129,12 +159,13 @@ class Real(_Number):
     def mutate(self, values: Array, rng: np.random.Generator) -> Array:
         unit = self.encode(values)
         width = 0.1 if self.step is None else max(0.1, 1.0 / max(self.size - 1, 1))
-        return self.decode(np.abs(1.0 - np.abs(1.0 - (unit + rng.normal(0.0, width, unit.shape)))))  # reflected at the ends
+        moved = np.abs(1.0 - np.abs(1.0 - (unit + rng.normal(0.0, width, unit.shape))))  # reflected at the ends
+        return self._set(self.decode(moved))
 
     def neighbours(self, value: Array) -> Array:
         unit = self.encode(value)[0, 0]
         width = 0.1 if self.step is None else 1.0 / max(self.size - 1, 1)
-        near = self.decode(np.array([[unit - width], [unit + width]]))
+        near = self._set(self.decode(np.array([[unit - width], [unit + width]])))
         return near[near != value[0]]
 
 
@@ -173,11 +204,14 @@ class Integer(_Number):
 
 
 class Mixture(ParameterBase):
-    """Fractions of several components that sum to one, in steps of `step` (1e-6 where the lab names none)."""
+    """Fractions of several components that sum to one, in steps of `step`.
+
+    Where the lab names none, what was measured is kept in steps of 1e-6, and what labloop makes up comes in thousandths.
+    """
 
     type: Literal["mixture"] = "mixture"
     components: tuple[str, ...] = Field(min_length=2)
-    step: float = Field(default=1e-6, ge=1e-9, le=0.5)
+    step: float = Field(default=FINEST, ge=1e-9, le=0.5)
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
@@ -190,6 +224,11 @@ class Mixture(ParameterBase):
     @cached_property
     def _parts(self) -> int:
         return round(1 / self.step)
+
+    @cached_property
+    def _bench(self) -> Mixture:
+        """The same mixture in steps that a bench can set."""
+        return self if self.step != FINEST else Mixture(name=self.name, components=self.components, step=10.0**-STEPS)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -243,6 +282,14 @@ class Mixture(ParameterBase):
         np.put_along_axis(bonus, order, (np.arange(self.width) < short[:, None]).astype(float), 1)
         return (floor + bonus) / self._parts
 
+    def project(self, X: FloatArray) -> FloatArray:
+        """Leave valid encodings as they are; move all else to the nearest one that a bench can set."""
+        valid = self.decode(X)
+        return np.where((valid == X).all(1, keepdims=True), valid, self.settable(X))
+
+    def settable(self, X: FloatArray) -> FloatArray:
+        return self._bench.decode(X)
+
     def text(self, values: Array) -> list[Array]:
         return [np.array([canonical_text(round(value, 6)) for value in column]) for column in values.T.tolist()]
 
@@ -250,7 +297,7 @@ class Mixture(ParameterBase):
         return list(np.round(values, 6).T)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
-        return self.decode(rng.dirichlet(np.ones(self.width), size=n))
+        return self._bench.decode(rng.dirichlet(np.ones(self.width), size=n))
 
     def listing(self) -> Array:
         """All compositions, in lexicographic order."""
@@ -271,7 +318,7 @@ class Mixture(ParameterBase):
         moved = values.copy()
         moved[np.arange(n), giver] -= amount
         moved[np.arange(n), taker] += amount
-        return self.decode(moved)
+        return self._bench.decode(moved)
 
     def neighbours(self, value: Array) -> Array:
         amount = max(self.step, 0.1) if self.step < 1e-3 else self.step
@@ -284,4 +331,4 @@ class Mixture(ParameterBase):
                     moved[giver] -= shift
                     moved[taker] += shift
                     moves.append(moved)
-        return self.decode(np.array(moves))
+        return self._bench.decode(np.array(moves))

@@ -18,7 +18,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pipeline import FAILURES, choose, judge, plan, train
+from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.registry import available, create, parse_plugin
 from labloop.runtime.workers import Workers, spread
@@ -159,13 +159,21 @@ def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool)
         if name in arms or name in config.arms:
             chosen[name] = arms.get(name) or config.arms[name]
         elif name in available("proposers") or ":" in name:
-            chosen[name] = Arm(proposers={name: {}})
+            chosen[name] = _alone(name, config)
         else:
             raise ConfigError(
                 f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
                 f"nor a proposer ({', '.join(available('proposers'))})"
             )
     return config.model_copy(update={"arms": chosen})
+
+
+def _alone(name: str, config: RoundConfig) -> Arm:
+    """Make a proposer an arm of its own; the judge as a proposer is selected from as the first arm is that has a selector."""
+    selecting = [arm for arm in config.arms.values() if set(arm.selector) != {"as_proposed"}]
+    if name == "judge_only" and selecting:
+        return selecting[0].model_copy(update={"proposers": {name: {}}})
+    return Arm(proposers={name: {}})
 
 
 def _whole(arm: Arm) -> Arm:
@@ -289,7 +297,7 @@ class _Loop:
         self, data: Dataset, number: int, *, past: Past | None
     ) -> tuple[dict[str, Picks], Judgement | None, dict[str, float], dict[str, list[str]]]:
         """Give every arm's picks, the judge, what they took in seconds, and which proposers failed and why, by arm."""
-        setting: dict[str, int] = {"seed": self.seed, "number": number, "rounds": self.rounds}
+        setting: dict[str, int] = {"seed": derive(self.seed, "round", number), "number": number, "rounds": self.rounds}
         seconds: dict[str, float] = {}
         failed: dict[str, list[str]] = {}
         offered: dict[str, list[Pool]] = {}
@@ -308,12 +316,11 @@ class _Loop:
             seconds[training.arm] = seconds.get(training.arm, 0.0) + time.perf_counter() - started
         if not config.arms:
             return {}, None, seconds, failed
-        pools = {arm: Pool.interleave(offered[arm]) for arm in config.arms}
         started = time.perf_counter()
         # Only an arm that selects needs the judge; a lab always stores its opinion, a simulation need not pay for it.
         selects = any(set(arm.selector) != {"as_proposed"} for arm in config.arms.values())
-        posterior = judge(config, data, past=past, **setting) if selects and config.judge else None
-        picks = choose(config, pools, posterior, data, config.wells(self.batch), **setting)
+        together = {arm: offered[arm] for arm in config.arms}
+        picks, posterior = decide(config, together, data, config.wells(self.batch), past=past, judging=selects, **setting)
         for arm, spec in config.arms.items():
             if set(spec.selector) != {"as_proposed"}:
                 seconds[arm] += time.perf_counter() - started
@@ -329,7 +336,12 @@ class _Loop:
 
 
 def summary(table: pd.DataFrame, *, column: str = "batch_mean") -> pd.DataFrame:
-    """Mean and standard deviation over seeds, one row an arm, one column a round: `0.690 ± 0.012`."""
+    """Mean and standard deviation over seeds, one row an arm, one column a round: `0.690 ± 0.012`; a dash where nothing is known.
+
+    One seed has no deviation.
+    """
     grouped = table.groupby(["arm", "round"], sort=False)[column]
-    text = grouped.mean().map("{:.3f}".format) + " ± " + grouped.std(ddof=1).fillna(0).map("{:.3f}".format)
+    spread = grouped.std(ddof=1)
+    text = grouped.mean().map("{:.3f}".format) + spread.map(" ± {:.3f}".format).where(spread.notna(), "")
+    text = text.where(grouped.mean().notna(), "–")
     return text.unstack("round").rename(columns=lambda number: f"round {number}").reset_index()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -77,7 +77,8 @@ def gaussian_process(data: Dataset, seed: int) -> Member:
 
 def ensemble(data: Dataset, seed: int, **options: object) -> Member:
     """Train the ensemble of networks; each measurement is out of the bag of about a third of them."""
-    fitted = Ensemble(**{"members": 16, "steps": 2_000, **options}).fit(data, seed=derive(seed, "judge", "ensemble"))  # type: ignore[arg-type]
+    made = Ensemble(**{"members": 16, "steps": 2_000, "features": "letters", **options})  # type: ignore[arg-type]
+    fitted = made.fit(data, seed=derive(seed, "judge", "ensemble"))
     mean, std = fitted.left_out()
     return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std)
 
@@ -85,11 +86,6 @@ def ensemble(data: Dataset, seed: int, **options: object) -> Member:
 def words(data: Dataset, seed: int) -> Member:
     """Train the ensemble on gapped words of the sequences."""
     return ensemble(data, derive(seed, "words"), features="words")
-
-
-def knows_words() -> bool:
-    """Whether the ensemble can see words."""
-    return any(field.name == "features" for field in fields(Ensemble))  # type: ignore[arg-type]
 
 
 def forest(data: Dataset, seed: int) -> Member:

@@ -3,10 +3,10 @@
 1. Every member is fitted to all measurements and predicts each of them without having seen it: the Gaussian process and the ridge
    left out one by one in closed form, ensembles and forest out of the bag. That costs no further fit.
 2. The belief's mean is the weighted mean of the members' (stacking: Wolpert, Neural Networks 5, 1992). Weights are not negative
-   and sum to one (Breiman, Machine Learning 24, 1996); they minimise the held-out squared error, in which a measurement counts by
-   its rank among all: the best must be predicted well, and so must plates that came back, which are most of the best. They are
-   shrunk towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are
-   mostly chance.
+   and sum to one (Breiman, Machine Learning 24, 1996); they minimise the squared error of held-out predictions, each member's
+   put on one scale before: else whoever shrinks towards the mean gets weight for its scale, which ranks nothing. They are shrunk
+   towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are mostly
+   chance. Plates that came back are measurements like others, and soon most of the good ones.
 3. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
    members disagree, nobody knows. One factor, from held-out errors, then sets the width.
 """
@@ -28,12 +28,13 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
+from labloop.surrogates.kernel_networks import worth_trying
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
 
 Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
-PRIOR = 40
+PRIOR = 20
 """Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike."""
 LOWEST = 0.05
 """What the worst measurement counts for, the best counting one."""
@@ -62,7 +63,7 @@ class Auto:
             raise MethodError(f"the judge needs at least 2 measured designs, not {len(data)}: measure a first plate")
         fitted: dict[str, Member] = {}
         for name in self.members:
-            if name == "words" and not (_members.knows_words() and "sequence" in data.space.kinds):
+            if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
                 continue
             try:
                 fitted[name] = MEMBERS[name](data, derive(seed, "auto", name))
@@ -82,6 +83,8 @@ class Stacked:
     weights: Mapping[str, float]
     width: float
     """Factor on every std."""
+    most: float
+    """A member's std at most: nobody is less sure of a design than the measurements are spread."""
     notes: Mapping[str, Any]
 
     @property
@@ -98,7 +101,8 @@ class Stacked:
     def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         found = [member.belief(X) for member in self.members.values()]
-        mean, std = mixture(found, np.array([self.weights[name] for name in self.members]))
+        capped = [(mean, np.minimum(std, self.most)) for mean, std in found]
+        mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return mean, self.width * std
 
     def correlation(self, X: FloatArray) -> FloatArray | None:
@@ -113,13 +117,13 @@ def stacked(members: Mapping[str, Member], y: FloatArray) -> Stacked:
     """Weigh fitted members by their held-out predictions of y (n,)."""
     names = list(members)
     means = np.stack([members[name].mean for name in names])
-    stds = np.stack([members[name].std for name in names])
+    stds = np.minimum(np.stack([members[name].std for name in names]), y.std())
     known = np.isfinite(means).all(0) & np.isfinite(stds).all(0)
     if known.sum() < FEWEST or y[known].std() == 0:
-        weights, errors, width = np.eye(len(names))[0], np.full(len(names), np.nan), 1.0
+        weights, told_by, width = np.eye(len(names))[0], np.full(len(names), np.nan), 1.0
     else:
         worth = importance(y[known])
-        weights, errors = weigh(means[:, known], y[known], worth)
+        weights, told_by = weigh(means[:, known], y[known])
         noise = sum(w * members[name].noise_std ** 2 for w, name in zip(weights, names, strict=True))
         mean, std = mixture(list(zip(means[:, known], stds[:, known], strict=True)), weights)
         square = float(np.average((y[known] - mean) ** 2 / (std**2 + noise), weights=worth))
@@ -129,35 +133,36 @@ def stacked(members: Mapping[str, Member], y: FloatArray) -> Stacked:
     told = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True)}
     notes = {
         "weights": told, "held_out": int(known.sum()), "width": round(width, 4),
-        "held_out_error": {name: round(float(e), 6) for name, e in zip(names, errors, strict=True) if np.isfinite(e)},
+        "held_out_correlation": {name: round(float(r), 4) for name, r in zip(names, told_by, strict=True) if np.isfinite(r)},
     }  # fmt: skip
     log.info("judge: weights %s from %d held-out measurements", told, known.sum())
     return Stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
+        most=float(y.std()) or 1.0,
     )  # fmt: skip
 
 
 def importance(y: FloatArray) -> FloatArray:
-    """Say what each measurement (n,) counts for: its rank among all, from `LOWEST` for the worst to one for the best."""
+    """Say what each measurement (n,) counts for in the width: its rank, from `LOWEST` for the worst to one for the best."""
     rank = np.argsort(np.argsort(y, kind="stable"), kind="stable") / max(len(y) - 1, 1)
     return LOWEST + (1 - LOWEST) * rank
 
 
-def weigh(means: FloatArray, y: FloatArray, worth: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Find the weights (k,) of members with held-out means (k, n) that predict y (n,) best, each reading counting by `worth`.
+def weigh(means: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Find the weights (k,) of members whose held-out means (k, n) together predict y (n,) best.
 
     Returns:
-        The weights, and each member's own root mean squared error, (k,).
+        The weights, and the correlation of each member's own predictions with y, (k,).
     """
-    centre = float(np.average(y, weights=worth))
-    root = np.sqrt(worth)
-    errors = np.sqrt(np.average((means - y) ** 2, weights=worth, axis=1))
-    guess = (np.eye(len(means))[int(errors.argmin())] + 1 / len(means)) / 2
-    found, _ = nnls((means - centre).T * root[:, None], (y - centre) * root)
+    spread = means.std(axis=1)
+    scaled = (means - means.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)[:, None]
+    correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
+    guess = (np.eye(len(means))[int(correlation.argmax())] + 1 / len(means)) / 2
+    found, _ = nnls(scaled.T, y - y.mean())
     if not found.sum() > 0:  # no member predicts better than the mean of all does
-        return guess, errors
-    return (len(y) * found / found.sum() + PRIOR * guess) / (len(y) + PRIOR), errors
+        return guess, correlation
+    return (len(y) * found / found.sum() + PRIOR * guess) / (len(y) + PRIOR), correlation
 
 
 def mixture(found: list[tuple[FloatArray, FloatArray]], weights: FloatArray) -> tuple[FloatArray, FloatArray]:

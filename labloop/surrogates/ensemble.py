@@ -6,7 +6,7 @@ out of the bag of about 37 % of them. These give an honest error at no cost, whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -20,7 +20,8 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.networks import SHORT, Kind, StackedMLP, length_of, networks
+from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
+from labloop.surrogates.networks import SHORT, Features, Kind, Stacked, StackedMLP, behind, first_look, length_of, networks
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
@@ -47,7 +48,8 @@ class Ensemble:
     is taken because a shorter one shrinks predictions towards the mean, and designs beyond the data are ranked by what is left.
 
     On sequences of more than 16 letters, of which a thousand are measured, `network: auto` trains convolutional networks as well
-    and keeps the kind of higher out-of-bag correlation.
+    and keeps the kind of higher out-of-bag correlation. So does `features: auto` between networks on letters and members that
+    know words; networks that are far behind after a quarter of their steps end there.
     """
 
     members: Annotated[int, Field(ge=2)] = 20
@@ -57,6 +59,8 @@ class Ensemble:
     batch_size: PositiveInt = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     network: Kind = "auto"
+    features: Features = "auto"
+    """What members see: letters, or words too, fitted in closed form (`kernel_networks`); auto: what predicts better."""
 
     def fit(self, data: Dataset, *, seed: int) -> EnsemblePosterior:
         """Train on all measurements; a censored one pulls only at predictions on its wrong side.
@@ -82,7 +86,7 @@ class EnsemblePosterior:
     """The fitted ensemble. Call it for mean and std of y; `each` gives every member's prediction."""
 
     space: DesignSpace
-    net: StackedMLP
+    net: Stacked
     location: float
     """Mean of the y trained on."""
     scale: float
@@ -125,7 +129,7 @@ class EnsemblePosterior:
         parts = []
         with torch.no_grad(), without_denormals():
             for start in range(0, orbit.shape[1], rows):
-                inputs = torch.as_tensor(_inputs(self.space, orbit[:, start : start + rows]), device=device)
+                inputs = torch.as_tensor(_seen(self.net, self.space, orbit[:, start : start + rows]), device=device)
                 parts.append(_invariant(self.net, inputs).double().cpu().numpy())
         stacked = np.concatenate(parts, axis=1) if parts else np.zeros((len(self.net.weights[0]), 0))
         return self.location + self.scale * stacked
@@ -142,10 +146,17 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     # Rows that can tell the error: an exact reading, out of the bag of at least two members, which have a mean and a spread.
     honest = np.flatnonzero((data.censored == 0) & ((bags == 0).sum(0) >= 2))
     honest = np.sort(rng.permutation(honest)[:CHECK_ROWS])
-    weights = torch_generator(seed, "ensemble", "net")
-    nets = networks(data, options.members, options.hidden, generator=weights, kind=options.network)
-    fits = [(net, _fit(net, options, rows, bags, data.y, honest, rng)) for net in (drawn.to(device) for drawn in nets)]
-    net, watch = max(fits, key=lambda fit: fit[1].correlation)
+    fits: list[tuple[Stacked, _Watch]] = []
+    if options.features != "letters" and options.network == "auto" and worth_trying(data):
+        fits.append(_fit_words(data, rows, bags, honest, seed))
+    if options.features != "words" or not fits:
+        weights = torch_generator(seed, "ensemble", "net")
+        for drawn in networks(data, options.members, options.hidden, generator=weights, kind=options.network):
+            best = max((watch.correlation for _, watch in fits), default=np.nan)
+            fits.append((drawn, _fit(drawn.to(device), options, rows, bags, data.y, honest, rng, best)))
+    net, watch = max(fits, key=lambda fit: _evidence(fit[0], fit[1], len(honest)))
+    if isinstance(net, StackedKernel):
+        rows = replace(rows, inputs=torch.as_tensor(_seen(net, data.space, data.space.orbit(data.X)), device=device))
     spread, floor = _calibrated(net, rows.inputs, bags, honest, data, location, scale)
     mean, std = np.full(len(data), np.nan), np.full(len(data), np.nan)
     unseen = np.flatnonzero((bags == 0).sum(0) >= 2)
@@ -154,7 +165,8 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
         mean[unseen], std[unseen] = location + scale * guess, np.sqrt(spread * scale**2 * variance + floor)
     return EnsemblePosterior(
         space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
-        steps=watch.step or options.steps, correlation=watch.correlation, noise_std=_noise(data, floor), out_of_bag=(mean, std),
+        steps=0 if isinstance(net, StackedKernel) else watch.step or options.steps, correlation=watch.correlation,
+        noise_std=_noise(data, floor), out_of_bag=(mean, std),
     )  # fmt: skip
 
 
@@ -173,9 +185,10 @@ class _Rows:
 
 
 def _fit(
-    net: StackedMLP, options: Ensemble, rows: _Rows, bags: Array, y: FloatArray, honest: Array, rng: np.random.Generator
-) -> _Watch:
-    """Train a net in place, to the moment its watch chooses."""
+    net: StackedMLP, options: Ensemble, rows: _Rows, bags: Array, y: FloatArray, honest: Array, rng: np.random.Generator,
+    best: float,
+) -> _Watch:  # fmt: skip
+    """Train a net in place, to the moment its watch chooses; one far behind the `best` correlation so far ends early."""
     n, device = len(y), rows.target.device
     optimiser = torch.optim.Adam(net.parameters(), lr=options.learning_rate, fused=True)
     watch = _Watch(enough=len(honest) >= FEWEST_FOR_CALIBRATION)
@@ -191,8 +204,32 @@ def _fit(
             mean, _ = _out_of_bag(net, rows.inputs, bags, honest)
             if watch.ends(step + 1, mean, y[honest], net):
                 break
+            if step + 1 >= first_look(options.steps, n, batch) and behind(watch.best, best, len(honest)):
+                break
     watch.restore(net)
     return watch
+
+
+def _fit_words(data: Dataset, rows: _Rows, bags: Array, honest: Array, seed: int) -> tuple[StackedKernel, _Watch]:
+    """Fit members that know words, and tell their out-of-bag correlation."""
+    x = torch.tensor(data.space.orbit(data.X), dtype=torch.float32, device=rows.target.device)
+    net = fit_kernel(data, x, rows.target, rows.bags, unit=(1.0, 0.0), seed=seed)
+    watch = _Watch(enough=len(honest) >= FEWEST_FOR_CALIBRATION)
+    if watch.enough:
+        mean, _ = _out_of_bag(net, x, bags, honest)
+        watch.correlation = _correlation(mean, data.y[honest])
+    return net, watch
+
+
+def _evidence(net: Stacked, watch: _Watch, n: int) -> float:
+    """Out-of-bag correlation over n rows, less the lead that members which know words have to have."""
+    if not np.isfinite(watch.correlation):
+        return -np.inf
+    return watch.correlation - (handicap(watch.correlation, n) if isinstance(net, StackedKernel) else 0.0)
+
+
+def _correlation(mean: FloatArray, y: FloatArray) -> float:
+    return 0.0 if mean.std() == 0 or y.std() == 0 else float(np.corrcoef(mean, y)[0, 1])
 
 
 class _Watch:
@@ -206,8 +243,7 @@ class _Watch:
 
     def ends(self, step: int, mean: FloatArray, y: FloatArray, net: StackedMLP) -> bool:
         """Take a look and say whether training should end."""
-        flat = mean.std() == 0 or y.std() == 0
-        found = 0.0 if flat else float(np.corrcoef(mean, y)[0, 1])
+        found = _correlation(mean, y)
         if found > self.mark + GAIN:
             self.mark, self.mark_step = found, step
         self.best = max(self.best, found)
@@ -239,13 +275,18 @@ def _inputs(space: DesignSpace, X: FloatArray) -> Array:
     return ((X - shift) * factor).astype(np.float32)
 
 
-def _invariant(net: StackedMLP, inputs: Tensor) -> Tensor:
+def _seen(net: Stacked, space: DesignSpace, X: FloatArray) -> Array:
+    """Designs (..., d) as this kind of net sees them."""
+    return X.astype(np.float32) if isinstance(net, StackedKernel) else _inputs(space, X)
+
+
+def _invariant(net: Stacked, inputs: Tensor) -> Tensor:
     """Average over symmetric twins: inputs (g, b, d) to predictions (members, b) that are equal for all twins of a design."""
     twins, rows, d = inputs.shape
     return net(inputs.reshape(-1, d)).reshape(-1, twins, rows).mean(1)
 
 
-def _out_of_bag(net: StackedMLP, inputs: Tensor, bags: Array, rows: Array) -> tuple[FloatArray, FloatArray]:
+def _out_of_bag(net: Stacked, inputs: Tensor, bags: Array, rows: Array) -> tuple[FloatArray, FloatArray]:
     """Mean and variance of the predictions by members that did not see a row, standardised y, (len(rows),) each."""
     with torch.no_grad():
         each = _invariant(net, inputs[:, rows]).double().cpu().numpy()
@@ -263,7 +304,7 @@ def _noise(data: Dataset, floor: float) -> float:
 
 
 def _calibrated(
-    net: StackedMLP, inputs: Tensor, bags: Array, rows: Array, data: Dataset, location: float, scale: float
+    net: Stacked, inputs: Tensor, bags: Array, rows: Array, data: Dataset, location: float, scale: float
 ) -> tuple[float, float]:
     """Fit predictive variance = spread · member variance + floor to out-of-bag residuals: (spread, floor).
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
+from labloop.surrogates.kernel_networks import StackedKernel
 
 SHORT = 16
 """Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
@@ -109,6 +110,7 @@ def _largest(h: Tensor, windows: int) -> Tensor:
 
 
 Kind = Literal["auto", "dense", "convolutional"]
+Stacked = StackedMLP | StackedKernel
 
 
 def networks(
@@ -125,8 +127,28 @@ def networks(
         yield StackedCNN(members, data.space.blocks[0].classes, hidden, generator=generator, slope=slope)
 
 
-def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0) -> StackedMLP:
+Features = Literal["auto", "letters", "words"]
+"""What networks see of a design: its letters and numbers as they stand, or as a kernel knows them (`kernel_networks`)."""
+
+
+def behind(correlation: float, best: float, n: int) -> bool:
+    """Whether a correlation over n rows is too far below the best one for the data to tell the two apart by chance."""
+    return best - correlation > (1 - best**2) / math.sqrt(max(n - 1, 1))
+
+
+def first_look(steps: int, n: int, batch: int) -> int:
+    """The step at which a training that is far behind another may end: after four passes over n rows, an eighth of it at least.
+
+    Where that is more than half of the training it is not cut short: networks on many data learn to its end.
+    """
+    look = max(steps // 8, 4 * n // batch)
+    return look if look <= steps // 2 else steps
+
+
+def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0, space: DesignSpace) -> Stacked:
     """Make the networks of a state dict, for predictions only; kind and sizes are read off the weights."""
+    if "units" in weights:
+        return StackedKernel(space, weights)
     first, *rest = (weights[f"weights.{i}"] for i in range(sum(name.startswith("weights.") for name in weights)))
     members, d, width = first.shape
     hidden, fresh = (width, *(value.shape[2] for value in rest[:-1])), torch.Generator(device=first.device)
