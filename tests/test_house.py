@@ -21,14 +21,15 @@ HEAVY = {"torch", "botorch", "gpytorch", "linear_operator", "sklearn", "prefect"
 PLUGINS = {"labloop.methods", "labloop.surrogates"}
 """What the rooms reach by name only, and what may load torch."""
 
-PAGES = {"labloop.report.page", "labloop.report.figures", "labloop.report.quality", "labloop.studies.page"}
+PAGES = {
+    "labloop.report.page", "labloop.report.facts", "labloop.report.drawings", "labloop.report.figures", "labloop.report.quality",
+    "labloop.studies.page",
+}  # fmt: skip
 """What draws, and so loads altair; it is imported when a page is written."""
 
 LONG = {
     "labloop/methods/coms.py": "the method, in the paper's order, and its two ways to begin",
     "labloop/methods/gtg.py": "the method, in the paper's order",
-    "labloop/ledger/store.py": "the one writer",
-    "labloop/report/page.py": "the page, section by section",
 }
 """Files over 400 lines, each with the reason."""
 

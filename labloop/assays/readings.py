@@ -32,7 +32,7 @@ def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
     `value` becomes NaN where the status says that there is none to use.
     """
     wells = memory.ledger.wells(memory.name)[["plate", "well", "row", "column", "control"]]
-    rows = rows.drop(columns="row")  # the line of the file
+    rows = rows.drop(columns="row", errors="ignore")  # the line of the file
     if len(wells):
         rows = rows.merge(wells, how="left", on=["plate", "well"])
     else:
@@ -76,6 +76,9 @@ def is_log(objective: Objective) -> bool:
 
 # ---- flags
 
+_CHECKED = ("id", "assay", "design_id", "value", "status", "plate", "well", "round", "measured_at", "note")
+"""What quality control looks at."""
+
 
 def check(memory: Memory) -> None:
     """Raise and take back flags until they say what quality control finds in all readings that stand; a no-op where they do.
@@ -83,17 +86,18 @@ def check(memory: Memory) -> None:
     Two processes may check at once: the slower one looks again.
     """
     while (state := memory.ledger.last_check(memory.name))[1]:
-        everything = memory.ledger.measurements(memory.name)
+        everything = memory.ledger.measurements(memory.name, columns=_CHECKED)
         until = int(everything["id"].max()) if len(everything) else 0
         due = due_flags(memory, everything)
         stands = memory.ledger.flags(memory.name)
         before = set(zip(stands["measurement"].astype(int), stands["rule"], strict=True))
         now = {(one, rule): detail for one, rule, detail in due}
-        standing = set(everything["id"])
         rows: list[tuple[int, str, bool, dict[str, Any] | None]] = [
             (one, str(rule), True, detail) for (one, rule), detail in now.items() if (one, rule) not in before
         ]
-        rows += [(one, rule, False, None) for one, rule in sorted(before - set(now)) if one in standing]
+        if refuted := sorted(before - set(now)):
+            standing = set(everything["id"].tolist())
+            rows += [(one, rule, False, None) for one, rule in refuted if one in standing]
         if memory.ledger.add_flags(memory.name, rows, until=until, after=state[0]):
             return
 
@@ -114,7 +118,7 @@ def standing_flags(memory: Memory, *, before_round: int | None = None) -> pd.Dat
     stored = memory.ledger.flags(memory.name, before_round=before_round)
     if before_round is not None or not memory.ledger.last_check(memory.name)[1]:
         return stored
-    everything = memory.ledger.measurements(memory.name)
+    everything = memory.ledger.measurements(memory.name, columns=_CHECKED)
     due = {(one, str(rule)): detail for one, rule, detail in due_flags(memory, everything)}
     before = list(zip(stored["measurement"].astype(int), stored["rule"], strict=True))
     gone = ~stored["measurement"].isin(everything["id"])

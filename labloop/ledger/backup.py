@@ -10,9 +10,19 @@ from pathlib import Path
 from sqlalchemy import Connection, create_engine, event, exc, select
 
 from labloop.errors import LedgerError
-from labloop.ledger.database import connect_read_only
+from labloop.ledger.database import Database, connect_read_only
 from labloop.ledger.digest import BLOCK
 from labloop.ledger.tables import metadata
+
+
+def backup(database: Database, target: Path) -> Path:
+    """Copy a ledger into a new SQLite file; see `Ledger.backup`."""
+    if target.exists():
+        raise LedgerError(f"{target}: exists already: name a new file, or move this one away")
+    if database.path is not None:
+        return copy_file(database.path, target, why="is copied")
+    with database.read() as connection:
+        return copy_tables(connection, target)
 
 
 def copy_file(path: Path, target: Path, *, why: str) -> Path:

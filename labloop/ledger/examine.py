@@ -8,12 +8,12 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from labloop.errors import CampaignError, LedgerError
+from labloop.ledger.chained import heads_of
 from labloop.ledger.database import Database
 from labloop.ledger.hash_chain import whoami
 from labloop.ledger.heads import Head, lost
 from labloop.ledger.migrations import newest
 from labloop.ledger.schema import check_schema, check_version
-from labloop.ledger.store import heads_of
 from labloop.ledger.tables import link, version
 from labloop.ledger.verify import DAMAGE, Verified, check_file, plain, reason, verify_campaign
 

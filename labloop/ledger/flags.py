@@ -14,7 +14,7 @@ from labloop.ledger.frames import to_frame, to_json, types_of
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.readings import newest
 from labloop.ledger.states import RoundState
-from labloop.ledger.tables import event, flag
+from labloop.ledger.tables import campaign, event, flag
 
 CHECKED, REVISED = "quality", "revised"
 """Kinds of events: readings were checked, the campaign's configuration was replaced."""
@@ -37,6 +37,13 @@ def revisions_of(connection: Connection, campaign_id: int, before: int | None) -
     return None if text is None else str(json.loads(text)["config"])
 
 
+def config_of(connection: Connection, campaign_id: int, before_round: int | None) -> str:
+    """Give a campaign's configuration as text: its last revision's before a round opened, else the first; see `Ledger.config`."""
+    revised = revisions_of(connection, campaign_id, opening(connection, campaign_id, before_round))
+    first = select(campaign.c.config).where(campaign.c.id == campaign_id)
+    return connection.execute(first).scalar_one() if revised is None else revised
+
+
 def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
     """Give the id of the last event that a check left (0 before any), and whether something came in since."""
     query = select(event.c.id, event.c.detail).filter_by(campaign=campaign_id, kind=CHECKED).order_by(event.c.id.desc())
@@ -45,6 +52,18 @@ def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
     latest = newest(connection, campaign_id)
     revised = connection.execute(select(func.max(event.c.id)).filter_by(campaign=campaign_id, kind=REVISED)).scalar() or 0
     return last, latest > until or (revised > last and latest > 0)
+
+
+def add_check(link: Link, rows: Sequence[tuple[int, str, bool, Any]], *, until: int, after: int) -> bool:
+    """Insert a check's event and what it found, unless another check came between (then False); see `Ledger.add_flags`."""
+    if last_check(link.connection, link.campaign)[0] != after:
+        return False
+    raised = sum(row[2] for row in rows)
+    told = {"until": until, "raised": raised, "taken_back": len(rows) - raised}
+    check = link.once(event, kind=CHECKED, detail=to_json(told))
+    if rows and check is not None:
+        add_flags(link, check, rows)
+    return True
 
 
 def add_flags(link: Link, check: int, rows: Sequence[tuple[int, str, bool, Any]]) -> None:
@@ -56,8 +75,9 @@ def add_flags(link: Link, check: int, rows: Sequence[tuple[int, str, bool, Any]]
     link.many(flag, {"event": repeat(check), "at": repeat(link.at), **columns}, len(rows))
 
 
-def flags_of(connection: Connection, campaign_id: int, before: int | None) -> pd.DataFrame:
+def flags_of(connection: Connection, campaign_id: int, before_round: int | None) -> pd.DataFrame:
     """List the flags that stand: the last row of each reading and rule, where it is raised; see `Ledger.flags`."""
+    before = opening(connection, campaign_id, before_round)
     names = ("measurement", "rule", "raised", "detail", "at")
     query = select(*(flag.c[name] for name in names)).filter_by(campaign=campaign_id).order_by(flag.c.id)
     if before is not None:

@@ -147,6 +147,24 @@ def to_json(value: Any) -> str:
     return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
 
 
+def from_json(texts: pd.Series[Any]) -> pd.Series[Any]:
+    """Read what `to_json` wrote, None where there is nothing."""
+    return pd.Series([json.loads(one) if isinstance(one, str) else None for one in texts], dtype=object)
+
+
+def plain_number(value: float | None) -> float | None:
+    """Give a number as a cell: None where there is none.
+
+    Raises:
+        ValueError: it is infinite.
+    """
+    if value is None or np.isnan(value):
+        return None
+    if np.isinf(value):
+        raise ValueError("the ledger takes no infinite number")
+    return float(value)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(one) for key, one in value.items()}

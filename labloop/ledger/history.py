@@ -37,6 +37,12 @@ class Trail:
     """number, seed, fingerprint, incumbent, snapshot"""
 
 
+def plates_of(connection: Connection, campaign: int) -> list[str]:
+    """Name the plates that were laid out or measured; see `Ledger.plates`."""
+    queries = (select(one.c.plate).distinct().filter_by(campaign=campaign) for one in (t.well, t.measurement))
+    return sorted({plate for query in queries for plate in connection.execute(query).scalars() if plate is not None})
+
+
 def trail_of(connection: Connection, campaign: int, *, design_id: str | None, spot: tuple[str, str] | None) -> Trail:
     """Collect the rows; see `Ledger.trail`."""
     m, f, w, p, r = t.measurement.c, t.source_file.c, t.well.c, t.proposal.c, t.run.c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from sqlalchemy import Connection, func, select
 
 from labloop.errors import CampaignError
-from labloop.ledger.designs import MANY
+from labloop.ledger.designs import MANY, NewDesigns, add_designs, design_columns
 from labloop.ledger.frames import TEXT, read_frame, to_columns, types_of
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.tables import measurement, source_file
@@ -20,6 +21,35 @@ _COLUMNS = (
     "design_id", "assay", "value", "qualifier", "unit", "status", "plate", "well", "round", "measured_at", "note",
 )  # fmt: skip
 _DEFAULTS = {"qualifier": "=", "status": "ok"}
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file as `add_file` takes it."""
+
+    designs: NewDesigns
+    readings: dict[str, Any]
+    n: int
+
+    @classmethod
+    def of(cls, designs: pd.DataFrame, measurements: pd.DataFrame) -> NewFile:
+        return cls(design_columns(designs), reading_columns(measurements), len(measurements))
+
+
+def add_file(link: Link, new: NewFile, *, sha256: str, name: str, reader: str | None, dialect: str | None) -> bool:
+    """Insert a file, the designs that are new in it and its readings, once (then False); see `Ledger.add_file`."""
+    file = link.once(source_file, sha256=sha256, name=name, n_rows=new.n, reader=reader, dialect=dialect)
+    if file is None:
+        return False
+    check_supersedes(link.connection, link.campaign, [one for one in new.readings["supersedes"] if one is not None])
+    add_designs(link, new.designs)
+    add_readings(link, file, new.readings)
+    return True
+
+
+def has_file(connection: Connection, campaign_id: int, sha256: str) -> bool:
+    """Say whether the campaign has a file of these bytes."""
+    return connection.execute(select(source_file.c.id).filter_by(campaign=campaign_id, sha256=sha256)).first() is not None
 
 
 def reading_columns(measurements: pd.DataFrame) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:
     return [replace(one, own_seed=one.number in own) for one in rounds.values()]
 
 
+def open_round(link: Link, number: int, opened: Mapping[str, Any]) -> bool:
+    """Insert a round, READY, unless it is there (then False); see `Ledger.open_round`."""
+    return link.once(round_, number=number, **opened) is not None and enter(link, number, RoundState.READY, OWN)
+
+
 def round_of(connection: Connection, campaign_id: int, campaign: str, number: int) -> Round:
     """Find one round.
 
@@ -92,6 +97,13 @@ def advance(link: Link, campaign: str, number: int, state: RoundState | str, det
         before = STATES[wanted.place - 1]
         raise CampaignError(f"round {number} of {campaign!r} is {now} and cannot be {wanted} before it is {before}")
     return enter(link, number, wanted, detail)
+
+
+def add_event(link: Link, campaign: str, kind: str, detail: Mapping[str, Any] | None, number: int | None) -> None:
+    """Write an event that moves no round; see `Ledger.add_event`."""
+    if number is not None:
+        round_of(link.connection, link.campaign, campaign, number)
+    link.once(event, round=number, kind=kind, detail=None if detail is None else to_json(detail))
 
 
 def enter(link: Link, number: int, state: RoundState, detail: Mapping[str, Any] | None) -> bool:

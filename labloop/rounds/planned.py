@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
-from labloop.ledger import Round
+from labloop.ledger import Round, RoundState
 
-DONE = ("MEASURED", "CLOSED")
+DONE = (RoundState.MEASURED, RoundState.CLOSED)
 
 
 def done(rounds: Sequence[Round], wells: pd.DataFrame, events: pd.DataFrame, *, states: Collection[str] = DONE) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.quality import layout
+from labloop.assays.quality.screen import outer, worth_a_look
 from labloop.assays.quality.statistics import (  # fmt: skip
     Effect,
     Figure,
@@ -30,7 +31,7 @@ from labloop.assays.quality.statistics import (  # fmt: skip
 )
 from labloop.config.policies import DRIFT_SIZE, EDGE_SIZE, RATE, TRANSFER, Rule
 from labloop.seeds import generator
-from labloop.types import Array, FloatArray
+from labloop.types import FloatArray
 
 Flag = tuple[int, Rule, dict[str, Any]]
 """A reading's id, the rule that speaks of it, and its figures."""
@@ -127,7 +128,7 @@ def _edge_and_drift(
     """
     values = designs["scaled"].to_numpy(float)
     order, said = _order(designs)
-    edge = edge_effect(values, _outer(designs, shape), worth=EDGE_SIZE if for_flags else 0.0)
+    edge = edge_effect(values, outer(designs, shape), worth=EDGE_SIZE if for_flags else 0.0)
     rng = generator(0, "quality", "drift", plate)
     return edge, drift(values, order, rng, worth=DRIFT_SIZE if for_flags else 0.0), said
 
@@ -140,11 +141,6 @@ def _controls(rows: pd.DataFrame) -> Iterator[ControlLevel]:
             name=str(name), role=None if pd.isna(role) else str(role), n=len(values), mean=float(values.mean()),
             median=float(np.median(values)), cv=cv(values),
         )  # fmt: skip
-
-
-def _outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
-    row, column = rows["row"].to_numpy(float), rows["column"].to_numpy(float)
-    return (row == 1) | (row == shape[0]) | (column == 1) | (column == shape[1])
 
 
 def _order(rows: pd.DataFrame) -> tuple[FloatArray, str]:
@@ -199,7 +195,7 @@ def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, in
     mixed = _mistaken(left, wells, shape)
     found += mixed
     left = left[~left["id"].isin({one for one, _, _ in mixed})]  # whose wells hold something else than they seem to
-    for (_, plate), rows in plates_of(left):
+    for (_, plate), rows in plates_of(worth_a_look(left, shape)):
         found += _of_plate(plate, rows, shape)
     return found + _of_replicates(left)
 
@@ -236,7 +232,7 @@ def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Fl
     e, d, said = _edge_and_drift(plate, designs, shape, for_flags=True)
     if e.size is not None and e.p is not None and e.p <= RATE:
         worth = {"size": _short(e.size), "p": _short(e.p)}
-        found += [(int(one), "edge", worth) for one in rows.loc[_outer(rows, shape), "id"]]
+        found += [(int(one), "edge", worth) for one in rows.loc[outer(rows, shape), "id"]]
     if d.size is not None and d.p is not None and d.p <= RATE:
         detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": said}
         found += [(int(one), "drift", detail) for one in rows["id"]]
@@ -270,7 +266,8 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
     """Find plates that were read as another plate of their round, or turned by 180 degrees."""
     layouts = _layouts(wells)
     found: list[Flag] = []
-    for _, rows in readings[readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
+    laid = readings["plate"].isin({plate for plates in layouts.values() for plate in plates})  # others have no place to mistake
+    for _, rows in readings[laid & readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
         controls = rows[rows["control"].notna()]
         by_plate = controls.groupby(["control", "round", "plate"])["scaled"].median().reset_index()
         for (number, plate), here in rows.groupby(["round", "plate"], sort=True):  # type: ignore[misc]

@@ -1,0 +1,208 @@
+"""The page's figures: which there are, and the rows that each is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.compare.arms import LOST
+from labloop.compare.results import spell
+from labloop.report import figures, quality, tables
+from labloop.report.facts import Facts, rounded, short
+from labloop.report.figures import Spec
+from labloop.report.tables import NONE
+
+PLATES = 12
+"""Plates drawn, the latest first; a long campaign's page stays light."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawings:
+    """Every figure, each under the name that the template draws it by."""
+
+    facts: Facts
+
+    @cached_property
+    def specs(self) -> dict[str, Spec]:
+        found: dict[str, Spec] = {}
+        if len(self.facts.designs):
+            found["progress"] = self._progress()
+        if self.facts.measured_rounds:
+            found["strips"] = self._strips(self.facts.measured_rounds[-1])
+        if self.facts.promised:
+            found["promised"] = self._promises(self.facts.promised)
+        if rows := self._difference_rows():
+            ratio = self.facts.data.objective.transform != "identity"
+            found["differences"] = figures.differences(rows, ratio=ratio)
+        found |= {name: spec for name, _, spec in self.predictions}
+        for plate in self.plates:
+            found |= plate["specs"]
+        objective = self.facts.data.objective
+        if self.facts.has_quality and self.facts.data.quality is not None:
+            drawn = quality.levels(self.facts.data.quality, objective.assay, objective, self.facts.numbers)
+            found |= {} if drawn is None else {"controls": drawn}
+        return found
+
+    def _progress(self) -> Spec:
+        rounds = [r.number for r in self.facts.data.rounds]
+        numbers, rows = self.facts.numbers, self.facts.readings
+        start = rows[(rows["round"] == 0) & rows["y"].notna() & rows["design_id"].notna()]
+        box: dict[str, Any] | None = None
+        if len(start):
+            marks = start["value"].quantile([0, 0.25, 0.5, 0.75, 1]).tolist()
+            box = dict(zip(("low", "q1", "median", "q3", "high"), rounded(marks), strict=True))
+            box["shown"] = f"{numbers.value(marks[2])} ({numbers.between(marks[1], marks[3])}), {len(start):,} readings"
+        measured = self.facts.picks[self.facts.picks["value"].notna()]
+        width = 0.74 / max(1, len(self.facts.arms))
+        wells: list[dict[str, Any]] = []
+        places: dict[tuple[Any, Any], list[tuple[float | None, str]]] = {}
+        for i, arm in enumerate(self.facts.arms):
+            for number, rows in measured[measured["arm"] == arm].groupby("round"):
+                centre = float(number) + (i - (len(self.facts.arms) - 1) / 2) * width  # type: ignore[arg-type]
+                at = [short(centre + offset) for offset in figures.spread_out(rows["value"], 0.7 * width)]
+                wells += [{"x": x, **row} for x, row in zip(at, self.facts.tips(rows), strict=True)]
+                for x, one in zip(at, rows["design_id"], strict=True):
+                    places.setdefault((number, one), []).append((x, arm))
+        best = self._best(places)
+        waiting = [number for number in rounds if number not in self.facts.measured_rounds]
+        return figures.progress(
+            box, wells, best, waiting=waiting, rounds=rounds, arms=list(self.facts.arms), objective=self.facts.data.objective
+        )
+
+    def _best(self, places: Mapping[tuple[Any, Any], Sequence[tuple[float | None, str]]]) -> list[dict[str, Any]]:
+        """The best design after each round, where the line turns: at the well of the arm that found it, the first of several.
+
+        Args:
+            places: by round and design, x of each arm's well and the arm.
+
+        Returns:
+            Rows with `x` and `value`, and with `label`, `design` and `arm` where a round found it; the last one ends the line.
+        """
+        best: list[dict[str, Any]] = []
+        found = None
+        for number in [0, *self.facts.measured_rounds]:
+            so_far = self.facts.designs[self.facts.designs["round"] <= number]
+            if len(so_far) and so_far.index[0] != found:
+                top, found = so_far.iloc[0], so_far.index[0]
+                there = places.get((number, found), [(float(number), "start data" if number == 0 else NONE)])
+                best.append({
+                    "x": there[0][0], "value": short(top["value"]), "label": self.facts.numbers.value(top["value"]),
+                    "design": tables.text(top["design"]), "arm": " + ".join(arm for _, arm in there),
+                })  # fmt: skip
+        if best and self.facts.measured_rounds:
+            best.append({"x": self.facts.measured_rounds[-1] + 0.45, "value": best[-1]["value"]})
+        return best
+
+    def _strips(self, number: int) -> Spec:
+        rows = self.facts.picks[(self.facts.picks["round"] == number) & self.facts.picks["value"].notna()]
+        wells, means = [], []
+        for arm in self.facts.arms:
+            mine = rows[rows["arm"] == arm]
+            jitter = figures.spread_out(mine["value"], 1.0)
+            wells += [{"jitter": short(at), **row} for at, row in zip(jitter, self.facts.tips(mine), strict=True)]
+        known = self.facts.data.comparisons.get(number)
+        for one in known.arms if known else ():
+            if one.n_measured:
+                has = np.isfinite(one.mean_value_low)
+                ends = f" ({self.facts.numbers.between(one.mean_value_low, one.mean_value_high)})" if has else ""
+                means.append({
+                    "arm": one.arm, "value": short(one.mean_value), "low": short(one.mean_value_low),
+                    "high": short(one.mean_value_high), "shown": f"{self.facts.numbers.value(one.mean_value)}{ends}",
+                })  # fmt: skip
+        arms = [arm for arm in self.facts.arms if (rows["arm"] == arm).any()]
+        return figures.strips(wells, means, self.facts.incumbent(number), arms=arms, objective=self.facts.data.objective)
+
+    def _promises(self, number: int) -> Spec:
+        rows = self.facts.picks[(self.facts.picks["round"] == number) & self.facts.picks["predicted"].notna()]
+        wells = []
+        for arm in self.facts.arms:
+            mine = rows[rows["arm"] == arm]
+            tips = self.facts.tips(mine, predictions=True)
+            wells += [
+                {**row, "value": row["mean"], "jitter": short(at)}
+                for at, row in zip(figures.spread_out(mine["predicted"], 1.0), tips, strict=True)
+            ]
+        arms = [arm for arm in self.facts.arms if (rows["arm"] == arm).any()]
+        at = self.facts.incumbent(number)
+        return figures.strips(wells, [], at, arms=arms, objective=self.facts.data.objective, shown="promise")
+
+    def _difference_rows(self) -> list[dict[str, Any]]:
+        by = {f"round {n}": c for n, c in sorted(self.facts.data.comparisons.items())}
+        if self.facts.data.overall is not None and len(by) > 1:
+            by = {"all rounds": self.facts.data.overall, **by}
+        rows = []
+        for over, comparison in by.items():
+            for gap in comparison.differences:
+                if gap.measure == "mean" and np.isfinite(gap.effect):
+                    ratio, half = gap.effect_kind == "ratio", (gap.effect_high - gap.effect_low) / 2
+                    effect, low, high = (
+                        spell(x, abs(x) if ratio else half) for x in (gap.effect, gap.effect_low, gap.effect_high)
+                    )
+                    rows.append({
+                        "pair": f"{gap.first} {'÷' if ratio else '−'} {gap.second}", "over": over, "effect": short(gap.effect),
+                        "low": short(gap.effect_low), "high": short(gap.effect_high),
+                        "whole": over == "all rounds" or len(by) == 1,
+                        "shown": f"{effect} ({low} to {high})" if np.isfinite(half) else f"{effect}, no interval",
+                    })  # fmt: skip
+        return rows
+
+    @cached_property
+    def predictions(self) -> list[tuple[str, str, Spec]]:
+        rows = self.facts.picks[self.facts.picks["value"].notna() & self.facts.picks["predicted"].notna()]
+        if rows.empty:
+            return []
+        limits = figures.limits_of([*rows["predicted"], *rows["value"]], log=self.facts.data.objective.transform != "identity")
+        found = []
+        for i, (arm, colour) in enumerate(self.facts.arms.items()):
+            mine = rows[rows["arm"] == arm]
+            if len(mine):
+                spec = figures.predicted(self.facts.tips(mine, predictions=True), colour, limits, self.facts.data.objective)
+                found.append((f"predicted{i}", arm, spec))
+        return found
+
+    @cached_property
+    def plates(self) -> list[dict[str, Any]]:
+        """Title, figures and words of each plate, the latest first."""
+        wells, objective = self.facts.data.wells, self.facts.data.objective
+        keys = wells[["round", "plate"]].drop_duplicates().sort_values(["round", "plate"], kind="stable").to_numpy().tolist()
+        rows, columns = self.facts.data.plate_shape
+        latest = self.facts.readings.drop_duplicates(["plate", "well"], keep="last").set_index(["plate", "well"])
+        drawn = latest.index.isin(list(zip(wells["plate"], wells["well"], strict=True)))
+        limits = figures.limits_of(latest["value"].loc[drawn], log=objective.transform != "identity")
+        found = []
+        for i, (number, plate) in enumerate(reversed(keys)):
+            if i == PLATES:
+                break
+            here = [self._well(well, latest) for well in wells[wells["plate"] == plate].to_dict("records")]
+            specs = {}
+            if any(well["value"] is not None for well in here):
+                specs[f"plate{i}value"] = figures.plate(here, (rows, columns), objective, limits=limits)
+            specs[f"plate{i}arm"] = figures.plate(here, (rows, columns), objective, limits=limits, arms=list(self.facts.arms))
+            n = {kind: sum(well["kind"] == kind for well in here) for kind in ("well", "control", "lost")}
+            parts = [f"{n['well'] + n['lost']} designs", f"{n['control']} controls"] + (
+                [f"{n['lost']} lost"] if n["lost"] else []
+            )
+            found.append({"title": f"Round {int(number)}, plate {plate}", "words": ", ".join(parts), "specs": specs})
+        return found
+
+    def _well(self, well: Mapping[str, Any], latest: pd.DataFrame) -> dict[str, Any]:
+        key = (well["plate"], well["well"])
+        reading = latest.loc[key] if key in latest.index else None
+        status = "" if reading is None else str(reading["status"])
+        value = None if reading is None or not np.isfinite(reading["value"]) else float(reading["value"])
+        is_control = not pd.isna(well["control"])
+        lost = value is None and status.startswith(LOST)
+        arm = "control" if is_control else tables.text(well["arm"])
+        return {
+            "row": "ABCDEFGHIJKLMNOP"[int(well["row"]) - 1], "column": int(well["column"]), "well": str(well["well"]),
+            "value": short(value), "kind": "control" if is_control else "lost" if lost else "well", "arm": arm,
+            "side": arm if arm in self.facts.arms or is_control else "several arms",
+            "design": str(well["control"]) if is_control else tables.text(well["design"]),
+            "shown": self.facts.numbers.value(value) if value is not None else status.replace("_", " ") or "no result yet",
+            "flag": self.facts.flagged.get((str(well["plate"]), str(well["well"]))),
+        }  # fmt: skip
