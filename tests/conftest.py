@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import settings
+from scheduling import ROUND
 from sqlalchemy import create_engine, text
 
+from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.runtime.allowance import allow
+from labloop.studies.simulate import draw_start, open_lab
 
 # A fixed profile: the same examples on every run, no clock in the verdict.
 settings.register_profile("labloop", deadline=None, derandomize=True, print_blob=True)
@@ -29,9 +33,37 @@ _HERE = Path(__file__).parent
 allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in folder.glob("*.py")))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares a fixture or trainings on one core (`--dist loadgroup`): a file, or a class of a contract.
+
+    A file that waits for a server begins first, so that it does not end last.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::test_")[0]))
+    first = {item.path for item in items if item.get_closest_marker("server")}
+    items.sort(key=lambda item: item.path not in first)
+
+
 @pytest.fixture
 def tfbind8_config() -> CampaignConfig:
     return load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a campaign that has a schedule, its round's file and a start CSV; no server is named."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LABLOOP_HOME", "LABLOOP_LEDGER", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("labloop.campaign.inbox.folder.SETTLE", 0)
+    text = preset("campaigns/tfbind8.yaml").read_text()
+    (tmp_path / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
+    (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
+    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv("start.csv", index=False)
+    assert main(["init", "campaign.yaml"]) == 0
+    return tmp_path
 
 
 # ---- a PostgreSQL server of our own, thrown away at the end

@@ -44,7 +44,7 @@ def test_the_start_data_are_500_designs_of_the_lower_half():
 def test_one_round_runs_from_history_to_report(tmp_path):
     for folder in ("examples", "config"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    (tmp_path / "config" / "rounds" / "default.yaml").write_text(SMOKE)
+    (tmp_path / "config" / "rounds" / "quick.yaml").write_text(SMOKE)
     done = subprocess.run(
         [sys.executable, "examples/one_round.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'examples'}"},

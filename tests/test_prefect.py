@@ -1,0 +1,202 @@
+"""`labloop schedule` with a real Prefect server: rounds run by themselves, and a person finds them on its page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from browser import CHROMIUM, browser
+from scheduling import ROUND, die_with_the_test, free_port, process, run, until
+
+from labloop.campaign import step as steps
+from labloop.campaign.facade import Campaign
+from labloop.campaign.overview import agenda
+from labloop.cli import main
+from labloop.runtime.prefect_api import NoAnswer, Server, wake
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import open_lab
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory):
+    """A real server with a password, for this file: what the environment says of it. It takes seconds to start."""
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    if sys.platform != "linux":
+        pytest.skip("the processes are killed the way Linux does it")
+    folder, port = tmp_path_factory.mktemp("prefect"), free_port()
+    told = {
+        "PREFECT_HOME": str(folder), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
+        "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # ten seconds otherwise, for each run
+    }  # fmt: skip
+    server = Server(told["PREFECT_API_URL"], "lab:secret")
+
+    def answers():
+        try:
+            return server.deployments() is not None
+        except NoAnswer:
+            return False
+
+    with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
+        until(answers, 180)
+        yield told
+
+
+@pytest.fixture
+def server(prefect, bench, monkeypatch):
+    """The real server, named in the environment of this test."""
+    for name, value in prefect.items():
+        monkeypatch.setenv(name, value)
+    return Server.configured()
+
+
+SCHEDULE = [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron", "* * * * *"]
+
+
+def approve(capsys) -> str:
+    """Approve the plate as soon as the tick that proposed it has let go of the campaign."""
+    capsys.readouterr()
+    until(lambda: main(["approve", "tfbind8"]) == 0, 60)
+    printed = capsys.readouterr()
+    return printed.out + printed.err
+
+
+@pytest.mark.server
+def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_plate(server, bench, capsys):
+    campaign = Campaign.open("tfbind8")
+    (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
+    with pytest.raises(NoAnswer, match="password"):
+        Server(server.url).deployments()
+    with process([*SCHEDULE[:-1], "* * * * * */30"], dict(os.environ), bench / "schedule.log"):  # the sixth field: seconds
+        until(lambda: campaign.state(1) == "PROPOSED", 180)
+        until(lambda: agenda()["campaigns"][0]["waits_for"] == "a person", 60)
+        assert "a person" in run(capsys, "schedule", "--status")
+        assert "another labloop schedule" in run(capsys, "schedule", code=1)
+        assert "goes on now" in approve(capsys)
+        until(lambda: campaign.state(1) == "EXPORTED", 60)
+        form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
+        assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
+        until(lambda: campaign.state(2) == "PROPOSED", 90)
+        # What a pinned-version fault breaks silently: the clock itself makes a run, and it runs to its end.
+        done = {"state": {"type": {"any_": ["COMPLETED"]}}}
+        until(
+            lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]],
+            120,
+        )
+        assert {one.campaign for one in server.planned()} == {"tfbind8"}
+        watching = server._ask("POST", "automations/filter", {})
+        assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
+    assert "Error" not in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.server
+def test_a_file_starts_the_tick_when_it_arrives(server, bench, capsys):
+    campaign = Campaign.open("tfbind8")
+    began = datetime.now(UTC).isoformat()
+    with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log"):
+        completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "start_time": {"after_": began}}
+        until(lambda: server._ask("POST", "flow_runs/filter", {"flow_runs": completed}), 120)  # the look at the beginning
+        (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
+        until(lambda: campaign.state(1) == "PROPOSED", 120)
+    assert "files have come into its inbox" in (bench / "schedule.log").read_text()
+
+
+@pytest.mark.server
+def test_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, bench, capsys):
+    arms = {**ROUND["arms"], "bold": {"proposers": {"fakes:Dies": {"mark": str(bench / "died")}}}}
+    (bench / "round.yaml").write_text(yaml.safe_dump({**ROUND, "arms": arms}))
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8")
+    campaign = Campaign.open("tfbind8")
+    with process(SCHEDULE, dict(os.environ), bench / "schedule.log") as scheduler:
+
+        def crashed():
+            wanted = {"state": {"name": {"any_": ["Crashed"]}}, "start_time": {"after_": began}}
+            return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
+
+        began = datetime.now(UTC).isoformat()
+        until(crashed, 120)
+        assert "exited with status code: -9" in crashed()[0]["state"]["message"]
+        wake("tfbind8", "again")
+        until(lambda: campaign.state(1) == "PROPOSED", 120)
+        assert scheduler.poll() is None
+        (forks,) = [child for child in children(scheduler.pid) if b"forkserver" in command_of(child)]
+        os.kill(forks, signal.SIGKILL)
+        approve(capsys)
+        until(lambda: campaign.state(1) == "EXPORTED", 120)
+        assert scheduler.poll() is None
+
+
+def children(parent: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.server
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_person_finds_the_campaigns_form_schedule_and_page_in_prefect(server, bench, capsys):
+    (bench / "label.yaml").write_text((bench / "campaign.yaml").read_text().replace("name: tfbind8", "name: tfbind8_b"))
+    run(capsys, "init", "label.yaml")
+    run(capsys, "ingest", "start.csv", "-c", "tfbind8_b")
+    for verb in ("step", "approve", "step"):
+        run(capsys, verb, "tfbind8_b", *(["--until", "waiting"] if verb == "step" else []))
+    campaign = Campaign.open("tfbind8_b")
+    form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
+    run(capsys, "ingest", form, "-c", "tfbind8_b")
+    site, folder = server.url.removesuffix("/api"), bench / "pages"
+    folder.mkdir()
+    with process(SCHEDULE, dict(os.environ), bench / "schedule.log"), browser(folder / "profile") as page:
+        until(lambda: server._ask("POST", "artifacts/latest/filter", {"artifacts": {"key": {"any_": ["tfbind8-b-report"]}}}), 120)
+        page.open(f"{site}/login")
+        page.value("localStorage.setItem('prefect-password', btoa('lab:secret'))")
+        deployment = f"{site}/deployments/deployment/{server.deployments()['tfbind8_b']}"
+
+        page.open(deployment)
+        page.text("tfbind8_b-round-1", "Completed", "Every minute every day", "labloop.flows.tick.tick")
+        page.picture(folder / "deployment.png")
+        page.open(f"{deployment}?tab=Parameters")
+        assert {"campaign\ttfbind8_b\t\tstring", "once\t\tfalse\tboolean"} <= set(page.text("campaign", "once").splitlines())
+
+        page.open(f"{deployment}/run")
+        form = page.text("The campaign's name, as labloop init gave it.", "Stop after one action", "Submit")
+        assert form.index("\ncampaign\n") < form.index("\nonce (Optional)\n")
+        assert page.value("document.querySelector('textarea').value") == "tfbind8_b"
+        page.picture(folder / "form.png")
+
+        page.open(f"{deployment}?tab=Description")
+        page.text("Brings tfbind8_b as far as it can go now")
+        page.picture(folder / "description.png")
+        page.open(page.value("[...document.querySelectorAll('a')].find(one => one.innerText === 'Where tfbind8_b stands').href"))
+        page.text("tfbind8-b-report", "tfbind8_b: waiting for a person", "Flow run")
+        page.picture(folder / "versions.png")
+        page.open(page.value("document.querySelector('a[href*=\"/artifacts/artifact/\"]').href"))
+        page.text("Waiting for a person: round 2 waits for approval", "In round 1, ", "2\tPROPOSED\t96\t96")
+        assert page.value("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than its window"
+        (image,) = page.value("[...document.querySelectorAll('img')].map(one => [one.src.slice(0, 22), one.naturalWidth])")
+        assert image[0] == "data:image/png;base64,"
+        assert image[1] > 300
+        page.picture(folder / "page.png")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are killed the way Linux does it")
+@pytest.mark.parametrize("more", [[], ["--forget"]], ids=["kills", "kills and a lost database"])
+def test_killed_at_random_a_campaign_ends_with_the_plates_of_an_undisturbed_one(tmp_path, more):
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    command = [sys.executable, ROOT / "examples" / "benchmarks" / "prefect_kills.py", "--rounds", "2", "--kills", "1", *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, preexec_fn=die_with_the_test)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "plates equal: True" in done.stdout
