@@ -311,4 +311,4 @@ def test_a_backup_overwrites_nothing_and_needs_a_folder(ledger: Ledger, tmp_path
 
 
 def ledger_url(ledger: Ledger) -> str:
-    return ledger._database.engine.url.render_as_string(hide_password=False)
+    return ledger._store.database.engine.url.render_as_string(hide_password=False)

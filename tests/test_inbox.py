@@ -293,14 +293,14 @@ def test_a_process_that_does_not_start_rejects_nothing(run, box, monkeypatch):
 
 
 def test_a_ledger_that_is_locked_now_rejects_nothing_and_lets_others_go_first(run, box):
-    run.ledger._database.timeout = 0.01
+    run.ledger._store.database.timeout = 0.01
     for name in ("a.csv", "b.csv"):
         (box / name).write_text(GOOD)
     with run.ledger.begin(), pytest.raises(LedgerError, match="locked"):
         inbox.take(run, box, "a.csv")
     assert list((box / "rejected").iterdir()) == []
     assert look(box).whole == ("b.csv", "a.csv")
-    run.ledger._database.timeout = 60.0
+    run.ledger._store.database.timeout = 60.0
     assert inbox.take(run, box, "a.csv").accepted
 
 
