@@ -216,7 +216,7 @@ def test_a_file_that_is_stored_is_done_though_what_follows_from_it_fails(run, bo
     monkeypatch.setattr(errand.intake, "ingest", failing)
     (box / "plate.csv").write_text(GOOD)
     job = SimpleNamespace(campaign=run.name, path=str(box / "plate.csv"), grown_from=None, memory=0)
-    told = errand._told(run.config, run.ledger, job)
+    told = errand._told(run, job)
     assert told["kind"] == "stored"
     assert "no controls" in told["said"]
 
