@@ -12,10 +12,10 @@ demo: $(STAMP)
 # The suite is many small computations: a process a core, one thread each; tests/conftest.py says what stays together.
 test test-all: export OMP_NUM_THREADS = 1
 test: $(STAMP)
-	$(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 # The readers against 10,000 spoiled files and as many drawn ones, each before a ledger that must not move if it is refused;
 # and `verify` against 2,000 flipped bits of a ledger and 200 tamperings, each of which must be told or harmless.

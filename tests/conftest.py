@@ -33,15 +33,11 @@ _HERE = Path(__file__).parent
 allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in folder.glob("*.py")))
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares a fixture or trainings on one core (`--dist loadgroup`): a file, or a class of a contract.
+    """Let files that wait for a server begin first: `make test` gives them out in this order, so that they do not end last.
 
-    A file that waits for a server begins first, so that it does not end last.
+    It gives a core a file, or a class of a contract, at a time (`--dist loadscope`): what shares a fixture or trainings.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::test_")[0]))
     first = {item.path for item in items if item.get_closest_marker("server")}
     items.sort(key=lambda item: item.path not in first)
 
