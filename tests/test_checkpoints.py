@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'labloop-toolkit[models]'")
 
 from labloop.campaign.facade import Campaign  # noqa: E402
-from labloop.config.campaign import CampaignConfig, parse_config  # noqa: E402
+from labloop.config import CampaignConfig, parse_config  # noqa: E402
 from labloop.errors import LabloopError  # noqa: E402
 from labloop.methods import braid, coms, gtg  # noqa: E402
 from labloop.runtime.artifacts import Artifacts  # noqa: E402
