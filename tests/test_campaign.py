@@ -123,7 +123,8 @@ def test_results_in_parts_close_the_round_when_the_last_well_is_in(campaign, lab
     sheet = pd.read_csv(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1), dtype=str)
     sheet[:40].to_csv(tmp_path / "part1.csv", index=False)
     sheet[40:].to_csv(tmp_path / "part2.csv", index=False)
-    campaign.ingest(tmp_path / "part1.csv")
+    receipt = campaign.ingest(tmp_path / "part1.csv")
+    assert receipt.note == campaign.status()["next"]  # told from counts, without the dataset
     assert campaign.status()["rounds"][0] == {"round": 1, "state": "EXPORTED", "wells": 96, "missing": 56}
     with pytest.raises(CampaignError, match="waits for 56 wells"):
         campaign.close()

@@ -192,6 +192,21 @@ class TestContract:
         pd.testing.assert_frame_equal(ledger.designs("dna"), designs("a", "odd"))
         assert ledger.files("dna")[["sha256", "name", "n_rows"]].to_numpy().tolist() == [["aa", "plate 1.csv", 4]]
 
+    def test_single_columns_are_those_of_the_whole_also_when_more_came_in_or_were_corrected(self, ledger: Ledger) -> None:
+        add_readings(ledger, "a", "b", value=[1.0, 2.0], plate=["P", "Q"], well=["A1", "A2"])
+        assert list(ledger.measurements("dna", columns=("value", "id"))) == ["value", "id"]
+        old = int(ledger.measurements("dna", columns=("id",))["id"].iloc[0])
+        add_readings(ledger, "a", sha256="bb", value=[3.0], supersedes=[old], plate=["P"], well=["A1"])
+        for columns in (("value", "file"), ("id", "value", "plate")):
+            some = ledger.measurements("dna", columns=columns)
+            pd.testing.assert_frame_equal(some, ledger.measurements("dna")[list(columns)])
+        assert ledger.measurements("dna", columns=("value",))["value"].tolist() == [2.0, 3.0]
+        assert ledger.measurements("dna", plates=["P"], columns=("value",))["value"].tolist() == [3.0]
+        assert ledger.measurements("dna", until=old, columns=("value",))["value"].tolist() == [1.0]
+        with ledger.begin():
+            add_readings(ledger, "a", sha256="cc", value=[4.0])
+            assert ledger.measurements("dna", columns=("value",))["value"].tolist() == [2.0, 3.0, 4.0]
+
     def test_cells_left_out_mean_an_exact_reading_that_is_ok_in_file_order(self, ledger: Ledger) -> None:
         add_readings(ledger, "a", "b", qualifier=[None, "<"])
         found = ledger.measurements("dna")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_float_dtype, is_integer_dtype
+from numpy.typing import NDArray
+from pandas.api.types import infer_dtype, is_float_dtype, is_integer_dtype
 from sqlalchemy import Connection, Executable, Table
 
 from labloop.ledger.database import fetch_blocks
@@ -51,24 +52,27 @@ def to_columns(
 
 def _cells(series: pd.Series[Any], kind: type, default: Any) -> list[Any]:
     missing = series.isna().to_numpy(dtype=bool)
-    cells: list[Any]
     if kind is str:
-        cells = series.to_numpy(dtype=object).tolist()
-        if not isinstance(series.dtype, pd.StringDtype):
-            cells = [cell if isinstance(cell, str) else str(cell) for cell in cells]
-    else:
-        numbers = pd.to_numeric(series)
-        if kind is int and is_integer_dtype(numbers) and not missing.any():
-            return numbers.tolist()
-        values = numbers.to_numpy(dtype=float, na_value=np.nan) + 0.0  # no minus zero: SQLite does not keep its sign
-        if np.isinf(values).any():
-            raise ValueError(
-                f"column {series.name!r} holds an infinite number: a reading off the scale needs a qualifier instead"
-            )
-        if kind is int and (values[~missing] % 1 != 0).any():
-            raise ValueError(f"column {series.name!r} holds a number that is not whole")
-        cells = np.where(missing, 0, values).astype(int).tolist() if kind is int else values.tolist()
+        return _texts(series, missing, default)
+    numbers = pd.to_numeric(series)
+    if kind is int and is_integer_dtype(numbers) and not missing.any():
+        return numbers.tolist()
+    values = numbers.to_numpy(dtype=float, na_value=np.nan) + 0.0  # no minus zero: SQLite does not keep its sign
+    if np.isinf(values).any():
+        raise ValueError(f"column {series.name!r} holds an infinite number: a reading off the scale needs a qualifier instead")
+    if kind is int and (values[~missing] % 1 != 0).any():
+        raise ValueError(f"column {series.name!r} holds a number that is not whole")
+    cells: list[Any] = np.where(missing, 0, values).astype(int).tolist() if kind is int else values.tolist()
     return [default if gone else cell for cell, gone in zip(cells, missing.tolist())] if missing.any() else cells
+
+
+def _texts(series: pd.Series[Any], missing: NDArray[np.bool_], default: str | None) -> list[Any]:
+    texts = series.to_numpy(dtype=object, copy=True)
+    texts[missing] = default
+    cells: list[Any] = texts.tolist()
+    if infer_dtype(texts, skipna=True) in ("string", "empty"):
+        return cells
+    return [cell if isinstance(cell, str) or gone else str(cell) for cell, gone in zip(cells, missing.tolist())]
 
 
 def to_frame(rows: Sequence[Sequence[Any]], columns: Mapping[str, type]) -> pd.DataFrame:
