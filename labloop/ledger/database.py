@@ -223,6 +223,9 @@ def insert_block(connection: Connection, table: Table, names: Sequence[str], cel
     if connection.dialect.name == "postgresql" and len(rows) >= _WORTH_COPYING:
         _copy_in(connection, table, names, rows)
         return
+    if connection.dialect.name == "sqlite" and len(rows) >= _WORTH_COPYING:
+        _insert_long(connection, table, names, list(zip(*rows)))
+        return
     # SQLAlchemy would carry every row as a dict; with positional parameters the driver takes the tuples as they are.
     make: Any = type(connection.dialect)
     positional = make(paramstyle="qmark" if connection.dialect.name == "sqlite" else "format")
@@ -231,6 +234,29 @@ def insert_block(connection: Connection, table: Table, names: Sequence[str], cel
     if order != sorted(order):
         rows = [tuple(row[i] for i in order) for row in rows]
     connection.exec_driver_sql(str(compiled), rows)
+
+
+def _insert_long(connection: Connection, table: Table, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+    """Insert many rows into SQLite: cells that are the same in all of them are said once, in the statement.
+
+    Binding a cell costs as much as storing it, and of a file's readings most columns are of one text, or empty.
+    """
+    quote = connection.dialect.identifier_preparer
+    said = [_constant(connection, cells) for cells in columns]
+    places = ", ".join("?" if one is None else one for one in said)
+    statement = f"INSERT INTO {quote.format_table(table)} ({', '.join(map(quote.quote, names))}) VALUES ({places})"
+    left = [cells for cells, one in zip(columns, said) if one is None]
+    connection.exec_driver_sql(statement, list(zip(*left)) if left else [()] * len(columns[0]))
+
+
+def _constant(connection: Connection, cells: Sequence[Any]) -> str | None:
+    """Write the cell that a whole column holds as SQLite would, None where its cells differ or are no plain text or number."""
+    first = cells[0]
+    if type(first) not in (str, int, type(None)) or cells.count(first) < len(cells) or len(set(map(type, cells))) > 1:
+        return None
+    if isinstance(first, str) and "\0" in first:  # where SQLite's own quoting ends
+        return None
+    return str(connection.exec_driver_sql("SELECT quote(?)", (first,)).scalar_one())
 
 
 def _copy_in(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Column, Connection, Table, Text, exc, select, text
 
 from labloop.ledger import tables as t
-from labloop.ledger.database import fetch_blocks
+from labloop.ledger.database import ROWS, fetch_blocks
 from labloop.ledger.digest import BLOCK, RowDigest
 from labloop.ledger.hash_chain import START, chained_hash, columns_of, rows_of
 from labloop.ledger.heads import Head
@@ -212,7 +212,7 @@ def _rows(connection: Connection, table: Table, campaign: int) -> Iterator[_Rows
 
 
 def _select(
-    connection: Connection, table: Table, campaign: int, names: Sequence[str], order: Sequence[Column[Any]], size: int = BLOCK
+    connection: Connection, table: Table, campaign: int, names: Sequence[str], order: Sequence[Column[Any]], size: int = ROWS
 ) -> Iterator[_Rows]:
     """Read a campaign's rows with their cells as the driver gives them: a type would choke on a cell that is not of it."""
     quote = connection.dialect.identifier_preparer.quote
@@ -231,16 +231,15 @@ def _check_rows(connection: Connection, table: Table, part: _Part, runs: Iterato
     digest = RowDigest()
     codes = np.frombuffer(part.codes, dtype="<u4")
     found = ""
-    for block in _blocks(runs):
-        columns = list(zip(*block))
-        start = digest.n
-        here = digest.add([columns[i] for i in pick], len(block))
+    for columns in _blocks(runs):
+        start, n = digest.n, len(columns[0])
+        here = digest.add([columns[i] for i in pick], n)
         if not found:
-            there = codes[start : start + len(block)]
+            there = codes[start : start + n]
             wrong = np.flatnonzero(here[: len(there)] != there)
             if len(wrong) or len(here) > len(there):
                 at = int(wrong[0]) if len(wrong) else len(there)
-                found = _shown(connection, table, block[at])
+                found = _shown(connection, table, [cells[at] for cells in columns])
     if digest.sha256 == part.sha256:
         return ""
     if digest.n < part.n:
@@ -251,16 +250,18 @@ def _check_rows(connection: Connection, table: Table, part: _Part, runs: Iterato
     return f"{found or 'a row'} differs from what was written"
 
 
-def _blocks(runs: Iterator[_Rows]) -> Iterator[_Rows]:
-    """Give rows of one link in the blocks that they were digested in."""
-    left: _Rows = []
+def _blocks(runs: Iterator[_Rows]) -> Iterator[list[list[Any]]]:
+    """Give rows of one link as columns, in the blocks that they were digested in."""
+    held: list[list[Any]] = []
     for run in runs:
-        left = [*left, *run] if left else run
-        while len(left) >= BLOCK:
-            yield left[:BLOCK]
-            left = left[BLOCK:]
-    if left:
-        yield left
+        held = held or [[] for _ in run[0]]
+        for cells, more in zip(held, zip(*run)):
+            cells.extend(more)
+        while len(held[0]) >= BLOCK:
+            yield [cells[:BLOCK] for cells in held]
+            held = [cells[BLOCK:] for cells in held]
+    if held and held[0]:
+        yield held
 
 
 def _shown(connection: Connection, table: Table, row: Sequence[Any]) -> str:
