@@ -207,6 +207,18 @@ class TestContract:
             add_readings(ledger, "a", sha256="cc", value=[4.0])
             assert ledger.measurements("dna", columns=("value",))["value"].tolist() == [2.0, 3.0, 4.0]
 
+    @pytest.mark.parametrize("note", ['it\'s 5 % of "all" :x ?', "1", None])
+    def test_what_thousands_of_rows_have_alike_comes_back_as_it_was_given(self, ledger: Ledger, note: str | None) -> None:
+        n = 12_000  # more than one block
+        given = readings(*["a"] * n, value=np.arange(n) / 7, note=[note] * n, round=[0] * n, plate=["P"] * (n - 1) + ["Q"])
+        assert ledger.add_file("dna", sha256="aa", name="long.csv", designs=designs("a"), measurements=given)
+        found = ledger.measurements("dna")
+        assert found["value"].tolist() == given["value"].tolist()
+        assert found["plate"].tolist() == given["plate"].tolist()
+        assert set(found["round"]) == {0}
+        assert set(found["note"].fillna("nothing")) == {note or "nothing"}
+        assert ledger.verify("dna")[0].faults == ()
+
     def test_cells_left_out_mean_an_exact_reading_that_is_ok_in_file_order(self, ledger: Ledger) -> None:
         add_readings(ledger, "a", "b", qualifier=[None, "<"])
         found = ledger.measurements("dna")

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -219,12 +220,13 @@ def insert_once(connection: Connection, table: Table, **row: Any) -> bool:
 
 def insert_block(connection: Connection, table: Table, names: Sequence[str], cells: Sequence[Iterable[Any]]) -> None:
     """Insert rows given as columns of plain Python values (None where missing), as fast as the driver allows."""
+    n = min((len(one) for one in cells if isinstance(one, Sequence)), default=0)
+    if connection.dialect.name == "sqlite" and n >= _WORTH_COPYING:
+        _insert_long(connection, table, names, cells, n)
+        return
     rows = list(zip(*cells, strict=False))  # a constant column has no end
     if connection.dialect.name == "postgresql" and len(rows) >= _WORTH_COPYING:
         _copy_in(connection, table, names, rows)
-        return
-    if connection.dialect.name == "sqlite" and len(rows) >= _WORTH_COPYING:
-        _insert_long(connection, table, names, list(zip(*rows)))
         return
     # SQLAlchemy would carry every row as a dict; with positional parameters the driver takes the tuples as they are.
     make: Any = type(connection.dialect)
@@ -236,17 +238,18 @@ def insert_block(connection: Connection, table: Table, names: Sequence[str], cel
     connection.exec_driver_sql(str(compiled), rows)
 
 
-def _insert_long(connection: Connection, table: Table, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+def _insert_long(connection: Connection, table: Table, names: Sequence[str], cells: Sequence[Iterable[Any]], n: int) -> None:
     """Insert many rows into SQLite: cells that are the same in all of them are said once, in the statement.
 
     Binding a cell costs as much as storing it, and of a file's readings most columns are of one text, or empty.
     """
     quote = connection.dialect.identifier_preparer
-    said = [_constant(connection, cells) for cells in columns]
+    columns = [one if isinstance(one, Sequence) else list(islice(one, n)) for one in cells]
+    said = [_constant(connection, column) for column in columns]
     places = ", ".join("?" if one is None else one for one in said)
     statement = f"INSERT INTO {quote.format_table(table)} ({', '.join(map(quote.quote, names))}) VALUES ({places})"
-    left = [cells for cells, one in zip(columns, said) if one is None]
-    connection.exec_driver_sql(statement, list(zip(*left)) if left else [()] * len(columns[0]))
+    left = [column for column, one in zip(columns, said) if one is None]
+    connection.exec_driver_sql(statement, list(zip(*left)) if left else [()] * n)
 
 
 def _constant(connection: Connection, cells: Sequence[Any]) -> str | None:
