@@ -210,6 +210,7 @@ def fit(
     gen, n = torch_generator(seed, proposer, "training"), len(view.y)
     if net is None:
         net = StackedMLP(members, view.Z.shape[1], options.hidden, generator=gen, slope=options.slope).to(view.device)
+    net.requires_grad_(True)
     steps = options.steps(n) if steps is None else steps
     batch = min(options.batch_size, n)
     rank = RANKING.get(options.loss)
