@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
 from labloop.errors import MethodError
-from labloop.methods import _offer, bonet, ddom, delta_cs, mins
+from labloop.methods import _offer, bonet, cma_es, ddom, delta_cs, mins
 from labloop.methods._proxy import ensembled
 from labloop.methods.bonet import BONET
 from labloop.methods.cbas import AutofocusedCbAS, CbAS, autoencoder, importance, learn
@@ -34,13 +35,17 @@ class TestReinforce(ProposerContract):
     spaces = TWO
 
 
-class TestCMAES(ProposerContract):
-    proposer = CMAES(**TINY, runs=6, iterations=8)
-    spaces = TWO
+if find_spec("cma"):
 
-    @pytest.fixture(autouse=True, scope="class")
-    def library(self):
-        pytest.importorskip("cma")
+    class TestCMAES(ProposerContract):
+        proposer = CMAES(**TINY, runs=6, iterations=8)
+        spaces = TWO
+
+
+def test_without_its_library_cma_es_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(cma_es, "find_spec", lambda name: None)
+    with pytest.raises(MethodError, match=r"labloop-toolkit\[cma\]"):
+        CMAES()
 
 
 class TestCbAS(ProposerContract):

@@ -13,6 +13,7 @@ Where this differs from Design-Bench's code, and why:
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -50,18 +51,19 @@ class CMAES(ProxyModel):
         """The settings of Design-Bench's code."""
         return cls(**{**PAPER, "runs": 128, "iterations": 100, "sigma": 0.5, **changes})
 
+    def __post_init__(self) -> None:
+        if find_spec("cma") is None:
+            raise MethodError("cma_es needs the package 'cma': pip install 'labloop-toolkit[cma]'")
+
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Train, evolve, and offer each run's best designs; scores are the ensemble's mean, in y.
 
         Raises:
-            MethodError: the library `cma` is not installed, fewer than two designs are measured, or fewer than n new ones exist.
+            MethodError: fewer than two designs are measured, or fewer than n new ones exist.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its plots, which nobody asks for
-                import cma
-        except ModuleNotFoundError as error:
-            raise MethodError("cma_es needs the package 'cma': pip install 'labloop-toolkit[cma]'") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its plots, which nobody asks for
+            import cma
         model = ensembled(data, self, seed=seed, proposer=self.name)
         view, rng = model.view, generator(seed, self.name)
         starts = view.starts(min(n, self.runs)).double().cpu().numpy()
