@@ -1,4 +1,4 @@
-"""Shared fixtures. Only the logging of a command run in this process is put back for every test: a test shows what it stands on."""
+"""Shared fixtures. Nothing is autouse but the logging put back after a command: a test shows what it stands on."""
 
 from __future__ import annotations
 
