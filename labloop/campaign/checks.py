@@ -37,7 +37,16 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         "extent": f"{len(space.listing()):,} designs" if space.listable else space.extent,
         "examples": examples.to_dict("records"),
         "objective": config.objective.model_dump(mode="json"),
-        "plate": {"wells": config.plate.wells, "for_designs": config.plate.capacity},
+        "plate": {
+            "wells": config.plate.wells,
+            "rows": config.plate.shape[0],
+            "columns": config.plate.shape[1],
+            "used": len(config.plate.usable),
+            "for_designs": config.plate.capacity,
+            "replicates": config.plate.replicates,
+            "designs": config.plate.designs(1),
+            "described": config.plate.described,
+        },
     }
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
@@ -47,7 +56,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 
 def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str, Any]]:
-    wells = config.wells(campaign.plate.capacity * config.plates)
+    wells = config.designs(campaign.plate)
     return [
         {"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))}
         for name, arm in config.arms.items()

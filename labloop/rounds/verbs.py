@@ -83,7 +83,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
         if last is not None and last.state not in (RoundState.MEASURED, RoundState.CLOSED) and last.config == text:
             return last.number
         number = last.number + 1 if last else 1
-        config.wells(memory.config.plate.capacity * config.plates)
+        config.designs(memory.config.plate)
         check_plugins(config, number=number, rounds=memory.config.rounds)
         if last is not None and last.state in state.AT_THE_LAB:
             raise CampaignError(
@@ -132,7 +132,7 @@ def _propose(memory: Memory, entry: Round) -> None:
     for key, training in trainings(memory, number).items():
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
     memory.ledger.advance(memory.name, number, RoundState.TRAINED)
-    wells = config.wells(run.plate.capacity * config.plates)
+    wells = config.designs(run.plate)
     picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
