@@ -28,7 +28,7 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import intake, state
+from labloop.rounds import intake, spending, state
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.outcome import compare_round
@@ -92,6 +92,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
             )
         if last is not None and last.state != RoundState.CLOSED:
             close(memory, last.number, reason="" if last.state == RoundState.MEASURED else "replaced before it had a plate")
+        spending.check(memory, number, config, seed=derive(memory.config.seed, "round", number))
         with memory.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
             _open_round(memory, number, config)
         return number
@@ -133,10 +134,15 @@ def _propose(memory: Memory, entry: Round) -> None:
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
     memory.ledger.advance(memory.name, number, RoundState.TRAINED)
     wells = config.designs(run.plate)
-    picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), **setting)
+    terms = spending.terms_of(memory.at(number), number, config, seed=seed)
+    picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), terms=terms, **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
-    layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))
+    places = {one: int(k) for chosen in picks.values() if chosen.part is not None for one, k in zip(chosen.pool.ids, chosen.part)}
+    layout = lay_out(
+        run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"), parts=terms.parts,
+        places=places if terms.placed else None,
+    )  # fmt: skip
     designs = pd.concat([designs_of(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
     if posterior is not None:
         memory.ledger.add_event(memory.name, "judged", judged(posterior, picks), number)
