@@ -59,7 +59,7 @@ def test_a_campaign_on_a_block_of_24_with_18_wells_and_three_temperatures(tmp_pa
         assert run.close() is not None
     assert run.dataset().y.max() > 70
     page = run.report(tmp_path / "report.html").read_text()
-    assert "at most 1 value of temperature a 2 columns" in page
+    assert "at most 1 value of temperature per 2 columns" in page
 
 
 def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_prices_and_budgets_that_make_no_sense_are_refused(more: dict[str, objec
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"limits": {"loading": {"total": 20}}}, "loading: 24 designs take at least 24, more than 20 a plate"),
-        ({"limits": {"solvent": {"at_most": 1}}, "narrow": True}, r"at most 1 value a plate leave 20 designs for 24"),
+        ({"limits": {"loading": {"total": 20}}}, "loading: 24 designs take at least 24, more than 20 per plate"),
+        ({"limits": {"solvent": {"at_most": 1}}, "narrow": True}, r"at most 1 value per plate leave 20 designs for 24"),
         ({"budget": {"wells": 20}}, "20 are fewer than the 24 of one round"),
         ({"budget": {"price": 50}, "prices": PRICES}, "price: 24 designs take at least 62.4, more than 50"),
         (
@@ -196,7 +196,7 @@ def test_check_tells_limits_prices_and_budget(tmp_path: Path) -> None:
     place.write_text(yaml.safe_dump({**COUPLING, "limits": limits, "prices": PRICES, "budget": {"wells": 400, "price": 5000}}))
     told = check_configs(place)
     assert told["limits"] == [
-        "Limit: KOAc of base in at most 5 wells a round", "Limit: at most 1 value of temperature a 2 columns",
+        "Limit: KOAc of base in at most 5 wells per round", "Limit: at most 1 value of temperature per 2 columns",
     ]  # fmt: skip
     assert told["costs"] == ["Price: a design costs at least 2.6 EUR", "Budget: 400 wells, 5,000 EUR in all"]
 

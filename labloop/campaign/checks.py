@@ -81,8 +81,15 @@ def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str
     money = budget.price - controls if budget is not None and budget.price is not None else None
     seed = derive(derive(campaign.seed, "round", 1), "round", 1, "layout")
     Terms.of(campaign, plates=config.plates, seed=seed, money=money).check(n)
+    each = plate.replicates
     return [
-        {"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))}
+        {
+            "arm": name,
+            "wells": each * wells[name],
+            **({"designs": wells[name]} if each > 1 else {}),
+            "proposers": list(arm.proposers),
+            "selector": next(iter(arm.selector)),
+        }
         for name, arm in config.arms.items()
     ]
 

@@ -51,11 +51,11 @@ class Limit(Config):
         """Say in words what it asks of a parameter or component."""
         told = []
         if self.at_most is not None:
-            told.append(f"at most {self.at_most} {'value' if self.at_most == 1 else 'values'} of {name} a {self.per}")
+            told.append(f"at most {self.at_most} {'value' if self.at_most == 1 else 'values'} of {name} per {self.per}")
         if isinstance(self.total, float):
-            told.append(f"at most {self.total:g} of {name} a {self.per}, summed over wells")
+            told.append(f"at most {self.total:g} of {name} per {self.per}, summed over wells")
         elif self.total is not None:
-            told += [f"{option} of {name} in at most {n:g} wells a {self.per}" for option, n in self.total.items()]
+            told += [f"{option} of {name} in at most {n:g} wells per {self.per}" for option, n in self.total.items()]
         if self.out_of_stock:
             told.append(f"{', '.join(map(canonical_text, self.out_of_stock))} of {name} out of stock")
         return told

@@ -133,13 +133,13 @@ class Terms:
             known = _designs_by_value(self.space, name)
             if known and limit.at_most is not None and sum(known[: limit.at_most]) < most:
                 raise ConfigError(
-                    f"limits.{name}: at most {limit.at_most} {'value' if limit.at_most == 1 else 'values'} a {limit.per} leave "
+                    f"limits.{name}: at most {limit.at_most} {'value' if limit.at_most == 1 else 'values'} per {limit.per} leave "
                     f"{sum(known[: limit.at_most])} designs for {most}: raise at_most, or limit a smaller part of a plate"
                 )
         for one in self.resources:
             most = max(self._by_scope(one.limit, sizes).values())
             if one.least * most > one.total * (1 + 1e-9):
-                where = f" a {one.limit.per}" if one.limit else ", what is left of the budget"
+                where = f" per {one.limit.per}" if one.limit else ", what is left of the budget"
                 raise ConfigError(
                     f"limits: {one.label}: {most} designs take at least {one.least * most:.6g}, more than {one.total:.6g}"
                     f"{where}: raise the total, or propose fewer wells"
