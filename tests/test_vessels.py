@@ -276,3 +276,52 @@ def test_sheets_of_a_rack_name_its_own_wells(tmp_path: Path) -> None:
     sheet = pd.read_csv(tmp_path / "out" / "coupling-R01_opentrons.csv")
     assert len(sheet) == 15
     assert set(sheet["source well"]) == {f"{row}{column}" for row in "ABC" for column in range(1, 6)}
+
+
+def test_a_form_in_excel_is_filled_in_and_taken_back(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    run = started(config(plate={"wells": 24, "use": 18, "exports": {"form": {}}}), tmp_path)
+    run.propose(parse_config(ROUND, RoundConfig), out=tmp_path / "out")
+    place = tmp_path / "out" / "coupling-R01_form.xlsx"
+    book = openpyxl.load_workbook(place)
+    sheet = book["results"]
+    (offered,) = sheet.data_validations.dataValidation
+    assert offered.formula1 == '"ok,failed_technical,failed_design,censored_low,censored_high,excluded"'
+    assert str(offered.sqref) == "E2:E19"
+    told = run.explain(place)
+    assert told.refusal is not None  # nothing is filled in yet
+    for row in range(2, 20):
+        sheet.cell(row, 3).value = 40 + row
+    sheet.cell(19, 3).value = None
+    sheet.cell(19, 5).value = "failed_technical"
+    book.save(place)
+    run.export(tmp_path / "out")  # a form that is filled in stays
+    receipt = run.ingest(place)
+    assert (receipt.n_measured, receipt.n_failed) == (17, 1)
+    assert run.close() is not None
+
+
+def test_the_dataset_goes_out_and_in_as_excel(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    run = started(config(), tmp_path)
+    place, n = run.export_dataset(tmp_path / "all.xlsx")
+    table = pd.read_excel(place)
+    assert len(table) == n == 30
+    assert pd.api.types.is_numeric_dtype(table["value"])
+    other = Campaign.create(config(name="other"), home=tmp_path / "other")
+    assert other.ingest(place).n_measured == 30
+    assert np.allclose(other.dataset().y, run.dataset().y)
+
+
+def test_sequences_go_out_as_fasta(tmp_path: Path) -> None:
+    space = {"parameters": [{"type": "sequence", "name": "peptide", "length": 70, "alphabet": "ACDEFGHIKL"}]}
+    told = {"name": "pep", "space": space, "plate": {"wells": 6, "exports": {"fasta": {}}}}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    first = parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)
+    batch = run.propose(first, out=tmp_path / "out")
+    records = (tmp_path / "out" / "pep-R01_designs.fasta").read_text().split(">")[1:]
+    found = {record.split("\n")[0].split()[1]: "".join(record.split("\n")[1:]) for record in records}
+    assert found == batch.designs["peptide"].to_dict()
+    assert max(len(line) for record in records for line in record.split("\n")[1:]) == 60
+    with pytest.raises(BatchError, match="no sequence 'dna'; it has peptide"):
+        run.export(tmp_path / "again", exporters={"fasta": {"parameter": "dna"}})

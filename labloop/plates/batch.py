@@ -175,10 +175,10 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
         stale = [at for at, content in files.items() if not at.exists() or at.read_bytes() != content]
     except OSError as error:
         raise BatchError(f"{folder}: cannot be read: {error.strerror or error}; choose another folder") from error
-    plate_map, form = (folder / f"{batch.stem}_{kind}.csv" for kind in ("platemap", "assay"))
-    if plate_map not in stale and form in stale and form.exists():
-        log.info("%s: was filled in, it stays as it is", form)
-        stale.remove(form)
+    for form in (folder / f"{batch.stem}_{kind}" for kind in ("assay.csv", "form.xlsx")):
+        if folder / f"{batch.stem}_platemap.csv" not in stale and form in stale and form.exists():
+            log.info("%s: was filled in, it stays as it is", form)
+            stale.remove(form)
     for at in stale:
         if at.exists() and at.suffix != ".json" and not replace and not _of_older_labloop(at):
             raise BatchError(

@@ -35,6 +35,8 @@ class Sheet:
     """Wells of a source plate."""
     plate_wells: int
     """Wells of an assay plate."""
+    unit: str = ""
+    """Of what the assay reports."""
     shape: tuple[int, int] | None = None
     """Rows and columns of a source plate where it is no usual one."""
 

@@ -69,7 +69,7 @@ def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
     flanks = {name: (one.five_prime, one.three_prime) for name, one in config.flanks.items()}
     return Sheet(
         stem=batch.stem, designs=pd.concat([designs, told], axis=1), transfers=transfers, space=config.space, flanks=flanks,
-        source_wells=size, plate_wells=config.plate.wells, shape=shape,
+        source_wells=size, plate_wells=config.plate.wells, shape=shape, unit=config.objective.unit,
     )  # fmt: skip
 
 
