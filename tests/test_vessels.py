@@ -325,3 +325,24 @@ def test_sequences_go_out_as_fasta(tmp_path: Path) -> None:
     assert max(len(line) for record in records for line in record.split("\n")[1:]) == 60
     with pytest.raises(BatchError, match="no sequence 'dna'; it has peptide"):
         run.export(tmp_path / "again", exporters={"fasta": {"parameter": "dna"}})
+
+
+def test_a_wrong_direction_is_mended_with_everything_kept_until_a_round_is_measured(tmp_path: Path) -> None:
+    wrong = config(objective={"unit": "%", "direction": "min"}, plate={"wells": 24})
+    run = started(wrong, tmp_path)
+    values = run.config.objective.to_value(run.dataset().y)
+    run.propose(parse_config(ROUND, RoundConfig))
+    with pytest.raises(ConfigError, match=r"round 1 is open with it: labloop close coupling --reason"):
+        run.revise(config(plate={"wells": 24}), reason="higher is better")
+    run.close(reason="wrong direction")
+    assert run.revise(config(plate={"wells": 24}), reason="higher is better") == [
+        "objective: higher is better now; all readings are kept"
+    ]
+    data = run.dataset()
+    assert np.allclose(run.config.objective.to_value(data.y), values)
+    assert run.status()["best"] == pytest.approx(values.max())
+    batch = run.propose(parse_config(ROUND, RoundConfig), out=tmp_path / "out")
+    assert batch.objective.direction == "max"
+    measure(run, tmp_path / "out", 2)
+    with pytest.raises(ConfigError, match="rounds so far were chosen and compared by it"):
+        run.close(reason="done") and run.revise(wrong, reason="no")
