@@ -146,7 +146,7 @@ class Campaign(Memory):
         return state.dataset(self)
 
     def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
-        """Write every reading as one tidy table, `.csv` or `.parquet` (see `labloop.rounds.tidy`); returns path and rows."""
+        """Write every reading as a tidy table, `.csv`, `.xlsx` or `.parquet` (`labloop.rounds.tidy`); returns path and rows."""
         table = tidy(self, assay=assay, controls=controls)
         return write_tidy(table, Path(path)), len(table)
 

@@ -161,6 +161,10 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
         out.print(f"Quality control flags readings ({told}): labloop quality {status['campaign']}")
     for warning in status.get("warnings", ()):
         out.print(Text(f"Warning: {warning}", style="yellow"))
+    if "spent" in status:
+        from labloop.rounds.spending import in_words
+
+        out.print(f"Spent: {in_words(status['spent'])}")
     _table(status["rounds"])
     out.print(f"Next: {status['next']}")
 
@@ -272,7 +276,10 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     better = "lower" if objective["direction"] == "min" else "higher"
     unit = f" in {objective['unit']}" if objective["unit"] else ""
     out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
-    out.print(f"Plate: {plate['wells']} wells, {plate['for_designs']} for designs")
+    copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
+    out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
+    for told in (*understood["limits"], *understood["costs"]):
+        out.print(Text(told))
     arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
     more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")

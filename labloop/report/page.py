@@ -131,6 +131,8 @@ class View:
         waiting = int(wells["y"].isna().sum()) - lost
         rest = ", ".join([f"{n} {word}" for n, word in ((lost, "lost"), (waiting, "without result")) if n]) or "none lost"
         found.append(("Designs measured", f"{int(wells['y'].notna().sum())}", rest, ""))
+        if self.data.spent:
+            found.append(("Spent", self.data.spent.partition(", ")[0], self.data.spent.partition(", ")[2], ""))
         return found
 
     @property
