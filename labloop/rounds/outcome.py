@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labloop.compare.arms import compare
+from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
@@ -35,7 +36,7 @@ def compare_round(memory: Memory, number: int | None = None) -> Comparison:
         pools.setdefault(str(run.arm), set()).update(memory.ledger.pool(memory.name, number, str(run.key))["design_id"])
     return compare(
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
-        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"),
+        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
 
 
@@ -55,4 +56,11 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
     return compare(
         results, rounds=measured, incumbent={entry.number: entry.incumbent for entry in memory.ledger.rounds(memory.name)},
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
+        plan=plan_of(memory),
     )  # fmt: skip
+
+
+def plan_of(memory: Memory) -> Plan:
+    """Give the plan of verdicts, by the configuration with which the first round opened: no revision moves it."""
+    first = memory.at(1).config
+    return Plan(rounds=first.rounds, share=first.verdict.share)
