@@ -222,9 +222,10 @@ def exported(path: Path, n_rows: int, *, json: bool) -> None:
     out.print(f"{path}: {n_rows} readings, one a row")
 
 
-def comparison(comparison: Comparison, *, json: bool) -> None:
+def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | None = None) -> None:
+    several = over_all is not None and len(over_all.rounds) > 1
     if json:
-        return dump(comparison.to_dict())
+        return dump(comparison.to_dict() | ({"over_all": over_all.to_dict()} if several and over_all else {}))
     arms = [
         {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
          f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
@@ -248,6 +249,8 @@ def comparison(comparison: Comparison, *, json: bool) -> None:
     _table(means, title=f"{what} ({side} {1 if ratio else 0}: the first arm is better), 95 % intervals and their p")
     _table(_free(comparison), title="Proposers against the best free baseline, in y (larger is better)")
     out.print(comparison.sentence, style="bold")
+    if several and over_all:
+        out.print(over_all.sentence, style="bold")
 
 
 def _free(comparison: Comparison) -> list[dict[str, Any]]:

@@ -40,6 +40,17 @@ def compare_round(memory: Memory, number: int | None = None) -> Comparison:
     )  # fmt: skip
 
 
+def compare_rounds(memory: Memory) -> Comparison:
+    """Compare the arms over all measured rounds: the campaign's verdict.
+
+    Raises:
+        CampaignError: no well of a round has been measured yet.
+    """
+    results = state.results(memory)
+    found = compare_all(memory, results, sorted({int(number) for number in results.loc[results["y"].notna(), "round"]}))
+    return found or compare_round(memory)  # which tells that there is nothing to compare
+
+
 def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) -> Comparison | None:
     """Compare the arms over all measured rounds; None where there is none.
 
