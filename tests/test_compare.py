@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -360,6 +362,17 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n, spread):
         found = measures.plates(pair_of((spread * rng.normal(size=n) + true, rng.normal(size=n))))
         covered += found.low <= true <= found.high
     assert 0.92 * campaigns <= covered <= 0.98 * campaigns
+
+
+@pytest.mark.parametrize("name", ["three arms, 4 looks", "equal arms, 10 looks", "arm-by-round shift .5 sd, 4 looks"])
+def test_equal_arms_hardly_ever_get_a_winner_at_any_look(name, monkeypatch):
+    """A hundredth of what examples/benchmarks/comparison.py counts; were every look to spend 5 %, a third of these would win."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "examples" / "benchmarks"))
+    bench = importlib.import_module("comparison")
+    setting = next(one for one in bench.SETTINGS if one.name == name)
+    said = [bench.looks(setting, np.random.default_rng(seed), Plan(rounds=setting.rounds)) for seed in range(100)]
+    false = sum(one["arms"] or (one["plates"] and not setting.shift) for one in said)
+    assert false <= stats.binom.ppf(0.999, 100, 0.05)
 
 
 def test_the_power_calculation_asks_for_about_the_wells_it_takes():
