@@ -27,6 +27,13 @@ class Flanks(Config):
     three_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
 
 
+class Verdict(Config):
+    """What a comparison needs before it names a winner; what stood when the first round opened holds to the end."""
+
+    share: float = Field(default=0.8, gt=0, le=1)
+    """No verdict on a round before each arm has a result in so large a share of its wells."""
+
+
 class CampaignConfig(Config):
     """A campaign: what can be designed, what is measured, on which plates, for how many rounds."""
 
@@ -44,6 +51,7 @@ class CampaignConfig(Config):
     budget: Budget | None = None
     rounds: int = Field(default=4, ge=1, le=10_000)
     """Rounds planned; pessimism is scheduled over them."""
+    verdict: Verdict = Verdict()
     seed: int = Field(default=0, ge=0, lt=2**63)
     schedule: Schedule | None = None
     """When rounds run by themselves; a campaign without it runs when it is told to."""

@@ -138,8 +138,9 @@ class Drawings:
             by = {"all rounds": self.facts.data.overall, **by}
         rows = []
         for over, comparison in by.items():
-            for gap in comparison.differences:
-                if gap.measure == "mean" and np.isfinite(gap.effect):
+            for one in comparison.differences:
+                gap = comparison.of(one.first, one.second)  # of the arms, where the rounds allow it
+                if one.measure == "mean" and one.scope == "plates" and np.isfinite(gap.effect):
                     ratio, half = gap.effect_kind == "ratio", (gap.effect_high - gap.effect_low) / 2
                     effect, low, high = (
                         spell(x, abs(x) if ratio else half) for x in (gap.effect, gap.effect_low, gap.effect_high)

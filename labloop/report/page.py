@@ -174,6 +174,8 @@ class View:
                 found["proposers"] = tables.arms(c.proposers, self.facts.numbers, c.top_k, proposers=True)
             if c.differences:
                 found["differences"] = tables.differences(c)
+            if c.against_free:
+                found["against_free"] = tables.against_free(c.against_free, self.facts.numbers)
             if any(one.n for one in c.calibration):
                 found["calibration"] = tables.calibration(c.calibration, self.facts.numbers, self._betas(c.rounds))
             if c.overlaps:
