@@ -337,7 +337,7 @@ def benchmark(
 
     Args:
         tasks: tfbind8, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between.
-        methods: proposers with commas between, options after slashes: coms,coms/epochs=20.
+        methods: proposers with commas between, options after slashes: coms,coms/epochs=20; all for every one there is.
         seeds: runs of each method on each task.
         q: designs that a method offers.
         fraction: share of the visible data that methods see; 0.01 is the sparse view.

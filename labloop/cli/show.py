@@ -275,7 +275,14 @@ def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> 
     if json:
         return dump(found)
     for kind, plugins in found.items():
-        rows = [{"name": one["name"], "what it does": one["summary"], "options": ", ".join(one["options"])} for one in plugins]
+        rows = [
+            {
+                "name": one["name"], **({"family": one["family"]} if kind == "proposers" else {}),
+                "what it does": " ".join([one["summary"], *(f"{key}: {one[key]}." for key in ("source", "cost") if one[key])]),
+                **({"spaces": ", ".join(one["kinds"])} if kind == "proposers" else {}), "options": ", ".join(one["options"]),
+            }
+            for one in sorted(plugins, key=lambda one: one["family"])
+        ]  # fmt: skip
         _table(rows, title=kind)
 
 
