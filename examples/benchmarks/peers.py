@@ -1,11 +1,11 @@
-"""Is a chemist better served elsewhere? labloop's arms and BayBE from the same readings, plate by plate, with the CPU time of both.
+"""Is a chemist better served elsewhere? labloop's arms and BayBE from the same readings, with the CPU time of both.
 
     python examples/benchmarks/peers.py --campaign config/campaigns/arylation_smiles.yaml --lab arylation --seeds 10
 
 24 conditions drawn at random, then three plates of 12. Every seed's start is the same for all. BayBE (the extra `peers`) gets its
 own encodings of the molecules, by default Mordred's descriptors and ECFP, and its default recommender; labloop the arms of
-`config/rounds/small.yaml`, with the campaign's descriptors and, as `… without`, with names alone. Another complete table of your
-own: `--lab lookup:FILE.csv` and a campaign for it. Give `--only labloop` or `--only baybe` to run a half, and `--out` to keep rows.
+`config/rounds/small.yaml`, with the campaign's descriptors and, as `… without`, with names alone. Another complete
+table: `--lab lookup:FILE.csv` and a campaign for it. `--only labloop` or `--only baybe` runs a half, `--out` keeps the rows.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ def without(campaign: CampaignConfig) -> CampaignConfig:
 def ours(campaign: CampaignConfig, lab: Lab, arm: str, name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Run one arm of labloop in campaigns of its own."""
     begin = time.process_time()
+    config = load_config(args.round, RoundConfig)
     found = simulate(
-        campaign, lab, round_config=load_config(args.round, RoundConfig), start=args.start, start_quantile=1.0, rounds=args.rounds,
+        campaign, lab, round_config=config, start=args.start, start_quantile=1.0, rounds=args.rounds,
         batch=args.batch, seeds=args.seeds, arms=[arm],
     )  # fmt: skip
     cpu = (time.process_time() - begin) / args.seeds
     kept = found[["seed", "round", "batch_mean", "top10_mean", "best"]].to_dict("records")
-    return [{"arm": f"labloop/{name}", **row, "cpu": cpu} for row in kept]
+    return [{"arm": f"labloop/{name}", "cpu": cpu, **{str(key): value for key, value in row.items()}} for row in kept]
 
 
 def theirs(campaign: CampaignConfig, lab: Lab, encoding: str, seed: int, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
