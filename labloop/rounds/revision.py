@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config
@@ -160,10 +161,9 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
             rules.append(LinearInequality(weights={new.name: 1.0}, low=new.low, high=new.high))
         return _as_fine(old, new.model_copy(update={"low": low, "high": high})), rules
     if isinstance(old, Choice) and isinstance(new, Choice):
-        added = [one for one in new.options if one not in old.options]
         gone = [one for one in old.options if one not in new.options]
         rules = [Excluded(combinations=tuple({new.name: one} for one in gone))] if gone else []
-        return new.model_copy(update={"options": (*old.options, *added)}), rules
+        return _joined(old, new), rules
     if isinstance(old, Sequence) and isinstance(new, Sequence):
         letters = old.alphabet + "".join(one for one in new.alphabet if one not in old.alphabet)
         gone = [one for one in old.alphabet if one not in new.alphabet]
@@ -172,6 +172,14 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
     assert isinstance(old, Mixture)
     assert isinstance(new, Mixture)
     return new.model_copy(update={"components": old.components}), []
+
+
+def _joined(old: Choice, new: Choice) -> Choice:
+    try:
+        return new.joined(old)
+    except ValidationError as error:
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"space: {told} (options that are withdrawn stay known: leave them in the table)") from error
 
 
 def _as_fine(old: Real | Integer, new: Real | Integer) -> Real | Integer:
