@@ -23,6 +23,10 @@ from labloop.types import Array, FloatArray
 class Forest:
     """The n best designs by the mean of a random forest (Breiman, Machine Learning 45, 2001)."""
 
+    family: ClassVar[str] = "baseline"
+    source: ClassVar[str] = "Breiman, Machine Learning 2001"
+    cost: ClassVar[str] = "one forest"
+
     trees: Annotated[int, Field(ge=1)] = 100
     max_features: Annotated[float, Field(gt=0, le=1)] = 1 / 3
     """Share of the columns that each split chooses from."""
