@@ -88,7 +88,7 @@ class DesignSpace(BaseModel):
         starts = np.cumsum([0] + [parameter.width for parameter in self.parameters])
         return tuple(parameter.block(int(start)) for parameter, start in zip(self.parameters, starts, strict=False))
 
-    @cached_property
+    @property
     def rules(self) -> tuple[Constraint | MaxMutations, ...]:
         """The constraints, and the rules that parameters bring along."""
         own = [
