@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from labloop.cli import properties
 from labloop.errors import DesignError, IngestError, grouped
 
 if TYPE_CHECKING:
@@ -154,6 +155,9 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
         out.print(title, style="bold")
     best = f", best {_number(status['best'])} {status['unit']}".rstrip() if status["best"] is not None else ""
     out.print(f"{status['campaign']}: {status['designs']} measured designs{best}")
+    _table(properties.rows(status))
+    for line in properties.lines(status):
+        out.print(Text(line))
     for assay, n in status.get("other_assays", {}).items():
         out.print(f"Beside it: {n} readings of assay {assay}, not learned from")
     if flags := status.get("flags"):
@@ -271,7 +275,10 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     plate, objective = understood["plate"], understood["objective"]
     better = "lower" if objective["direction"] == "min" else "higher"
     unit = f" in {objective['unit']}" if objective["unit"] else ""
-    out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
+    if not understood.get("objectives"):
+        out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
+    for line in properties.checked(understood):
+        out.print(Text(line))
     out.print(f"Plate: {plate['wells']} wells, {plate['for_designs']} for designs")
     arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
     more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
