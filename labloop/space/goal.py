@@ -188,7 +188,8 @@ class Goal(BaseModel):
         every = Y[np.isfinite(Y[:, : self.m]).all(1), : self.m]
         if len(known):
             extent = np.ptp(known, axis=0)
-            extent = np.where(extent > 0, extent, np.maximum(np.ptp(every, axis=0), 1e-9))
+            extent = np.where(extent > 0, extent, np.ptp(every, axis=0))
+            extent = np.where(extent > 0, extent, 1.0)
             point = known.min(0) - MARGIN * extent
         else:
             point = np.zeros(self.m)
@@ -203,12 +204,18 @@ class Goal(BaseModel):
             spread = np.array([np.nanstd(column) if np.isfinite(column).sum() > 1 else 0.0 for column in Y[:, : self.m].T])
         return np.where(spread > 1e-12, spread, 1.0)
 
+    def _short(self, Y: FloatArray) -> FloatArray:
+        """Tell by how much rows of Y (n, k) clear their thresholds, the one they clear least, in spreads; below zero: missed."""
+        point, scale = self.reference(Y), self.scale(Y)
+        told = [j for j, one in enumerate(self.targets.values()) if one.threshold is not None]
+        return ((Y[:, told] - point[told]) / scale[told]).min(1) if told else np.zeros(len(Y))  # type: ignore[no-any-return]
+
     def scalar(self, Y: FloatArray, sem: FloatArray) -> FloatArray:
         """Give rows of Y (n, k), without gaps, one number to learn from, (n,): gain times the chance that the limits are kept.
 
         With one objective the gain is its y over the worst. With several it is `labloop.space.pareto.beyond` the front of the
         others, in units of each one's spread over its weight: every compromise of the front stands as high as any other, so that
-        a model of it leads to all of them.
+        a model of it leads to all of them. One that misses a threshold is worth what it lacks of it.
 
         Args:
             sem: (n, k), of each reading's mean; NaN where it is not known.
@@ -219,11 +226,13 @@ class Goal(BaseModel):
             gain = Y[:, 0].copy()
         else:
             T = Y[:, : self.m] / self.scale(Y) * (self.weights / self.weights.mean())
-            rows = self.front(Y)
+            rows, short = self.front(Y), self._short(Y)
+            rows = rows[short[rows] >= 0] if (short[rows] >= 0).any() else rows
             gain = beyond(T, T[rows])
             for i in rows:  # one of the front is held against the others of it
                 gain[i] = beyond(T[i : i + 1], T[rows[(T[rows] != T[i]).any(1)]])[0] if len(rows) > 1 else 0.0
             gain[rows] = np.clip(gain[rows], 0.0, 1.0)  # one far out is no better than the rest of the front
+            gain = np.where(short < 0, np.minimum(gain, short), gain)
         blur = np.fmax(np.nan_to_num(sem), BLUR * np.nanstd(Y, axis=0))
         floor = gain.min()
         return floor + (gain - floor) * self.chances(Y, blur)

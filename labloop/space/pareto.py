@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import norm, qmc
 
 from labloop.types import Array, FloatArray
 
@@ -54,8 +53,14 @@ def rays(m: int, weights: FloatArray | None = None, n: int = RAYS) -> FloatArray
     The mean over even rays of the longest reach among points, see `reach`, is the hypervolume in units of `unit_volume(m)`
     (Deng and Zhang, Proc. GECCO 2019; Zhang and Golovin, ICML 2020).
     """
-    points = qmc.Sobol(m, scramble=True, rng=np.random.default_rng(0)).random(1 << max(1, math.ceil(math.log2(n))))[:n]
-    found = np.abs(norm.ppf(np.clip(points, 1e-9, 1 - 1e-9)))
+    half = math.ceil(m / 2)
+    # Two uniforms make two normals (Box and Muller); even ones by an additive recurrence of the generalised golden ratio.
+    ratio = 2.0
+    for _ in range(60):
+        ratio = (1 + ratio) ** (1 / (2 * half + 1))
+    points = (0.5 + np.arange(1, n + 1)[:, None] / ratio ** np.arange(1, 2 * half + 1)) % 1.0
+    length, angle = np.sqrt(-2 * np.log(np.maximum(points[:, :half], 1e-12))), 0.5 * math.pi * points[:, half:]
+    found = np.concatenate([length * np.cos(angle), length * np.sin(angle)], axis=1)[:, :m]
     found = np.maximum(found, 1e-6) * (1.0 if weights is None else weights / weights.mean())
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
