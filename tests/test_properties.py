@@ -9,9 +9,14 @@ import pandas as pd
 import pytest
 
 from labloop.campaign.facade import Campaign
-from labloop.config import CampaignConfig, RoundConfig, parse_config
+from labloop.compare.hypervolume import compare_fronts
+from labloop.config import CampaignConfig, RoundConfig, parse_config, preset
 from labloop.errors import ConfigError, IngestError
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.success import Success
 from labloop.space.goal import Goal
+from labloop.space.pareto import hypervolume, nondominated, rays, reach, unit_volume
+from labloop.studies.simulate import simulate
 
 BASE = {
     "name": "paint",
@@ -245,3 +250,122 @@ def test_a_direction_stays(paint, objectives):
 def test_a_goal_can_be_kept_as_a_value():
     goal = config(**LIMITED).goal
     assert Goal.model_validate_json(goal.model_dump_json()) == goal
+
+
+# ---- the front, and what a set of designs is worth
+
+
+def test_the_front_and_its_volume_agree_with_counting_by_hand():
+    Y = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [1.5, 1.5], [np.nan, 9.0]])
+    assert nondominated(Y).tolist() == [True, True, True, False, False]
+    assert hypervolume(Y[:4], np.zeros(2)) == 6.0
+    assert hypervolume(np.ones((1, 3)) * 2, np.zeros(3)) == 8.0
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_rays_share_the_volume_out(m):
+    Y = np.random.default_rng(m).random((20, m))
+    summed = unit_volume(m) * reach(Y, rays(m, n=4096)).max(0).mean()
+    assert summed == pytest.approx(hypervolume(Y, np.zeros(m)), rel=0.02)
+
+
+def test_every_compromise_is_worth_more_to_learn_from_than_what_it_beats():
+    goal = config(**TWO).goal
+    rng = np.random.default_rng(0)
+    Y = rng.random((40, 2))
+    y = goal.scalar(Y, np.full((40, 2), np.nan))
+    front = goal.front(Y)
+    assert y[front].min() >= np.delete(y, front).max()
+
+
+def test_what_breaks_a_limit_is_worth_less_the_surer_that_is():
+    goal = config(objective={"assay": "gloss"}, constraints={"smell": {"at_most": 3}}).goal
+    y = goal.scalar(np.array([[1.0, 1.0], [5.0, 2.0], [5.0, 3.1], [5.0, 6.0]]), np.full((4, 2), np.nan))
+    assert y[1] > y[2] > y[3]
+    assert y[3] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_arms_are_compared_by_the_volume_they_add():
+    goal = config(**TWO).goal
+    rng = np.random.default_rng(0)
+    before, poor = rng.random((20, 2)), rng.random((12, 2))
+    good = poor + 0.5
+    told = compare_fronts(goal, before, {"good": good, "poor": poor}, seed=0, draws=400)
+    assert [one.arm for one in told.arms] == ["good", "poor"]
+    assert told.differences[0].difference > 0
+    assert told.differences[0].p < 0.05
+    same = compare_fronts(goal, before, {"a": poor, "b": poor}, seed=0, draws=400)
+    assert same.differences[0].difference == 0
+    assert same.differences[0].p == 1.0
+
+
+# ---- a round
+
+
+def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path):
+    judged = {"arms": {"offline": {"proposers": "fakes:Near", "selector": "conservative"}}, "judge": {"gp": {"iterations": 10}}}
+    batch = paint.propose(parse_config(judged, RoundConfig), out=tmp_path / "out")
+    assert batch.picks["design_id"].nunique() == paint.config.plate.capacity
+    told = paint.ledger.events("paint")
+    said = told.loc[told["kind"] == "judged", "detail"].iloc[0]["properties"]
+    assert set(said) == set(batch.picks["design_id"])
+    assert all(0 <= one["chance"] <= 1 and set(one) == {"chance", "gloss", "cost", "smell"} for one in said.values())
+    page = paint.report(tmp_path / "report.html").read_text()
+    assert "Compromises" in page
+    assert "f-pareto0" in page
+
+
+def test_where_designs_fail_is_learned():
+    space = config().space
+    X = np.random.default_rng(0).random((60, 2)).round(3)
+    broken = X[:, 0] > 0.6
+    frame = space.decode(X)
+    data = Dataset.from_measurements(
+        space, frame[~broken].reset_index(drop=True), np.ones((~broken).sum()), pending=frame[broken], failed=frame[broken]
+    )
+    success = Success.learned(data)
+    assert success is not None
+    assert success(np.array([[0.9, 0.5]]))[0] < 0.3 < 0.8 < success(np.array([[0.2, 0.5]]))[0]
+    mixed = np.random.default_rng(1).random(60) < 0.4
+    nothing = Dataset.from_measurements(
+        space, frame[~mixed].reset_index(drop=True), np.ones((~mixed).sum()), pending=frame[mixed], failed=frame[mixed]
+    )
+    assert Success.learned(nothing) is None
+
+
+# ---- simulated
+
+
+@pytest.mark.parametrize(
+    ("lab", "column"), [("branincurrin", "hypervolume"), ("limitedbranin", "best_in_limits"), ("dtlz2", "hypervolume")]
+)
+def test_labs_of_several_properties_are_simulated(lab, column):
+    arms = {"picked": {"proposers": {"fakes:Near": {}}, "selector": "conservative"}, "random": {"proposers": {"random": {}}}}
+    table = simulate(
+        preset(f"campaigns/{lab}.yaml"), lab, start=15, start_quantile=1.0, rounds=2, batch=6, seeds=1,
+        round_config=parse_config({"arms": arms, "judge": {"gp": {"iterations": 10}}}, RoundConfig),
+    )  # fmt: skip
+    assert len(table) == 4
+    better = -1 if column == "best_in_limits" else 1
+    for _, mine in table.groupby("arm"):
+        known = mine[column].dropna().to_numpy()
+        assert (better * np.diff(known) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("more", [TWO, {"objective": {"assay": "gloss"}, "constraints": {"smell": {"at_most": 3}}}])
+def test_bo_takes_several_properties(more):
+    made = config(**more)
+    table, goal = start(12), made.goal
+    parts = [
+        Dataset.from_measurements(made.space, table[["a", "b"]], table[name].to_numpy(), objective=one)
+        for name, one in goal.properties.items()
+    ]
+    none = np.zeros((0, made.space.d))
+    data = Dataset.of_properties(goal, parts, pending=none, failed=none)
+    from labloop.methods.qei import QEI
+
+    quick = QEI(samples=16, candidates=32, optimised=1, restarts=1, iterations=10, generations=2)
+    pool = quick.propose(data, 4, seed=0)
+    assert len(set(pool.ids)) == 4
+    assert not set(pool.ids) & data.taken
+    assert pool.ids == quick.propose(data, 4, seed=0).ids

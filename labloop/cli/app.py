@@ -179,7 +179,8 @@ def compare(campaign: str, *, round: int | None = None, common: Common = Common(
         round: which round [default: the latest with results].
     """
     common.start()
-    show.comparison(common.open(campaign).compare(round), json=common.json)
+    run = common.open(campaign)
+    show.comparison(run.compare(round), run.fronts(), json=common.json)
 
 
 @app.command(group=_lab)

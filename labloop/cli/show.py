@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labloop.assays.ingest import Explanation
     from labloop.campaign.facade import Campaign
     from labloop.compare.arms import Comparison
+    from labloop.compare.hypervolume import Fronts
     from labloop.plates.batch import Batch
     from labloop.rounds.intake import Receipt
     from labloop.space.objective import Objective
@@ -226,9 +227,12 @@ def exported(path: Path, n_rows: int, *, json: bool) -> None:
     out.print(f"{path}: {n_rows} readings, one a row")
 
 
-def comparison(comparison: Comparison, *, json: bool) -> None:
+def comparison(comparison: Comparison, fronts: Fronts | None = None, *, json: bool) -> None:
     if json:
-        return dump(comparison.to_dict())
+        return dump({**comparison.to_dict(), **({} if fronts is None else {"hypervolume": fronts.to_dict()})})
+    if fronts is not None:
+        _table([vars(one) for one in fronts.arms], title=f"Hypervolume that {fronts.k} wells of an arm add, 95 % intervals")
+        _table([vars(one) for one in fronts.differences], title="Differences, p by permuting wells")
     arms = [
         {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
          f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
