@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -23,6 +24,8 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.panel import Panel, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
+from labloop.proposing.terms import Terms
+from labloop.proposing.within import choose_within
 from labloop.registry import Kind, Options, create, load
 from labloop.runtime.devices import free_memory, out_of_memory
 from labloop.seeds import derive
@@ -207,6 +210,7 @@ def decide(
     *,
     past: Past | None = None,
     judging: bool = True,
+    terms: Terms | None = None,
     seed: int,
     number: int,
     rounds: int,
@@ -215,6 +219,8 @@ def decide(
 
     Args:
         offered: the pools of each arm's proposers, in their order.
+        wells: designs that each arm chooses.
+        terms: what the batch must keep as a whole.
         judging: False leaves the judge out even where the round has one; no selector may need it then.
 
     Returns:
@@ -225,7 +231,11 @@ def decide(
     """
     pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
     posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
-    return choose(config, pools, posterior, data, wells, seed=seed, number=number, rounds=rounds), posterior
+    setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
+    chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)
+    if terms is None or terms.none:
+        return chooser(config, pools, posterior, data, wells, **setting), posterior
+    return choose_within(config, pools, posterior, data, wells, terms, choose=chooser, **setting), posterior
 
 
 def choose(
@@ -235,6 +245,7 @@ def choose(
     data: Dataset,
     wells: Mapping[str, int],
     *,
+    terms: Terms | None = None,
     seed: int,
     number: int,
     rounds: int,
@@ -251,6 +262,8 @@ def choose(
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
         made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
+        if terms is not None and terms.prices is not None and hasattr(made, "priced"):
+            made = made.priced(terms.price)
         return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
 
     total = sum(wells.values())
@@ -334,10 +347,7 @@ def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _first(picks: Picks, n: int) -> Picks:
     rows = np.arange(n)
-    return Picks(
-        pool=picks.pool.take(rows), mean=picks.mean[:n], std=picks.std[:n], lcb=picks.lcb[:n],
-        nearest_id=picks.nearest_id[:n], nearest_distance=picks.nearest_distance[:n],
-    )  # fmt: skip
+    return picks.take(rows)
 
 
 def notes_of(pool: Pool) -> dict[str, Any]:

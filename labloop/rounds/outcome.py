@@ -8,6 +8,7 @@ import pandas as pd
 
 from labloop.compare.arms import compare
 from labloop.compare.hypervolume import Fronts, compare_fronts
+from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
@@ -37,7 +38,7 @@ def compare_round(memory: Memory, number: int | None = None) -> Comparison:
         pools.setdefault(str(run.arm), set()).update(memory.ledger.pool(memory.name, number, str(run.key))["design_id"])
     return compare(
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
-        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"),
+        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
 
 
@@ -56,6 +57,17 @@ def compare_properties(memory: Memory, data: Dataset) -> Fronts | None:
     return compare_fronts(data.properties.goal, before, arms, seed=derive(memory.config.seed, "fronts"))
 
 
+def compare_rounds(memory: Memory) -> Comparison:
+    """Compare the arms over all measured rounds: the campaign's verdict.
+
+    Raises:
+        CampaignError: no well of a round has been measured yet.
+    """
+    results = state.results(memory)
+    found = compare_all(memory, results, sorted({int(number) for number in results.loc[results["y"].notna(), "round"]}))
+    return found or compare_round(memory)  # which tells that there is nothing to compare
+
+
 def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) -> Comparison | None:
     """Compare the arms over all measured rounds; None where there is none.
 
@@ -72,4 +84,11 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
     return compare(
         results, rounds=measured, incumbent={entry.number: entry.incumbent for entry in memory.ledger.rounds(memory.name)},
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
+        plan=plan_of(memory),
     )  # fmt: skip
+
+
+def plan_of(memory: Memory) -> Plan:
+    """Give the plan of verdicts, by the configuration with which the first round opened: no revision moves it."""
+    first = memory.at(1).config
+    return Plan(rounds=first.rounds, share=first.verdict.share)

@@ -15,7 +15,7 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
-from labloop.rounds import planned, properties
+from labloop.rounds import planned, properties, spending
 from labloop.space.goal import Goal
 
 __all__ = [
@@ -220,6 +220,7 @@ def standing(memory: Memory) -> dict[str, Any]:
         "next": trouble or _next(memory, rounds, len(data)),
         **({} if known.properties is None else properties.standing(known)),
         **_more(memory),
+        **spending.told(memory),
     }
 
 

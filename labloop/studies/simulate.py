@@ -349,7 +349,7 @@ class _Loop:
         self, data: Dataset, number: int, *, past: Past | None
     ) -> tuple[dict[str, Picks], Judgement | None, dict[str, float], dict[str, list[str]]]:
         """Give every arm's picks, the judge, what they took in seconds, and which proposers failed and why, by arm."""
-        setting: dict[str, int] = {"seed": derive(self.seed, "round", number), "number": number, "rounds": self.rounds}
+        setting: dict[str, Any] = {"seed": derive(self.seed, "round", number), "number": number, "rounds": self.rounds}
         seconds: dict[str, float] = {}
         failed: dict[str, list[str]] = {}
         offered: dict[str, list[Pool]] = {}
