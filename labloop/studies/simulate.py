@@ -24,6 +24,7 @@ from labloop.registry import available, create, parse_plugin
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
+from labloop.space.pareto import hypervolume
 from labloop.studies.labs.lab import Lab
 from labloop.types import FloatArray
 
@@ -98,6 +99,7 @@ def simulate(
             f"campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
             f"but the lab measures {', '.join(lab.space.columns)}"
         )
+    _check_properties(campaign, lab)
     config = _pick_arms(round_config, arms, split=mode == "separate")
     runs = (
         [
@@ -126,6 +128,22 @@ def simulate(
         raise MethodError("no proposer gave a single well: " + "; ".join(dict.fromkeys(row["note"] for row in rows)))
     order = ["arm", "seed", "round"]
     return pd.DataFrame(rows).sort_values(order, kind="stable", key=_by(list(config.arms))).reset_index(drop=True)
+
+
+def _check_properties(campaign: CampaignConfig, lab: Lab) -> None:
+    """See that a lab measures what a campaign improves and limits.
+
+    Raises:
+        ConfigError: a property is none of the lab's columns.
+    """
+    if campaign.goal is None:
+        return
+    designs = lab.space.decode(lab.space.sample(1, generator(0, "properties")))
+    told = list(lab.measure(designs, seed=0).columns)
+    if lacking := [name for name in campaign.goal.names if name not in told]:
+        raise ConfigError(
+            f"campaign {campaign.name} improves or limits {', '.join(lacking)}, but the lab tells {', '.join(told)}"
+        )
 
 
 def start_of(
@@ -234,6 +252,9 @@ class _Loop:
         self.config.wells(self.batch)  # which refuses a batch that does not fit
         columns = list(self.campaign.space.columns)
         found: dict[str, list[FloatArray]] = {arm: [] for arm in self.config.arms}
+        seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
+        if self.campaign.goal is not None:
+            measured = measured.assign(design_id=None)
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
             picks, posterior, seconds, notes = self._propose(data, number, past=self._past(measured))
@@ -244,8 +265,9 @@ class _Loop:
             plate = table.drop_duplicates("design_id")
             result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
             plate = plate.assign(value=result["value"].to_numpy(float), status=result["status"].to_numpy())
+            plate = plate.assign(**{name: result[name].to_numpy(float) for name in self._names})
             # A design that fails by itself is not offered again; a well that failed for another reason may be.
-            gone = plate.loc[plate["status"] == "failed_design", [*columns, "value", "status"]]
+            gone = plate.loc[plate["status"] == "failed_design", [*columns, "value", "status", *self._names]]
             measured = pd.concat([measured, gone], ignore_index=True)
             measured = pd.concat([measured, plate[plate["value"].notna()]], ignore_index=True)
             for arm in found:
@@ -254,7 +276,29 @@ class _Loop:
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
-                yield self._row(arm, number, len(mine), found[arm], seconds, notes)
+                row = self._row(arm, number, len(mine), found[arm], seconds, notes)
+                if self.campaign.goal is not None:
+                    known = measured[
+                        measured["design_id"].isna() | measured["design_id"].isin(seen[arm] | set(mine["design_id"]))
+                    ]
+                    seen[arm] |= set(mine["design_id"])
+                    row |= self._compromise(known)
+                yield row
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Columns of a lab's table that are properties."""
+        return () if self.campaign.goal is None else self.campaign.goal.names
+
+    def _compromise(self, known: pd.DataFrame) -> dict[str, float]:
+        """Tell what the start and an arm's wells came to together: the hypervolume, or the best that keeps the limits."""
+        goal = self.campaign.goal
+        assert goal is not None
+        Y = goal.to_y(known[list(goal.names)].to_numpy(float))
+        front = Y[goal.front(Y)][:, : goal.m]
+        if goal.m > 1:
+            return {"hypervolume": hypervolume(front, goal.reference(Y)) if len(front) else 0.0}
+        return {"best_in_limits": float(goal.to_value(front[:1])[0, 0]) if len(front) else np.nan}
 
     def _row(
         self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
@@ -278,11 +322,19 @@ class _Loop:
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
         designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
-        known = np.isfinite(values)
-        return Dataset.from_measurements(
-            self.campaign.space, designs[known], values[known], objective=self.campaign.objective,
-            pending=designs[measured["status"] == "failed_design"],
-        )  # fmt: skip
+        known, failed = np.isfinite(values), designs[measured["status"] == "failed_design"]
+        space, goal = self.campaign.space, self.campaign.goal
+        if goal is None:
+            return Dataset.from_measurements(
+                space, designs[known], values[known], objective=self.campaign.objective, pending=failed, failed=failed
+            )
+        parts = []
+        for name, objective in goal.properties.items():
+            here = measured[name].to_numpy(float)
+            told = np.isfinite(here)
+            parts.append(Dataset.from_measurements(space, designs[told], here[told], objective=objective))
+        gone = space.encode(failed, strict=False) if len(failed) else np.zeros((0, space.d))
+        return Dataset.of_properties(goal, parts, pending=gone, failed=gone)
 
     def _past(self, measured: pd.DataFrame) -> Past | None:
         if "mean" not in measured:
