@@ -43,6 +43,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
         understood["arms"] = _check_round(round_, config)
+        understood["allocation"] = _allocation(round_, config)
     return understood
 
 
@@ -52,6 +53,18 @@ def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str
         {"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))}
         for name, arm in config.arms.items()
     ]
+
+
+def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
+    """Say how the wells are shared that no arm names as its own."""
+    names, wells = config.sharing, config.wells(campaign.plate.capacity * config.plates)
+    total = sum(wells[name] for name in names)
+    if len(names) < 2:
+        return "every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names"
+    if config.allocation.rule == "evidence":
+        floor = config.allocation.least(total, len(names))
+        return f"{total} wells by what the arms achieved, at least {floor} each; evenly until the first round came back"
+    return f"{total} wells by weights" if config.allocation.weights else f"{total} wells evenly"
 
 
 def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int) -> None:

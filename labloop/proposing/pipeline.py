@@ -25,13 +25,15 @@ from labloop.proposing.protocols import Posterior, Proposer
 from labloop.registry import Kind, Options, create, load
 from labloop.runtime.devices import free_memory, out_of_memory
 from labloop.seeds import derive
-from labloop.types import FloatArray
+from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 
 LISTED_POOL = 1_024
 GENERATED_POOL = 256
 """Candidates of `pool: auto`, at least, where the space can be listed and where it cannot."""
+SPARE = 8
+"""Next choices of each arm that are kept beside a plate, at least."""
 SMALLEST_BATCH = 8
 """A training that runs out of memory with fewer rows at once has another reason."""
 
@@ -101,6 +103,7 @@ def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: i
             seed=derive(seed, "round", number, "propose", name, proposer),
         )
         for name, arm in config.arms.items()
+        if name not in config.by_hand  # people need no training
         for proposer, options in arm.proposers.items()
     ]
 
@@ -194,6 +197,7 @@ def decide(
     *,
     past: Past | None = None,
     judging: bool = True,
+    spare: dict[str, Picks] | None = None,
     seed: int,
     number: int,
     rounds: int,
@@ -203,6 +207,7 @@ def decide(
     Args:
         offered: the pools of each arm's proposers, in their order.
         judging: False leaves the judge out even where the round has one; no selector may need it then.
+        spare: filled with every arm's next choices, see `choose`.
 
     Returns:
         Every arm's picks, and the judge that they were chosen by.
@@ -212,7 +217,7 @@ def decide(
     """
     pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
     posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
-    return choose(config, pools, posterior, data, wells, seed=seed, number=number, rounds=rounds), posterior
+    return choose(config, pools, posterior, data, wells, spare=spare, seed=seed, number=number, rounds=rounds), posterior
 
 
 def choose(
@@ -222,6 +227,7 @@ def choose(
     data: Dataset,
     wells: Mapping[str, int],
     *,
+    spare: dict[str, Picks] | None = None,
     seed: int,
     number: int,
     rounds: int,
@@ -229,6 +235,10 @@ def choose(
     """Let every arm's selector choose; a design that two arms choose takes one well and counts for both.
 
     The wells that agreement frees go to the arms' next choices by turns, so that exactly `sum(wells)` designs are chosen.
+
+    Args:
+        spare: filled with every arm's next choices that no arm has picked, in its own order: `SPARE` of them or an eighth of its
+            wells, as far as its pool has them. They come in for wells that a person takes out before the plate is made.
 
     Raises:
         MethodError: the arms' pools hold too few designs that may be chosen.
@@ -240,18 +250,31 @@ def choose(
         made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
         return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
 
-    total = sum(wells.values())
-    picks = {name: select(name, wells[name]) for name in config.arms}
-    chosen = {one for arm in picks.values() for one in arm.pool.ids}
-    if len(chosen) == total:
-        return picks
-    freed = total - len(chosen)
-    longer = {}
-    for name in config.arms:
+    def far(name: str, n: int) -> Picks:
+        """An arm's choices, n of them or as many beyond its wells as it has; by contract the first are the same."""
         try:
-            longer[name] = select(name, min(len(pools[name]), wells[name] + 2 * freed))
+            return select(name, max(wells[name], min(len(pools[name]), n)))
         except MethodError:  # this arm has no further choice; the others may
-            longer[name] = picks[name]
+            return select(name, wells[name])
+
+    ahead = {name: max(SPARE, -(-wells[name] // 8)) if spare is not None else 0 for name in config.arms}
+    longer = {name: far(name, wells[name] + ahead[name]) for name in config.arms}
+    picks = {name: _first(longer[name], wells[name]) for name in config.arms}
+    chosen = {one for arm in picks.values() for one in arm.pool.ids}
+    total = sum(wells.values())
+    if freed := total - len(chosen):
+        longer = {name: far(name, wells[name] + 2 * freed + ahead[name]) for name in config.arms}
+        picks = _refilled(longer, wells, chosen, total)
+    if spare is not None:
+        taken = {one for arm in picks.values() for one in arm.pool.ids}
+        for name, more in longer.items():
+            rows = [i for i, one in enumerate(more.pool.ids) if one not in taken]
+            spare[name] = _take(more, np.array(rows[: ahead[name]], dtype=np.int64))
+    return picks
+
+
+def _refilled(longer: Mapping[str, Picks], wells: Mapping[str, int], chosen: set[str], total: int) -> dict[str, Picks]:
+    """Give the wells that agreement freed to the arms' next choices by turns; `chosen` grows until it has `total` designs."""
     counts = dict(wells)
     while len(chosen) < total:
         before = len(chosen)
@@ -264,7 +287,7 @@ def choose(
                     break
         if len(chosen) == before:
             raise MethodError(f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool")
-    return {name: _first(longer[name], counts[name]) for name in config.arms}
+    return {name: _first(more, counts[name]) for name, more in longer.items()}
 
 
 def judged(judgement: Judgement, picks: Mapping[str, Picks]) -> dict[str, Any]:
@@ -316,10 +339,13 @@ def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _first(picks: Picks, n: int) -> Picks:
-    rows = np.arange(n)
+    return picks if n == len(picks) else _take(picks, np.arange(n))
+
+
+def _take(picks: Picks, rows: Array) -> Picks:
     return Picks(
-        pool=picks.pool.take(rows), mean=picks.mean[:n], std=picks.std[:n], lcb=picks.lcb[:n],
-        nearest_id=picks.nearest_id[:n], nearest_distance=picks.nearest_distance[:n],
+        pool=picks.pool.take(rows), mean=picks.mean[rows], std=picks.std[rows], lcb=picks.lcb[rows],
+        nearest_id=tuple(picks.nearest_id[i] for i in rows.tolist()), nearest_distance=picks.nearest_distance[rows],
     )  # fmt: skip
 
 
