@@ -27,6 +27,7 @@ from labloop.rounds.by_hand import HandPicked
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt, Request
 from labloop.rounds.outcome import compare_round
+from labloop.rounds.outlook import Outlook, outlook
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
 from labloop.rounds.veto import Vetoed, veto
@@ -247,6 +248,14 @@ class Campaign(Memory):
             CampaignError: there is no such well, it holds no design, the files were exported, or no reason is given.
         """
         return veto(self, well, reason=reason, by=by)
+
+    def plan(self, config: RoundConfig | Path | str | None = None, *, worth: float | None = None) -> Outlook:
+        """Tell what the next plate can show of its arms and gain over the best known, see `labloop.rounds.outlook`.
+
+        Args:
+            worth: the smallest gain, in y, that is worth another plate.
+        """
+        return outlook(self, config, worth=worth)
 
     def close(self, number: int | None = None, *, reason: str | None = None) -> Comparison | None:
         """Close a measured round with its comparison. Wells without a result need a reason; they may be proposed again.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.text import Text
 
 from labloop.cli import show
-from labloop.cli.app import Common, _lab, app
+from labloop.cli.app import Common, _lab, _research, app
 from labloop.errors import CampaignError
+
+if TYPE_CHECKING:
+    from labloop.rounds.outlook import Outlook
 
 
 @app.command(group=_lab)
@@ -64,3 +67,46 @@ def veto(campaign: str, well: str, *, reason: str, by: str = "", common: Common 
     if common.json:
         return show.dump(asdict(told))
     show.out.print(Text(f"{told.said}. Next: labloop export {campaign}"))
+
+
+@app.command(group=_research)
+def plan(campaign: str, round: Path | None = None, *, worth: float | None = None, common: Common = Common()) -> None:
+    """Tell what the next plate can show and gain, from the lab's own noise and history; nothing is trained or stored.
+
+    Args:
+        campaign: the campaign's name.
+        round: the round's YAML file that is planned [default: config/rounds/default.yaml].
+        worth: the smallest gain that is worth another plate, in the lab's unit, under a log transform in logarithms
+            [default: the noise of one reading].
+    """
+    common.start()
+    told = common.open(campaign).plan(round, worth=worth)
+    if common.json:
+        return show.dump(told.to_dict())
+    _planned(told)
+
+
+def _planned(told: Outlook) -> None:
+    wells = ", ".join(f"{arm} {n}" for arm, n in told.wells.items())
+    show.out.print(Text(f"{told.campaign}, the next plate: {wells} wells", style="bold"))
+    for what, one in (("One reading within an arm", told.reading), ("One reading of one design", told.noise)):
+        interval = f", 95 % {one.low:.3g} to {one.high:.3g}" if one.low == one.low else ""
+        known = f"{one.sd:.3g}{interval}" if one.known else "unknown"
+        show.out.print(Text(f"{what} scatters by {known} ({one.source})"))
+    rows = [
+        {"arms": f"{one.first} and {one.second}", "designs": "{} and {}".format(*one.wells), "readings each": one.replicates,
+         "plates": one.plates, "smallest difference": told.effect(one.difference),
+         "if the spread is least": told.effect(one.low), "or largest": told.effect(one.high)} for one in told.shown
+    ]  # fmt: skip
+    show._table(rows, title="Smallest difference of arms that is shown with 80 %")
+    rows = [{"readings each": r, "found best, above the mean": told.effect(best)} for r, best in told.best.items()]
+    show._table(rows, title="Replicates or new designs: how good the design is that reads best, with one arm's wells")
+    rows = [
+        {"arm": one.arm, "wells": one.wells, "last measured": one.n_measured, "expected gain": told.effect(one.gain),
+         "8 of 10 plates": f"{told.effect(one.low)} to {told.effect(one.high)}",
+         "any gain": f"{100 * one.chance:.0f} %" if one.chance == one.chance else "–"} for one in told.gains
+    ]  # fmt: skip
+    show._table(rows, title="What another plate gains on the best known, if an arm's next wells are like its last")
+    show.out.print(Text(told.stop))
+    for note in told.notes:
+        show.out.print(Text(f"- {note}"))
