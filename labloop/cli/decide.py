@@ -86,6 +86,55 @@ def plan(campaign: str, round: Path | None = None, *, worth: float | None = None
     _planned(told)
 
 
+@app.command(group=_research)
+def backtest(
+    campaign: str,
+    round: Path | None = None,
+    *,
+    arms: str | None = None,
+    splits: int = 8,
+    rounds: int = 3,
+    batch: int | None = None,
+    replay: bool = False,
+    workers: int | str = 1,
+    common: Common = Common(),
+) -> None:
+    """Try arms on what the campaign has measured: its best part is hidden, and every arm chooses among what is hidden.
+
+    Args:
+        campaign: the campaign's name.
+        round: the round's YAML file, with its arms [default: config/rounds/quick.yaml].
+        arms: names of arms or proposers, with commas between [default: all of the file].
+        splits: how often measurements are split into a start and what is hidden.
+        rounds: rounds in a row.
+        batch: designs that an arm chooses a round [default: a quarter of what is hidden, over all rounds].
+        replay: replay past rounds instead: what would today's arms have chosen of each plate?
+        workers: side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
+    """
+    from labloop.studies.backtest import backtest as run
+
+    common.start()
+    memory = common.open(campaign)
+    with show.progress(json=common.json):
+        told = run(
+            memory, round, arms=arms.split(",") if arms else None, splits=splits, rounds=rounds, batch=batch, replay=replay,
+            workers=workers,
+        )  # fmt: skip
+    if common.json:
+        return show.dump(told.to_dict())
+    rows = [
+        {"arm": one.arm, "found, averaged": f"{100 * one.found:.0f} %", "at the end": f"{100 * one.found_at_end:.0f} %",
+         "behind the best": "" if i == 0 else f"{100 * one.behind:.0f} ({100 * one.low:.0f} to {100 * one.high:.0f}) points",
+         "told apart": "" if i == 0 else "yes" if one.told_apart else "no", "failed": one.failed}
+        for i, one in enumerate(told.arms)
+    ]  # fmt: skip
+    size = f"{told.n_designs} designs, {told.n_start} to start, {told.batch} a round"
+    show._table(rows, title=f"{told.campaign}: the {told.n_best} best hidden designs ({size})")
+    show.out.print(Text(told.sentence, style="bold"))
+    for caveat in told.caveats:
+        show.out.print(Text(f"- {caveat}"))
+
+
 def _planned(told: Outlook) -> None:
     wells = ", ".join(f"{arm} {n}" for arm, n in told.wells.items())
     show.out.print(Text(f"{told.campaign}, the next plate: {wells} wells", style="bold"))

@@ -262,6 +262,13 @@ class _Loop:
                 found[arm].append(values[np.isfinite(values)])
                 yield self._row(arm, number, len(mine), found[arm], seconds, notes)
 
+    def watched(self, measured: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame | None]]:
+        """Yield what `run` yields of a campaign of one arm, each row with the round's wells; None where there were none."""
+        seen: list[pd.DataFrame] = []
+        loop = replace(self, watch=lambda arm, number, wells, picks: seen.append(wells))
+        for row in loop.run(measured):
+            yield row, seen.pop() if seen else None
+
     def _shared(self, history: pd.DataFrame, incumbent: dict[int, float | None], number: int) -> RoundConfig:
         """Share the wells of a round by what the arms achieved, where the configuration says so."""
         sharing, even = self.config.sharing, self.config.wells(self.batch)
