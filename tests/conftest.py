@@ -1,7 +1,8 @@
-"""Shared fixtures. Nothing here is autouse: a test shows what it stands on."""
+"""Shared fixtures. Nothing is autouse but the logging put back after a command: a test shows what it stands on."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -40,6 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     first = {item.path for item in items if item.get_closest_marker("server")}
     items.sort(key=lambda item: item.path not in first)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Take off what a command put on the root logger: it would write to a standard error that is closed by the next test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

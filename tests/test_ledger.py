@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -859,3 +861,17 @@ class TestPostgreSQL:
 def test_the_ledger_loads_no_torch_and_no_prefect() -> None:
     script = "import sys, labloop.ledger; print(sorted({'torch', 'botorch', 'prefect'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_ledger_that_nobody_holds_gives_its_connection_to_the_server_back(make_database: Callable[[], str]) -> None:
+    """A server has places for a hundred: none waits for a garbage collection, so no circle may hold the database."""
+    gc.disable()
+    try:
+        ledger: Ledger | None = Ledger.open(make_database())
+        ledger.add_campaign("dna", '{"name": "dna"}')
+        database = weakref.ref(ledger._store.database)
+        assert database() is not None
+        ledger = None
+        assert database() is None
+    finally:
+        gc.enable()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from weakref import WeakMethod
 
 import pandas as pd
 from sqlalchemy import Connection, Table, func, select
@@ -25,6 +27,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def _told(noting: WeakMethod[Any], heads: list[Head]) -> None:
+    if (note := noting()) is not None:
+        note(heads)
+
+
 class Chained:
     """A database that is written to by links only: whoever writes gets one, and it is closed and noted behind them."""
 
@@ -34,7 +41,8 @@ class Chained:
         self._clock, self._by, self._has_noted = clock, by, False
         self._totals: dict[int, tuple[str, dict[str, int]]] = {}
         """By campaign: its last link's hash, and rows by table until there."""
-        database.committed = self._note
+        noting = WeakMethod(self._note)  # no circle: a server's connection goes back when the last of us is gone
+        database.committed = lambda heads: _told(noting, heads)
 
     def read(self) -> AbstractContextManager[Connection]:
         """Read; see `Database.read`."""
