@@ -78,6 +78,8 @@ def compare_and_close(campaign: str, number: int | None, reason: str | None, hom
     comparison = run.close(number, reason=reason)
     report = run.report()
     verdict = comparison.sentence if comparison is not None else "No well of this round has a value."
+    if comparison is not None and len((over_all := run.compare("all")).rounds) > 1:
+        verdict += f" {over_all.sentence}"
     create_markdown_artifact(
         f"# {campaign}\n\n{verdict}\n\n{run.status()['next']}\n\nFull report: `{report.name}` in the campaign's folder.",
         key=key_of(campaign),

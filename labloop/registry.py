@@ -143,11 +143,15 @@ def _said(type_: str, message: str) -> str:
 
 
 def describe(kind: Kind, name: str) -> dict[str, Any]:
-    """Tell a plug-in's first line of documentation, the space kinds it takes and its options with defaults."""
+    """Tell a plug-in's first line of documentation, the space kinds it takes and its options with defaults.
+
+    A method may tell more in class variables: its `family`, its `source` (the paper) and its `cost`; empty where it does not.
+    """
     cls = load(kind, name)
     summary = (inspect.getdoc(cls) or "").split("\n", 1)[0]
     options = {field.name: "required" if field.default is MISSING else field.default for field in fields(cls)}
-    return {"name": name, "summary": summary, "kinds": sorted(getattr(cls, "kinds", ())) or ["any"], "options": options}
+    told = {key: str(getattr(cls, key, "")) for key in ("family", "source", "cost")}
+    return {"name": name, "summary": summary, **told, "kinds": sorted(getattr(cls, "kinds", ())) or ["any"], "options": options}
 
 
 def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:

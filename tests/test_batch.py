@@ -451,8 +451,8 @@ def test_a_design_column_named_like_one_of_labloops_own_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda b: {"picks": b.picks.iloc[1:]}, "exactly one well"),
-        (lambda b: {"wells": b.wells.iloc[1:]}, "exactly one well"),
+        (lambda b: {"picks": b.picks.iloc[1:]}, "needs a well, all of them equally many"),
+        (lambda b: {"wells": b.wells.iloc[1:]}, "needs a well, all of them equally many"),
         (lambda b: {"designs": b.designs.iloc[1:]}, "designs must hold"),
         (lambda b: {"picks": b.picks.drop(columns="lcb")}, "columns are missing: lcb"),
         (lambda b: {"arms": ("offline",)}, "not among offline"),

@@ -325,6 +325,26 @@ def test_the_command_prints_one_object_a_job_and_keeps_the_table(small, tmp_path
     assert "'moon' is unknown" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_all_is_every_method_that_takes_the_designs_the_baselines_first(small, monkeypatch, caplog):
+    labs = module.available("labs")
+    proposers = dict.fromkeys(["mutate", "gp_mean", "fussy", "random"])
+    monkeypatch.setattr(module, "available", lambda kind: proposers if kind == "proposers" else labs)
+    monkeypatch.setattr(module, "BASELINES", ("random", "needs_more"))
+    kinds = {"fussy": ["real"], "mutate": ["any"], "gp_mean": ["any"], "random": ["sequence", "choice"]}
+    monkeypatch.setattr(module, "describe", lambda kind, name: {"kinds": kinds[name]})
+
+    def make(kind, name, options=None, really=module.create):
+        if kind == "proposers" and name == "needs_more":
+            raise MethodError("needs more")
+        return really(kind, name, options) if kind == "labs" else None
+
+    monkeypatch.setattr(module, "create", make)
+    found = jobs([small], ["all", "mutate/parents=3"], [0])
+    assert [job.method for job in found] == ["gp_mean", "random", "mutate", "mutate/parents=3"]
+    assert "fussy is left out" in caplog.text
+    assert "needs_more is left out" in caplog.text
+
+
 def test_a_benchmark_without_learners_loads_no_torch():
     code = (
         "import sys; from labloop.studies.benchmark import Job; Job(task='tfbind8', method='random', seed=0, q=2).run(); "

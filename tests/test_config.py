@@ -45,7 +45,7 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
         (CAMPAIGN + "rounds: 0\n", "rounds: Input should be greater than or equal to 1"),
         (CAMPAIGN.replace("name: c", "name: ../c"), "name: String should match"),
         (CAMPAIGN.replace("length: 4", "length: four"), "space.parameters.0.sequence.length"),
-        (CAMPAIGN + "plate: {wells: 42}\n", "plate.wells"),
+        (CAMPAIGN + "plate: {wells: 42}\n", "wells: 42 is no usual plate"),
         (CAMPAIGN + "plate: {wells: 96, controls: [{name: wt, wells: 96}]}\n", "leave no well"),
         (CAMPAIGN + "objective: {assay: elisa}\n", "'elisa' is not among assays"),
     ],

@@ -287,6 +287,14 @@ def test_tables_that_are_not_a_ledgers_are_reported(where: str, statement: str, 
     assert any(said in one for one in found), found
 
 
+@pytest.mark.parametrize("column", ["name", "tbl_name", "sql"])
+def test_a_definition_that_sqlite_reads_although_it_is_no_text_is_reported(path: Path, column: str) -> None:
+    there = f"UPDATE sqlite_master SET {column} = CAST({column} AS BLOB) WHERE name = 'measurement_of_campaign'"
+    tamper(str(path), "PRAGMA writable_schema = ON", there)
+    found = examine(path).faults
+    assert any("measurement_of_campaign" in one for one in found), found
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -191,8 +191,8 @@ def test_a_control_without_a_source_stops_a_worklist_and_the_message_shows_what_
 
 
 def test_a_source_well_that_no_plate_has_is_refused_with_the_campaign():
-    with pytest.raises(ConfigError, match=r"plate\.controls\.0\.source\.well: 'Z9' is no well"):
-        config(plate={"controls": [{"name": "wildtype", "wells": 1, "source": {"plate": "C", "well": "Z9"}}]})
+    with pytest.raises(ConfigError, match=r"plate\.controls\.0\.source\.well: 'Z0' is no well"):
+        config(plate={"controls": [{"name": "wildtype", "wells": 1, "source": {"plate": "C", "well": "Z0"}}]})
 
 
 # ---- orders

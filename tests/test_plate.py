@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labloop.errors import BatchError
-from labloop.plates.layout import _apportion, lay_out
+from labloop.plates.layout import apportion, lay_out
 from labloop.plates.vessel import Control, Plate
 from labloop.plates.wells import parse_well, well_name
 
@@ -146,7 +146,7 @@ def test_every_single_well_goes_to_an_arm_with_its_share() -> None:
 @pytest.mark.parametrize("sizes", [(5, 3, 2), (1, 1, 8), (4, 3, 3)], ids=str)
 def test_shares_are_rounded_without_favour(sizes: tuple[int, ...]) -> None:
     totals, draws, rng = np.array([4, 5, 1]), 1500, np.random.default_rng(0)
-    tables = np.array([_apportion(np.array(sizes), totals, rng) for _ in range(draws)])
+    tables = np.array([apportion(np.array(sizes), totals, rng) for _ in range(draws)])
     share = np.outer(sizes, totals) / 10
     assert (tables.sum(2) == sizes).all()
     assert (tables.sum(1) == totals).all()

@@ -156,7 +156,7 @@ def test_revising_to_the_same_configuration_changes_nothing(tmp_path):
     ("parts", "message"),
     [
         ({"_": {"name": "other"}}, "name: this is campaign reaction"),
-        ({"_": {"objective": {"assay": "yield", "direction": "min", "unit": "%"}}}, "objective: it decides"),
+        ({"_": {"objective": {"assay": "yield", "unit": "mg"}}}, "objective: it decides"),
         ({"_": {"objective": {"assay": "purity", "unit": "%"}, "assays": {"purity": {}}}}, "objective"),
         ({"hours": {"type": "real"}}, "was of type integer"),
         ({"tag": {"length": 7}}, "length 6 is not 7"),
@@ -164,7 +164,7 @@ def test_revising_to_the_same_configuration_changes_nothing(tmp_path):
         ({"temperature": {"step": 7.5}}, "would become others"),
         ({"space": {"symmetries": ["reverse_complement"]}}, "would become others"),
     ],
-    ids=["name", "direction", "assay", "type", "length", "column", "grid", "symmetry"],
+    ids=["name", "unit", "assay", "type", "length", "column", "grid", "symmetry"],
 )
 def test_what_would_lose_or_rename_data_is_refused_and_nothing_changes(tmp_path, parts, message):
     run = start(tmp_path)

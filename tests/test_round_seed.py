@@ -7,6 +7,7 @@ import pytest
 from test_campaign import ROUND, campaign, lab, start  # noqa: F401  (fixtures)
 
 from labloop.campaign.facade import Campaign
+from labloop.config.campaign import Verdict
 from labloop.seeds import derive
 from labloop.studies.demo import measure_plate
 
@@ -34,13 +35,16 @@ def test_all_of_a_round_derives_from_the_seed_that_the_ledger_shows(campaign):  
     }
 
 
-def test_another_seed_in_the_file_leaves_closed_rounds_alone(campaign, lab, tmp_path):  # noqa: F811
+def test_another_seed_or_other_terms_of_a_verdict_in_the_file_leave_closed_rounds_alone(campaign, lab, tmp_path):  # noqa: F811
     run = measured(campaign, lab, tmp_path)
     run.close()
     before, page = intervals(run), run.report(tmp_path / "before.html")
-    run.revise(run.config.model_copy(update={"seed": 99}), reason="a fresh start")
+    plan = run.compare("all").plan
+    other = {"seed": 99, "rounds": plan.rounds + 3, "verdict": Verdict(share=plan.share / 2)}
+    run.revise(run.config.model_copy(update=other), reason="a fresh start")
     later = Campaign.open(run.name, home=tmp_path / "home")
-    assert later.config.seed == 99
+    assert (later.config.seed, later.config.verdict.share) == (99, plan.share / 2)
+    assert later.compare("all").plan == plan, "what a verdict needs was fixed when the first round opened"
     assert intervals(later) == before
     assert run.seed(1) == later.seed(1)
     assert page.exists()

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from labloop.config.campaign import CampaignConfig
+from labloop.config.limits import shown
 from labloop.config.ramp import resolve
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
+from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.runtime.yamlfile import read_yaml
-from labloop.seeds import generator
+from labloop.seeds import derive, generator
 
 
 def check_configs(campaign: Path | str, round_config: Path | str | None = None) -> dict[str, Any]:
@@ -37,8 +39,19 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         "extent": f"{len(space.listing()):,} designs" if space.listable else space.extent,
         "examples": examples.to_dict("records"),
         "objective": config.objective.model_dump(mode="json"),
-        "plate": {"wells": config.plate.wells, "for_designs": config.plate.capacity},
+        "plate": {
+            "wells": config.plate.wells,
+            "rows": config.plate.shape[0],
+            "columns": config.plate.shape[1],
+            "used": len(config.plate.usable),
+            "for_designs": config.plate.capacity,
+            "replicates": config.plate.replicates,
+            "designs": config.plate.designs(1),
+            "described": config.plate.described,
+        },
     }
+    understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
+    understood["costs"] = _costs(config)
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
@@ -47,24 +60,51 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     return understood
 
 
+def _costs(config: CampaignConfig) -> list[str]:
+    told = []
+    unit = f" {config.prices.unit}".rstrip() if config.prices else ""
+    if config.prices is not None:
+        told.append(f"Price: a design costs at least {cheapest(config.prices, config.space, config.plate.replicates):,.6g}{unit}")
+    if config.budget is not None:
+        parts = [f"{config.budget.wells} wells"] if config.budget.wells else []
+        parts += [f"{config.budget.price:,.6g}{unit}"] if config.budget.price else []
+        told.append(f"Budget: {', '.join(parts)} in all")
+    return told
+
+
 def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str, Any]]:
-    wells = config.wells(campaign.plate.capacity * config.plates)
+    wells = config.designs(campaign.plate)
+    n, plate, budget = sum(wells.values()), campaign.plate, campaign.budget
+    each = n * plate.replicates + config.plates * sum(control.wells for control in plate.controls)
+    if budget is not None and budget.wells is not None and each > budget.wells:
+        raise ConfigError(f"budget.wells: {budget.wells} are fewer than the {each} of one round: raise it, or take fewer wells")
+    controls = 0.0 if campaign.prices is None else campaign.prices.well * (each - n * plate.replicates)
+    money = budget.price - controls if budget is not None and budget.price is not None else None
+    seed = derive(derive(campaign.seed, "round", 1), "round", 1, "layout")
+    Terms.of(campaign, plates=config.plates, seed=seed, money=money).check(n)
+    each = plate.replicates
     return [
-        {"arm": name, "wells": wells[name], "proposers": list(arm.proposers), "selector": next(iter(arm.selector))}
+        {
+            "arm": name,
+            "wells": each * wells[name],
+            **({"designs": wells[name]} if each > 1 else {}),
+            "proposers": list(arm.proposers),
+            "selector": next(iter(arm.selector)),
+        }
         for name, arm in config.arms.items()
     ]
 
 
 def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
     """Say how the wells are shared that no arm names as its own."""
-    names, wells = config.sharing, config.wells(campaign.plate.capacity * config.plates)
+    names, wells = config.sharing, config.designs(campaign.plate)
     total = sum(wells[name] for name in names)
     if len(names) < 2:
         return "every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names"
     if config.allocation.rule == "evidence":
         floor = config.allocation.least(total, len(names))
-        return f"{total} wells by what the arms achieved, at least {floor} each; evenly until the first round came back"
-    return f"{total} wells by weights" if config.allocation.weights else f"{total} wells evenly"
+        return f"{total} designs by what the arms achieved, at least {floor} each; evenly until the first round came back"
+    return f"{total} designs by weights" if config.allocation.weights else f"{total} designs evenly"
 
 
 def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int) -> None:

@@ -26,7 +26,7 @@ from labloop.rounds.audit import Audit, audit
 from labloop.rounds.by_hand import HandPicked
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt, Request
-from labloop.rounds.outcome import compare_round
+from labloop.rounds.outcome import compare_round, compare_rounds
 from labloop.rounds.outlook import Outlook, outlook
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
@@ -149,7 +149,7 @@ class Campaign(Memory):
         return state.dataset(self)
 
     def export_dataset(self, path: Path | str, *, assay: str | None = None, controls: bool = False) -> tuple[Path, int]:
-        """Write every reading as one tidy table, `.csv` or `.parquet` (see `labloop.rounds.tidy`); returns path and rows."""
+        """Write every reading as a tidy table, `.csv`, `.xlsx` or `.parquet` (`labloop.rounds.tidy`); returns path and rows."""
         table = tidy(self, assay=assay, controls=controls)
         return write_tidy(table, Path(path)), len(table)
 
@@ -287,13 +287,15 @@ class Campaign(Memory):
 
     # ---- what came of it
 
-    def compare(self, number: int | None = None) -> Comparison:
-        """Compare the arms of one round (the latest that has results, where no number is given).
+    def compare(self, number: int | Literal["all"] | None = None) -> Comparison:
+        """Compare the arms of one round (the latest that has results, where no number is given), or over `all` rounds.
+
+        One round speaks of its plates; from the third round on `all` has a verdict on the arms.
 
         Raises:
             CampaignError: no well of a round has been measured yet.
         """
-        return compare_round(self, number)
+        return compare_rounds(self) if number == "all" else compare_round(self, number)
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given."""

@@ -174,14 +174,15 @@ def propose(
 
 @app.command(group=_lab)
 def compare(campaign: str, *, round: int | None = None, common: Common = Common()) -> None:
-    """Compare the arms of a measured round.
+    """Compare the arms of a measured round, and say what all rounds together tell.
 
     Args:
         campaign: the campaign's name.
         round: which round [default: the latest with results].
     """
     common.start()
-    show.comparison(common.open(campaign).compare(round), json=common.json)
+    run = common.open(campaign)
+    show.comparison(run.compare(round), json=common.json, over_all=run.compare("all"))
 
 
 @app.command(group=_lab)
@@ -197,7 +198,7 @@ def close(campaign: str, *, round: int | None = None, reason: str | None = None,
     run = common.open(campaign)
     comparison = run.close(round, reason=reason)
     if comparison is not None:
-        show.comparison(comparison, json=common.json)
+        show.comparison(comparison, json=common.json, over_all=run.compare("all"))
 
 
 @app.command(group=_lab)
@@ -338,7 +339,7 @@ def benchmark(
 
     Args:
         tasks: tfbind8, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between.
-        methods: proposers with commas between, options after slashes: coms,coms/epochs=20.
+        methods: proposers with commas between, options after slashes: coms,coms/epochs=20; all for every one there is.
         seeds: runs of each method on each task.
         q: designs that a method offers.
         fraction: share of the visible data that methods see; 0.01 is the sparse view.

@@ -32,7 +32,7 @@ def export(
         exporters: order sheets and worklists: echo, hamilton, opentrons, idt, twist, or your own by its import path (allow its
             module with --plugins); with commas between, options after slashes: idt,echo/volume=50 (`labloop methods` lists them);
             or none [default: the campaign's].
-        dataset: write no plate, but a row a reading into this FILE.csv or FILE.parquet.
+        dataset: write no plate, but a row a reading into this FILE.csv, FILE.xlsx or FILE.parquet.
         assay: with --dataset: only this assay's readings, which `labloop ingest` takes back [default: all].
         controls: with --dataset: the readings of controls too.
     """

@@ -161,6 +161,10 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
         out.print(f"Quality control flags readings ({told}): labloop quality {status['campaign']}")
     for warning in status.get("warnings", ()):
         out.print(Text(f"Warning: {warning}", style="yellow"))
+    if "spent" in status:
+        from labloop.rounds.spending import in_words
+
+        out.print(f"Spent: {in_words(status['spent'])}")
     _table(status["rounds"])
     for said in status.get("decisions", ()):
         out.print(Text(f"{said}."))
@@ -228,9 +232,10 @@ def exported(path: Path, n_rows: int, *, json: bool) -> None:
     out.print(f"{path}: {n_rows} readings, one a row")
 
 
-def comparison(comparison: Comparison, *, json: bool) -> None:
+def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | None = None) -> None:
+    several = over_all is not None and len(over_all.rounds) > 1
     if json:
-        return dump(comparison.to_dict())
+        return dump(comparison.to_dict() | ({"over_all": over_all.to_dict()} if several and over_all else {}))
     arms = [
         {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
          f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
@@ -239,18 +244,31 @@ def comparison(comparison: Comparison, *, json: bool) -> None:
     ]  # fmt: skip
     rules = "a well of several arms counts for each, a hit beats the best value known when the plate was proposed"
     _table(arms, title=f"Arms ({way(comparison.objective)}; {rules})")
-    gaps = [one for one in comparison.differences if one.measure == "mean"]
+    gaps = [
+        comparison.of(one.first, one.second) for one in comparison.differences if one.measure == "mean" and one.scope == "plates"
+    ]
     ratio = any(one.effect_kind == "ratio" for one in gaps)
     means = [
         {"arm": one.first, "against": one.second, "mean is" if ratio else "mean differs by": one.effect,
-         "from": one.effect_low, "to": one.effect_high, "p": one.p_holm}
+         "from": one.effect_low, "to": one.effect_high, "p": one.p, "all looks": one.p_looks, "of": one.scope}
         for one in gaps
     ]  # fmt: skip
     objective = comparison.objective
     side = "below" if objective.direction == "min" else "above"
     what = "Ratios of geometric means" if ratio else f"Differences of means{f', {objective.unit}' if objective.unit else ''}"
-    _table(means, title=f"{what} ({side} {1 if ratio else 0}: the first arm is better), 95 % intervals, p after Holm")
+    _table(means, title=f"{what} ({side} {1 if ratio else 0}: the first arm is better), 95 % intervals and their p")
+    _table(_free(comparison), title="Proposers against the best free baseline, in y (larger is better)")
     out.print(comparison.sentence, style="bold")
+    if several and over_all:
+        out.print(over_all.sentence, style="bold")
+
+
+def _free(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {"arm": one.arm, "proposer": one.proposer, "against": one.baseline, "differs by": one.estimate, "from": one.low,
+         "to": one.high, "p": one.p, "all looks": one.p_looks, "of": one.scope}
+        for one in comparison.against_free
+    ]  # fmt: skip
 
 
 def written(path: Path, *, json: bool) -> None:
@@ -263,7 +281,14 @@ def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> 
     if json:
         return dump(found)
     for kind, plugins in found.items():
-        rows = [{"name": one["name"], "what it does": one["summary"], "options": ", ".join(one["options"])} for one in plugins]
+        rows = [
+            {
+                "name": one["name"], **({"family": one["family"]} if kind == "proposers" else {}),
+                "what it does": " ".join([one["summary"], *(f"{key}: {one[key]}." for key in ("source", "cost") if one[key])]),
+                **({"spaces": ", ".join(one["kinds"])} if kind == "proposers" else {}), "options": ", ".join(one["options"]),
+            }
+            for one in sorted(plugins, key=lambda one: one["family"])
+        ]  # fmt: skip
         _table(rows, title=kind)
 
 
@@ -278,7 +303,10 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     better = "lower" if objective["direction"] == "min" else "higher"
     unit = f" in {objective['unit']}" if objective["unit"] else ""
     out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
-    out.print(f"Plate: {plate['wells']} wells, {plate['for_designs']} for designs")
+    copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
+    out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
+    for told in (*understood["limits"], *understood["costs"]):
+        out.print(Text(told))
     arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
     more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")

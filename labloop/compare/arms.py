@@ -1,8 +1,9 @@
 """Compare the arms of a campaign on what the lab measured, with intervals, and say so when the data cannot decide.
 
-The question is fixed beforehand: one arm is better than another where the mean y of its wells is higher, the 95 % interval of
-the difference leaves zero out, and the permutation test gives p ≤ 0.05 after Holm's correction over the pairs of arms. Best,
-top-k mean and hit rate stand beside it and decide nothing. How intervals and tests are made: `labloop.compare.statistics`.
+The question is fixed beforehand: one arm is better than another where its mean y is higher round by round (from the third round
+that both took part in), and its designs on these plates are better where the mean y of their wells is higher; p ≤ 0.05 after
+Holm's correction over the pairs of arms and the plan's for looking after every round. Best, top-k mean and hit rate stand beside
+it and decide nothing. The level and when it is spent: `labloop.compare.plan`; tests and intervals: `labloop.compare.measures`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ import pandas as pd
 import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.compare import statistics
-from labloop.compare.results import ArmSummary, Calibration, Comparison, Difference, Measure, Overlap
-from labloop.compare.statistics import Block, Draws, Pair
+from labloop.compare.differences import ALL_BUT_PROPOSERS, against_free, best_free, differences
+from labloop.compare.notes import notes
+from labloop.compare.pairs import LOST, pair_of
+from labloop.compare.plan import Plan
+from labloop.compare.results import ArmSummary, Calibration, Comparison, Hits, Overlap
+from labloop.compare.statistics import Draws
 from labloop.space.objective import Objective
 
 __all__ = ["COLUMNS", "LOST", "Comparison", "compare"]
 
 COLUMNS = ("round", "arm", "design_id", "proposer", "mean", "std", "lcb", "y", "status")
-LOST = ("failed", "excluded", "missing")
-"""How the status of a well starts that will give no value."""
+"""What picks must have; with `rank`, an arm's own order of choice, arms of unequal wells are compared at equal depth."""
 _NAN = float("nan")
+_PLAN = Plan()
 
 
 def compare(
@@ -40,6 +45,7 @@ def compare(
     rounds: Sequence[int] | None = None,
     top_k: int = 10,
     n_resamples: int = 4_999,
+    plan: Plan = _PLAN,
 ) -> Comparison:
     """Compare the arms over some rounds. Same input and seed, same answer.
 
@@ -51,6 +57,7 @@ def compare(
         pools: design ids of each arm's pool.
         rounds: which rounds; all by default.
         top_k: wells in the top-k mean.
+        plan: the level, how it is spent over the campaign's rounds, and the share of wells that a verdict waits for.
 
     Raises:
         ValueError: a column is missing, or an arm has one design twice in a round.
@@ -77,17 +84,24 @@ def compare(
         _summary(rows, str(arm), str(proposer), objective, top_k, spent, draws)
         for (arm, proposer), rows in picks.groupby(["arm", "proposer"], sort=False)
     )
-    pairs = [_pair(picks, first, second) for first, second in combinations(names, 2)]
-    differences = _differences(pairs, objective, top_k, draws)
+    pairs = [pair_of(by_arm, first, second, share=plan.share) for first, second in combinations(names, 2)]
+    free = against_free(picks, plan, over)
+    hits = tuple(
+        Hits(round=int(number), arm=arm, n_hits=int((rows["y"] > rows["incumbent"]).sum()), n_measured=len(rows))
+        for arm, mine in by_arm.items()
+        for number, rows in mine[mine["y"].notna() & mine["incumbent"].notna()].groupby("round")
+    )
     calibration = [_calibration(rows, arm) for arm, rows in by_arm.items()]
     if len(names) > 1:
         calibration.append(_calibration(picks.drop_duplicates(["round", "design_id"]), None))
     chosen = {arm: set(zip(rows["round"], rows["design_id"], strict=True)) for arm, rows in by_arm.items()}
     offered = {arm: set(pools[arm]) for arm in names if arm in pools} if pools else {}
     return Comparison(
-        rounds=over, top_k=top_k, objective=objective, arms=arms, proposers=proposers, differences=differences,
+        rounds=over, top_k=top_k, objective=objective, plan=plan, arms=arms, proposers=proposers,
+        differences=differences(pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0),
+        against_free=free, best_free=best_free(picks, plan), hits=hits,
         calibration=tuple(calibration), overlaps=(*_overlaps(offered, "pools"), *_overlaps(chosen, "picks")),
-        notes=_notes(picks, arms, pairs, top_k),
+        notes=notes(picks, arms, pairs, hits, plan, top_k),
     )  # fmt: skip
 
 
@@ -105,8 +119,9 @@ def _summary(
     hit_low, hit_high = statistics.wilson(hits, len(against))
     best, mean, top_mean = (float(y.max()), float(y.mean()), float(np.sort(y)[-top_k:].mean())) if len(y) else (_NAN,) * 3
     values = objective.to_value(np.array([best, mean, top_mean, low, high])).tolist()
+    rounds = tuple(sorted({int(number) for number in measured["round"]}))
     return ArmSummary(
-        arm=arm, proposer=proposer, n_wells=len(rows), n_measured=len(y), n_failed=failed,
+        arm=arm, proposer=proposer, rounds=rounds, n_wells=len(rows), n_measured=len(y), n_failed=failed,
         n_pending=len(rows) - len(y) - failed, best=best, best_id=str(measured["design_id"].iloc[y.argmax()]) if len(y) else None,
         mean=mean, mean_low=low, mean_high=high, mean_method=method, top_mean=top_mean,
         n_hits=hits if len(against) else None, hit_rate=hits / len(against) if len(against) else _NAN, hit_low=hit_low,
@@ -129,52 +144,6 @@ def _spent(picks: pd.DataFrame, runs: pd.DataFrame | None, rounds: Sequence[int]
             for key in ((arm, proposer), (arm, None)):
                 spent[key] = spent.get(key, 0.0) + float(seconds)
     return spent
-
-
-def _pair(picks: pd.DataFrame, first: str, second: str) -> Pair:
-    measured = picks[picks["y"].notna() & picks["arm"].isin([first, second])]
-    blocks = []
-    for _, rows in measured.groupby("round"):
-        a, b = (rows[rows["arm"] == arm].set_index("design_id")["y"] for arm in (first, second))
-        if len(a) and len(b):
-            both = a.index.intersection(b.index)
-            own = a.drop(both).to_numpy(float), b.drop(both).to_numpy(float)
-            blocks.append(Block(own, a[both].to_numpy(float), float(rows["incumbent"].iloc[0])))
-    return Pair(first, second, tuple(blocks))
-
-
-def _differences(pairs: Sequence[Pair], objective: Objective, top_k: int, draws: Draws) -> tuple[Difference, ...]:
-    tests = [statistics.permutation(pair, top_k, draws) for pair in pairs]
-    corrected = [statistics.holm([test[i] for test in tests]) for i in range(3)]
-    found = []
-    for i, pair in enumerate(pairs):
-        nothing = (_NAN, _NAN, _NAN, "none: no round in which both have measured wells")
-        intervals: dict[Measure, statistics.Interval] = {
-            "mean": statistics.mean_difference(pair, draws) if pair.blocks else nothing,
-            "top_mean": statistics.top_difference(pair, top_k, draws) if pair.blocks else nothing,
-            "hit_rate": statistics.hit_difference(pair) if pair.blocks else nothing,
-        }
-        for j, (measure, (estimate, low, high, method)) in enumerate(intervals.items()):
-            kind, effect, (effect_low, effect_high) = _effect(measure, estimate, (low, high), objective)
-            needed = statistics.wells_needed(pair, estimate, len(pairs)) if measure == "mean" else None
-            found.append(Difference(
-                first=pair.first, second=pair.second, measure=measure, n_first=pair.n(0), n_second=pair.n(1),
-                n_shared=pair.n_shared, estimate=estimate, low=low, high=high, method=method, p=tests[i][j],
-                p_holm=corrected[j][i], wells_needed=needed, effect=effect, effect_low=effect_low, effect_high=effect_high,
-                effect_kind=kind,
-            ))  # fmt: skip
-    return tuple(found)
-
-
-def _effect(
-    measure: Measure, estimate: float, limits: tuple[float, float], objective: Objective
-) -> tuple[Literal["difference", "ratio", "rate"], float, tuple[float, float]]:
-    """Say a difference of y in the lab's unit."""
-    if measure == "hit_rate":
-        return "rate", estimate, limits
-    base = {"identity": None, "log": math.e, "log10": 10.0}[objective.transform]
-    found = [objective.sign * x if base is None else base ** (objective.sign * x) for x in (estimate, *limits)]
-    return "difference" if base is None else "ratio", found[0], (min(found[1:]), max(found[1:]))
 
 
 def _calibration(rows: pd.DataFrame, arm: str | None) -> Calibration:
@@ -207,37 +176,3 @@ def _overlaps(sets: Mapping[str, Collection[Any]], of: Literal["pools", "picks"]
             jaccard=shared / either if either else _NAN,
         ))  # fmt: skip
     return found
-
-
-def _notes(picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair], top_k: int) -> tuple[str, ...]:
-    notes = []
-    if lost := [f"{arm.arm} {arm.n_failed} of {arm.n_wells}" for arm in arms if arm.n_failed]:
-        notes.append(
-            f"Lost wells: {', '.join(lost)}. They are left out, never counted as zero; where bad designs fail more often, "
-            "that flatters an arm."
-        )
-    if waiting := [f"{arm.arm} {arm.n_pending} of {arm.n_wells}" for arm in arms if arm.n_pending]:
-        notes.append(f"Wells without a result yet: {', '.join(waiting)}.")
-    for arm in arms:
-        if 0 < arm.n_measured < statistics.TOP_WELLS:
-            notes.append(f"{arm.arm} has fewer than {statistics.TOP_WELLS} measured wells: read its figures as anecdotes.")
-        if arm.n_measured and arm.n_hits is None:
-            notes.append(f"{arm.arm}: no incumbent is stored for these rounds, so hits cannot be counted.")
-    bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
-    if bounds:
-        notes.append(f"{bounds} wells read beyond the assay's range and are counted at the bound.")
-    for pair in pairs:
-        names = f"{pair.first} and {pair.second}"
-        if not pair.blocks:
-            notes.append(f"{names} have no round in which both have measured wells.")
-            continue
-        if statistics.heterogeneity(pair) < 1 - statistics.LEVEL:
-            notes.append(f"The difference between {names} changes from round to round; its mean over the rounds hides that.")
-        if pair.n_shared:
-            notes.append(f"{names} both chose {pair.n_shared} of these designs; they count for both and cannot tell them apart.")
-        few, many = sorted((pair.n(0), pair.n(1)))
-        if many > 1.1 * few and many > top_k:
-            notes.append(f"{names} have {pair.n(0)} and {pair.n(1)} measured wells: best and top-{top_k} favour the larger arm.")
-        if 2 / statistics.relabellings(pair) > 1 - statistics.LEVEL and not pair.same:
-            notes.append(f"{names} have too few wells for any permutation test to reach p = 0.05.")
-    return tuple(notes)

@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 
 from labloop.config.assay import Assay
 from labloop.config.base import Config, Named, named
+from labloop.config.limits import Budget, Limits, Prices
 from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
 from labloop.plates.batch import RESERVED
 from labloop.plates.vessel import Plate
+from labloop.space.constraints import Excluded
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
 
@@ -23,6 +25,13 @@ class Flanks(Config):
 
     five_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
     three_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
+
+
+class Verdict(Config):
+    """What a comparison needs before it names a winner; what stood when the first round opened holds to the end."""
+
+    share: float = Field(default=0.8, gt=0, le=1)
+    """No verdict on a round before each arm has a result in so large a share of its wells."""
 
 
 class CampaignConfig(Config):
@@ -37,8 +46,12 @@ class CampaignConfig(Config):
     plate: Plate = Plate()
     flanks: dict[str, Flanks] = Field(default_factory=dict)
     """What order sheets add before and after each sequence, by parameter."""
+    limits: Limits
+    prices: Prices | None = None
+    budget: Budget | None = None
     rounds: int = Field(default=4, ge=1, le=10_000)
     """Rounds planned; pessimism is scheduled over them."""
+    verdict: Verdict = Verdict()
     seed: int = Field(default=0, ge=0, lt=2**63)
     schedule: Schedule | None = None
     """When rounds run by themselves; a campaign without it runs when it is told to."""
@@ -62,12 +75,29 @@ class CampaignConfig(Config):
         return self.model_copy(update={"schedule": self.schedule.model_copy(update={"rounds": rounds})})
 
     @model_validator(mode="after")
+    def _in_stock(self) -> Self:
+        """Write what is out of stock as a rule of the space, by which all methods keep."""
+        gone = [{name: one} for name, several in self.limits.items() for limit in several for one in limit.out_of_stock]
+        rule = Excluded(combinations=tuple(gone)) if gone else None
+        if rule is not None and rule not in self.space.constraints:
+            told = {name: getattr(self.space, name) for name in DesignSpace.model_fields}
+            self.__dict__["space"] = DesignSpace.model_validate({**told, "constraints": (*self.space.constraints, rule)})
+        return self
+
+    @model_validator(mode="after")
     def _assay_known(self) -> Self:
         if self.objective.assay not in self.assays:
             raise ValueError(f"objective.assay {self.objective.assay!r} is not among assays: {', '.join(self.assays)}")
         clash = sorted(RESERVED & set(self.space.columns))
         if clash:
             raise ValueError(f"space: columns {', '.join(clash)} have names of labloop's own files: rename these parameters")
+        for limited, several in self.limits.items():
+            for limit in several:
+                limit.check(limited, self.space)
+        if self.prices is not None:
+            self.prices.check(self.space)
+        if self.budget is not None and self.budget.price is not None and self.prices is None:
+            raise ValueError("budget.price: needs prices, such as prices: {design: 2, well: 0.5}")
         if strange := sorted(set(self.flanks) - {one.name for one in self.space if one.type == "sequence"}):
             raise ValueError(f"flanks.{strange[0]}: the space has no sequence of that name")
         return self

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from labloop.config.base import Place
+from labloop.config.tables import with_tables
 from labloop.errors import ConfigError
 from labloop.registry import find
 from labloop.runtime.yamlfile import read_yaml
@@ -26,7 +27,11 @@ def load_config(path: Path | str, model: type[C]) -> C:
         ConfigError: with the file, the line, the key's path and what is expected there.
     """
     document = read_yaml(path)
-    config = parse_config(document.values, model, source=document.source, where=document.where)
+    try:
+        values = with_tables(document.values, Path(path).parent, document.where)
+    except ConfigError as error:
+        raise ConfigError(f"{document.source}: {error}") from error
+    config = parse_config(values, model, source=document.source, where=document.where)
     faults = []
     for one in config.plugins() if hasattr(config, "plugins") else ():
         try:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from labloop.config.allocation import Allocated, Allocation, apportion
 from labloop.config.base import Config, Named, Plugin, Plugins, named
 from labloop.errors import ConfigError
+from labloop.plates.vessel import Plate
 
 BY_HAND = "by_hand"
 """What stands for the proposer of an arm whose designs people chose; such arms join a round by `labloop pick`, never by its
@@ -100,6 +101,28 @@ class RoundConfig(Config):
             for one in hands
         }
         return self.model_copy(update={"arms": {**self.arms, **people}}).allocated(wells)
+
+    def designs(self, plate: Plate) -> dict[str, int]:
+        """Split the designs of the round's plates over the arms: an arm's wells hold its designs, each with its replicates.
+
+        Raises:
+            ConfigError: the arms ask for more wells than there are, for none, or for a part of a design's replicates.
+        """
+        each = plate.replicates
+        if each == 1:
+            return self.wells(plate.capacity * self.plates)
+        for name, arm in self.arms.items():
+            if arm.wells is not None and arm.wells % each:
+                near = max(arm.wells // each, 1) * each
+                raise ConfigError(
+                    f"arms.{name}.wells: {arm.wells} wells hold no whole number of designs of {each} wells each "
+                    f"(plate.replicates): take {near} or {near + each}"
+                )
+        arms = {n: a if a.wells is None else a.model_copy(update={"wells": a.wells // each}) for n, a in self.arms.items()}
+        try:
+            return self.model_copy(update={"arms": arms}).wells(plate.designs(self.plates))
+        except ConfigError as error:
+            raise ConfigError(f"{error} (counted in designs of {each} wells each, plate.replicates)") from error
 
     def without(self, arm: str, proposer: str) -> Self:
         """Leave one proposer out; an arm that has no other goes, and the arms that stay share the wells of the plate evenly."""

@@ -63,7 +63,9 @@ def _differences(connection: Connection) -> Iterator[str]:
                 yield f"{of}: a {kind} was added, {name}"
         return
     for kind, name, of, sql in connection.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master")):
-        if kind in ("trigger", "view"):
+        if not all(isinstance(one, str) for one in (kind, name, of, sql or "")):  # SQLite reads it even so
+            yield f"{of}: the definition of {plain(name)} is damaged"
+        elif kind in ("trigger", "view"):
             yield f"{of}: a {kind} was added, {name}"
         elif kind not in ("table", "index") or plain(sql) != str(sql) or (sql is None and not _own(name, of)):
             yield f"{of}: the definition of {name} is damaged"

@@ -207,6 +207,13 @@ def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
     return net
 
 
+def build(make: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
+    """Make a network on the CPU whose every weight comes from the given generator; the global one stays untouched."""
+    with torch.device("meta"):
+        net = make()
+    return initialise(net.to_empty(device="cpu"), generator)
+
+
 def ema_update(average: Mapping[str, Tensor], net: nn.Module, decay: float) -> None:
     """Move the running average of a network's weights a step towards its present ones; decay 0 copies them."""
     with torch.no_grad():

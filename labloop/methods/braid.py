@@ -76,6 +76,10 @@ from labloop.types import Array, FloatArray
 class BRAID:
     """Conservative fine-tuning of a diffusion model: designs that look real and that a cautious reward likes."""
 
+    family: ClassVar[str] = "generative"
+    source: ClassVar[str] = "Uehara et al., NeurIPS 2024"
+    cost: ClassVar[str] = "a diffusion model, fine-tuned, and ten networks"
+
     name: ClassVar[str] = "braid"
 
     form: Form = "boot"

@@ -49,7 +49,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -73,6 +73,10 @@ from labloop.types import FloatArray
 @plugin
 class COMs:
     """Conservative objective model: learn low where there is no data, then search."""
+
+    family: ClassVar[str] = "forward model"
+    source: ClassVar[str] = "Trabucco et al., ICML 2021"
+    cost: ClassVar[str] = "one network and 10 to 50 ascents a step"
 
     hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 256)
     """Widths of the hidden ReLU layers; (2048, 2048) in the reference code."""

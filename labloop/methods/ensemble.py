@@ -20,6 +20,9 @@ from labloop.types import FloatArray
 class EnsembleMean:
     """The n best designs by the mean of a bootstrapped ensemble of networks."""
 
+    family: ClassVar[str] = "baseline"
+    cost: ClassVar[str] = "20 small networks"
+
     members: Annotated[int, Field(ge=2)] = 20
     hidden: tuple[PositiveInt, ...] = (128,)
     steps: PositiveInt = 3_000

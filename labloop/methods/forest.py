@@ -15,12 +15,17 @@ from labloop.proposing.protocols import ALL_KINDS
 from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.seeds import derive, normal_seed
-from labloop.types import FloatArray
+from labloop.surrogates.features import described
+from labloop.types import Array, FloatArray
 
 
 @plugin
 class Forest:
     """The n best designs by the mean of a random forest (Breiman, Machine Learning 45, 2001)."""
+
+    family: ClassVar[str] = "baseline"
+    source: ClassVar[str] = "Breiman, Machine Learning 2001"
+    cost: ClassVar[str] = "one forest"
 
     trees: Annotated[int, Field(ge=1)] = 100
     max_features: Annotated[float, Field(gt=0, le=1)] = 1 / 3
@@ -38,14 +43,18 @@ class Forest:
         """
         if not len(data):
             raise MethodError("forest needs measured designs: start the campaign with some, or with `random`")
-        twins = data.space.orbit(data.X)
         model = RandomForestRegressor(
             n_estimators=self.trees, max_features=self.max_features, n_jobs=1, random_state=normal_seed(derive(seed, "forest"))
         )
-        model.fit(np.concatenate(list(twins)).astype(np.float32), np.tile(data.y, len(twins)))
+
+        def seen(X: FloatArray) -> Array:
+            return np.concatenate([X, described(data.space, X)], axis=-1).astype(np.float32)
+
+        twins = data.space.orbit(data.X)
+        model.fit(np.concatenate([seen(twin) for twin in twins]), np.tile(data.y, len(twins)))
 
         def mean(X: FloatArray) -> FloatArray:
-            return np.mean([model.predict(twin.astype(np.float32)) for twin in data.space.orbit(X)], axis=0)
+            return np.mean([model.predict(seen(twin)) for twin in data.space.orbit(X)], axis=0)
 
         X, score = search(data, mean, n, seed=seed, label="score forest")
         return Pool.best(data, X, score, n, proposer="forest", notes={"trees": self.trees})

@@ -17,6 +17,10 @@ from labloop.surrogates.gp import GP
 class GPMean:
     """Posterior mean of an exact Gaussian process, top n over the whole space, by evolutionary search where it is too large."""
 
+    family: ClassVar[str] = "Bayesian"
+    source: ClassVar[str] = "Rasmussen and Williams, 2006"
+    cost: ClassVar[str] = "one Gaussian process"
+
     deterministic: ClassVar[bool] = True
 
     max_points: PositiveInt = 2_000

@@ -49,7 +49,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -95,6 +95,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 @plugin
 class GTG:
     """Guided trajectory generation: diffuse over paths of improving designs, continue them, keep what the proxies like."""
+
+    family: ClassVar[str] = "generative"
+    source: ClassVar[str] = "Yun et al., NeurIPS 2024"
+    cost: ClassVar[str] = "a diffusion model and proxies"
 
     n_traj: PositiveInt = 1000
     """M, trajectories built from the data."""

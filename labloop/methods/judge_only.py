@@ -20,6 +20,9 @@ from labloop.types import FloatArray
 class JudgeOnly:
     """The best of the space by the evidence-weighed judge; give it the offline arm's selector to stand beside it."""
 
+    family: ClassVar[str] = "Bayesian"
+    cost: ClassVar[str] = "the judge, once more"
+
     members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
     """Kinds of model that the judge listens to."""
     optimism: float = 1.0

@@ -23,6 +23,9 @@ WAVES = 40
 class Mutate:
     """One- and two-step mutants of the best measured designs."""
 
+    family: ClassVar[str] = "baseline"
+    cost: ClassVar[str] = "nothing"
+
     parents: Annotated[int, Field(ge=1)] = 20
     """How many of the best measured designs have mutants; more join where these have too few new ones."""
     two_steps: Annotated[float, Field(ge=0, le=1)] = 0.5

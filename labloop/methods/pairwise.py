@@ -21,6 +21,9 @@ from labloop.surrogates.ridge import fit
 class Pairwise:
     """Ridge on sites and pairs of sites, its strength by generalised cross-validation, the whole space scored where listable."""
 
+    family: ClassVar[str] = "baseline"
+    cost: ClassVar[str] = "one linear solve"
+
     kinds: ClassVar[frozenset[str]] = ALL_KINDS
     deterministic: ClassVar[bool] = True
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import botorch
 import gpytorch
@@ -71,6 +71,10 @@ TAIL = 1e-3
 @plugin
 class QEI:
     """Joint noisy expected improvement of a Gaussian process (BoTorch's log-EI family), greedy over one joint posterior draw."""
+
+    family: ClassVar[str] = "Bayesian"
+    source: ClassVar[str] = "Ament et al., NeurIPS 2023"
+    cost: ClassVar[str] = "one Gaussian process, then well by well"
 
     samples: Annotated[int, Field(ge=2)] = 512
     """Joint posterior samples; at least four a well, so that each well still has samples to improve."""

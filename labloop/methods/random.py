@@ -22,6 +22,9 @@ DRAWS = 50
 class Random:
     """Designs drawn uniformly from all that are neither measured nor pending."""
 
+    family: ClassVar[str] = "baseline"
+    cost: ClassVar[str] = "nothing"
+
     kinds: ClassVar[frozenset[str]] = ALL_KINDS
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:

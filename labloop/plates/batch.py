@@ -22,7 +22,7 @@ import pandas as pd
 from labloop.errors import BatchError, LabloopError
 from labloop.plates.layout import LAYOUT_COLUMNS
 from labloop.plates.statuses import FORM_HELP
-from labloop.plates.wells import SHAPES
+from labloop.plates.wells import SHAPES, row_name
 from labloop.runtime.files import write_all
 from labloop.runtime.spreadsheet import csv_bytes
 from labloop.space.objective import Objective
@@ -77,7 +77,7 @@ class Batch:
     arms: tuple[str, ...]
     """In the order in which a shared design names them."""
     shape: tuple[int, int] | None = None
-    """Rows and columns of the plates; the smallest plate that has all the wells, if None."""
+    """Rows and columns of the plates; the smallest plate of 96 or more wells that has all of them, if None."""
 
     def __post_init__(self) -> None:
         for table, wanted in ((self.picks, PICK_COLUMNS), (self.wells, LAYOUT_COLUMNS)):
@@ -90,16 +90,16 @@ class Batch:
         placed = self.wells["design_id"].dropna().tolist()
         if (
             (self.wells["design_id"].isna() == self.wells["control"].isna()).any()
-            or len(set(placed)) != len(placed)
+            or len(set(Counter(placed).values())) > 1
             or set(placed) != set(self.picks["design_id"])
         ):
-            raise ValueError("every picked design needs exactly one well, and every other well a control")
+            raise ValueError("every picked design needs a well, all of them equally many, and every other well a control")
         if not set(placed) <= set(self.designs.index) or not self.designs.index.is_unique:
             raise ValueError("designs must hold every picked design, each once")
         if not set(self.picks["arm"]) <= set(self.arms):
             raise ValueError(f"picks are of arms that are not among {', '.join(self.arms)}")
-        if self.wells["row"].max() > self.plate_shape[0] or self.wells["column"].max() > self.plate_shape[1]:
-            raise ValueError(f"wells lie outside plates of {self.plate_shape[0]} x {self.plate_shape[1]}")
+        if (self.wells[["row", "column"]].max().to_numpy() > (self.shape or SHAPES[1536])).any():
+            raise ValueError("wells lie outside plates of {} x {}".format(*(self.shape or SHAPES[1536])))
         if {"batch", "files"} & set(self.manifest):
             raise ValueError("manifest keys 'batch' and 'files' are written by write_batch")
 
@@ -111,8 +111,8 @@ class Batch:
     @property
     def plate_shape(self) -> tuple[int, int]:
         """Rows and columns of the plates."""
-        small = self.wells["row"].max() <= SHAPES[96][0] and self.wells["column"].max() <= SHAPES[96][1]
-        return self.shape or SHAPES[96 if small else 384]
+        last = (self.wells["row"].max(), self.wells["column"].max())
+        return self.shape or next(one for n, one in SHAPES.items() if n >= 96 and last[0] <= one[0] and last[1] <= one[1])
 
 
 def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
@@ -175,10 +175,10 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
         stale = [at for at, content in files.items() if not at.exists() or at.read_bytes() != content]
     except OSError as error:
         raise BatchError(f"{folder}: cannot be read: {error.strerror or error}; choose another folder") from error
-    plate_map, form = (folder / f"{batch.stem}_{kind}.csv" for kind in ("platemap", "assay"))
-    if plate_map not in stale and form in stale and form.exists():
-        log.info("%s: was filled in, it stays as it is", form)
-        stale.remove(form)
+    for form in (folder / f"{batch.stem}_{kind}" for kind in ("assay.csv", "form.xlsx")):
+        if folder / f"{batch.stem}_platemap.csv" not in stale and form in stale and form.exists():
+            log.info("%s: was filled in, it stays as it is", form)
+            stale.remove(form)
     for at in stale:
         if at.exists() and at.suffix != ".json" and not replace and not _of_older_labloop(at):
             raise BatchError(
@@ -260,7 +260,7 @@ def _grid(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, 
         if lines:
             lines.append([])
         lines.append([str(plate), *map(str, columns)])
-        lines += [["ABCDEFGHIJKLMNOP"[r - 1], *(cells.get((r, c), "") for c in columns)] for r in range(1, n_rows + 1)]
+        lines += [[row_name(r), *(cells.get((r, c), "") for c in columns)] for r in range(1, n_rows + 1)]
     return lines
 
 
@@ -270,7 +270,9 @@ def _samples(batch: Batch, wells: pd.DataFrame) -> list[str]:
     number = {plate: f"_P{i}" if len(plates) > 1 else "" for i, plate in enumerate(plates, start=1)}
     ends = [f"_R{batch.round:02d}{number[plate]}_{well}" for plate, well in _places(wells)]
     name = short_name(batch.campaign, _SAMPLE_LENGTH - max(map(len, ends))).upper()
-    return [name + end for end in ends]
+    first: dict[str, str] = {}  # replicates are filled from one tube, which is named by the design's first well
+    designs = wells["design_id"].tolist()
+    return [name + (end if pd.isna(one) else first.setdefault(one, end)) for one, end in zip(designs, ends, strict=True)]
 
 
 def _summary(batch: Batch) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from labloop.errors import BatchError
 from labloop.plates.transfer import Sheet
-from labloop.plates.wells import SHAPES, well_name
+from labloop.plates.wells import well_name
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import csv_bytes, xlsx_bytes
 
@@ -54,7 +54,7 @@ class IDT:
         plates: dict[str, dict[str, tuple[str, str]]] = {}
         for plate, well, name, design in sheet.tubes():
             plates.setdefault(plate, {})[well] = (name, texts[design])
-        rows, columns = SHAPES[sheet.source_wells]
+        rows, columns = sheet.source_shape
         every = [well_name(r, c) for r in range(1, rows + 1) for c in range(1, columns + 1)]
         sheets = {
             plate: [_HEADER, *((well, *held.get(well, ("", ""))) for well in (every if sheet.source_wells == 384 else held))]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from labloop.errors import BatchError
 from labloop.plates.transfer import Sheet
-from labloop.plates.wells import parse_well
+from labloop.plates.wells import parse_well, row_name
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import csv_bytes
 
@@ -21,8 +21,8 @@ _DROP = 2.5
 
 def short_well(well: str) -> str:
     """Write `A01` as `A1`, as most robots want it."""
-    parse_well(well)
-    return f"{well[0]}{int(well[1:])}"
+    row, column = parse_well(well)
+    return f"{row_name(row)}{column}"
 
 
 @plugin

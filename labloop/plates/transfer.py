@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from labloop.errors import BatchError
+from labloop.plates.wells import SHAPES
 from labloop.space.design_space import DesignSpace
 
 
@@ -31,9 +32,18 @@ class Sheet:
     flanks: Mapping[str, tuple[str, str]]
     """What stands before and after each sequence in what is ordered, by parameter; nothing where a parameter is not named."""
     source_wells: int
-    """Wells of a source plate: 96 or 384."""
+    """Wells of a source plate."""
     plate_wells: int
     """Wells of an assay plate."""
+    unit: str = ""
+    """Of what the assay reports."""
+    shape: tuple[int, int] | None = None
+    """Rows and columns of a source plate where it is no usual one."""
+
+    @property
+    def source_shape(self) -> tuple[int, int]:
+        """Rows and columns of a source plate."""
+        return self.shape or SHAPES[self.source_wells]
 
     def sourced(self) -> pd.DataFrame:
         """Give the transfers, every source known.

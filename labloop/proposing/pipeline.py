@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -22,10 +23,12 @@ from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
+from labloop.proposing.terms import Terms
+from labloop.proposing.within import choose_within
 from labloop.registry import Kind, Options, create, load
 from labloop.runtime.devices import free_memory, out_of_memory
 from labloop.seeds import derive
-from labloop.types import Array, FloatArray
+from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
 
@@ -198,6 +201,7 @@ def decide(
     past: Past | None = None,
     judging: bool = True,
     spare: dict[str, Picks] | None = None,
+    terms: Terms | None = None,
     seed: int,
     number: int,
     rounds: int,
@@ -206,8 +210,10 @@ def decide(
 
     Args:
         offered: the pools of each arm's proposers, in their order.
+        wells: designs that each arm chooses.
+        terms: what the batch must keep as a whole.
         judging: False leaves the judge out even where the round has one; no selector may need it then.
-        spare: filled with every arm's next choices, see `choose`.
+        spare: filled with every arm's next choices, see `choose`; with none where `terms` bind the batch as a whole.
 
     Returns:
         Every arm's picks, and the judge that they were chosen by.
@@ -217,7 +223,11 @@ def decide(
     """
     pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
     posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
-    return choose(config, pools, posterior, data, wells, spare=spare, seed=seed, number=number, rounds=rounds), posterior
+    setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
+    chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)
+    if terms is None or terms.none:
+        return chooser(config, pools, posterior, data, wells, spare=spare, **setting), posterior
+    return choose_within(config, pools, posterior, data, wells, terms, choose=chooser, **setting), posterior
 
 
 def choose(
@@ -228,6 +238,7 @@ def choose(
     wells: Mapping[str, int],
     *,
     spare: dict[str, Picks] | None = None,
+    terms: Terms | None = None,
     seed: int,
     number: int,
     rounds: int,
@@ -248,6 +259,8 @@ def choose(
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
         made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
+        if terms is not None and terms.prices is not None and hasattr(made, "priced"):
+            made = made.priced(terms.price)
         return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
 
     def far(name: str, n: int) -> Picks:
@@ -269,7 +282,7 @@ def choose(
         taken = {one for arm in picks.values() for one in arm.pool.ids}
         for name, more in longer.items():
             rows = [i for i, one in enumerate(more.pool.ids) if one not in taken]
-            spare[name] = _take(more, np.array(rows[: ahead[name]], dtype=np.int64))
+            spare[name] = more.take(np.array(rows[: ahead[name]], dtype=np.int64))
     return picks
 
 
@@ -339,14 +352,7 @@ def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _first(picks: Picks, n: int) -> Picks:
-    return picks if n == len(picks) else _take(picks, np.arange(n))
-
-
-def _take(picks: Picks, rows: Array) -> Picks:
-    return Picks(
-        pool=picks.pool.take(rows), mean=picks.mean[rows], std=picks.std[rows], lcb=picks.lcb[rows],
-        nearest_id=tuple(picks.nearest_id[i] for i in rows.tolist()), nearest_distance=picks.nearest_distance[rows],
-    )  # fmt: skip
+    return picks if n == len(picks) else picks.take(np.arange(n))
 
 
 def notes_of(pool: Pool) -> dict[str, Any]:

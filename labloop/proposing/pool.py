@@ -108,6 +108,34 @@ class Picks:
     nearest_id: tuple[str, ...]
     """The measured design nearest to each pick."""
     nearest_distance: FloatArray
+    part: Array | None = None
+    """(n,) which part of the round's plates each pick is for, where batch-wide limits say so."""
 
     def __len__(self) -> int:
         return len(self.pool)
+
+    def take(self, rows: Array) -> Picks:
+        """Keep only these rows, in this order."""
+        kept = np.asarray(rows, dtype=np.int64)
+        part = None if self.part is None else self.part[kept]
+        return Picks(
+            pool=self.pool.take(kept), mean=self.mean[kept], std=self.std[kept], lcb=self.lcb[kept],
+            nearest_id=tuple(self.nearest_id[i] for i in kept.tolist()), nearest_distance=self.nearest_distance[kept], part=part,
+        )  # fmt: skip
+
+    @classmethod
+    def joined(cls, several: Sequence[Picks]) -> Picks:
+        """Put picks one behind the other."""
+        pool = Pool(
+            space=several[0].pool.space, X=np.concatenate([one.pool.X for one in several]),
+            score=np.concatenate([one.pool.score for one in several]),
+            proposer=np.concatenate([one.pool.proposer for one in several]),
+            ids=tuple(one for picks in several for one in picks.pool.ids), notes=several[0].pool.notes,
+        )  # fmt: skip
+        parts = [one.part for one in several]
+        return cls(
+            pool=pool, mean=np.concatenate([one.mean for one in several]), std=np.concatenate([one.std for one in several]),
+            lcb=np.concatenate([one.lcb for one in several]), nearest_id=tuple(i for one in several for i in one.nearest_id),
+            nearest_distance=np.concatenate([one.nearest_distance for one in several]),
+            part=None if any(part is None for part in parts) else np.concatenate([part for part in parts if part is not None]),
+        )  # fmt: skip

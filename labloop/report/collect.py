@@ -9,11 +9,12 @@ import pandas as pd
 
 from labloop.assays.quality.report import inspect
 from labloop.assays.readings import usable
+from labloop.config.limits import shown
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
-from labloop.rounds import state
+from labloop.rounds import spending, state
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.decisions import decisions
 from labloop.rounds.outcome import compare_all, compare_round
@@ -43,6 +44,7 @@ def collect(campaign: Memory) -> ReportData:
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: compare_round(campaign, number) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
+        spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
         flags=_flags(campaign), head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
 

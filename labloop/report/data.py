@@ -71,6 +71,10 @@ class ReportData:
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
+    spent: str = ""
+    """Wells and money so far, in words, where the campaign has a budget or prices."""
+    limits: tuple[str, ...] = ()
+    """Batch-wide limits, in words."""
     head: str = ""
     """Where the campaign's chain in the ledger ended when the page was written."""
     version: str = ""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from labloop.compare.arms import LOST
 from labloop.compare.results import spell
+from labloop.plates.wells import row_name
 from labloop.report import figures, quality, tables
 from labloop.report.facts import Facts, rounded, short
 from labloop.report.figures import Spec
@@ -137,8 +138,9 @@ class Drawings:
             by = {"all rounds": self.facts.data.overall, **by}
         rows = []
         for over, comparison in by.items():
-            for gap in comparison.differences:
-                if gap.measure == "mean" and np.isfinite(gap.effect):
+            for one in comparison.differences:
+                gap = comparison.of(one.first, one.second)  # of the arms, where the rounds allow it
+                if one.measure == "mean" and one.scope == "plates" and np.isfinite(gap.effect):
                     ratio, half = gap.effect_kind == "ratio", (gap.effect_high - gap.effect_low) / 2
                     effect, low, high = (
                         spell(x, abs(x) if ratio else half) for x in (gap.effect, gap.effect_low, gap.effect_high)
@@ -184,9 +186,10 @@ class Drawings:
                 specs[f"plate{i}value"] = figures.plate(here, (rows, columns), objective, limits=limits)
             specs[f"plate{i}arm"] = figures.plate(here, (rows, columns), objective, limits=limits, arms=list(self.facts.arms))
             n = {kind: sum(well["kind"] == kind for well in here) for kind in ("well", "control", "lost")}
-            parts = [f"{n['well'] + n['lost']} designs", f"{n['control']} controls"] + (
-                [f"{n['lost']} lost"] if n["lost"] else []
-            )
+            held = len({well["design"] for well in here if well["kind"] != "control"})
+            wells_of = n["well"] + n["lost"]
+            parts = [f"{held} designs" + (f" in {wells_of} wells" if held < wells_of else ""), f"{n['control']} controls"]
+            parts += [f"{n['lost']} lost"] if n["lost"] else []
             found.append({"title": f"Round {int(number)}, plate {plate}", "words": ", ".join(parts), "specs": specs})
         return found
 
@@ -199,7 +202,7 @@ class Drawings:
         lost = value is None and status.startswith(LOST)
         arm = "control" if is_control else tables.text(well["arm"])
         return {
-            "row": "ABCDEFGHIJKLMNOP"[int(well["row"]) - 1], "column": int(well["column"]), "well": str(well["well"]),
+            "row": row_name(int(well["row"])), "column": int(well["column"]), "well": str(well["well"]),
             "value": short(value), "kind": "control" if is_control else "lost" if lost else "well", "arm": arm,
             "side": arm if arm in self.facts.arms or is_control else "several arms",
             "design": str(well["control"]) if is_control else tables.text(well["design"]),

@@ -13,6 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from labloop.plates.wells import row_name
 from labloop.space.objective import Objective
 
 INK, SOFT, FAINT = "#1d2730", "#66727d", "#d9dee2"
@@ -205,7 +206,7 @@ def plate(
             control says of it, or None) and texts.
     """
     rows, columns = shape
-    letters = list("ABCDEFGHIJKLMNOP"[:rows])
+    letters = [row_name(row) for row in range(1, rows + 1)]
     look: Spec = {"labelFontSize": 10 if rows <= 8 else 8, "domain": False, "ticks": False, "grid": False, "labelPadding": 3}
     x = alt.X(
         "column:O", title=None, scale=alt.Scale(domain=list(range(1, columns + 1)), padding=0.07),
@@ -244,7 +245,7 @@ def plate(
         )
     ring = used.transform_filter("datum.kind == 'control'")
     layers.append(ring.mark_rect(filled=False, stroke=INK, strokeWidth=1.5, cornerRadius=3).encode(x=x, y=y, tooltip=tip))
-    return finished(layers, (28 if rows <= 8 else 16) * rows, wells=wells, ground=ground)
+    return finished(layers, (28 if rows <= 8 else 16 if rows <= 16 else 12) * rows, wells=wells, ground=ground)
 
 
 def limits_of(values: Iterable[float], *, log: bool = False) -> tuple[float, float]:

@@ -131,6 +131,8 @@ class View:
         waiting = int(wells["y"].isna().sum()) - lost
         rest = ", ".join([f"{n} {word}" for n, word in ((lost, "lost"), (waiting, "without result")) if n]) or "none lost"
         found.append(("Designs measured", f"{int(wells['y'].notna().sum())}", rest, ""))
+        if self.data.spent:
+            found.append(("Spent", self.data.spent.partition(", ")[0], self.data.spent.partition(", ")[2], ""))
         return found
 
     @property
@@ -172,6 +174,8 @@ class View:
                 found["proposers"] = tables.arms(c.proposers, self.facts.numbers, c.top_k, proposers=True)
             if c.differences:
                 found["differences"] = tables.differences(c)
+            if c.against_free:
+                found["against_free"] = tables.against_free(c.against_free, self.facts.numbers)
             if any(one.n for one in c.calibration):
                 found["calibration"] = tables.calibration(c.calibration, self.facts.numbers, self._betas(c.rounds))
             if c.overlaps:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from labloop.compare.results import ArmSummary, Calibration, Comparison, Overlap, spell
+from labloop.compare.results import AgainstFree, ArmSummary, Calibration, Comparison, Difference, Overlap, spell
 from labloop.space.objective import Objective
 
 NONE = "–"
@@ -96,10 +96,12 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
 def differences(comparison: Comparison) -> Table:
     """Every difference between two arms, with how its interval was made."""
     columns = (
-        Column("First", "arm"), Column("Second", "arm"), Column("Measure"), Column("First minus second", "number"),
-        Column("95 % interval", "number"), Column("p", "number", "permutation test"),
-        Column("p, corrected", "number", "Holm's correction over the pairs of arms"),
-        Column("Wells needed", "number", "measured wells an arm that would show a true difference of this size with 80 % power"),
+        Column("First", "arm"), Column("Second", "arm"), Column("Measure"),
+        Column("Of", "text", "these plates' wells, or the arms, with rounds as the sample"), Column("Rounds"),
+        Column("First minus second", "number"), Column("95 % interval", "number"),
+        Column("p", "number", "below .05 exactly where the interval leaves no difference out"),
+        Column("p, all looks", "number", "corrected for pairs of arms and for looking after every round: a verdict needs .05"),
+        Column("Needed", "number", "what would show a true difference of this size with 80 % power: wells an arm, or rounds"),
         Column("How", "small"),
     )  # fmt: skip
     words = {"mean": "mean", "top_mean": f"top {comparison.top_k}", "hit_rate": "hit rate"}
@@ -113,11 +115,36 @@ def differences(comparison: Comparison) -> Table:
             for x in (gap.effect, gap.effect_low, gap.effect_high)
         )
         rows.append((
-            gap.first, gap.second, words[gap.measure], effect.replace("-", "−"),
-            f"{low} to {high}".replace("-", "−") if math.isfinite(scale) else NONE, _p(gap.p), _p(gap.p_holm),
-            f"{gap.wells_needed:,}" if gap.wells_needed is not None else NONE, gap.method,
+            gap.first, gap.second, words[gap.measure], gap.scope, ", ".join(map(str, gap.rounds)) or NONE,
+            effect.replace("-", "−"),
+            f"{low} to {high}".replace("-", "−") if math.isfinite(scale) else NONE, _p(gap.p), _p(gap.p_looks),
+            needed(gap), gap.method,
         ))  # fmt: skip
     return Table(columns, tuple(rows))
+
+
+def needed(gap: Difference) -> str:
+    """Say what would show a difference of this size."""
+    if gap.scope == "arms":
+        return f"{gap.rounds_needed} rounds" if gap.rounds_needed is not None else NONE
+    return f"{gap.wells_needed:,} wells" if gap.wells_needed is not None else NONE
+
+
+def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> Table:
+    """Every other proposer against the best of the free baselines."""
+    columns = (
+        Column("Arm", "arm"), Column("Proposer"), Column("Against", "text", "the free baseline that is hardest for it to beat"),
+        Column("Of", "text", "these plates' wells, or the proposers, with rounds as the sample"), Column("Rounds"),
+        Column("Wells", "number"), Column("Difference", "number", "of means, in the direction of better"),
+        Column("95 % interval", "number"), Column("p", "number"), Column("p, all looks", "number"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            one.arm, one.proposer, one.baseline, one.scope, ", ".join(map(str, one.rounds)), f"{one.n} to {one.n_baseline}",
+            numbers.y(one.estimate), f"{numbers.y(one.low)} to {numbers.y(one.high)}", _p(one.p), _p(one.p_looks),
+        ) for one in entries
+    )  # fmt: skip
+    return Table(columns, rows)
 
 
 def calibration(entries: Sequence[Calibration], numbers: Numbers, betas: Mapping[str, Sequence[float]] | None = None) -> Table:

@@ -67,6 +67,11 @@ def pick(memory: Memory, path: Path | str, *, arm: str, by: str = "", wells: int
     """
     by = by.strip() or whoami()
     _check_name(memory, arm)
+    if memory.config.limits or (memory.config.budget is not None and memory.config.budget.price is not None):
+        raise CampaignError(
+            f"{memory.name} has limits or a budget of money, by which batches are chosen as a whole; a list by hand, taken "
+            "as it is, cannot keep them: leave limits and budget.price out (labloop revise)"
+        )
     name = printable(Path(path).name)
     content = content_of(Path(path))
     with memory.lock():
@@ -136,19 +141,21 @@ def join(memory: Memory, entry: Round, data: Dataset) -> None:
             f"round {entry.number} has an arm {clash[0]!r} of its own, and a list by {lists[clash[0]]['by']} waits under "
             f"that name: labloop pick {memory.name} --arm {clash[0]} --withdraw, and pick it again under another name"
         )
-    base = config.wells(run.plate.capacity * config.plates)
+    base, each = config.designs(run.plate), run.plate.replicates
     total = sum(base.values())
     usable = {arm: _usable(one, data) for arm, one in lists.items()}
     share = total // (len(base) + max(1, sum(map(bool, usable.values()))))
-    asked = {arm: min(len(ids), lists[arm]["wells"] or max(1, share)) for arm, ids in usable.items() if ids}
+    asked = {arm: min(len(ids), (lists[arm]["wells"] or 0) // each or max(1, share)) for arm, ids in usable.items() if ids}
     if sum(asked.values()) > (most := total - len(base)):
-        log.warning("%s: people's arms ask for %d wells of %d; they get %d", memory.name, sum(asked.values()), total, most)
+        log.warning("%s: people's arms ask for %d designs of %d; they get %d", memory.name, sum(asked.values()), total, most)
         asked = apportion(most, asked, least=1)
-    wells = apportion(total - sum(asked.values()), base, least=1) | asked
+    designs = apportion(total - sum(asked.values()), base, least=1) | asked
+    wells = {arm: n * each for arm, n in designs.items()}
     left_out = {arm: left for arm, one in lists.items() if (left := [i for i in one["ids"] if i not in set(usable[arm])])}
     detail = {
         "arms": [{name: lists[arm][name] for name in ("arm", "by", "file", "sha256")} | {"ids": usable[arm]} for arm in asked],
         "wells": wells if asked else {},
+        "replicates": each,
         "left_out": left_out,
     }
     memory.ledger.add_event(memory.name, JOINED, detail, entry.number)
@@ -255,7 +262,8 @@ def _told(memory: Memory, arm: str, by: str, n: int, here: Round | None, replace
     wells = None
     if here is not None:
         wells = memory.round_config(here).arms[arm].wells
-        over = "" if wells is None or wells >= n else f"; {n - wells} stand in reserve, in the order of the list"
+        spare = n - (wells or 0) // memory.config.plate.replicates
+        over = "" if spare <= 0 else f"; {spare} stand in reserve, in the order of the list"
         said += f" of round {here.number}, with {wells} wells{over}. Next: labloop propose {memory.name}"
     else:
         said += f" of the next round that opens. Next: labloop status {memory.name}"

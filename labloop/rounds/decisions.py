@@ -83,7 +83,8 @@ def _told(kind: str, number: int | None, detail: dict[str, Any]) -> Iterator[str
     elif kind == JOINED:
         for one in detail["arms"]:
             wells, n = detail["wells"][one["arm"]], len(one["ids"])
-            over = f", {n - wells} in reserve" if n > wells else ""
+            spare = n - wells // detail.get("replicates", 1)
+            over = f", {spare} in reserve" if spare > 0 else ""
             of = f" of round {number}" if number else ""
             yield f"Arm {one['arm']}{of}: {n} designs that {one['by']} chose ({one['file']}), {wells} wells{over}"
         for arm, left in detail["left_out"].items():

@@ -49,18 +49,19 @@ def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
     size = config.plate.source_wells or config.plate.wells
     wells = wells_with_samples(batch)
     held = wells.index[wells["design_id"].notna()].to_numpy()
-    n_columns = SHAPES[size][1]
+    shape = SHAPES[size] if config.plate.source_wells else config.plate.shape
     stem = short_name(batch.campaign, _SHEET_NAME - len("-R000-S000")) + f"-R{batch.round:02d}"
     source = pd.DataFrame({"source_plate": np.nan, "source_well": np.nan}, index=wells.index, dtype=object)
-    source.loc[held, "source_plate"] = [f"{stem}-S{i // size + 1}" for i in range(len(held))]
-    source.loc[held, "source_well"] = [well_name(i % size // n_columns + 1, i % size % n_columns + 1) for i in range(len(held))]
+    turn = pd.factorize(wells.loc[held, "design_id"])[0].tolist()  # replicates of a design are taken from one source well
+    source.loc[held, "source_plate"] = [f"{stem}-S{i // size + 1}" for i in turn]
+    source.loc[held, "source_well"] = [well_name(i % size // shape[1] + 1, i % size % shape[1] + 1) for i in turn]
     for control in config.plate.controls:
         if control.source is not None:
             mine = wells["control"] == control.name
             source.loc[mine, ["source_plate", "source_well"]] = [control.source.plate, control.source.well]
     named = wells.assign(sample=wells["control"].fillna(wells["sample"]))
     transfers = pd.concat([source, named[["plate", "well", "sample", "design_id", "control"]]], axis=1)
-    designs = transfers.loc[held, ["source_plate", "source_well", "sample", "design_id"]].reset_index(drop=True)
+    designs = transfers.loc[held, ["source_plate", "source_well", "sample", "design_id"]].drop_duplicates().reset_index(drop=True)
     # A robot takes up one source plate after the other: first the designs', as they are named, then the controls'.
     turns = {plate: i for i, plate in enumerate(dict.fromkeys([*designs["source_plate"], *source["source_plate"]]))}
     transfers = transfers.sort_values("source_plate", key=lambda plates: plates.map(turns), kind="stable", ignore_index=True)
@@ -68,7 +69,7 @@ def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
     flanks = {name: (one.five_prime, one.three_prime) for name, one in config.flanks.items()}
     return Sheet(
         stem=batch.stem, designs=pd.concat([designs, told], axis=1), transfers=transfers, space=config.space, flanks=flanks,
-        source_wells=size, plate_wells=config.plate.wells,
+        source_wells=size, plate_wells=config.plate.wells, shape=shape, unit=config.objective.unit,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labloop.compare.arms import compare
+from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
@@ -35,8 +36,19 @@ def compare_round(memory: Memory, number: int | None = None) -> Comparison:
         pools.setdefault(str(run.arm), set()).update(memory.ledger.pool(memory.name, number, str(run.key))["design_id"])
     return compare(
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
-        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"),
+        objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
+
+
+def compare_rounds(memory: Memory) -> Comparison:
+    """Compare the arms over all measured rounds: the campaign's verdict.
+
+    Raises:
+        CampaignError: no well of a round has been measured yet.
+    """
+    results = state.results(memory)
+    found = compare_all(memory, results, sorted({int(number) for number in results.loc[results["y"].notna(), "round"]}))
+    return found or compare_round(memory)  # which tells that there is nothing to compare
 
 
 def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) -> Comparison | None:
@@ -55,4 +67,11 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
     return compare(
         results, rounds=measured, incumbent={entry.number: entry.incumbent for entry in memory.ledger.rounds(memory.name)},
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
+        plan=plan_of(memory),
     )  # fmt: skip
+
+
+def plan_of(memory: Memory) -> Plan:
+    """Give the plan of verdicts, by the configuration with which the first round opened: no revision moves it."""
+    first = memory.at(1).config
+    return Plan(rounds=first.rounds, share=first.verdict.share)

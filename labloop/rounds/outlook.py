@@ -109,7 +109,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to plan by: labloop ingest FILE.csv -c {memory.name}"
         )
-    wells = config.wells(memory.config.plate.capacity * config.plates)
+    wells = config.designs(memory.config.plate)
     results = results[results["y"].notna()]
     last = sorted(results["round"].unique())[-LAST:]
     recent = results[results["round"].isin(last)]

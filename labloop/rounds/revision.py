@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config
 from labloop.errors import CampaignError, ConfigError, DesignError
 from labloop.ledger.memory import Memory, stored_config
+from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import check_exporters
 from labloop.rounds import intake, state
 from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LinearInequality
@@ -42,7 +44,7 @@ def revise(memory: Memory, config: CampaignConfig | Path | str, *, reason: str) 
     with memory.lock(), memory.ledger.begin():
         old = stored_config(memory.ledger, memory.name)
         assays = memory.ledger.measurements(memory.name)["assay"].unique()
-        new = revised(old, config, designs=state.designs(memory), assays=assays)
+        new = revised(old, config, designs=state.designs(memory), assays=assays, compared=_compared(memory))
         told = changes(old, new)
         if told:
             memory.ledger.revise(memory.name, new.model_dump_json(), reason=reason)
@@ -50,7 +52,19 @@ def revise(memory: Memory, config: CampaignConfig | Path | str, *, reason: str) 
     return new, told
 
 
-def revised(old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, assays: Iterable[str]) -> CampaignConfig:
+def _compared(memory: Memory) -> str:
+    """Say what the rounds so far have settled on the objective; '' where nothing was measured of any, and none is open."""
+    for entry in memory.ledger.rounds(memory.name):
+        if entry.state != RoundState.CLOSED:
+            return f"round {entry.number} is open with it: labloop close {memory.name} --reason …, then revise"
+    if state.results(memory)["y"].notna().any():
+        return "rounds so far were chosen and compared by it"
+    return ""
+
+
+def revised(
+    old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, assays: Iterable[str], compared: str = "rounds go by it"
+) -> CampaignConfig:  # fmt: skip
     """Join a new configuration to the one that a campaign has run with so far.
 
     Args:
@@ -58,6 +72,7 @@ def revised(old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, 
         new: as a person wrote it: its ranges, options and constraints are what may be proposed from now on.
         designs: every design that the campaign knows, indexed by `design_id`, with the space's columns.
         assays: assays that have readings.
+        compared: why direction and transform of the objective must stay; '' where they need not.
 
     Returns:
         The new configuration with a space that encodes every design of the campaign under the id that it has.
@@ -69,7 +84,13 @@ def revised(old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, 
     start_anew = "begin a new campaign for it, and ingest the old files there"
     if new.name != old.name:
         raise ConfigError(f"name: this is campaign {old.name}, the file's is {new.name}: mend the name, or {start_anew}")
-    if new.objective != old.objective:
+    mended = old.objective.model_copy(update={"direction": new.objective.direction, "transform": new.objective.transform})
+    if new.objective == mended != old.objective and compared:
+        raise ConfigError(
+            "objective: it decides what rounds are compared by; direction and transform can be mended until one is measured, "
+            f"but {compared}; else {start_anew}"
+        )
+    if new.objective != mended:
         raise ConfigError(
             f"objective: it decides what all rounds so far were compared by and cannot change ({old.objective} to "
             f"{new.objective}): {start_anew}"
@@ -99,6 +120,12 @@ def revised(old: CampaignConfig, new: CampaignConfig, *, designs: pd.DataFrame, 
 def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
     """Say in words what differs, one line a part."""
     told = []
+    if old.objective.direction != new.objective.direction:
+        told.append(
+            f"objective: {'lower' if new.objective.direction == 'min' else 'higher'} is better now; all readings are kept"
+        )
+    if old.objective.transform != new.objective.transform:
+        told.append(f"objective: transform {new.objective.transform} (before {old.objective.transform})")
     for was, now in zip(old.space.parameters, new.space.parameters, strict=True):
         if was != now:
             told.append(f"space: {was.name} now covers {_spoken(now)} (before {_spoken(was)})")
@@ -134,10 +161,9 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
             rules.append(LinearInequality(weights={new.name: 1.0}, low=new.low, high=new.high))
         return _as_fine(old, new.model_copy(update={"low": low, "high": high})), rules
     if isinstance(old, Choice) and isinstance(new, Choice):
-        added = [one for one in new.options if one not in old.options]
         gone = [one for one in old.options if one not in new.options]
         rules = [Excluded(combinations=tuple({new.name: one} for one in gone))] if gone else []
-        return new.model_copy(update={"options": (*old.options, *added)}), rules
+        return _joined(old, new), rules
     if isinstance(old, Sequence) and isinstance(new, Sequence):
         letters = old.alphabet + "".join(one for one in new.alphabet if one not in old.alphabet)
         gone = [one for one in old.alphabet if one not in new.alphabet]
@@ -146,6 +172,14 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
     assert isinstance(old, Mixture)
     assert isinstance(new, Mixture)
     return new.model_copy(update={"components": old.components}), []
+
+
+def _joined(old: Choice, new: Choice) -> Choice:
+    try:
+        return new.joined(old)
+    except ValidationError as error:
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"space: {told} (options that are withdrawn stay known: leave them in the table)") from error
 
 
 def _as_fine(old: Real | Integer, new: Real | Integer) -> Real | Integer:

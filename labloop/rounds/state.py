@@ -15,7 +15,7 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
-from labloop.rounds import planned
+from labloop.rounds import planned, spending
 from labloop.rounds.decisions import decisions, waiting
 
 __all__ = [
@@ -186,6 +186,7 @@ def standing(memory: Memory) -> dict[str, Any]:
         "planned": memory.config.rounds,
         "next": trouble or _next(memory, rounds, len(data)),
         **_more(memory),
+        **spending.told(memory),
     }
 
 

@@ -14,7 +14,7 @@ from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
 from labloop.runtime.files import write_bytes
-from labloop.runtime.spreadsheet import neutral
+from labloop.runtime.spreadsheet import neutral, xlsx_bytes
 
 
 def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) -> pd.DataFrame:
@@ -59,17 +59,33 @@ def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) ->
 
 
 def write_tidy(table: pd.DataFrame, path: Path) -> Path:
-    """Write a tidy table as `.csv` (text neutralised, numbers exact) or `.parquet`, whole or not at all.
+    """Write a tidy table as `.csv` or `.xlsx` (text neutralised, numbers exact) or `.parquet`, whole or not at all.
 
     Raises:
         LabloopError: the name ends otherwise, Parquet's package is not installed, or the file cannot be written.
     """
     if path.suffix.lower() == ".parquet":
         return write_bytes(path, _parquet(table))
+    if path.suffix.lower() == ".xlsx":
+        return write_bytes(path, _workbook(table, path))
     if path.suffix.lower() != ".csv":
-        raise LabloopError(f"{path}: name the file .csv or .parquet")
+        raise LabloopError(f"{path}: name the file .csv, .xlsx or .parquet")
     texts = {name: _neutral(table[name]) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])}
     return write_bytes(path, table.assign(**texts).to_csv(index=False, lineterminator="\n").encode())
+
+
+_ROWS = 1_048_575
+"""Rows that a sheet of Excel holds below its header."""
+
+
+def _workbook(table: pd.DataFrame, path: Path) -> bytes:
+    if len(table) > _ROWS:
+        raise LabloopError(f"{path}: {len(table):,} readings are more than the {_ROWS:,} rows of an Excel sheet: write a .csv")
+    cells = table.astype(object).where(table.notna(), None)
+    rows = (
+        [one.item() if isinstance(one, np.generic) else one for one in row] for row in cells.itertuples(index=False, name=None)
+    )
+    return xlsx_bytes({"readings": [list(map(str, table.columns)), *rows]})
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -44,7 +44,7 @@ def trainings(memory: Memory, number: int) -> dict[str, Training]:
     """List the trainings of a round by their key; two arms that ask for the same share it."""
     entry = memory.round(number)
     config, run = memory.round_config(entry), memory.at(number).config
-    wells = run.plate.capacity * config.plates
+    wells = run.plate.designs(config.plates)
     planned = plan(config, round_data(memory, number), wells=wells, seed=memory.seed(number), number=number, rounds=run.rounds)
     return {_key(memory, entry, training): training for training in planned}
 

@@ -30,7 +30,7 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import by_hand, evidence, intake, state, veto
+from labloop.rounds import by_hand, evidence, intake, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.outcome import compare_round
@@ -85,7 +85,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
         if last is not None and open_ and parse_config(json.loads(last.config), RoundConfig, source="the open round") == config:
             return last.number
         number = last.number + 1 if last else 1
-        config.wells(memory.config.plate.capacity * config.plates)
+        config.designs(memory.config.plate)
         check_plugins(config, number=number, rounds=memory.config.rounds)
         if last is not None and last.state in state.AT_THE_LAB:
             raise CampaignError(
@@ -94,6 +94,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
             )
         if last is not None and last.state != RoundState.CLOSED:
             close(memory, last.number, reason="" if last.state == RoundState.MEASURED else "replaced before it had a plate")
+        spending.check(memory, number, config, seed=derive(memory.config.seed, "round", number))
         with memory.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
             _open_round(memory, number, config)
         return number
@@ -138,12 +139,18 @@ def _propose(memory: Memory, entry: Round) -> None:
     for arm in config.by_hand:
         offered[arm] = [by_hand.pool_of(memory, number, arm)]
     memory.ledger.advance(memory.name, number, RoundState.TRAINED)
-    wells = config.wells(run.plate.capacity * config.plates)
+    wells = config.designs(run.plate)
+    terms = spending.terms_of(memory.at(number), number, config, seed=seed)
     spare: dict[str, Picks] = {}
-    picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), spare=spare, **setting)
+    past = _past(memory, number)
+    picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
-    layout = lay_out(run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"))
+    places = {one: int(k) for chosen in picks.values() if chosen.part is not None for one, k in zip(chosen.pool.ids, chosen.part)}
+    layout = lay_out(
+        run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"), parts=terms.parts,
+        places=places if terms.placed else None,
+    )  # fmt: skip
     designs = pd.concat([designs_of(one.pool) for one in (*picks.values(), *spare.values())]).drop_duplicates("design_id")
     if posterior is not None:
         memory.ledger.add_event(memory.name, "judged", judged(posterior, picks), number)

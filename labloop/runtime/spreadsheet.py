@@ -40,14 +40,21 @@ def csv_bytes(lines: Iterable[Sequence[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def xlsx_bytes(sheets: Mapping[str, Iterable[Sequence[str]]]) -> bytes:
-    """Write sheets of text cells as an Excel workbook, the same bytes each time.
+def xlsx_bytes(
+    sheets: Mapping[str, Iterable[Sequence[str | int | float | None]]], *, choices: Mapping[str, Sequence[str]] | None = None
+) -> bytes:  # fmt: skip
+    """Write sheets of cells as an Excel workbook, the same bytes each time; texts are neutralised, numbers stay numbers.
+
+    Args:
+        choices: by the header of a column, the words that its cells offer as a drop-down.
 
     Raises:
         LabloopError: openpyxl is not installed.
     """
     try:
         from openpyxl import Workbook
+        from openpyxl.utils import get_column_letter
+        from openpyxl.worksheet.datavalidation import DataValidation
     except ModuleNotFoundError as error:
         raise LabloopError("an Excel workbook needs the package 'openpyxl': pip install 'labloop-toolkit[excel]'") from error
     book = Workbook()
@@ -55,7 +62,13 @@ def xlsx_bytes(sheets: Mapping[str, Iterable[Sequence[str]]]) -> bytes:
     for name, lines in sheets.items():
         sheet = book.create_sheet(name)
         for line in lines:
-            sheet.append([neutral(cell) or None for cell in line])
+            sheet.append([neutral(cell) or None if isinstance(cell, str) else cell for cell in line])
+        for number, cell in enumerate(next(sheet.iter_rows(max_row=1, values_only=True), ()), start=1):
+            if words := (choices or {}).get(str(cell)):
+                list_of = DataValidation(type="list", formula1=f'"{",".join(words)}"', allow_blank=True, showErrorMessage=True)
+                list_of.error = f"write one of: {', '.join(words)}"
+                list_of.add(f"{get_column_letter(number)}2:{get_column_letter(number)}{max(sheet.max_row, 2)}")
+                sheet.add_data_validation(list_of)
     book.properties.created = _WHEN
     draft = io.BytesIO()
     book.save(draft)

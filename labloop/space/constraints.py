@@ -227,10 +227,36 @@ class Excluded(_Constraint):
         return "avoids " + "; ".join(" with ".join(f"{k}={v}" for k, v in c.items()) for c in self.combinations)
 
 
+class Allowed(_Constraint):
+    """A choice or a number may only have some of its values, such as the temperatures of the blocks that are free."""
+
+    type: Literal["allowed"] = "allowed"
+    parameter: str
+    values: tuple[str | int | float, ...] = Field(min_length=1)
+
+    def check(self, parameters: Mapping[str, Parameter]) -> None:
+        for value in self.values:
+            Excluded._codes({self.parameter: value}, parameters)
+        if isinstance(parameters[self.parameter], Sequence):
+            raise ValueError(f"allowed: {self.parameter!r} is a sequence, not a choice or a number")
+
+    def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
+        held = values[self.parameter]
+        good = np.zeros(len(held), dtype=bool)
+        for value in self.values:
+            good |= np.isclose(held, Excluded._codes({self.parameter: value}, parameters)[self.parameter], rtol=1e-9, atol=1e-12)
+        return good
+
+    def describe(self) -> str:
+        return f"has {self.parameter} of {', '.join(map(str, self.values))}"
+
+
 Constraint = Annotated[
-    ForbiddenMotifs | GCRange | MaxHomopolymer | LinearInequality | MaxComponents | Excluded, Field(discriminator="type")
+    ForbiddenMotifs | GCRange | MaxHomopolymer | LinearInequality | MaxComponents | Excluded | Allowed,
+    Field(discriminator="type"),
 ]
 
 __all__ = [
-    "COMPLEMENT", "Constraint", "Excluded", "ForbiddenMotifs", "GCRange", "LinearInequality", "MaxComponents", "MaxHomopolymer",
+    "COMPLEMENT", "Allowed", "Constraint", "Excluded", "ForbiddenMotifs", "GCRange", "LinearInequality", "MaxComponents",
+    "MaxHomopolymer",
 ]  # fmt: skip

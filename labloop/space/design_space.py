@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
 from labloop.space.constraints import Constraint
+from labloop.space.descriptors import Described, apart
 from labloop.space.parameters import Block, Parameter, Sequence
 from labloop.types import Array, FloatArray
 
@@ -99,6 +100,12 @@ class DesignSpace(BaseModel):
             site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
             sites += (block.stop - block.start) // width
         return site
+
+    @cached_property
+    def described(self) -> tuple[Described, ...]:
+        """Sets of descriptors of options and letters, parameter by parameter."""
+        pairs = zip(self.parameters, self.blocks, strict=True)
+        return tuple(Described(name, block, one) for parameter, block in pairs for name, one in parameter.described.items())
 
     @cached_property
     def kinds(self) -> frozenset[str]:
@@ -302,9 +309,28 @@ class DesignSpace(BaseModel):
     def distance(self, A: FloatArray, B: FloatArray) -> FloatArray:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
 
-        Symmetric twins are at distance 0.
+        Options and letters with descriptors differ by less than one where they are alike. Symmetric twins are at distance 0.
         """
-        return np.min([_hamming_euclid(self.blocks, twin, B) for twin in self.orbit(A)], axis=0)
+        return np.min([_hamming_euclid(self.blocks, twin, B) - self._nearer(twin, B) for twin in self.orbit(A)], axis=0)
+
+    def _nearer(self, A: FloatArray, B: FloatArray) -> FloatArray | float:
+        """By how much descriptors bring designs nearer than their differing options and letters do, (len(A), len(B))."""
+        total: FloatArray | float = 0.0
+        for block, less in self._likeness:
+            step = block.classes
+            for start in range(block.start, block.stop, step):
+                total = total + A[:, start : start + step] @ less @ B[:, start : start + step].T
+        return total
+
+    @cached_property
+    def _likeness(self) -> tuple[tuple[Block, FloatArray], ...]:
+        """Of each described parameter its block, and how alike its options are: 0 of the farthest and of one and itself."""
+        found = []
+        for block in self.blocks:
+            if sets := [one for one in self.described if one.block == block]:
+                D = apart(sets)
+                found.append((block, np.where(np.eye(len(D), dtype=bool), 0.0, 1.0 - D)))
+        return tuple(found)
 
     def nearest(self, A: FloatArray, B: FloatArray, *, chunk: int = 2_000) -> tuple[Array, FloatArray]:
         """Find for each row of A the nearest row of B: its index (n,) and distance (n,)."""

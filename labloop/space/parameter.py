@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,11 @@ class ParameterBase(BaseModel):
         """List every one-step change of one value (its leading axis kept at one)."""
 
     @property
+    def described(self) -> dict[str, FloatArray]:
+        """Sets of descriptors of the options or letters, (k, m) each, as `labloop.space.descriptors.placed` gives them."""
+        return {}
+
+    @property
     def sites(self) -> int:
         """Independent places at which a step can happen."""
         return 1
@@ -100,6 +105,11 @@ class ParameterBase(BaseModel):
     def settable(self, X: FloatArray) -> FloatArray:
         """Move valid encodings (n, width) to the nearest ones that a bench can set; most parameters have no others."""
         return X
+
+
+def slim(dumped: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Leave out what is not set: keys that came later than a ledger was written are not in its files."""
+    return {key: value for key, value in dumped.items() if key not in names or value is not None}
 
 
 def canonical_text(value: object) -> str:

@@ -1,16 +1,18 @@
-"""The kinds of parameter that a design can have: letters and options here, amounts in `labloop.space.quantities`."""
+"""The kinds of parameter that a design can have: letters here, options in `choice`, amounts in `quantities`."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
-from labloop.space.parameter import Block, ParameterBase, canonical_text
+from labloop.space.choice import Choice
+from labloop.space.descriptors import SCALES, placed, standardised
+from labloop.space.parameter import Block, ParameterBase, slim
 from labloop.space.quantities import Integer, Mixture, Real
 from labloop.types import Array, FloatArray
 
@@ -23,12 +25,27 @@ class Sequence(ParameterBase):
     type: Literal["sequence"] = "sequence"
     length: int = Field(ge=1)
     alphabet: str = "ACGT"
+    scales: Literal["amino_acids", "nucleotides"] | None = None
+    """Properties of the letters that models may use besides the letters themselves."""
+
+    @model_serializer(mode="wrap")
+    def _without_scales(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return slim(dump(self), "scales")
 
     @model_validator(mode="after")
     def _distinct_letters(self) -> Self:
         if len(set(self.alphabet)) != len(self.alphabet) or len(self.alphabet) < 2:
             raise ValueError(f"alphabet {self.alphabet!r} of {self.name!r} needs at least two letters, each once")
+        if self.scales and (strange := sorted(set(self.alphabet) - set(SCALES[self.scales]))):
+            raise ValueError(f"scales {self.scales} of {self.name!r} say nothing of the letters {', '.join(strange)}")
         return self
+
+    @property
+    def described(self) -> dict[str, FloatArray]:
+        if self.scales is None:
+            return {}
+        values = standardised(np.array([SCALES[self.scales][letter] for letter in self.alphabet], dtype=float))
+        return {self.scales: placed(values)}
 
     @property
     def width(self) -> int:
@@ -107,75 +124,6 @@ class Sequence(ParameterBase):
         shift = np.tile(np.arange(1, k), self.length)
         out[np.arange(len(out)), place] = (out[np.arange(len(out)), place] + shift) % k
         return out
-
-
-class Choice(ParameterBase):
-    """One of several options without order: a solvent, a ligand, a plasmid."""
-
-    type: Literal["choice"] = "choice"
-    options: tuple[str | int | float, ...] = Field(min_length=2)
-
-    @model_validator(mode="after")
-    def _distinct_options(self) -> Self:
-        if len(set(self._texts)) != len(self.options):
-            raise ValueError(f"options of {self.name!r} must be distinct: {self.options}")
-        return self
-
-    @property
-    def _texts(self) -> list[str]:
-        return [canonical_text(option) for option in self.options]
-
-    @property
-    def width(self) -> int:
-        return len(self.options)
-
-    @property
-    def size(self) -> float:
-        return float(len(self.options))
-
-    def block(self, start: int) -> Block:
-        return Block("onehot", start, start + self.width, 1, len(self.options), self.name)
-
-    def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
-        lookup = {text: code for code, text in enumerate(self._texts)}
-        codes = np.zeros(len(cells), dtype=np.int64)
-        faults = []
-        for i, cell in enumerate(cells[self.name].tolist()):
-            code = lookup.get(canonical_text(cell))
-            if code is None:
-                shown = ", ".join(self._texts[:6]) + (", …" if len(self.options) > 6 else "")
-                faults.append(Fault(i, self.name, f"is none of the options ({shown})", str(cell)))
-            else:
-                codes[i] = code
-        return codes, faults
-
-    def encode(self, values: Array) -> FloatArray:
-        return np.eye(len(self.options))[values]
-
-    def decode(self, X: FloatArray) -> Array:
-        return X.argmax(-1)
-
-    def text(self, values: Array) -> list[Array]:
-        return [np.array(self._texts)[values]]
-
-    def typed(self, values: Array) -> list[Array]:
-        options = np.empty(len(self.options), dtype=object)
-        options[:] = self.options
-        return [options[values]]
-
-    def sample(self, n: int, rng: np.random.Generator) -> Array:
-        return rng.integers(len(self.options), size=n)
-
-    def listing(self) -> Array:
-        return np.arange(len(self.options))
-
-    def mutate(self, values: Array, rng: np.random.Generator) -> Array:
-        k = len(self.options)
-        return (values + rng.integers(1, k, size=len(values))) % k
-
-    def neighbours(self, value: Array) -> Array:
-        k = len(self.options)
-        return (value + np.arange(1, k)) % k
 
 
 Parameter = Annotated[Sequence | Real | Integer | Choice | Mixture, Field(discriminator="type")]

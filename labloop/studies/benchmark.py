@@ -34,7 +34,7 @@ from filelock import FileLock
 
 from labloop.errors import ConfigError, LabloopError, MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.registry import available, create, parse_plugin
+from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
@@ -47,6 +47,9 @@ log = logging.getLogger("labloop")
 
 BASELINES = ("random", "mutate", "pairwise", "ensemble")
 """What costs next to nothing and stands in every table: a method that does not beat them has shown nothing."""
+
+ALL = "all"
+"""Stands for every method there is."""
 
 COLUMNS = (
     "task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data", "seconds", "cpu_seconds", "peak_mb",
@@ -75,7 +78,8 @@ def benchmark(
 
     Args:
         tasks: `tfbind8`, a Design-Bench name such as `UTR-RandomForest-v0`, `lookup:FILE.csv`, or a lab that has a table.
-        methods: proposers, with options after slashes where wanted: `coms`, `coms/epochs=20/tau=2.0`.
+        methods: proposers, with options after slashes where wanted: `coms`, `coms/epochs=20/tau=2.0`; `all` stands for every one
+            that is installed and takes the task's designs, `gp_mean` and the free baselines first.
         seeds: how many (0, 1, …), or which.
         q: designs that each method offers.
         fraction: random share of the visible rows that methods see, another one for each seed.
@@ -176,10 +180,10 @@ def jobs(
             raise ConfigError(f"a benchmark needs {rule}")
     for task in tasks:
         _check_task(task)
-    for method in methods:
+    chosen = list(dict.fromkeys(one for method in methods for one in (everyone() if method == ALL else [method])))
+    for method in chosen:
         name, options = parse_plugin(method)
         create("proposers", name, options)
-    chosen = list(dict.fromkeys(methods))
     if baselines:
         chosen += [name for name in BASELINES if name not in chosen and _loadable(name)]
     if not chosen:
@@ -189,8 +193,25 @@ def jobs(
         Job(task=task, method=method, seed=seed, q=q, fraction=fraction, noise=noise, data_dir=folder)
         for task in dict.fromkeys(tasks)
         for method in chosen
+        if method in methods or ALL not in methods or _takes(method, task, folder)
         for seed in seeds
     ]
+
+
+def everyone() -> list[str]:
+    """Name every proposer whose packages are installed: `gp_mean`, the free baselines, then the others."""
+    first = ["gp_mean", *BASELINES]
+    return [name for name in [*first, *(one for one in available("proposers") if one not in first)] if _loadable(name)]
+
+
+def _takes(method: str, task: str, data_dir: str | None) -> bool:
+    """Whether a proposer can handle every parameter of a task's designs; said where it cannot."""
+    name, _ = parse_plugin(method)
+    strange = open_task(task, data_dir).space.kinds - frozenset(describe("proposers", name)["kinds"])
+    if strange and "any" not in describe("proposers", name)["kinds"]:
+        log.warning("%s is left out on %s: it takes no %s", method, task, ", ".join(sorted(strange)))
+        return False
+    return True
 
 
 def ensure(job: Job, out: Path | None = None, *, in_process: bool = False) -> dict[str, Any]:
@@ -302,7 +323,7 @@ def _loadable(name: str) -> bool:
     try:
         create("proposers", name)
     except MethodError as error:
-        log.warning("baseline %s is left out: %s", name, error)
+        log.warning("%s is left out: %s", name, error)
         return False
     return True
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.surrogates._kernels import DesignKernel, Logs
+from labloop.surrogates._kernels import LETTERS, DesignKernel, Logs
 from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
@@ -47,9 +47,9 @@ BOUNDS = (-15.0, 7.0)
 class Prior(nn.Module):
     """What is fitted: the kernel, the inferred noise variance s² and the constant mean c."""
 
-    def __init__(self, data: Dataset, *, motifs: bool, measured_noise: bool) -> None:
+    def __init__(self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,)) -> None:
         super().__init__()
-        self.kernel = DesignKernel(data.space, motifs=motifs)
+        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets)
         centre = 0.01 if measured_noise else 0.1  # where replicates tell the noise, less is left to infer
         self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))

@@ -5,6 +5,8 @@ With h the differing sites, m the scaled numbers and φ motif counts, k is a sum
     k(x, x') = v₁ H + v₂ M + v₃ H M + Σ_o v_o ⟨φ_o(x), φ_o(x')⟩      H = exp(-Σ_s w_s [x_s ≠ x'_s])      M = Matérn-5/2
 
 * H is the product over sites of compound-symmetric kernels (what BoTorch's CategoricalKernel computes, with one rate a site).
+* Where options or letters have descriptors, w_s [x_s ≠ x'_s] may be joined or replaced by w_so ‖e_s - e_s'‖² for each set o, with
+  e the places of `labloop.space.descriptors`: alike options are alike. Which sets, the fit decides (`labloop.surrogates.gp`).
 * M has one length scale a column; mixtures enter as fractions. A space with H or M only has that one term.
 * H M beside H and M is the mixed kernel of Ru et al. (ICML 2020, eq. 4), with length scales shared between its terms.
 * φ_o counts gapped words of o letters within `WINDOW` positions, wherever in the sequence they stand (gapped k-mers: Ghandi
@@ -27,13 +29,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 
+LETTERS = "letters"
+"""What a kernel sees of options and letters without descriptors: whether they differ."""
 WINDOW = 4
 """Positions that a gapped word spans at most."""
 MAX_WORDS = 2_048
 """Orders of words are added while all of them together are at most so many: three letters of DNA, two of protein."""
+
+
+def encodings(space: DesignSpace) -> list[tuple[str, ...]]:
+    """List what a kernel may see of options and letters: that they differ, each set of descriptors, all of it."""
+    names = tuple(dict.fromkeys(one.name for one in space.described))
+    return [(LETTERS,), *((name,) for name in names), *([(LETTERS, *names)] if names else [])]
 
 
 class Logs(nn.Module):
@@ -60,9 +71,17 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
 
     has_lengthscale = False
 
-    def __init__(self, space: DesignSpace, *, motifs: bool = True) -> None:
+    def __init__(self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,)) -> None:
+        """
+        Args:
+            sets: what is seen of options and letters: `LETTERS`, that they differ, and names of descriptor sets. One that has
+                none of these is seen as letters.
+        """
         super().__init__()
-        sites = [b for b in space.blocks if b.kind == "onehot"]
+        described = [one for one in space.described if one.name in sets]
+        told = {one.block for one in described}
+        every = [b for b in space.blocks if b.kind == "onehot"]
+        sites = [b for b in every if LETTERS in sets or b not in told]
         columns = [i for b in space.blocks if b.kind != "onehot" for i in range(b.start, b.stop)]
         classes = [b.classes for b in sites for _ in range(b.rows)]
         self.register_buffer("site_columns", torch.tensor([i for b in sites for i in range(b.start, b.stop)], dtype=torch.long))
@@ -70,12 +89,14 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         self.register_buffer("number_columns", torch.tensor(columns, dtype=torch.long))
         twins = space.orbit(np.eye(space.d)).argmax(1)  # twin g of x is x[twins[g]]: twins only move columns about
         self.register_buffer("twins", torch.tensor(twins, dtype=torch.long))
-        terms = 1 if not (sites and columns) else 3
+        terms = 1 if not (every and columns) else 3
         self.variances = Logs(terms, centre=0.3, spread=2.0, start=1.0 / terms)
+        # Two random designs differ in most of s sites: rates of 2.4/s put their correlation near e⁻² before any data.
+        rate = 2.4 / max(sum(b.rows for b in every), 1)
+        self.discrete = bool(every)
         if sites:
-            # Two random designs differ in most of s sites: rates of 2.4/s put their correlation near e⁻² before any data.
-            rate = 2.4 / len(classes)
             self.rates = Logs(len(classes), centre=rate, spread=1.0, start=rate)
+        self.alike = nn.ModuleList(_Alike(one, rate / sum(other.block == one.block for other in described)) for one in described)
         if columns:
             # The dimension-scaled prior of Hvarfner et al. (ICML 2024), BoTorch's default: log ℓ ~ N(√2 + ½ log k, 3). BoTorch
             # maximises the density of ℓ, not of log ℓ, which is this prior with its centre 3 lower; that centre predicts better.
@@ -83,7 +104,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             self.lengths = Logs(len(columns), centre=centre, spread=math.sqrt(3), start=0.5 * math.sqrt(len(columns)))
         self.words = nn.ModuleList(
             _Words(b, order)
-            for b in sites
+            for b in every
             if motifs and b.rows > WINDOW
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
@@ -97,7 +118,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         """Give k (..., n, m) of x1 (..., n, d) and x2 (..., m, d), or its diagonal (..., n) for two of one length."""
         v = self.variances()
         parts = []
-        if len(self.classes):
+        if self.discrete:
             parts.append(self._hamming(x1, x2, diag))
         if len(self.number_columns):
             parts.append(self._matern(x1, x2, diag))
@@ -107,15 +128,20 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         return K
 
     def _hamming(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
-        rates = self.rates()
+        rates = self.rates() if len(self.classes) else x1.new_zeros(0)
         roots, every = rates.sqrt().repeat_interleave(self.classes), rates.sum()
 
-        def weighted(x: Tensor, last: Tensor) -> list[Tensor]:
+        def weighted(x: Tensor, last: Tensor, *, left: bool) -> list[Tensor]:
             """Twins of x with a last column, so that one product is minus the rates of all sites that differ."""
             column = last.expand(*x.shape[:-1], 1)
-            return [torch.cat([x[..., twin[self.site_columns]] * roots, column], -1) for twin in self.twins]
+            return [
+                torch.cat(
+                    [x[..., twin[self.site_columns]] * roots, column, *(one(x[..., twin], left=left) for one in self.alike)], -1
+                )
+                for twin in self.twins
+            ]
 
-        first, second = weighted(x1, torch.ones_like(every)), weighted(x2, -every)
+        first, second = weighted(x1, torch.ones_like(every), left=True), weighted(x2, -every, left=False)
         same = x1 is x2 and not diag
         K: Tensor | float = 0.0
         for g, a in enumerate(first):
@@ -151,6 +177,26 @@ class _Squares(torch.autograd.Function):
         towards_a = 2 * (slope.sum(-1)[..., None] * a - slope @ b)
         towards_b = 2 * (slope.sum(-2)[..., None] * b - slope.mT @ a)
         return towards_a.sum_to_size(a.shape), towards_b.sum_to_size(b.shape)
+
+
+class _Alike(nn.Module):
+    """A set of descriptors as part of the product over sites: minus the weighted squared distances of options, as a product."""
+
+    squares: Tensor
+
+    def __init__(self, described: Described, rate: float) -> None:
+        super().__init__()
+        self.block = described.block
+        self.register_buffer("squares", torch.tensor(squares(described.places), dtype=torch.float64))
+        self.rate = Logs(1, centre=rate, spread=1.0, start=rate)
+
+    def forward(self, x: Tensor, *, left: bool) -> Tensor:
+        """Give x's factor (..., n, k) of the product, of both sides' (..., n, d)."""
+        b = self.block
+        one = x[..., b.start : b.stop]
+        if not left:
+            return one
+        return -self.rate() * (one.reshape(*x.shape[:-1], b.rows, b.classes) @ self.squares).flatten(-2)
 
 
 class _Words(nn.Module):

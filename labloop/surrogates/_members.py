@@ -15,6 +15,7 @@ from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
 from labloop.seeds import derive, generator, normal_seed
 from labloop.space.design_space import DesignSpace
+from labloop.surrogates import features
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.ridge import Ridge
@@ -89,19 +90,34 @@ def words(data: Dataset, seed: int) -> Member:
 
 
 def forest(data: Dataset, seed: int) -> Member:
-    """Grow a random forest (Breiman, Machine Learning 45, 2001); a measurement's twins are in a bag or out of it together."""
+    """Grow a random forest (Breiman, Machine Learning 45, 2001); a measurement's twins are in a bag or out of it together.
+
+    Where options or letters have descriptors, one grows with them and one without; the one that predicts better is kept.
+    """
+    ways = (False, True) if data.space.described else (False,)
+    return max((_forest(data, seed, described=way) for way in ways), key=lambda made: _agreement(made.mean, data.y))
+
+
+def _agreement(mean: FloatArray, y: FloatArray) -> float:
+    known = np.isfinite(mean)
+    if known.sum() < 3 or mean[known].std() == 0 or y[known].std() == 0:
+        return -1.0
+    return float(np.corrcoef(mean[known], y[known])[0, 1])
+
+
+def _forest(data: Dataset, seed: int, *, described: bool) -> Member:
     rng = generator(seed, "judge", "forest")
     n = len(data)
     size = min(n, TREE_ROWS)
     bags = rng.multinomial(size, np.full(n, 1 / n), size=TREES)
-    twins = data.space.orbit(data.X).astype(np.float32)
+    twins = _branches(data.space, data.X, described)
     trees = []
     for i, bag in enumerate(bags):
         rows = np.flatnonzero(bag)
         tree = DecisionTreeRegressor(max_features=1 / 3, random_state=normal_seed(derive(seed, "judge", "tree", i)))
-        X = twins[:, rows].reshape(-1, data.space.d)
+        X = twins[:, rows].reshape(-1, twins.shape[-1])
         trees.append(tree.fit(X, np.tile(data.y[rows], len(twins)), sample_weight=np.tile(bag[rows], len(twins)).astype(float)))
-    grown = _Forest(space=data.space, trees=tuple(trees))
+    grown = _Forest(space=data.space, trees=tuple(trees), described=described)
     each = grown.each(data.X)
     unseen = bags == 0
     count = np.where(unseen.sum(0) > 1, unseen.sum(0), np.nan)
@@ -115,6 +131,13 @@ def forest(data: Dataset, seed: int) -> Member:
     )  # fmt: skip
 
 
+def _branches(space: DesignSpace, X: FloatArray, described: bool) -> Array:
+    """What trees split on: all twins of X (m, d) with what descriptors say of them, (g, m, …) float32."""
+    twins = space.orbit(X)
+    told = [twins, features.described(space, twins)] if described else [twins]
+    return np.concatenate(told, axis=-1).astype(np.float32)
+
+
 BELIEVED = 0.5
 """Share of the variance between trees that is doubt about the design's value."""
 
@@ -123,10 +146,11 @@ BELIEVED = 0.5
 class _Forest:
     space: DesignSpace
     trees: tuple[DecisionTreeRegressor, ...]
+    described: bool = False
 
     def each(self, X: FloatArray) -> FloatArray:
         """Predict by every tree, averaged over twins, (trees, m)."""
-        twins = self.space.orbit(X).astype(np.float32)
+        twins = _branches(self.space, X, self.described)
         return np.stack([np.mean([tree.predict(twin) for twin in twins], axis=0) for tree in self.trees])
 
     def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:

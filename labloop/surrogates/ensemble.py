@@ -20,6 +20,7 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
+from labloop.surrogates.features import described
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import SHORT, Features, Kind, Stacked, StackedMLP, behind, first_look, length_of, networks
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
@@ -151,7 +152,9 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
         fits.append(_fit_words(data, rows, bags, honest, seed))
     if options.features != "words" or not fits:
         weights = torch_generator(seed, "ensemble", "net")
-        for drawn in networks(data, options.members, options.hidden, generator=weights, kind=options.network):
+        for drawn in networks(
+            data, options.members, options.hidden, generator=weights, kind=options.network, columns=rows.inputs.shape[-1]
+        ):
             best = max((watch.correlation for _, watch in fits), default=np.nan)
             fits.append((drawn, _fit(drawn.to(device), options, rows, bags, data.y, honest, rng, best)))
     net, watch = max(fits, key=lambda fit: _evidence(fit[0], fit[1], len(honest)))
@@ -264,7 +267,8 @@ def _bags(n: int, members: int, rng: np.random.Generator) -> Array:
 
 
 def _inputs(space: DesignSpace, X: FloatArray) -> Array:
-    """Centre and scale numbers and fractions to unit variance over their range; one-hot blocks stay. (..., d) float32."""
+    """Centre and scale numbers and fractions to unit variance over their range; one-hot blocks stay, and what descriptors say of
+    them follows. (..., d + m) float32."""
     shift, factor = np.zeros(space.d), np.ones(space.d)
     for block in space.blocks:
         part, k = slice(block.start, block.stop), block.classes
@@ -272,7 +276,8 @@ def _inputs(space: DesignSpace, X: FloatArray) -> Array:
             shift[part], factor[part] = 0.5, np.sqrt(12)
         elif block.kind == "simplex":
             shift[part], factor[part] = 1 / k, k * np.sqrt((k + 1) / (k - 1))  # of the flat Dirichlet distribution
-    return ((X - shift) * factor).astype(np.float32)
+    told = described(space, X) if length_of(space) == 1 else X[..., :0]  # convolutions run along letters alone
+    return np.concatenate([(X - shift) * factor, told], axis=-1).astype(np.float32)
 
 
 def _seen(net: Stacked, space: DesignSpace, X: FloatArray) -> Array:

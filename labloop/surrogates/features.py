@@ -82,6 +82,16 @@ class Words:
         return torch.cat(found, -1) / math.sqrt(variance)
 
 
+def described(space: DesignSpace, X: FloatArray) -> FloatArray:
+    """What descriptors say of the options and letters of designs X (…, d), each set with one unit of variance: (…, m)."""
+    found = [X[..., :0]]
+    for one in space.described:
+        b = one.block
+        letters = X[..., b.start : b.stop].reshape(*X.shape[:-1], b.rows, b.classes)
+        found.append((letters @ (one.places * math.sqrt(2))).reshape(*X.shape[:-1], -1))
+    return np.concatenate(found, axis=-1)
+
+
 def spread(block: Block) -> float:
     """The factor that brings a number or a fraction in [0, 1] to unit variance (of the flat Dirichlet distribution)."""
     return math.sqrt(12) if block.kind == "unit" else block.classes * math.sqrt((block.classes + 1) / (block.classes - 1))

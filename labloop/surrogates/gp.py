@@ -24,7 +24,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -40,11 +40,16 @@ from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
+from labloop.surrogates._kernels import LETTERS, encodings
 from labloop.surrogates.training import pick_device
 from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 
+CHOOSE = 300
+"""Designs by which sets of descriptors are chosen at most."""
+FEWEST = 12
+"""Designs without which nothing is chosen: all that is known is used."""
 CHUNK = 4_096
 """Designs predicted at a time: memory stays at CHUNK × the training designs, whatever the space."""
 MOST_NOISE = 4.0
@@ -65,6 +70,9 @@ class GP:
     """Designs that carry the posterior above that."""
     iterations: Annotated[int, Field(ge=1)] = 200
     """Most L-BFGS iterations of the fit; it usually converges in 20 to 60."""
+    descriptors: Literal["all", "left_out", "none"] = "all"
+    """What is used of the space's descriptors. `all`: every set and the letters in one kernel, where the marginal likelihood
+    tells what each is worth; `left_out`: the one set, or all of them, that predicts designs best that are left out; or `none`."""
     motifs: bool = True
     """Whether short words of a sequence count wherever they stand, besides letters at their places."""
 
@@ -86,6 +94,25 @@ class GP:
         return known[self]
 
     def _fit(self, data: Dataset, seed: int) -> FittedGP:
+        """Fit as `descriptors` says."""
+        known = encodings(data.space)
+        if len(known) == 1 or self.descriptors == "none":
+            return self._fitted(data, seed, known[0])
+        if self.descriptors == "all" or len(data) < FEWEST:
+            return self._fitted(data, seed, known[-1])
+        some = data
+        if len(data) > CHOOSE:
+            top = data.top(CHOOSE // 2)
+            rest = generator(seed, "gp", "sets").permutation(np.setdiff1d(np.arange(len(data)), top))
+            some = data.take(np.sort(np.concatenate([top, rest[: CHOOSE - len(top)]])))
+        fits = {sets: self._fitted(some, seed, sets) for sets in known}
+        told = {sets: fitted.density() for sets, fitted in fits.items()}
+        best = max(told, key=lambda sets: told[sets])
+        shown = ", ".join(f"{'+'.join(sets)} {density:.3f}" for sets, density in told.items())
+        log.info("gp: sees %s of options and letters (left-out log density a design: %s)", "+".join(best), shown)
+        return fits[best] if some is data else self._fitted(data, seed, best)
+
+    def _fitted(self, data: Dataset, seed: int, sets: tuple[str, ...]) -> FittedGP:
         rows = self._support(data, seed)
         y = scaled(data.y, rows)
         device = pick_device()
@@ -96,7 +123,7 @@ class GP:
         sem = _believable(data.sem / y.scale, data.n_replicates, notes)
         X, t, doubt = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, y.t, y.doubt))
         known = torch.tensor(np.nan_to_num(sem**2, nan=0.0), dtype=torch.float64, device=device) + doubt
-        prior = Prior(data, motifs=self.motifs, measured_noise=bool(np.isfinite(sem).any())).to(device)
+        prior = Prior(data, motifs=self.motifs, measured_noise=bool(np.isfinite(sem).any()), sets=sets).to(device)
         support = torch.as_tensor(rows, device=device)
         if told := maximise(prior, X[support], t[support], known[support], self.iterations):
             notes["fit"] = told
@@ -109,7 +136,7 @@ class GP:
             log.warning("gp: %s", said)
         return FittedGP(
             prior=prior, Z=X[support], t=t[support], noise=noise[support], root=root, weights=weights, inner=inner,
-            shift=y.shift, scale=y.scale, well_variance=one + float(prior.noise()), notes=notes,
+            shift=y.shift, scale=y.scale, well_variance=one + float(prior.noise()), notes=notes, sets=sets,
         )  # fmt: skip
 
     def _support(self, data: Dataset, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -147,6 +174,8 @@ class FittedGP:
     scale: float
     well_variance: float
     """Noise variance of one new well, standardised."""
+    sets: tuple[str, ...] = (LETTERS,)
+    """What is seen of options and letters: that they differ, or which descriptors."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """How the fit stepped back, for a person to read; empty where it did not."""
 
@@ -158,7 +187,8 @@ class FittedGP:
     @property
     def pool_notes(self) -> dict[str, str]:
         """The notes as a proposer hands them on with its pool."""
-        return {f"gp_{name}": said for name, said in self.notes.items()}
+        seen = {} if self.sets == (LETTERS,) else {"gp_sees": ", ".join(self.sets)}
+        return seen | {f"gp_{name}": said for name, said in self.notes.items()}
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict one new measurement of each design X (m, d): mean (m,) and std (m,) with the noise of a well in it."""
@@ -224,6 +254,11 @@ class FittedGP:
         mean, variance = self.t - self.weights / precision, 1 / precision - self.noise
         std = variance.clamp_min(1e-12).sqrt()
         return self.shift + self.scale * mean.cpu().numpy(), self.scale * std.cpu().numpy()
+
+    def density(self) -> float:
+        """Tell the mean log density of each of its standardised y given all others, hyper-parameters kept; exact ones only."""
+        precision = torch.cholesky_inverse(self.root).diagonal()
+        return float((0.5 * precision.log() - 0.5 * self.weights**2 / precision).mean()) - 0.5 * math.log(2 * math.pi)
 
     def tensor(self, X: FloatArray) -> Tensor:
         """Give X on the model's device."""

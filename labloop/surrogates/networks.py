@@ -114,15 +114,23 @@ Stacked = StackedMLP | StackedKernel
 
 
 def networks(
-    data: Dataset, members: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0, kind: Kind = "auto"
+    data: Dataset,
+    members: int,
+    hidden: tuple[int, ...],
+    *,
+    generator: torch.Generator,
+    slope: float = 0.0,
+    kind: Kind = "auto",
+    columns: int | None = None,
 ) -> Iterator[StackedMLP]:
     """Draw the networks that a regression on these data should try, to keep what predicts better: dense ones first.
 
     With `auto` convolutional ones follow where the designs are long sequences and enough are measured. Each is drawn when it is
-    asked for, so that a generator may also serve the training of the one before.
+    asked for, so that a generator may also serve the training of the one before. Dense ones see `columns`, as many as the space's
+    unless they are shown more.
     """
     if kind != "convolutional":
-        yield StackedMLP(members, data.space.d, hidden, generator=generator, slope=slope)
+        yield StackedMLP(members, columns or data.space.d, hidden, generator=generator, slope=slope)
     if kind == "convolutional" or (kind == "auto" and length_of(data.space) > 1 and len(data) >= ENOUGH_FOR_CONVOLUTIONS):
         yield StackedCNN(members, data.space.blocks[0].classes, hidden, generator=generator, slope=slope)
 

@@ -10,12 +10,14 @@ from itertools import groupby
 from labloop.assays.ingest.cells import listed
 from labloop.assays.ingest.titles import is_softmax
 from labloop.errors import IngestError
+from labloop.plates.wells import SHAPES, row_name, row_number
 
-LETTERS = "ABCDEFGHIJKLMNOP"
-WIDEST = 24
+WIDEST = SHAPES[1536][1]
 _COLUMN = re.compile(r"0?([1-9][0-9]?)(?:\.0)?")
-_FULL = {12: 8, 24: 16}
+_FULL = {columns: rows for rows, columns in SHAPES.values()}
 """Rows of a whole plate by its columns."""
+_COMMON = 16
+"""Rows of the plates that are usual; letters beyond theirs are rows only where they follow on the row before."""
 _WAVELENGTH = re.compile(r"[1-9][0-9]{2,3}")
 _NUMERIC = re.compile(r"[+-]?[0-9.,]+(?:[eE][+-]?[0-9]+)?")
 
@@ -73,7 +75,7 @@ class Block:
     @property
     def shape(self) -> tuple[int, int]:
         """How far the plate reaches: its last row and its last column, counted from 1."""
-        return LETTERS.index(self.cells[-1].letter) + 1, self.numbers[-1]
+        return row_number(self.cells[-1].letter), self.numbers[-1]
 
 
 def find_blocks(sheet: Sheet) -> list[list[Block]]:
@@ -114,13 +116,13 @@ def _read(sheet: Sheet, top: int, runs: Sequence[tuple[int, range]], *, softmax:
         return []
     for _, numbers in runs:
         if numbers[-1] > WIDEST:
-            raise IngestError(f"{sheet.at(top)}: a plate of {numbers[-1]} columns is larger than labloop lays out (16 x 24)")
+            raise IngestError(f"{sheet.at(top)}: a plate of {numbers[-1]} columns is larger than labloop lays out (32 x 48)")
     rows = _lettered(sheet, top, runs) if lettered else _unlettered(sheet, top, runs)
     blocks = []
     for i, (place, numbers) in enumerate(runs):
         end = place + len(numbers)
         limit = runs[i + 1][0] - 1 if i + 1 < len(runs) else max(len(sheet.rows[row]) for row, _ in rows)
-        if any(_letter(sheet.cell(row, place - 1)) not in ("", letter) for row, letter in rows):
+        if any(_letter(sheet.cell(row, place - 1), after=letter) not in ("", letter) for row, letter in rows):
             raise IngestError(f"{sheet.at(top)}: plates that stand side by side have other letters before the same row")
         block = Block(top, place, numbers, bottom=rows[-1][0])
         labels = _beside(sheet, block, rows, end, limit)
@@ -136,10 +138,10 @@ def _lettered(sheet: Sheet, top: int, runs: Sequence[tuple[int, range]]) -> list
     rows: list[tuple[int, str]] = []
     for row in range(top + 1, len(sheet.rows)):
         text = sheet.cell(row, left - 1)
-        letter = _letter(text)
+        letter = _letter(text, after=rows[-1][1] if rows else "")
         if not any(sheet.rows[row]):
             continue
-        if letter and (not rows or LETTERS.index(letter) == LETTERS.index(rows[-1][1]) + 1):
+        if letter and (not rows or row_number(letter) == row_number(rows[-1][1]) + 1):
             rows.append((row, letter))
         elif letter and letter != "A":
             raise IngestError(
@@ -162,7 +164,7 @@ def _unlettered(sheet: Sheet, top: int, runs: Sequence[tuple[int, range]]) -> li
     rows: list[tuple[int, str]] = []
     row, wanted = top + 1, _FULL.get(len(numbers), 0)
     while row < len(sheet.rows) and len(rows) < wanted and len(sheet.rows[row]) > 1 and not sheet.cell(row, 0).startswith("~"):
-        rows.append((row, LETTERS[len(rows)]))
+        rows.append((row, row_name(len(rows) + 1)))
         row += 1
     if numbers[0] != 1 or not rows or len(rows) != wanted:
         raise IngestError(
@@ -189,8 +191,8 @@ def _nothing_left(sheet: Sheet, row: int, left: int, numbers: range) -> None:
 
 def _whole(sheet: Sheet, rows: Sequence[tuple[int, str]], numbers: range) -> None:
     """Refuse a plate that ends with its file before its last row; a part of a plate is followed by other lines."""
-    wanted = _FULL.get(len(numbers)) if numbers[0] == 1 and not sheet.name else None
-    if wanted and rows[0][1] == "A" and rows[-1][1] != LETTERS[wanted - 1]:
+    wanted = _FULL.get(len(numbers), 0) if numbers[0] == 1 and len(numbers) >= 12 and not sheet.name else 0
+    if rows[0][1] == "A" and row_number(rows[-1][1]) < wanted:
         raise IngestError(
             f"{sheet.at(rows[-1][0])}: the file ends at row {rows[-1][1]} of a plate of {wanted} rows: it is cut short, "
             "export it again"
@@ -239,5 +241,7 @@ def _beside(sheet: Sheet, block: Block, rows: Sequence[tuple[int, str]], end: in
     return behind if named else [""] * len(rows)
 
 
-def _letter(text: str) -> str:
-    return text.upper() if len(text) == 1 and text.upper() in LETTERS else ""
+def _letter(text: str, *, after: str = "") -> str:
+    """Give the letters of a row, '' where the text is none; `after` is the row before, which rows beyond P have to follow on."""
+    number = row_number(text) if 0 < len(text) <= 2 else 0
+    return text.upper() if 0 < number <= (_COMMON if number != row_number(after) + 1 else SHAPES[1536][0]) else ""

@@ -154,7 +154,7 @@ def join(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, shape: tuple[in
     read = choose_read(parts, [name for name, _ in named], wish, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
     for part, _, _ in drawn:
-        if part.grid is not None and (max(part.grid) > max(shape) or part.grid == (8, 12) != shape):
+        if part.grid is not None and (part.grid[0] > shape[0] or part.grid[1] > shape[1] or part.grid == (8, 12) != shape):
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
                 f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out"

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from labloop.assays.ingest.blocks import LETTERS, Block, Sheet, find_blocks
+from labloop.assays.ingest.blocks import Block, Sheet, find_blocks
 from labloop.assays.ingest.cells import Column, Part, Table
 from labloop.assays.ingest.frame import cells_of
 from labloop.assays.ingest.parse import is_reading, shown_mark
 from labloop.assays.ingest.text import DELIMITERS, ENDS, decode, peek
 from labloop.assays.ingest.titles import is_softmax, plate_said, read_said, softmax_reads
 from labloop.errors import IngestError
-from labloop.plates.wells import well_name
+from labloop.plates.wells import row_number, well_name
 from labloop.registry import plugin
 
 _HEADER = re.compile(
@@ -27,7 +27,7 @@ _LAYOUT = re.compile(r"(?:plate ?)?(?:layout|map)|template", re.IGNORECASE)
 
 @plugin
 class GridText:
-    """Plates drawn as grids of 8 x 12 or 16 x 24 in text: BMG MARS, Gen5, i-control, SoftMax Pro, EnVision, or by hand."""
+    """Plates drawn as grids in text, from 2 x 3 to 32 x 48: BMG MARS, Gen5, i-control, SoftMax Pro, EnVision, or by hand."""
 
     def recognise(self, content: bytes, name: str) -> str | None:
         """A line of column numbers, with rows of a plate below it."""
@@ -88,7 +88,7 @@ def parts_of(sheet: Sheet, *, form: str, delimiter: str) -> list[Part]:
                 table = Table(
                     name=sheet.file,
                     columns={
-                        "well": Column.of([well_name(LETTERS.index(cell.letter) + 1, cell.column) for cell in cells]),
+                        "well": Column.of([well_name(row_number(cell.letter), cell.column) for cell in cells]),
                         "value": Column.of([cell.text for cell in cells]),
                     },
                     lines=np.array([cell.row + 1 for cell in cells], dtype=np.int64),

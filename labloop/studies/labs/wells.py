@@ -94,9 +94,10 @@ def _places(designs: pd.DataFrame, rng: np.random.Generator) -> tuple[Array, Arr
     if {"plate", "well"} <= set(designs.columns):
         plates = pd.factorize(designs["plate"])[0]
         where = np.array([parse_well(well) for well in designs["well"]]).reshape(-1, 2)
-        beyond = (where > SHAPES[96]).any(axis=1)
-        large = np.isin(plates, plates[beyond])[:, None]
-        shape = np.where(large, SHAPES[384], SHAPES[96])
+        shape = np.zeros_like(where)
+        for plate in np.unique(plates):  # the smallest usual plate of 96 wells or more that has them all
+            last = where[plates == plate].max(axis=0)
+            shape[plates == plate] = next((one for n, one in SHAPES.items() if n >= 96 and (last <= one).all()), tuple(last))
         return plates, ((where == 1) | (where == shape)).any(axis=1)
     rows, columns = SHAPES[96]
     size = rows * columns

@@ -276,7 +276,7 @@ def refused() -> Made:
         ),
         "plate_of_1536.csv": (
             text([P1, ",".join(["", *map(str, range(1, 49))]), "A" + ",7" * 48, "B" + ",7" * 48, "end"]).encode(),
-            Told("a plate of 1536 wells", message="a plate of 48 columns is larger than labloop lays out"),
+            Told("a plate of 1536 wells", message="a plate of 2 x 48 wells, the campaign's have 8 x 12"),
         ),
         "wrong_plate_size.csv": (
             text(mars(("Raw Data (450)", VW), id1=P1, rows=16, columns=24)).encode(),

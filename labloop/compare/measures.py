@@ -1,0 +1,205 @@
+"""How far two arms are apart: estimate, 95 % interval and p, of which the interval is the test's inversion.
+
+Plates: wells are compared within their round, never across; a difference over several rounds is the mean of the rounds'
+differences weighted by n₁n₂/(n₁+n₂). Designs that both arms chose cannot tell them apart: only their own wells are tested, and
+the difference is scaled by the share that these are. Means by Welch's t (Biometrika 34, 1947), spreads pooled within arms; top-k
+means by relabelling wells within rounds, taken over all shifts of one arm; hit rates by Newcombe's hybrid (Statistics in Medicine
+17, 1998, method 10), rounds' limits combined with the weights above.
+
+Arms: each round is one observation, its difference, and all count alike (Student's t). That keeps its level whatever the
+differences' spread from round to round is, and where it changes (Ibragimov & Müller, Journal of Business & Economic Statistics
+28, 2010, for levels below 8 %).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy  # which loads scipy.stats on first use: it takes a second
+
+from labloop.compare.pairs import Block, Pair
+from labloop.compare.statistics import LEVEL, POWER, TOP_WELLS, Draws, top, variance, wilson
+
+_NAN = float("nan")
+_RELABELLINGS = 999
+
+
+@dataclass(frozen=True)
+class Found:
+    """A difference with its interval, which leaves zero out exactly where p is below 1 − `level`; how, or why there is none."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    method: str
+
+
+def none(estimate: float, why: str, p: float = _NAN) -> Found:
+    return Found(estimate, _NAN, _NAN, p, f"none: {why}")
+
+
+def plates(pair: Pair, level: float = LEVEL) -> Found:
+    """Difference of the mean y of two arms on these plates."""
+    if not pair.blocks:
+        return none(_NAN, "no round in which both have measured wells")
+    parts = pair.weights * np.array([block.factor for block in pair.blocks])
+    estimate = float(pair.weights @ pair.gaps)
+    if pair.same:
+        return none(0.0, "the arms chose the same designs", 1.0)
+    spread, freedom = zip(*(variance(pair.own(side)) for side in (0, 1)), strict=True)
+    if min(freedom) < 1:
+        return none(estimate, "needs two measured wells of each arm in a round")
+    errors = [
+        spread[side] * sum(part**2 / len(own) for part, own in zip(parts, pair.own(side), strict=True) if len(own))
+        for side in (0, 1)
+    ]
+    if sum(errors) <= 1e-24 * estimate**2:
+        return none(estimate, "the wells that tell the arms apart are all equal")
+    df = sum(errors) ** 2 / sum(error**2 / free for error, free in zip(errors, freedom, strict=True))
+    return student(estimate, math.sqrt(sum(errors)), df, level, "Welch's t")
+
+
+def arms(pair: Pair, level: float = LEVEL) -> Found:
+    """Difference of two arms, with rounds as the sample."""
+    gaps = pair.gaps
+    if len(gaps) < 2:
+        return none(float(gaps.mean()) if len(gaps) else _NAN, "needs several rounds")
+    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if error <= 1e-12 * abs(float(gaps.mean())) or error == 0:
+        return none(float(gaps.mean()), "the rounds' differences are all equal")
+    return student(float(gaps.mean()), error, len(gaps) - 1, level, f"Student's t over {len(gaps)} rounds")
+
+
+def student(estimate: float, error: float, df: float, level: float, method: str) -> Found:
+    """Interval and two-sided p of an estimate with its standard error."""
+    half = float(scipy.special.stdtrit(df, (1 + level) / 2)) * error
+    return Found(estimate, estimate - half, estimate + half, float(2 * scipy.special.stdtr(df, -abs(estimate) / error)), method)
+
+
+def top_means(pair: Pair, top_k: int, draws: Draws) -> Found:
+    """Difference of the mean of each arm's k best own wells, k no larger than the smaller arm has."""
+    blocks = [block for block in pair.blocks if block.factor]
+    if not blocks:
+        return none(0.0, "the arms chose the same designs", 1.0) if pair.blocks else none(_NAN, "no round with both")
+    first, second = (np.concatenate([block.own[side] for block in blocks]) for side in (0, 1))
+    k = min(top_k, len(first), len(second))
+    estimate = float(top(first, k) - top(second, k))
+    if min(len(first), len(second)) < TOP_WELLS:
+        return none(estimate, f"needs {TOP_WELLS} own measured wells of each arm")
+    p_of = _relabelled(blocks, k, estimate, draws.of("top", pair.first, pair.second))
+    width = float(np.ptp(np.concatenate([first, second])))
+    if width == 0:
+        return none(estimate, "the wells are all equal")
+    low, high = (_edge(p_of, estimate, sign * width) for sign in (-1, 1))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return none(estimate, "too few wells", p_of(0.0))
+    return Found(estimate, low, high, p_of(0.0), "relabelled own wells, arms a shift apart")
+
+
+def _relabelled(blocks: list[Block], k: int, estimate: float, rng: np.random.Generator) -> Callable[[float], float]:
+    """Two-sided p that one arm is another shifted by so much, each time of the same relabellings."""
+    y = [np.concatenate(block.own) for block in blocks]
+    cuts = [len(block.own[0]) for block in blocks]
+    order = [rng.permuted(np.broadcast_to(np.arange(len(one)), (_RELABELLINGS, len(one))), axis=1) for one in y]
+
+    def p_of(shift: float) -> float:
+        moved = [one - shift * (np.arange(len(one)) < cut) for one, cut in zip(y, cuts, strict=True)]
+        a = np.concatenate([one[at[:, :cut]] for one, at, cut in zip(moved, order, cuts, strict=True)], axis=1)
+        b = np.concatenate([one[at[:, cut:]] for one, at, cut in zip(moved, order, cuts, strict=True)], axis=1)
+        drawn, seen = top(a, k) - top(b, k), estimate - shift
+        slack = 1e-9 * abs(seen) + 1e-15
+        tail = min(int((drawn >= seen - slack).sum()), int((drawn <= seen + slack).sum()))
+        return min(1.0, 2 * (1 + tail) / (1 + _RELABELLINGS))
+
+    return p_of
+
+
+def _edge(p_of: Callable[[float], float], inside: float, step: float) -> float:
+    """Find where p falls to 1 − level on one side."""
+    alpha = 1 - LEVEL
+    far = inside + step
+    if p_of(far) > alpha and p_of(inside + 4 * step) > alpha:
+        return _NAN
+    outside = far if p_of(far) <= alpha else inside + 4 * step
+    for _ in range(20):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if p_of(middle) > alpha else (inside, middle)
+    return inside
+
+
+def hit_rates(pair: Pair) -> Found:
+    """Difference of the rates of wells above their round's incumbent."""
+    blocks = [block for block in pair.blocks if math.isfinite(block.incumbent)]
+    if not blocks:
+        return none(_NAN, "no incumbent is stored")
+    if not any(block.factor for block in blocks):
+        return none(0.0, "the arms chose the same designs", 1.0)
+    estimate, low, high = _newcombe(blocks, LEVEL)
+    outer, inner = 1.0, 0.0
+    for _ in range(40):  # the level at which the interval's end is zero
+        middle = (outer + inner) / 2
+        _, below, above = _newcombe(blocks, middle)
+        outer, inner = (middle, inner) if below <= 0 <= above else (outer, middle)
+    return Found(estimate, low, high, 1.0 if estimate == 0 else 1 - inner, "Newcombe")
+
+
+def _newcombe(blocks: list[Block], level: float) -> tuple[float, float, float]:
+    weights = np.array([block.weight for block in blocks])
+    shares = (weights / weights.sum()).tolist()
+    estimate = below = above = 0.0
+    for share, block in zip(shares, blocks, strict=True):
+        if not block.factor:
+            continue
+        part = share * block.factor
+        hits = [int((own > block.incumbent).sum()) for own in block.own]
+        (p, low_p, high_p), (q, low_q, high_q) = (
+            (h / len(own), *wilson(h, len(own), level)) for h, own in zip(hits, block.own, strict=True)
+        )
+        estimate += part * (p - q)
+        below += part**2 * ((p - low_p) ** 2 + (high_q - q) ** 2)
+        above += part**2 * ((high_p - p) ** 2 + (q - low_q) ** 2)
+    return estimate, estimate - math.sqrt(below), estimate + math.sqrt(above)
+
+
+def wells_needed(pair: Pair, difference: float, alpha: float) -> int | None:
+    """Measured wells an arm on one plate that show a true difference of this size on it with 80 % power.
+
+    Two-sided normal approximation with the spreads seen. None where the spread or the difference is unknown or zero.
+    """
+    (spread_0, free_0), (spread_1, free_1) = (variance(pair.own(side)) for side in (0, 1))
+    if min(free_0, free_1) < 1 or not abs(difference) > 0 or spread_0 + spread_1 == 0 or not alpha > 0:
+        return None
+    z = float(scipy.special.ndtri(1 - alpha / 2) + scipy.special.ndtri(POWER))
+    return max(2, math.ceil(z**2 * (spread_0 + spread_1) / difference**2))
+
+
+def rounds_needed(pair: Pair, difference: float, alpha: float, most: int = 200) -> int | None:
+    """Rounds like these that show a true difference of this size between arms with 80 % power; None beyond `most`.
+
+    By Student's t, whose spread is that of the differences seen: wells and rounds both have their part in it.
+    """
+    gaps = pair.gaps
+    if len(gaps) < 2 or not abs(difference) > 0 or not gaps.std(ddof=1) > 0 or not alpha > 0:
+        return None
+    rounds = np.arange(3, most + 1)
+    bar = scipy.special.stdtrit(rounds - 1, 1 - alpha / 2)
+    power = scipy.stats.nct.sf(bar, rounds - 1, abs(difference) * np.sqrt(rounds) / gaps.std(ddof=1))
+    return int(rounds[np.argmax(power >= POWER)]) if (power >= POWER).any() else None
+
+
+def heterogeneity(pair: Pair) -> float:
+    """p of Cochran's Q: whether the rounds' differences of means differ by more than chance; NaN with fewer than two rounds."""
+    rows = []
+    for block in pair.blocks:
+        first, second = block.own
+        if len(first) > 1 and len(second) > 1:
+            rows.append((first.mean() - second.mean(), first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second)))
+    if len(rows) < 2 or min(error for _, error in rows) == 0:
+        return _NAN
+    gaps, weights = np.array(rows).T[0], 1 / np.array(rows).T[1]
+    q = (weights * (gaps - np.average(gaps, weights=weights)) ** 2).sum()
+    return float(scipy.special.chdtrc(len(rows) - 1, q))

@@ -1,0 +1,67 @@
+"""What could not be computed, or must be read with care."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from labloop.compare import measures, statistics
+from labloop.compare.figures import ArmSummary, Hits
+from labloop.compare.pairs import Pair
+from labloop.compare.plan import Plan
+
+
+def notes(
+    picks: pd.DataFrame, arms: Sequence[ArmSummary], pairs: Sequence[Pair], hits: Sequence[Hits], plan: Plan, top_k: int
+) -> tuple[str, ...]:
+    """Give the notes of a comparison, one sentence or two each."""
+    told = []
+    if lost := [f"{arm.arm} {arm.n_failed} of {arm.n_wells}" for arm in arms if arm.n_failed]:
+        told.append(
+            f"Lost wells: {', '.join(lost)}. They are left out, never counted as zero; where bad designs fail more often, "
+            "that flatters an arm."
+        )
+    if waiting := [f"{arm.arm} {arm.n_pending} of {arm.n_wells}" for arm in arms if arm.n_pending]:
+        told.append(f"Wells without a result yet: {', '.join(waiting)}.")
+    counted = {one.arm for one in hits}
+    for arm in arms:
+        if 0 < arm.n_measured < statistics.TOP_WELLS:
+            told.append(f"{arm.arm} has fewer than {statistics.TOP_WELLS} measured wells: read its figures as anecdotes.")
+        if arm.n_measured and arm.arm not in counted:
+            told.append(f"{arm.arm}: no incumbent is stored for these rounds, so hits cannot be counted.")
+    bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
+    if bounds:
+        told.append(f"{bounds} wells read beyond the assay's range and are counted at the bound.")
+    for pair in pairs:
+        told += _of_pair(pair, plan, top_k)
+    return tuple(told)
+
+
+def _of_pair(pair: Pair, plan: Plan, top_k: int) -> list[str]:
+    names, told = f"{pair.first} and {pair.second}", []
+    if not pair.blocks:
+        return [f"{names} have no round in which both have measured wells."]
+    if pair.refused:
+        told.append(f"{names}: no verdict before {plan.share:.0%} of each arm's wells have a result; too many are out.")
+    elif pair.left_out:
+        late = ", ".join(map(str, pair.left_out))
+        told.append(f"{names}: round {late} does not count yet, as too many of its wells are out ({plan.share:.0%} are needed).")
+    if measures.heterogeneity(pair) < 1 - statistics.LEVEL:
+        told.append(f"The difference between {names} changes from round to round; its mean over the rounds hides that.")
+    if pair.n_shared:
+        told.append(f"{names} both chose {pair.n_shared} of these designs; they count for both and cannot tell them apart.")
+    given = [sum(block.wells[side] for block in pair.blocks) for side in (0, 1)]
+    if given[0] != given[1]:
+        few, many = (pair.first, pair.second) if given[0] < given[1] else (pair.second, pair.first)
+        if pair.uneven:
+            told.append(
+                f"{names} had {given[0]} and {given[1]} wells, whose order is not known: the mean favours {few}, as the first "
+                f"wells of an arm tend to be its best; best and top {top_k} favour {many}."
+            )
+        else:
+            told.append(
+                f"{names} had {given[0]} and {given[1]} wells: as many of {many}'s are compared as {few} had, those that it "
+                f"chose first. The table counts all wells: there the mean favours {few}, best and top {top_k} favour {many}."
+            )
+    return told

@@ -1,0 +1,284 @@
+"""The comparison in words, no stronger than the data: of these plates, until the rounds allow to speak of the arms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from labloop.compare.figures import AgainstFree, ArmSummary, Difference, Figures, spell
+from labloop.compare.plan import ROUNDS
+
+LISTED = 4
+"""Rounds whose hits are listed one by one."""
+
+
+def sentence(c: Figures) -> str:
+    """Say what is known of the arms of these rounds."""
+    if not c.arms:
+        return "No wells were picked in these rounds, so there is nothing to compare."
+    measured = [arm for arm in c.arms if arm.n_measured]
+    total = sum(arm.n_wells for arm in c.arms)
+    if not measured:
+        return f"{_rounds(c.rounds)}, none of the {total} wells has a value yet, so there is nothing to compare."
+    if len(c.arms) == 1:
+        return " ".join([_alone(c, c.arms[0]), *_free(c)])
+    if len(measured) == 1:
+        waiting = _join([arm.arm for arm in c.arms if not arm.n_measured])
+        only = measured[0].arm
+        return f"{_rounds(c.rounds)}, only {only} has measured wells; nothing can be compared until {waiting} has some too."
+    last = max(arm.rounds[-1] for arm in measured)
+    here = [arm for arm in measured if arm.rounds[-1] == last]
+    gone = [arm for arm in measured if arm not in here]
+    if len(here) < 2:
+        here, gone = measured, []
+    leader = _leader(c, [arm.arm for arm in here])
+    rivals = [arm.arm for arm in here if arm.arm != leader]
+    said = _verdicts(c, leader, rivals)
+    also = [
+        f"{first} {_is(c.of(first, second))} {second}{_of_rounds(c, c.of(first, second))}"
+        for first in rivals for second in rivals if first != second and _wins(c, first, second)
+    ]  # fmt: skip
+    if also:
+        said.append(f"{_join(also)}.")
+    if any(c.of(first.arm, second.arm).scope == "plates" for first in here for second in here if first is not second):
+        said.append(_caveat(c, leader, rivals))
+    for arm in gone:
+        gap = c.of(leader, arm.arm)
+        took = f"{arm.arm} had wells in {_list(arm.rounds)} only"
+        if gap.decided:
+            won = leader if gap.estimate > 0 else arm.arm
+            other = arm.arm if won == leader else leader
+            said.append(f"{took}, where {won}'s designs measured better than {other}'s.")
+        else:
+            said.append(f"{took}, and is not told from {leader} by what they share.")
+    return " ".join([*said, *_free(c), *_hits(c, [arm.arm for arm in here])])
+
+
+def _alone(c: Figures, arm: ArmSummary) -> str:
+    half = (arm.mean_value_high - arm.mean_value_low) / 2
+    unit = f" {c.objective.unit}" if c.objective.unit else ""
+    limits = f" (95 % interval {spell(arm.mean_value_low, half)} to {spell(arm.mean_value_high, half)})"
+    return (
+        f"{_rounds(c.rounds)}, {arm.arm} is the only arm: the mean of its {_count(arm.n_measured)} is "
+        f"{spell(arm.mean_value, half)}{unit}{limits if math.isfinite(half) else ''}. A comparison needs a second arm."
+    )
+
+
+def _leader(c: Figures, names: Sequence[str]) -> str:
+    """Of arms in the latest round: whoever wins most, over arms first, then on plates; among equals the better mean."""
+
+    def key(name: str) -> tuple[int, int, float]:
+        gaps = [c.of(name, other) for other in names if other != name]
+        wins = [gap.scope for gap in gaps if gap.decided and gap.estimate > 0]
+        known = [gap.estimate for gap in gaps if math.isfinite(gap.estimate)]
+        return wins.count("arms"), wins.count("plates"), sum(known) / len(known) if known else -math.inf
+
+    return max(names, key=key)
+
+
+def _verdicts(c: Figures, leader: str, rivals: Sequence[str]) -> list[str]:
+    """Say how the leader stands to each rival, those together that took part in the same rounds."""
+    groups: dict[tuple[str, tuple[int, ...], bool], list[str]] = {}
+    for name in rivals:
+        gap = c.of(leader, name)
+        groups.setdefault((gap.scope, gap.rounds, gap.refused), []).append(name)
+    said = []
+    for (_, rounds, refused), names in groups.items():
+        where = _rounds(rounds) if rounds else _rounds(c.rounds)
+        if refused:
+            said.append(_waits(c, where, [leader, *names]))
+            continue
+        beaten = [name for name in names if _wins(c, leader, name)]
+        level = [name for name in names if name not in beaten]
+        if beaten:
+            nearest = min(beaten, key=lambda name: c.of(leader, name).estimate)
+            closest = ", its closest rival" if len(beaten) > 1 else ""
+            said.append(f"{where}, {_better(c.of(leader, nearest), leader, beaten)}: {_gap(c, leader, nearest, closest)}.")
+        if level:
+            said += _undecided(
+                c, leader, level, "Between" if beaten else f"{where}, the data cannot decide between", bool(beaten)
+            )
+    return said
+
+
+def _undecided(c: Figures, leader: str, level: Sequence[str], lead: str, then: bool) -> list[str]:
+    rival = max(level, key=lambda name: -abs(c.of(leader, name).estimate) if _known(c, leader, name) else -math.inf)
+    said = [f"{lead} {_join([leader, *level])}{' the data cannot decide' if then else ''}: {_gap(c, leader, rival, '')}."]
+    gap = c.of(leader, rival)
+    if gap.scope == "plates":
+        if gap.wells_needed is not None:
+            said.append(_power(gap.wells_needed))
+        return said
+    here = c.of(leader, rival, scope="plates")
+    if here.decided:
+        won, lost = (leader, rival) if here.estimate > 0 else (rival, leader)
+        said.append(
+            f"{won}'s designs did measure better than {lost}'s on these plates together, but {len(gap.rounds)} rounds that "
+            "differ as these do leave open which arm is better."
+        )
+    if gap.rounds_needed is not None:
+        said.append(f"If the true difference is of that size, about {gap.rounds_needed} rounds like these would show it.")
+    elif math.isfinite(gap.low):
+        said.append("If the true difference is of that size, more than 200 rounds like these would be needed to show it.")
+    return said
+
+
+def _waits(c: Figures, where: str, names: Sequence[str]) -> str:
+    out = [f"{arm.n_pending} of {arm.n_wells} for {arm.arm}" for arm in c.arms if arm.arm in names]
+    return (
+        f"{where}, there is no verdict yet on {_join(list(names))}: wells are still out ({', '.join(out)}), and a verdict waits "
+        f"for {c.plan.share:.0%} of each arm's, as was fixed beforehand."
+    )
+
+
+def _better(gap: Difference, leader: str, beaten: Sequence[str]) -> str:
+    if gap.scope == "arms":
+        return f"{leader} is better than {_join(beaten)}"
+    names = [f"{name}'s" for name in beaten]
+    return f"{leader}'s designs measured better than {_join(names)}"
+
+
+def _is(gap: Difference) -> str:
+    return "is better than" if gap.scope == "arms" else "had better designs than"
+
+
+def _of_rounds(c: Figures, gap: Difference) -> str:
+    return "" if gap.rounds == c.rounds or not gap.rounds else f" in {_list(gap.rounds)}"
+
+
+def _caveat(c: Figures, leader: str, rivals: Sequence[str]) -> str:
+    """Say what plates cannot tell."""
+    shared = max((len(c.of(leader, name).rounds) for name in rivals if c.of(leader, name).scope == "plates"), default=0)
+    plates = {0: "These wells", 1: "One round"}.get(shared, f"{shared} rounds")
+    return (
+        f"{plates} cannot tell which arm is the better one, as another start or another round may turn that: "
+        f"it takes {ROUNDS} rounds or more that both take part in."
+    )
+
+
+def _known(c: Figures, first: str, second: str) -> bool:
+    return math.isfinite(c.of(first, second).estimate)
+
+
+def _wins(c: Figures, first: str, second: str) -> bool:
+    gap = c.of(first, second)
+    return gap.decided and gap.estimate > 0
+
+
+def _gap(c: Figures, first: str, second: str, aside: str) -> str:
+    """Say by how much the first arm's mean differs from the second's, in the lab's unit."""
+    gap = c.of(first, second)
+    if not math.isfinite(gap.estimate):
+        return f"{first} and {second} share no round with measured wells"
+    unit = f" {c.objective.unit}" if c.objective.unit else ""
+    what = f"{first}'s {_count(gap.n_first)} is"
+    against = f"that of {second}'s {gap.n_second}{aside}"
+    # Folds are said as differences of logarithms are: their sign is the way, their size the fold.
+    fold = gap.effect_kind == "ratio"
+    effect, low, high = (math.log(x) if fold else x for x in (gap.effect, gap.effect_low, gap.effect_high))
+    half = (high - low) / 2
+
+    def size(x: float) -> str:
+        if not fold:
+            return spell(abs(x), half)
+        times = math.exp(abs(x))
+        return f"{spell(times, times * min(1.0, half))}-fold"
+
+    way = f"{size(effect)}{unit if not fold else ''} {'higher' if effect > 0 else 'lower'} than" if effect else "the same as"
+    over = f"{'round by round, ' if gap.scope == 'arms' else ''}the {'geometric ' if fold else ''}mean of {what}"
+    text = f"{over} {way} {against}"
+    if not math.isfinite(half):
+        return f"{text}, with no interval ({gap.method.removeprefix('none: ')})"
+    if low < 0 < high:
+        limits = f"{size(low)} lower to {size(high)} higher"
+    else:
+        limits = " to ".join(size(x) for x in sorted((low, high), key=abs)) + (" higher" if low >= 0 else " lower")
+    return f"{text} (95 % interval {limits}; {_ps(gap)}){_turns(gap)}"
+
+
+def _ps(gap: Difference | AgainstFree) -> str:
+    counted = "" if gap.p_looks >= 1 and gap.p > 0.05 else f", {_p(gap.p_looks)} with all looks and comparisons counted"
+    return f"{_equals(gap.p)}{counted}"
+
+
+def _equals(p: float) -> str:
+    return f"p {_p(p)}" if p < 0.001 else f"p = {_p(p)}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def _turns(gap: Difference) -> str:
+    if len(gap.rounds) < 2:
+        return ""
+    ahead = len(gap.rounds) - len(gap.behind)
+    other = f", the other way in {_list(gap.behind)}" if gap.behind else ""
+    return f", so in {ahead} of {len(gap.rounds)} rounds{other}"
+
+
+def _power(needed: int) -> str:
+    if needed > 5_000:
+        return "If the true difference is as small as that, more than 5,000 wells an arm would be needed to show it."
+    step = 10 ** max(0, len(str(needed)) - 2)
+    wells = f"{math.ceil(needed / step) * step:,}"
+    return f"If the true difference is of that size, about {wells} wells an arm would show it on a plate."
+
+
+def _free(c: Figures) -> list[str]:
+    """Name the best free baseline, and how the other proposers stand to it."""
+    if c.best_free is None or not c.against_free:
+        return []
+    told = [one for one in c.against_free if one.decided]
+    open_ = [one for one in c.against_free if not one.decided]
+    arms = {one.proposer: one for one in c.against_free}
+
+    def name(one: AgainstFree) -> str:
+        return one.proposer if arms[one.proposer] is one and sum(o.proposer == one.proposer for o in c.against_free) < 2 else (
+            f"{one.proposer} ({one.arm})"
+        )  # fmt: skip
+
+    parts = []
+    for one in told:
+        word = "better" if one.estimate > 0 else "worse"
+        what = f"is {word} than" if one.scope == "arms" else f"had {word} designs than"
+        parts.append(f"{name(one)} {what} {one.baseline}, the hardest of them to beat ({_ps(one)})")
+    if open_:
+        parts.append(f"{_join([name(one) for one in open_])} {'is' if len(open_) == 1 else 'are'} not told from the best of them")
+    return [f"Of the free baselines {c.best_free}'s wells were best; {_join(parts)}."]
+
+
+def _hits(c: Figures, names: Sequence[str]) -> list[str]:
+    """List the hits of arms round by round, as every round had an incumbent of its own."""
+    by: dict[int, list[str]] = {}
+    for one in c.hits:
+        if one.arm in names:
+            by.setdefault(one.round, []).append(f"{one.n_hits} of {one.n_measured} for {one.arm}")
+    rounds = sorted(by)[-LISTED:]
+    if not rounds:
+        return []
+    if len(c.rounds) == 1:
+        return [f"Wells that beat the incumbent: {_join(by[rounds[0]])}."]
+    told = "; ".join(f"round {number}, {_join(by[number])}" for number in rounds)
+    return [f"Wells that beat their own round's incumbent: {told}."]
+
+
+def _rounds(rounds: Sequence[int]) -> str:
+    if len(rounds) < 2:
+        return f"In round {rounds[0]}" if rounds else "So far"
+    return f"Over {_list(rounds)}"
+
+
+def _list(rounds: Sequence[int]) -> str:
+    if len(rounds) == 1:
+        return f"round {rounds[0]}"
+    whole = len(rounds) > 2 and list(rounds) == list(range(rounds[0], rounds[-1] + 1))
+    return f"rounds {rounds[0]} to {rounds[-1]}" if whole else f"rounds {_join([str(r) for r in rounds])}"
+
+
+def _count(n: int) -> str:
+    return f"{n} measured well" + ("" if n == 1 else "s")
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))

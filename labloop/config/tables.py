@@ -1,0 +1,88 @@
+"""Tables beside a campaign's file: descriptors and molecules of options, which the configuration takes in whole.
+
+The ledger keeps what was read, so that a campaign needs the tables once, when its file is read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labloop.config.base import Place
+from labloop.errors import ConfigError
+from labloop.space.parameter import canonical_text
+
+SIZE = 2**24
+"""Bytes that a table may have."""
+
+
+def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place], str]) -> dict[str, Any]:
+    """Put what tables say in the place of their names: `descriptors` and `smiles` of choices, paths from `folder`.
+
+    A choice without options has those of its table, in its order. What is no choice, or names no file, stays as it is.
+
+    Raises:
+        ConfigError: with the key, the table, its row and column.
+    """
+    found = copy.deepcopy(dict(values))
+    space = found.get("space")
+    for i, one in enumerate(space.get("parameters") or () if isinstance(space, dict) else ()):
+        if not isinstance(one, dict) or one.get("type") != "choice":
+            continue
+        for what in ("descriptors", "smiles"):
+            told = one.get(what)
+            if not isinstance(told, str) or told == "options":
+                continue
+            try:
+                table = _read(folder / told, str(one.get("name", "")))
+                one[what] = _numbers(table, told) if what == "descriptors" else _molecules(table, told)
+            except ConfigError as error:
+                raise ConfigError(f"{where(('space', 'parameters', i, what))}: {error}") from error
+            one.setdefault("options", list(table.index))
+    return found
+
+
+def _read(path: Path, parameter: str) -> pd.DataFrame:
+    """Read a table keyed by the option: the column named as the parameter, else `option`, else the first."""
+    try:
+        if path.stat().st_size > SIZE:
+            raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
+        table = pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
+    except OSError as error:
+        raise ConfigError(
+            f"{path.name} cannot be read ({error.strerror or error}); paths start at the campaign's file"
+        ) from error
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
+    key = next((one for one in (parameter, "option") if one in table.columns), table.columns[0])
+    table.index = pd.Index([canonical_text(cell) for cell in table[key].tolist()], dtype=object)
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise ConfigError(f"{path.name}: {key} {twice!r} stands there twice: keep one row an option")
+    return table.drop(columns=key)
+
+
+def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:
+    """All columns but SMILES, as numbers."""
+    kept = table[[column for column in table.columns if str(column).lower() != "smiles"]]
+    if not kept.shape[1]:
+        raise ConfigError(f"{name} has no column of numbers beside the options")
+    values = kept.apply(pd.to_numeric, errors="coerce")
+    bad = [(row, column) for column in kept.columns for row in kept.index[values[column].isna()]]
+    if bad:
+        row, column = bad[0]
+        cell = kept.loc[row, column]
+        raise ConfigError(f"{name}, row {row!r}: {column} {cell!r} is not a number: mend it, or leave the column out")
+    return {str(row): {str(column): float(values.loc[row, column]) for column in kept.columns} for row in kept.index}
+
+
+def _molecules(table: pd.DataFrame, name: str) -> dict[str, str]:
+    """The column `smiles`, else the only one."""
+    named = [column for column in table.columns if str(column).lower() == "smiles"] or list(table.columns)
+    if len(named) != 1:
+        raise ConfigError(f"{name} has no column `smiles` ({', '.join(map(str, table.columns))})")
+    return {str(row): str(cell) for row, cell in table[named[0]].items()}

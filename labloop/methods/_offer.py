@@ -1,0 +1,136 @@
+"""From what a search has visited, or a generator drawn, to a pool of exactly n new designs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from labloop.errors import MethodError
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.search import Score, search
+from labloop.types import FloatArray
+
+WAVES = 8
+"""Times that a generator draws while new designs are lacking."""
+GENERATIONS = 10
+"""Of the search that fills a pool up."""
+
+
+def listed(data: Dataset, how: Literal["auto", "ascent", "enumerate"], proposer: str) -> bool:
+    """Say whether the option `search` means to score the whole space.
+
+    Raises:
+        MethodError: it says so of a space that cannot be listed.
+    """
+    if how == "enumerate" and not data.space.listable:
+        raise MethodError(f"{proposer} cannot enumerate {data.space.extent}: use search='auto' or 'ascent'")
+    return data.space.listable and how != "ascent"
+
+
+def everything(data: Dataset, score: Score, n: int, *, proposer: str, notes: Mapping[str, Any]) -> Pool:
+    """Offer the n best new designs of a space that can be listed."""
+    X = data.space.listing()
+    return Pool.best(data, X, score(X), n, proposer=proposer, notes={**notes, "search": "enumerate"})
+
+
+def paths(
+    data: Dataset, path: FloatArray, score: Score, n: int, *, seed: int, proposer: str, notes: Mapping[str, Any]
+) -> Pool:  # fmt: skip
+    """Offer n new designs of paths (t, b, d), each start's best first in turn; what lacks is found by search on the score.
+
+    Raises:
+        MethodError: there are fewer than n new designs.
+    """
+    space = data.space
+    X = path.reshape(-1, space.d)
+    values = np.asarray(score(X), dtype=float)
+    place = (-values.reshape(path.shape[:2])).argsort(0, kind="stable").argsort(0, kind="stable")
+    order = np.lexsort((-values, place.ravel()))
+    return ranked(data, X[order], values[order], score, n, seed=seed, proposer=proposer, notes={**notes, "search": "ascent"})
+
+
+def ranked(
+    data: Dataset, X: FloatArray, values: FloatArray, score: Score, n: int, *,
+    seed: int, proposer: str, notes: Mapping[str, Any], resort: bool = True,
+) -> Pool:  # fmt: skip
+    """Offer the first n new designs of X (m, d), best first by value; what lacks is found by search on the score.
+
+    Args:
+        resort: False leaves the order as it is, and fills up behind it.
+
+    Raises:
+        MethodError: there are fewer than n new designs.
+    """
+    space = data.space
+    keep = space.fresh(X, known=data.taken)[:n]
+    X, values = X[keep], values[keep]
+    if len(X) < n:
+        more, its_values = search(
+            data, score, n, seed=seed, label=f"{proposer}: searching", generations=GENERATIONS, population=max(128, n)
+        )
+        if not resort and len(values):
+            its_values = np.minimum(its_values, values.min())
+        X, values = np.concatenate([X, more]), np.concatenate([values, its_values])
+        notes = {**notes, "found_by_search": n - len(keep)}
+        keep = space.fresh(X)[:n]
+        X, values = X[keep], values[keep]
+    if len(X) < n:
+        raise MethodError(
+            f"{proposer} found {len(X)} of the {n} new designs asked for "
+            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
+        )
+    order = np.argsort(-values, kind="stable") if resort else np.arange(n)
+    return Pool.of(space, X[order], values[order], proposer=proposer, notes=notes)
+
+
+def drawn(
+    data: Dataset, draw: Callable[[int], FloatArray], n: int, *, seed: int, proposer: str, notes: Mapping[str, Any],
+    score: Score | None = None,
+) -> Pool:  # fmt: skip
+    """Offer n new designs of a generator, best first by `score`, or by how often each was drawn, the first drawn first.
+
+    `draw(k)` gives k designs (k, d), canonical and valid. It is called until n are new, `WAVES` times at most; what then lacks
+    are mutants of what was drawn, behind it.
+
+    Raises:
+        MethodError: there are fewer than n new designs.
+    """
+    space, rng = data.space, np.random.default_rng(seed)
+    X = draw(max(n, 32))
+    for _ in range(WAVES - 1):
+        if len(space.fresh(X, known=data.taken)) >= n:
+            break
+        X = np.concatenate([X, draw(max(n, 32))])
+    first = space.fresh(X, known=data.taken)
+    if score is None:
+        ids = np.array(space.ids(X))
+        names, times = np.unique(ids, return_counts=True)
+        values = times[np.searchsorted(names, ids)].astype(float)
+    else:
+        values = np.asarray(score(X), dtype=float)
+    first = first[np.argsort(-values[first], kind="stable")][:n] if len(first) > n or score is not None else first
+    X, values = (X[first], values[first]) if len(first) else (np.zeros((0, space.d)), np.zeros(0))
+    notes = {**notes, "drawn": len(first)}
+    order = np.argsort(-values, kind="stable")
+    X, values = X[order], values[order]
+    if len(X) < n:
+        parents = X if len(X) else data.X[data.top(32)]
+        parents = parents[space.feasible(parents)] if len(parents) else parents
+        floor = (values.min() if len(values) else 0.0) - 1.0
+        more = (
+            [space.mutate(parents[np.arange(2 * n) % len(parents)], rng, steps=1 + i) for i in range(6)] if len(parents) else []
+        )
+        rest = rng.permutation(space.listing()) if space.listable else space.sample(4 * n, rng)
+        X = np.concatenate([X, *more, rest])
+        values = np.concatenate([values, np.full(len(X) - len(values), floor)])
+        keep = space.fresh(X, known=data.taken)[:n]
+        X, values = X[keep], values[keep]
+    if len(X) < n:
+        raise MethodError(
+            f"{proposer} found {len(X)} of the {n} new designs asked for "
+            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
+        )
+    return Pool.of(space, X, values, proposer=proposer, notes=notes)

@@ -1,0 +1,76 @@
+"""Selection by what a design may gain for its price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from labloop.errors import ConfigError
+from labloop.proposing.belief import believing
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.protocols import Posterior, Selector
+from labloop.proposing.selectors import AsProposed
+from labloop.registry import plugin
+from labloop.types import FloatArray
+
+Price = Callable[[FloatArray], FloatArray]
+"""Prices designs X (m, d), (m,)."""
+
+
+@plugin
+class GainPerPrice:
+    """The most expected improvement over the best measured design for the money: expected gain divided by the design's price.
+
+    The gain is the judge's, of what a design is worth (without the noise of a reading). Needs the campaign's `prices`.
+    """
+
+    power: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """Price to this power: 0 asks for gain alone, 1 for gain per price."""
+
+    def priced(self, price: Price) -> Selector:
+        """Give the selector that knows what designs cost."""
+        return _Priced(power=self.power, price=price)
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Refuse: nobody told a price.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("gain_per_price needs the campaign's prices: add prices: {design: …, parameters: {…}} to its file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Priced:
+    power: float
+    price: Price
+
+    def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
+        """Choose n, the most gain for the price first; the bound given is the conservative selector's for beta 1.
+
+        Raises:
+            MethodError: fewer than n are left.
+        """
+        mean, std = believing(posterior).belief(pool.X)
+        best = float(data.y[data.best]) if len(data) else float(np.min(mean, initial=0.0))
+        gain = _expected_gain(mean - best, std)
+        worth = gain / np.maximum(self.price(pool.X), 1e-12) ** self.power if len(pool) else gain
+        order = np.lexsort((-mean, -worth))
+        picks = AsProposed().select(pool.take(order), posterior, data, n, seed=seed)
+        notes = {**picks.pool.notes, "selection": {"beta": 1.0, "power": self.power}}
+        return replace(picks, pool=replace(picks.pool, notes=notes))
+
+
+def _expected_gain(over: FloatArray, std: FloatArray) -> FloatArray:
+    """Expected improvement of normal beliefs: mean over the best (m,) and std (m,), in y (Mockus 1975; Jones et al. 1998)."""
+    std = np.maximum(std, 1e-12)
+    z = over / std
+    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    below = 0.5 * (1 + np.array([math.erf(one) for one in (z / np.sqrt(2)).tolist()]))
+    return np.asarray(over * below + std * density, dtype=float)

@@ -1,0 +1,121 @@
+"""What a campaign has spent, in wells and in money, and what that leaves for a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from labloop.config.round import RoundConfig
+from labloop.errors import CampaignError, ConfigError
+from labloop.ledger.memory import Memory
+from labloop.proposing.terms import Terms, cheapest
+from labloop.seeds import derive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Wells that were laid out, controls included, on plates that nobody rejected, and their price."""
+
+    wells: int
+    price: float | None
+    """None where the campaign has no prices."""
+
+
+def laid_out(memory: Memory, *, before: int | None = None) -> pd.DataFrame:
+    """List the wells of plates that nobody rejected, of rounds before one where it is given."""
+    wells = memory.ledger.wells(memory.name)
+    events = memory.ledger.events(memory.name)
+    wells = wells[~wells["round"].isin(set(events.loc[events["kind"] == "rejected", "round"]))]
+    return wells if before is None else wells[wells["round"] < before]
+
+
+def spent(memory: Memory, *, before: int | None = None) -> Spent:
+    """Count what the rounds so far have taken, at the present prices."""
+    wells, prices = laid_out(memory, before=before), memory.config.prices
+    if prices is None:
+        return Spent(wells=len(wells), price=None)
+    ids = wells["design_id"].dropna()
+    counts = ids.groupby([wells.loc[ids.index, "round"], ids]).size()
+    known = memory.ledger.designs(memory.name, ids.unique().tolist())
+    price = prices.well * int(wells["control"].notna().sum())
+    for n, some in counts.groupby(counts):
+        designs = known.loc[some.index.get_level_values("design_id")].reset_index(drop=True)
+        price += float(prices.of(designs, memory.config.space, replicates=int(n)).sum())
+    return Spent(wells=len(wells), price=price)
+
+
+def told(memory: Memory) -> dict[str, Any]:
+    """Tell what is spent and what was to be, as plain values; nothing where the campaign has neither budget nor prices."""
+    budget, prices = memory.config.budget, memory.config.prices
+    if budget is None and prices is None:
+        return {}
+    so_far = spent(memory)
+    return {
+        "spent": {
+            "wells": so_far.wells, "price": so_far.price, "unit": prices.unit if prices else "",
+            "budget_wells": budget.wells if budget else None, "budget_price": budget.price if budget else None,
+        }
+    }  # fmt: skip
+
+
+def in_words(spending: dict[str, Any]) -> str:
+    """Say what `told` gave in one line."""
+    parts = [f"{spending['wells']} wells" + (f" of {spending['budget_wells']}" if spending["budget_wells"] else "")]
+    if spending["price"] is not None:
+        of = f" of {spending['budget_price']:,.6g}" if spending["budget_price"] else ""
+        parts.append(f"{spending['price']:,.6g}{of} {spending['unit']}".rstrip())
+    return ", ".join(parts)
+
+
+def terms_of(memory: Memory, number: int, config: RoundConfig, *, seed: int) -> Terms:
+    """Take the terms of a round: its limits with what earlier wells have left of them, and the money that is left.
+
+    Args:
+        seed: the round's.
+    """
+    run = memory.config
+    before = None
+    if any(limit.per == "campaign" for several in run.limits.values() for limit in several):
+        wells = laid_out(memory, before=number)
+        ids = wells["design_id"].dropna().tolist()
+        before = memory.ledger.designs(memory.name, list(dict.fromkeys(ids))).loc[ids] if ids else None
+    money = None
+    if run.budget is not None and run.budget.price is not None and run.prices is not None:
+        controls = config.plates * sum(control.wells for control in run.plate.controls)
+        money = run.budget.price - (spent(memory, before=number).price or 0.0) - run.prices.well * controls
+    return Terms.of(run, plates=config.plates, seed=derive(seed, "round", number, "layout"), before=before, money=money)
+
+
+def check(memory: Memory, number: int, config: RoundConfig, *, seed: int) -> None:
+    """Refuse a round that the budget or the limits cannot bear, before anything is trained.
+
+    Raises:
+        CampaignError: what is left of the budget is too little for the round's plates.
+        ConfigError: no batch can keep the limits.
+    """
+    run, n = memory.config, sum(config.designs(memory.config.plate).values())
+    each = n * run.plate.replicates + config.plates * sum(control.wells for control in run.plate.controls)
+    higher = f"raise budget in the campaign's file (labloop revise {memory.name} FILE.yaml --reason …)"
+    smaller = "take fewer plates in the round's file, or fewer wells of each (plate.use in the campaign)"
+    if run.budget is not None:
+        so_far = spent(memory, before=number)
+        if run.budget.wells is not None and so_far.wells + each > run.budget.wells:
+            raise CampaignError(
+                f"round {number} of {memory.name} takes {each} wells, but {so_far.wells} of the budget's {run.budget.wells} are "
+                f"spent: {smaller}, or {higher}"
+            )
+        if run.budget.price is not None and run.prices is not None:
+            controls = run.prices.well * (each - n * run.plate.replicates)
+            least = n * cheapest(run.prices, run.space, run.plate.replicates) + controls
+            if (so_far.price or 0.0) + least > run.budget.price:
+                unit = f" {run.prices.unit}".rstrip()
+                raise CampaignError(
+                    f"round {number} of {memory.name} costs at least {least:,.6g}{unit}, but {so_far.price or 0:,.6g} of the "
+                    f"budget's {run.budget.price:,.6g}{unit} are spent: {smaller}, or {higher}"
+                )
+    try:
+        terms_of(memory, number, config, seed=seed).check(n)
+    except ConfigError as error:
+        raise ConfigError(f"{memory.name}: {error}") from error

@@ -1,0 +1,178 @@
+"""Descriptors of options and letters: read once, kept, and used where they help to predict."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop.config import CampaignConfig, load_config
+from labloop.errors import ConfigError
+from labloop.proposing.dataset import Dataset
+from labloop.rounds.revision import revised
+from labloop.space.descriptors import SCALES, coordinates, squares
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Choice, Real, Sequence
+
+CAMPAIGN = """
+schema_version: 1
+name: coupled
+space:
+  parameters:
+    - {type: choice, name: solvent, %s}
+    - {type: choice, name: base, options: [weak, strong]}
+assays: {assay: {}}
+"""
+TABLE = "solvent,polarity,boiling\nwater,9,100\nTHF,4,66\ntoluene,2.4,111\nDMF,6.4,153\n"
+MOLECULES = {"ethanol": "CCO", "propanol": "CCCO", "benzene": "c1ccccc1", "toluene": "Cc1ccccc1"}
+
+
+def load(folder, what, table=TABLE):
+    (folder / "solvents.csv").write_text(table)
+    (folder / "campaign.yaml").write_text(CAMPAIGN % what)
+    return load_config(folder / "campaign.yaml", CampaignConfig)
+
+
+def graded(k: int) -> dict[str, dict[str, float]]:
+    return {f"o{i:02d}": {"size": float(i)} for i in range(k)}
+
+
+def dataset(space: DesignSpace, y_of, rows) -> Dataset:
+    X = space.listing()[rows]
+    n = len(rows)
+    return Dataset(
+        space=space, X=X, y=y_of(space.decode(X)), ids=tuple(space.ids(X)), sem=np.full(n, np.nan),
+        n_replicates=np.ones(n, dtype=int), censored=np.zeros(n, dtype=int), pending=X[:0],
+    )  # fmt: skip
+
+
+def test_a_table_beside_the_campaign_is_taken_in_whole_and_names_the_options(tmp_path):
+    config = load(tmp_path, "descriptors: solvents.csv")
+    solvent = config.space.parameters[0]
+    assert solvent.options == ("water", "THF", "toluene", "DMF")
+    assert solvent.descriptors["THF"] == {"polarity": 4, "boiling": 66}
+    (tmp_path / "solvents.csv").unlink()  # the ledger keeps what was read
+    assert CampaignConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("what", "table", "said"),
+    [
+        ("descriptors: nowhere.csv", TABLE, "nowhere.csv cannot be read"),
+        ("descriptors: solvents.csv", TABLE.replace("66", "warm"), "row 'THF': boiling 'warm' is not a number"),
+        ("descriptors: solvents.csv", TABLE + "THF,1,2\n", "'THF' stands there twice"),
+        ("descriptors: solvents.csv, options: [water, acetone]", TABLE, "say nothing of acetone"),
+        ("smiles: solvents.csv", TABLE, "has no column `smiles`"),
+        ("options: [water, THF], computed: {ecfp: [[1], [2]]}", TABLE, "leave it out"),
+    ],
+    ids=["missing", "words", "twice", "unknown option", "no molecules", "computed of nothing"],
+)
+def test_a_bad_table_is_refused_with_its_place(tmp_path, what, table, said):
+    with pytest.raises(ConfigError, match=r"campaign\.yaml") as told:
+        load(tmp_path, what, table)
+    assert said in str(told.value)
+
+
+def test_a_choice_without_descriptors_is_written_as_ever():
+    assert set(json.loads(Choice(name="base", options=("a", "b")).model_dump_json())) == {"type", "name", "options"}
+    assert "scales" not in Sequence(name="dna", length=4).model_dump()
+
+
+def test_molecules_are_described_once_and_kept():
+    pytest.importorskip("rdkit")
+    told = Choice(name="solvent", options=tuple(MOLECULES), smiles=MOLECULES)
+    again = Choice.model_validate_json(told.model_dump_json())
+    assert again == told
+    assert set(told.described) == {"ecfp", "physical"}
+    D = squares(told.described["ecfp"])
+    assert D[0, 1] < D[0, 2]  # alcohols are alike
+    assert D[2, 3] < D[1, 3]
+
+
+def test_smiles_that_are_none_are_refused_with_their_option():
+    pytest.importorskip("rdkit")
+    with pytest.raises(ValueError, match="'ethanol': RDKit cannot read 'C1CC'"):
+        Choice(name="solvent", options=tuple(MOLECULES), smiles={**MOLECULES, "ethanol": "C1CC"})
+
+
+def test_coordinates_keep_the_distances_that_a_similarity_tells():
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(6, 3))
+    assert squares(coordinates(places @ places.T)) == pytest.approx(squares(places))
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_scales_tell_letters_apart(name):
+    alphabet = "ACDEFGHIKLMNPQRSTVWY" if name == "amino_acids" else "ACGT"
+    D = squares(Sequence(name="x", length=3, alphabet=alphabet, scales=name).described[name])
+    assert (D[~np.eye(len(D), dtype=bool)] > 0).all()
+    if name == "amino_acids":
+        at = alphabet.index
+        assert D[at("I"), at("V")] < D[at("I"), at("D")]
+
+
+def test_alike_options_are_near_and_differing_ones_are_never_one():
+    space = DesignSpace(parameters=(Choice(name="size", options=tuple(graded(5)), descriptors=graded(5)),))
+    D = space.distance(space.listing(), space.listing())
+    assert np.diag(D) == pytest.approx(0)
+    assert D[0, 1] < D[0, 2] < D[0, 4] == pytest.approx(1)
+    assert D[0, 1] > 0
+
+
+def test_the_gaussian_process_predicts_options_that_were_never_measured_by_what_they_are_like():
+    from labloop.surrogates.gp import GP
+
+    described = DesignSpace(parameters=(
+        Choice(name="size", options=tuple(graded(20)), descriptors=graded(20)), Choice(name="base", options=("a", "b", "c")),
+    ))  # fmt: skip
+    rows = np.array([i for i in range(60) if i // 3 % 2 == 0])
+    rest = np.setdiff1d(np.arange(60), rows)
+
+    def y(designs: pd.DataFrame) -> np.ndarray:
+        return np.array([int(one[1:]) for one in designs["size"]]) / 10 + (designs["base"] == "b").to_numpy()
+
+    data = dataset(described, y, rows)
+    truth, X = y(described.decode(described.listing()[rest])), described.listing()[rest]
+    fits = {way: GP(descriptors=way).fit(data, seed=0) for way in ("all", "left_out", "none")}
+    error = {way: np.abs(fitted.belief(X)[0] - truth).mean() for way, fitted in fits.items()}
+    assert error["all"] < 0.5 * error["none"]
+    assert error["left_out"] < 0.5 * error["none"]
+    assert fits["left_out"].sets != ("letters",)
+
+
+def test_descriptors_that_say_nothing_are_not_chosen():
+    from labloop.surrogates.gp import GP
+
+    rng = np.random.default_rng(1)
+    noise = {f"o{i:02d}": {"chance": float(rng.normal())} for i in range(12)}
+    worth = rng.normal(size=12)
+    space = DesignSpace(parameters=(
+        Choice(name="plasmid", options=tuple(noise), descriptors=noise), Real(name="dose", low=0, high=1, step=0.25),
+    ))  # fmt: skip
+    data = dataset(
+        space, lambda d: worth[[int(one[1:]) for one in d["plasmid"]]] + 0.1 * d["dose"].to_numpy(), np.arange(60)[::2]
+    )
+    assert GP(descriptors="left_out").fit(data, seed=0).sets == ("letters",)
+
+
+def test_forest_and_networks_see_descriptors():
+    from labloop.surrogates.features import described
+
+    space = DesignSpace(parameters=(Choice(name="size", options=tuple(graded(5)), descriptors=graded(5)),))
+    told = described(space, space.listing())
+    assert told.shape == (5, 1)
+    assert (np.diff(told[:, 0]) > 0).all()
+
+
+def test_new_options_come_with_a_revision_and_old_ones_keep_their_ids(tmp_path):
+    old = load(tmp_path, "descriptors: solvents.csv")
+    new = load(tmp_path, "descriptors: solvents.csv", TABLE.replace("THF,4,66\n", "") + "acetone,5.1,56\n")
+    designs = old.space.decode(old.space.listing())
+    designs.index = old.space.ids(old.space.listing())
+    joined = revised(old, new, designs=designs, assays=[])
+    solvent = joined.space.parameters[0]
+    assert solvent.options == ("water", "THF", "toluene", "DMF", "acetone")
+    assert solvent.descriptors["acetone"]["boiling"] == 56
+    assert set(joined.space.decode(joined.space.listing())["solvent"]) == {"water", "toluene", "DMF", "acetone"}

@@ -1,0 +1,252 @@
+"""Batch-wide limits, prices and budgets: every plate keeps them across its arms, and what cannot be is refused early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from fakes import Flat
+from test_vessels import COUPLING, ROUND, config, measure, started
+
+from labloop.campaign.checks import check_configs
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
+from labloop.errors import CampaignError, ConfigError
+from labloop.plates.batch import Batch
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.priced import GainPerPrice
+from labloop.proposing.terms import Terms
+from labloop.rounds import spending
+
+BLOCK = {"wells": 24, "use": 18}
+PRICES = {
+    "unit": "EUR", "design": 2, "well": 0.5, "parameters": {"base": {"CsOPiv": 4, "CsOAc": 3, "KOPiv": 2}, "loading": 0.1},
+}  # fmt: skip
+
+
+def placed(batch: Batch) -> pd.DataFrame:
+    """Wells of designs with their columns."""
+    wells = batch.wells.dropna(subset="design_id").reset_index(drop=True)
+    return wells.join(batch.designs, on="design_id")
+
+
+def rounds(**more: object) -> RoundConfig:
+    return parse_config({**ROUND, **more}, RoundConfig)
+
+
+def test_a_campaign_on_a_block_of_24_with_18_wells_and_three_temperatures(tmp_path: Path) -> None:
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}}
+    run = started(config(plate=BLOCK, limits=limits, rounds=2), tmp_path)
+    for number in (1, 2):
+        out = tmp_path / f"plate{number}"
+        batch = run.propose(rounds(), out=out)
+        wells = placed(batch)
+        assert len(wells) == 18
+        assert wells["row"].max() == 3
+        blocks = wells.groupby((wells["column"] - 1) // 2)
+        assert (blocks["temperature"].nunique() == 1).all()
+        of = batch.picks.set_index("design_id")["arm"]
+        for _, block in blocks:  # both arms stand in every block, evenly
+            counts = of[of.index.isin(block["design_id"])].value_counts()
+            assert counts.get("offline", 0) >= 3
+            assert counts.get("free", 0) >= 3
+        measure(run, out, number)
+        assert run.close() is not None
+    assert run.dataset().y.max() > 70
+    page = run.report(tmp_path / "report.html").read_text()
+    assert "at most 1 value of temperature per 2 columns" in page
+
+
+def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
+    """The lab likes 100 degrees, and a judge that has seen enough of it says so."""
+    run = started(config(plate=BLOCK, limits={"temperature": {"at_most": 1}}), tmp_path, n=80)
+    wells = placed(run.propose(rounds()))
+    assert wells["temperature"].nunique() == 1
+    assert 85 <= wells["temperature"].iloc[0] <= 115
+
+
+def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Path) -> None:
+    limits = {"solvent": {"per": "plate", "at_most": 2}, "temperature": {"per": "round", "at_most": 3}}
+    run = started(config(plate={"wells": 24}, limits=limits), tmp_path)
+    wells = placed(run.propose(rounds(plates=2)))
+    assert len(wells) == 48
+    assert (wells.groupby("plate")["solvent"].nunique() <= 2).all()
+    assert wells["temperature"].nunique() <= 3
+
+
+def test_totals_hold_for_a_plate_a_round_and_the_campaign(tmp_path: Path) -> None:
+    limits = {
+        "loading": {"per": "round", "total": 60},
+        "base": [{"per": "campaign", "total": {"CsOPiv": 5}}, {"per": "plate", "total": {"KOPiv": 4}}],
+    }
+    run = started(config(plate={"wells": 24, "use": 20}, limits=limits), tmp_path)
+    held = []
+    for number in (1, 2):
+        out = tmp_path / f"plate{number}"
+        wells = placed(run.propose(rounds(), out=out))
+        assert len(wells) == 20
+        assert wells["loading"].sum() <= 60 + 1e-9
+        assert (wells["base"] == "KOPiv").sum() <= 4
+        held.append((wells["base"] == "CsOPiv").sum())
+        measure(run, out, number)
+    assert 0 < sum(held) <= 5
+
+
+def test_replicates_of_a_design_stay_in_their_part(tmp_path: Path) -> None:
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}}
+    run = started(config(plate={**BLOCK, "replicates": 3}, limits=limits), tmp_path)
+    wells = placed(run.propose(rounds()))
+    assert (wells["design_id"].value_counts() == 3).all()
+    assert len(wells) == 18
+    assert (wells.groupby((wells["column"] - 1) // 2)["temperature"].nunique() == 1).all()
+
+
+def test_a_first_plate_without_a_judge_keeps_limits(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, limits={"temperature": {"per": "plate", "at_most": 1}}), tmp_path)
+    wells = placed(run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)))
+    assert len(wells) == 18
+    assert wells["temperature"].nunique() == 1
+
+
+def test_what_is_out_of_stock_is_not_proposed_until_it_is_there_again(tmp_path: Path) -> None:
+    without = config(plate=BLOCK, limits={"base": {"out_of_stock": ["CsOPiv", "KOPiv"]}})
+    run = started(without, tmp_path)
+    assert {"CsOPiv", "KOPiv"} & set(run.config.space.decode(run.dataset().X)["base"]) == set()  # drawn from what is there
+    out = tmp_path / "out"
+    wells = placed(run.propose(rounds(), out=out))
+    assert set(wells["base"]) <= {"KOAc", "CsOAc"}
+    measure(run, out, 1)
+    assert CampaignConfig.model_validate_json(run.config.model_dump_json()) == run.config
+    told = run.revise(config(plate=BLOCK), reason="came in")
+    assert any("withdrawn" in one for one in told)
+    assert {"CsOPiv", "KOPiv"} & set(placed(run.propose(rounds()))["base"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"heat": {"at_most": 1}}, "has no such parameter or component; it has base, solvent"),
+        ({"base": {"per": "plate"}}, "says nothing"),
+        ({"base": {"per": "shelf", "at_most": 1}}, "'shelf' is no part of a campaign"),
+        ({"base": {"at_most": 0}}, "greater than or equal to 1"),
+        ({"base": {"per": "campaign", "at_most": 2}}, "use total for a campaign"),
+        ({"base": {"total": 12}}, "of a choice name options"),
+        ({"base": {"total": {"NaOH": 12}}}, "NaOH is no option of it; there are KOAc"),
+        ({"loading": {"total": {"KOAc": 1}}}, "has no options"),
+        ({"base": {"out_of_stock": ["KOAc", "KOPiv", "CsOAc", "CsOPiv"]}}, "leaves no option"),
+        ({"base": {"atmost": 2}}, "unknown key"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused_with_its_key(limits: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"prices": {"parameters": {"heat": 1}}}, "has no such parameter"),
+        ({"prices": {"parameters": {"base": 1}}}, "a price for each option"),
+        ({"prices": {"parameters": {"base": {"NaOH": 1}}}}, "NaOH is no option"),
+        ({"prices": {"parameters": {"loading": {"KOAc": 1}}}}, "takes one number"),
+        ({"budget": {}}, "says nothing"),
+        ({"budget": {"price": 10}}, "needs prices"),
+        ({"budget": {"wells": 0}}, "greater than or equal to 1"),
+    ],
+)
+def test_prices_and_budgets_that_make_no_sense_are_refused(more: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**more)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"limits": {"loading": {"total": 20}}}, "loading: 24 designs take at least 24, more than 20 per plate"),
+        ({"limits": {"solvent": {"at_most": 1}}, "narrow": True}, r"at most 1 value per plate leave 20 designs for 24"),
+        ({"budget": {"wells": 20}}, "20 are fewer than the 24 of one round"),
+        ({"budget": {"price": 50}, "prices": PRICES}, "price: 24 designs take at least 62.4, more than 50"),
+        (
+            {"limits": {"base": {"per": "3 columns", "at_most": 1}}, "plate": {"wells": 24, "use": 22, "replicates": 11}},
+            "multiples of replicates",
+        ),
+    ],
+)  # fmt: skip
+def test_check_refuses_what_no_batch_can_keep(tmp_path: Path, more: dict[str, object], message: str) -> None:
+    space = {"parameters": [{"type": "choice", "name": "solvent", "options": ["DMAc", "BuCN", "BuOAc", "xylene"]},
+                            {"type": "integer", "name": "temperature", "low": 1, "high": 20}]}  # fmt: skip
+    told = {**COUPLING, "plate": {"wells": 24}, **more}
+    if told.pop("narrow", False):
+        told["space"] = space
+    campaign, round_ = tmp_path / "c.yaml", tmp_path / "r.yaml"
+    campaign.write_text(yaml.safe_dump(told))
+    round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"]}}, "judge": None}))
+    with pytest.raises(ConfigError, match=message):
+        check_configs(campaign, round_)
+
+
+def test_check_tells_limits_prices_and_budget(tmp_path: Path) -> None:
+    place = tmp_path / "c.yaml"
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}, "base": {"total": {"KOAc": 5}, "per": "round"}}
+    place.write_text(yaml.safe_dump({**COUPLING, "limits": limits, "prices": PRICES, "budget": {"wells": 400, "price": 5000}}))
+    told = check_configs(place)
+    assert told["limits"] == [
+        "Limit: KOAc of base in at most 5 wells per round", "Limit: at most 1 value of temperature per 2 columns",
+    ]  # fmt: skip
+    assert told["costs"] == ["Price: a design costs at least 2.6 EUR", "Budget: 400 wells, 5,000 EUR in all"]
+
+
+def test_a_budget_of_wells_counts_and_refuses_the_round_beyond_it(tmp_path: Path) -> None:
+    plate = {"wells": 24, "controls": [{"name": "blank", "wells": 2}]}
+    run = started(config(plate=plate, budget={"wells": 50}, rounds=5), tmp_path)
+    for number in (1, 2):
+        out = tmp_path / f"plate{number}"
+        run.propose(rounds(), out=out)
+        measure(run, out, number)
+    assert run.status()["spent"] == {"wells": 48, "price": None, "unit": "", "budget_wells": 50, "budget_price": None}
+    with pytest.raises(CampaignError, match=r"round 3 of coupling takes 24 wells, but 48 of the budget's 50 are spent: .*revise"):
+        run.propose(rounds())
+    assert len(run.ledger.rounds(run.name)) == 2
+    run.revise(config(plate=plate, budget={"wells": 72}, rounds=5), reason="more money")
+    assert len(run.propose(rounds()).wells) == 24
+
+
+def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, prices=PRICES, budget={"price": 130}), tmp_path)
+    out = tmp_path / "plate1"
+    wells = placed(run.propose(rounds(), out=out))
+    parts = {"KOAc": 0, "KOPiv": 2, "CsOAc": 3, "CsOPiv": 4}
+    price = float((2.5 + wells["base"].map(parts) + 0.1 * wells["loading"]).sum())
+    assert run.status()["spent"]["price"] == pytest.approx(price)
+    assert price <= 130
+    measure(run, out, 1)
+    run.revise(config(plate=BLOCK, prices=PRICES, budget={"price": 135}), reason="less")
+    with pytest.raises(CampaignError, match=r"costs at least 46\.8 EUR, but .* of the budget's 135 EUR are spent"):
+        run.propose(rounds())
+    assert "EUR" in run.report(tmp_path / "report.html").read_text()
+    assert "of 135 EUR" in spending.in_words(run.status()["spent"])
+
+
+def test_gain_per_price_takes_what_is_cheap_where_gains_are_alike() -> None:
+    run = config(plate=BLOCK, prices=PRICES)
+    X = run.space.sample(60, np.random.default_rng(0))
+    data = Dataset.from_measurements(run.space, run.space.decode(X[:10]), np.arange(10.0))
+    pool = Pool.of(run.space, X[10:], np.zeros(50), proposer="any")
+    terms = Terms.of(run, plates=1, seed=0)
+    order = {}
+    for power in (0, 1):
+        rule = GainPerPrice(power=power).priced(terms.price)
+        order[power] = terms.price(rule.select(pool, Flat().fit(data, seed=0), data, 50, seed=0).pool.X)
+    assert (np.diff(order[1]) >= 0).all()
+    assert order[1][:10].mean() < order[0][:10].mean()
+
+
+def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK), tmp_path)
+    with pytest.raises(ConfigError, match="gain_per_price needs the campaign's prices"):
+        run.propose(rounds(arms={"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}))
