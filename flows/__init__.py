@@ -5,9 +5,13 @@ and a flow that was killed is simply run again.
 """
 
 from .benchmark import run_benchmark
+from .decide import backtest_arms, pick_designs, plan_plate, veto_well
 from .round import close_round, propose_round
 from .simulate import simulated_campaign
 from .study import run_study
 from .tick import tick
 
-__all__ = ["close_round", "propose_round", "run_benchmark", "run_study", "simulated_campaign", "tick"]
+__all__ = [
+    "backtest_arms", "close_round", "pick_designs", "plan_plate", "propose_round", "run_benchmark", "run_study",
+    "simulated_campaign", "tick", "veto_well",
+]  # fmt: skip

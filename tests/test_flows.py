@@ -252,3 +252,23 @@ def test_a_file_that_has_come_wakes_its_campaign_once(tmp_path, monkeypatch):
         asyncio.run(arrivals.keep_watching({name: tmp_path / name for name in ("a", "b")}))
     assert [campaign for campaign, _ in asked] == ["a", "a"]
     assert asked[0] == asked[1]
+
+
+@pytest.mark.server
+def test_decisions_about_wells_are_flows_too(prefect_server, tmp_path, tfbind8_config):
+    from labloop.flows import backtest_arms, pick_designs, plan_plate, veto_well
+
+    home = str(tmp_path / "home")
+    run = Campaign.create(tfbind8_config, home=home)
+    draw_start(open_lab("tfbind8"), 120, seed=1).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    (tmp_path / "mine.csv").write_text("dna\nACGTACGT\n")
+    assert "are arm chemist" in pick_designs("tfbind8", str(tmp_path / "mine.csv"), "chemist", by="Anna", home=home)
+    (tmp_path / "round.yaml").write_text("arms: {a: {proposers: random}, b: {proposers: mutate}}\njudge: null\n")
+    assert plan_plate("tfbind8", str(tmp_path / "round.yaml"), home=home)["wells"] == {"a": 48, "b": 48}
+    batch = run.propose(tmp_path / "round.yaml")
+    assert (batch.picks["proposer"] == "Anna").sum() == 1
+    spot = batch.wells.iloc[0]
+    assert "is out of" in veto_well("tfbind8", f"{spot['plate']}:{spot['well']}", "no", home=home)
+    told = backtest_arms("tfbind8", str(tmp_path / "round.yaml"), splits=2, home=home)
+    assert {one["arm"] for one in told["arms"]} == {"a", "b"}

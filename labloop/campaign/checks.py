@@ -67,6 +67,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
         understood["arms"] = _check_round(round_, config)
+        understood["allocation"] = _allocation(round_, config)
     return understood
 
 
@@ -103,6 +104,18 @@ def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str
         }
         for name, arm in config.arms.items()
     ]
+
+
+def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
+    """Say how the wells are shared that no arm names as its own."""
+    names, wells = config.sharing, config.designs(campaign.plate)
+    total = sum(wells[name] for name in names)
+    if len(names) < 2:
+        return "every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names"
+    if config.allocation.rule == "evidence":
+        floor = config.allocation.least(total, len(names))
+        return f"{total} designs by what the arms achieved, at least {floor} each; evenly until the first round came back"
+    return f"{total} designs by weights" if config.allocation.weights else f"{total} designs evenly"
 
 
 def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int) -> None:

@@ -22,13 +22,20 @@ from labloop.ledger.states import RoundState
 from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import Training
-from labloop.rounds import intake, state, training, verbs
+from labloop.rounds import by_hand, intake, state, training, verbs
 from labloop.rounds.audit import Audit, audit
+from labloop.rounds.by_hand import HandPicked
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt, Request
+<<<<<<< HEAD
 from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
+=======
+from labloop.rounds.outcome import compare_round, compare_rounds
+from labloop.rounds.outlook import Outlook, outlook
+>>>>>>> hact
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
+from labloop.rounds.veto import Vetoed, veto
 from labloop.runtime.workers import Workers
 
 
@@ -226,6 +233,34 @@ class Campaign(Memory):
             BatchError: the batch is beyond what a vendor or a robot takes, or a file cannot be written; nothing was.
         """
         return verbs.export(self, out, number=number, exporters=exporters)
+
+    def pick(self, path: Path | str, *, arm: str, by: str = "", wells: int | None = None) -> HandPicked:
+        """Let designs that a person chose become an arm of the next plate, see `labloop.rounds.by_hand.pick`.
+
+        Raises:
+            DesignError: rows that cannot be made or are known already; nothing was stored.
+        """
+        return by_hand.pick(self, path, arm=arm, by=by, wells=wells)
+
+    def withdraw(self, arm: str, *, by: str = "", reason: str = "") -> HandPicked:
+        """Take the list of a person's arm back, as long as it is on no plate."""
+        return by_hand.withdraw(self, arm, by=by, reason=reason)
+
+    def veto(self, well: str, *, reason: str, by: str = "") -> Vetoed:
+        """Take the design of a well (`PLATE:WELL`) out of a plate that is not exported yet; its arm's next choice comes in.
+
+        Raises:
+            CampaignError: there is no such well, it holds no design, the files were exported, or no reason is given.
+        """
+        return veto(self, well, reason=reason, by=by)
+
+    def plan(self, config: RoundConfig | Path | str | None = None, *, worth: float | None = None) -> Outlook:
+        """Tell what the next plate can show of its arms and gain over the best known, see `labloop.rounds.outlook`.
+
+        Args:
+            worth: the smallest gain, in y, that is worth another plate.
+        """
+        return outlook(self, config, worth=worth)
 
     def close(self, number: int | None = None, *, reason: str | None = None) -> Comparison | None:
         """Close a measured round with its comparison. Wells without a result need a reason; they may be proposed again.

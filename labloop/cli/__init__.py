@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
+    import labloop.cli.decide
     import labloop.cli.exchange
     import labloop.cli.ledger
     import labloop.cli.quality

@@ -149,6 +149,7 @@ def propose(
     workers: int | str = 1,
     on_failure: Literal["stop", "drop"] | None = None,
     now: bool = False,
+    hold: bool = False,
     common: Common = Common(),
 ) -> None:
     """Train every proposer, choose the wells and write the plate's files. Run again, it goes on or changes nothing.
@@ -161,12 +162,13 @@ def propose(
         on_failure: a proposer that fails: `drop` goes on without it, `stop` trains the others and stops
             [default: as the campaign's schedule says, else stop].
         now: open another round although all that were planned are done.
+        hold: write no files yet, so that wells can be vetoed (labloop veto); labloop export writes them.
     """
     common.start()
     run = common.open(campaign)
     with show.progress(json=common.json):
         batch = run.propose(config, workers=workers, on_failure=on_failure, now=now)
-    written = run.export(out, number=batch.round)
+    written = {} if hold else run.export(out, number=batch.round)
     show.batch(batch, written, json=common.json)
 
 

@@ -171,6 +171,12 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
 
         out.print(f"Spent: {in_words(status['spent'])}")
     _table(status["rounds"])
+    for said in status.get("decisions", ()):
+        out.print(Text(f"{said}."))
+    for one in status.get("by_hand", ()):
+        out.print(
+            Text(f"{one['designs']} designs that {one['by']} chose ({one['file']}) wait as arm {one['arm']} of the next plate.")
+        )
     out.print(f"Next: {status['next']}")
 
 
@@ -316,6 +322,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
     more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")
+    if len(arms) > 1:
+        out.print(Text(f"Shared: {understood['allocation']}"))
     out.print("All good.", style="bold green")
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from labloop.config.allocation import Allocated, Allocation, apportion
 from labloop.config.base import Config, Named, Plugin, Plugins, named
 from labloop.errors import ConfigError
 from labloop.plates.vessel import Plate
+
+BY_HAND = "by_hand"
+"""What stands for the proposer of an arm whose designs people chose; such arms join a round by `labloop pick`, never by its
+file."""
 
 
 class Arm(Config):
@@ -17,7 +23,7 @@ class Arm(Config):
     proposers: Plugins
     selector: Plugin = {"as_proposed": {}}
     wells: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Wells of the plate; arms that name none share what is left evenly."""
+    """Wells of the plate; arms that name none share what is left, see `RoundConfig.allocation`."""
     pool: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
     """Candidates that each proposer offers; at least the plate's designs. `auto`: many where scoring one is cheap, see
     `labloop.proposing.pipeline.pool_size`."""
@@ -31,6 +37,24 @@ class RoundConfig(Config):
     judge: Plugin | None = {"auto": {}}
     """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""
     plates: int = Field(default=1, ge=1, le=1000)
+    allocation: Allocated = Allocation()
+    """How wells are shared that no arm names as its own."""
+
+    @model_validator(mode="after")
+    def _arms_known(self) -> Self:
+        if strange := sorted(set(self.allocation.weights) - set(self.arms)):
+            raise ValueError(f"allocation.weights: {strange[0]} is no arm (there are: {', '.join(self.arms)})")
+        return self
+
+    @property
+    def sharing(self) -> tuple[str, ...]:
+        """Arms that name no wells of their own."""
+        return tuple(name for name, arm in self.arms.items() if arm.wells is None)
+
+    @property
+    def by_hand(self) -> tuple[str, ...]:
+        """Arms whose designs people chose."""
+        return tuple(name for name, arm in self.arms.items() if BY_HAND in arm.proposers)
 
     def plugins(self) -> list[Named]:
         """List the plug-ins named here."""
@@ -54,8 +78,29 @@ class RoundConfig(Config):
                 f"arms ask for {sum(fixed.values())} wells and {len(open_arms)} more share the rest, "
                 f"but the plates have {total} for designs: change arms.*.wells, or leave one arm's out to give it the rest"
             )
-        share = {name: left // len(open_arms) + (i < left % len(open_arms)) for i, name in enumerate(open_arms)}
+        weights = {name: self.allocation.weights.get(name, 1.0) for name in open_arms}
+        uneven = bool(self.allocation.weights) and bool(open_arms)
+        share = apportion(left, weights, least=1) if uneven else apportion(left, dict.fromkeys(open_arms, 1.0))
+        least = self.allocation.least(left, len(open_arms))
+        if self.allocation.rule == "evidence" and least * len(open_arms) > left:
+            raise ConfigError(
+                f"allocation.floor gives {least} wells to each of {len(open_arms)} arms, but only {left} are to be shared: "
+                "lower allocation.floor, or raise plates"
+            )
         return {name: fixed.get(name, share.get(name, 0)) for name in self.arms}
+
+    def allocated(self, wells: Mapping[str, int]) -> Self:
+        """Give arms these wells; arms that are not named keep their own."""
+        arms = {name: arm.model_copy(update={"wells": wells.get(name, arm.wells)}) for name, arm in self.arms.items()}
+        return self.model_copy(update={"arms": arms})
+
+    def joined(self, hands: Sequence[Mapping[str, Any]], wells: Mapping[str, int]) -> Self:
+        """Let arms whose designs people chose join, each `arm` with what is told of it; `wells` are all arms'."""
+        people = {
+            one["arm"]: Arm(proposers={BY_HAND: {"by": one["by"], "file": one["file"], "designs": len(one["ids"])}}, wells=1)
+            for one in hands
+        }
+        return self.model_copy(update={"arms": {**self.arms, **people}}).allocated(wells)
 
     def designs(self, plate: Plate) -> dict[str, int]:
         """Split the designs of the round's plates over the arms: an arm's wells hold its designs, each with its replicates.
@@ -84,5 +129,9 @@ class RoundConfig(Config):
         kept = {name: options for name, options in self.arms[arm].proposers.items() if name != proposer}
         if kept:
             return self.model_copy(update={"arms": {**self.arms, arm: self.arms[arm].model_copy(update={"proposers": kept})}})
-        left = {name: one.model_copy(update={"wells": None}) for name, one in self.arms.items() if name != arm}
+        left = {
+            name: one if BY_HAND in one.proposers else one.model_copy(update={"wells": None})
+            for name, one in self.arms.items()
+            if name != arm
+        }
         return self.model_copy(update={"arms": left})

@@ -23,6 +23,8 @@ RUN = (
     "round", "key", "proposer", "arm", "options", "seed", "fingerprint", "device", "seconds", "cpu_seconds", "versions", "notes",
     "at", "by",
 )  # fmt: skip
+VETO = "veto"
+"""The kind of event by which a well is taken out of a plate, see `labloop.ledger.vetoes`."""
 _OFFERED = ("design_id", "rank", "score")
 
 
@@ -103,8 +105,11 @@ def add_batch(link: Link, campaign: str, number: int, batch: NewBatch) -> bool:
 
 
 def head_of(connection: Connection, campaign_id: int, number: int) -> dict[str, Any]:
-    """Name the link that a round's batch came with: link and head, None where there is no batch."""
+    """Name the link that a round's batch, or the last veto of it, came with: link and head, None where there is no batch."""
     w, k = t.well.c, t.link.c
-    mine = select(func.max(w.link)).where(w.campaign == campaign_id, w.round == number).scalar_subquery()
+    e = t.event.c
+    laid = connection.execute(select(func.max(w.link)).where(w.campaign == campaign_id, w.round == number)).scalar()
+    vetoed = select(func.max(e.link)).where(e.campaign == campaign_id, e.round == number, e.kind == VETO)
+    mine = None if laid is None else max(laid, connection.execute(vetoed).scalar() or 0)
     found = connection.execute(select(k.number, k.hash).where(k.campaign == campaign_id, k.number == mine)).tuples().first()
     return {"link": found[0] if found else None, "head": found[1] if found else None}

@@ -19,6 +19,11 @@ from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.runtime.artifacts import Artifacts
 
+ALLOCATED = "allocated"
+"""The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why."""
+JOINED = "hand_arms"
+"""The kind of event by which people's lists join a round: `arms`, a list, and `wells` of every arm of the round."""
+
 
 class Memory:
     """What a campaign knows. Every verb takes it; `labloop.Campaign` is one, with all verbs as methods."""
@@ -54,12 +59,22 @@ class Memory:
             raise CampaignError(f"{self.name} has rounds 1 … {len(rounds)}, not {number}")
         return rounds[number - 1]
 
-    def round_config(self, entry: Round) -> RoundConfig:
-        """Read a round's configuration, without the proposers that were dropped from it."""
+    def round_config(self, entry: Round, *, by_hand: bool = True) -> RoundConfig:
+        """Read a round's configuration: with the wells that were allocated, the arms whose designs people chose, and without the
+        proposers that were dropped from it.
+
+        Args:
+            by_hand: False leaves people's arms out.
+        """
         config = parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
         events = self.ledger.events(self.name)
-        dropped = events.loc[(events["kind"] == "training_dropped") & (events["round"] == entry.number), "detail"]
-        for detail in dropped:
+        events = events[events["round"] == entry.number]
+        for detail in events.loc[events["kind"] == ALLOCATED, "detail"]:
+            config = config.allocated(detail["wells"])
+        joined = events.loc[events["kind"] == JOINED, "detail"].tolist() if by_hand else []
+        if joined and joined[-1]["arms"]:  # the last word counts
+            config = config.joined(joined[-1]["arms"], joined[-1]["wells"])
+        for detail in events.loc[events["kind"] == "training_dropped", "detail"]:
             config = config.without(detail["arm"], detail["proposer"])
         return config
 

@@ -34,6 +34,7 @@ from labloop.ledger.readings import READING
 from labloop.ledger.rounds import Round, add_event, advance, open_round, round_of, rounds_of
 from labloop.ledger.states import RoundState
 from labloop.ledger.verify import Verified, check_file, verify_campaign
+from labloop.ledger.vetoes import add_veto, picks_of, wells_of
 
 
 class Ledger:
@@ -139,8 +140,8 @@ class Ledger:
     def begun(self, name: str) -> str:
         """Tell when a campaign was made, ISO 8601 in UTC."""
         with self._store.read() as connection:
-            query = select(t.campaign.c.at).where(t.campaign.c.id == self._store.id(connection, name))
-            return connection.execute(query).scalar_one()
+            key = self._store.id(connection, name)
+            return connection.execute(select(t.campaign.c.at).where(t.campaign.c.id == key)).scalar_one()
 
     # ---- designs and measurements
 
@@ -219,8 +220,6 @@ class Ledger:
         with self._store.read() as connection:
             return designs_of(connection, self._store.id(connection, campaign), None if ids is None else list(dict.fromkeys(ids)))
 
-    # ---- quality control
-
     def last_check(self, campaign: str) -> tuple[int, bool]:
         """Say which check was the last (the id of its event, 0 before any), and whether readings wait for the next."""
         with self._store.read() as connection:
@@ -281,8 +280,6 @@ class Ledger:
         with self._store.write(campaign, "state") as link:
             return advance(link, campaign, number, state, detail)
 
-    # ---- runs and batches
-
     def add_run(
         self, campaign: str, number: int, *, key: str, proposer: str, arm: str | None, options: Mapping[str, Any], seed: int,
         fingerprint: str, device: str | None, seconds: float, cpu_seconds: float, versions: Mapping[str, Any],
@@ -336,13 +333,16 @@ class Ledger:
 
     def picks(self, campaign: str, number: int | None = None) -> pd.DataFrame:
         """List the picks of a round, or of all, in the order they were stored: round, arm, rank, design_id and the reasons."""
-        return self._store.rows(campaign, t.pick, ("round", *batches.PICK), number)
+        return picks_of(self._store, campaign, number)
 
     def wells(self, campaign: str, number: int | None = None) -> pd.DataFrame:
         """List the wells of a round, or of all: round, plate, well, row, column, design_id, control."""
-        return self._store.rows(campaign, t.well, ("round", *batches.WELL), number)
+        return wells_of(self._store, campaign, number)
 
-    # ---- events
+    def add_veto(self, campaign: str, number: int, detail: Mapping[str, Any], picks: pd.DataFrame) -> None:
+        """Take a design's wells out of a plate that is PROPOSED, see `labloop.ledger.vetoes`; `picks` come in for it."""
+        with self._store.write(campaign, "veto") as link:
+            add_veto(link, campaign, number, detail, picks)
 
     def add_event(self, campaign: str, kind: str, detail: Mapping[str, Any] | None = None, number: int | None = None) -> None:
         """Note that something happened, in a round where `number` is given."""

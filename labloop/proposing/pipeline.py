@@ -36,6 +36,8 @@ log = logging.getLogger("labloop")
 LISTED_POOL = 1_024
 GENERATED_POOL = 256
 """Candidates of `pool: auto`, at least, where the space can be listed and where it cannot."""
+SPARE = 8
+"""Next choices of each arm that are kept beside a plate, at least."""
 SMALLEST_BATCH = 8
 """A training that runs out of memory with fewer rows at once has another reason."""
 
@@ -105,6 +107,7 @@ def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: i
             seed=derive(seed, "round", number, "propose", name, proposer),
         )
         for name, arm in config.arms.items()
+        if name not in config.by_hand  # people need no training
         for proposer, options in arm.proposers.items()
     ]
 
@@ -210,6 +213,7 @@ def decide(
     *,
     past: Past | None = None,
     judging: bool = True,
+    spare: dict[str, Picks] | None = None,
     terms: Terms | None = None,
     seed: int,
     number: int,
@@ -222,6 +226,7 @@ def decide(
         wells: designs that each arm chooses.
         terms: what the batch must keep as a whole.
         judging: False leaves the judge out even where the round has one; no selector may need it then.
+        spare: filled with every arm's next choices, see `choose`; with none where `terms` bind the batch as a whole.
 
     Returns:
         Every arm's picks, and the judge that they were chosen by.
@@ -234,7 +239,7 @@ def decide(
     setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
     chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)
     if terms is None or terms.none:
-        return chooser(config, pools, posterior, data, wells, **setting), posterior
+        return chooser(config, pools, posterior, data, wells, spare=spare, **setting), posterior
     return choose_within(config, pools, posterior, data, wells, terms, choose=chooser, **setting), posterior
 
 
@@ -245,6 +250,7 @@ def choose(
     data: Dataset,
     wells: Mapping[str, int],
     *,
+    spare: dict[str, Picks] | None = None,
     terms: Terms | None = None,
     seed: int,
     number: int,
@@ -253,6 +259,10 @@ def choose(
     """Let every arm's selector choose; a design that two arms choose takes one well and counts for both.
 
     The wells that agreement frees go to the arms' next choices by turns, so that exactly `sum(wells)` designs are chosen.
+
+    Args:
+        spare: filled with every arm's next choices that no arm has picked, in its own order: `SPARE` of them or an eighth of its
+            wells, as far as its pool has them. They come in for wells that a person takes out before the plate is made.
 
     Raises:
         MethodError: the arms' pools hold too few designs that may be chosen.
@@ -266,18 +276,31 @@ def choose(
             made = made.priced(terms.price)
         return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
 
-    total = sum(wells.values())
-    picks = {name: select(name, wells[name]) for name in config.arms}
-    chosen = {one for arm in picks.values() for one in arm.pool.ids}
-    if len(chosen) == total:
-        return picks
-    freed = total - len(chosen)
-    longer = {}
-    for name in config.arms:
+    def far(name: str, n: int) -> Picks:
+        """An arm's choices, n of them or as many beyond its wells as it has; by contract the first are the same."""
         try:
-            longer[name] = select(name, min(len(pools[name]), wells[name] + 2 * freed))
+            return select(name, max(wells[name], min(len(pools[name]), n)))
         except MethodError:  # this arm has no further choice; the others may
-            longer[name] = picks[name]
+            return select(name, wells[name])
+
+    ahead = {name: max(SPARE, -(-wells[name] // 8)) if spare is not None else 0 for name in config.arms}
+    longer = {name: far(name, wells[name] + ahead[name]) for name in config.arms}
+    picks = {name: _first(longer[name], wells[name]) for name in config.arms}
+    chosen = {one for arm in picks.values() for one in arm.pool.ids}
+    total = sum(wells.values())
+    if freed := total - len(chosen):
+        longer = {name: far(name, wells[name] + 2 * freed + ahead[name]) for name in config.arms}
+        picks = _refilled(longer, wells, chosen, total)
+    if spare is not None:
+        taken = {one for arm in picks.values() for one in arm.pool.ids}
+        for name, more in longer.items():
+            rows = [i for i, one in enumerate(more.pool.ids) if one not in taken]
+            spare[name] = more.take(np.array(rows[: ahead[name]], dtype=np.int64))
+    return picks
+
+
+def _refilled(longer: Mapping[str, Picks], wells: Mapping[str, int], chosen: set[str], total: int) -> dict[str, Picks]:
+    """Give the wells that agreement freed to the arms' next choices by turns; `chosen` grows until it has `total` designs."""
     counts = dict(wells)
     while len(chosen) < total:
         before = len(chosen)
@@ -290,7 +313,7 @@ def choose(
                     break
         if len(chosen) == before:
             raise MethodError(f"the arms' pools hold only {len(chosen)} different designs for {total} wells: raise arms.*.pool")
-    return {name: _first(longer[name], counts[name]) for name in config.arms}
+    return {name: _first(more, counts[name]) for name, more in longer.items()}
 
 
 def judged(judgement: Judgement, picks: Mapping[str, Picks]) -> dict[str, Any]:
@@ -346,8 +369,7 @@ def unjudged(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _first(picks: Picks, n: int) -> Picks:
-    rows = np.arange(n)
-    return picks.take(rows)
+    return picks if n == len(picks) else picks.take(np.arange(n))
 
 
 def notes_of(pool: Pool) -> dict[str, Any]:

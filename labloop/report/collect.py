@@ -16,7 +16,12 @@ from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
 from labloop.rounds import properties, spending, state
 from labloop.rounds.bounds import with_beta
+<<<<<<< HEAD
 from labloop.rounds.outcome import compare_all, compare_properties, compare_round
+=======
+from labloop.rounds.decisions import decisions
+from labloop.rounds.outcome import compare_all, compare_round
+>>>>>>> hact
 
 N_TOP = 15
 
@@ -131,7 +136,7 @@ def _flags(campaign: Memory) -> tuple[str, ...]:
         if event["state"] == RoundState.CLOSED and detail.get("missing"):
             reason = f": {detail['reason']}" if detail.get("reason") else ""
             flags.append(f"Round {event['round']} was closed without {detail['missing']} of its wells{reason}.")
-    return (*flags, *_judged(campaign))
+    return (*flags, *_judged(campaign), *(f"{one}." for one in decisions(campaign)))
 
 
 def _judged(campaign: Memory) -> list[str]:

@@ -13,11 +13,14 @@ import pandas as pd
 from labloop.config.policies import MEANING
 from labloop.errors import CampaignError
 from labloop.ledger import Trail
+from labloop.ledger.batches import VETO
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.plates.wells import parse_well, well_name
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.correction import reading
+from labloop.rounds.decisions import said_of
+from labloop.rounds.veto import RESERVE
 from labloop.space.objective import Objective
 
 _SAID = {
@@ -64,7 +67,7 @@ def audit(memory: Memory, what: str) -> Audit:
     Raises:
         CampaignError: there is nothing of this name; the message names the nearest.
     """
-    name, subject = memory.name, what.strip()
+    name, subject, came = memory.name, what.strip(), False
     if ":" in subject:
         plate, _, text = subject.rpartition(":")
         spot = (plate, _well(text))
@@ -73,6 +76,10 @@ def audit(memory: Memory, what: str) -> Audit:
             raise CampaignError(_no_spot(memory, name, plate, spot[1]))
         ids = [*trail.wells["design_id"].dropna(), *trail.readings["design_id"].dropna()]
         design_id, subject = next(iter(ids), None), f"{plate}:{spot[1]}"
+        wells = memory.ledger.wells(name)
+        now = wells.loc[(wells["plate"] == plate) & (wells["well"] == spot[1]), "design_id"].dropna()
+        if came := len(now) > 0 and design_id is not None and now.iloc[0] != design_id:
+            design_id = str(now.iloc[0])
     else:
         design_id = subject = _design_id(memory, name, subject)
         trail = memory.ledger.trail(name, design_id=design_id)
@@ -81,7 +88,12 @@ def audit(memory: Memory, what: str) -> Audit:
     own = {one.number for one in memory.ledger.rounds(name) if one.own_seed}
     picks = with_beta(memory.ledger.picks(name), memory.ledger.events(name))
     betas = dict(zip(zip(picks["round"], picks["arm"], strict=True), picks["beta"], strict=True))
-    steps = sorted(_steps(trail, design_id, own, memory.config.objective, betas), key=lambda step: step.link)
+    steps = list(_steps(trail, design_id, own, memory.config.objective, betas))
+    if came:  # the story of what a veto let in, after that of what it took out
+        more = _steps(memory.ledger.trail(name, design_id=design_id), design_id, own, memory.config.objective, betas)
+        told = {(step.link, step.said) for step in steps}
+        steps += [step for step in more if (step.link, step.said) not in told]
+    steps.sort(key=lambda step: step.link)
     return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
 
 
@@ -226,12 +238,14 @@ def _flags(trail: Trail) -> Iterator[Step]:
 def _events(trail: Trail, design_id: str | None, rounds: set[int]) -> Iterator[Step]:
     """Events that name the design or one of its rounds, besides those told above."""
     for row in _records(trail.events):
-        if row["kind"] in ("state", "correction", "quality"):
+        if row["kind"] in ("state", "correction", "quality", RESERVE):
             continue
         detail = json.loads(row["detail"]) if row["detail"] else {}
         mine = design_id is not None and design_id in (row["detail"] or "")
         if mine or (not pd.isna(row["round"]) and int(row["round"]) in rounds):
-            said = _in_words(detail)
+            said = said_of(str(row["kind"]), detail) or _in_words(detail)
+            if row["kind"] == VETO and not mine:
+                continue
             yield _step({**row, "detail": detail}, str(row["kind"]), said)
 
 

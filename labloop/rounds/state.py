@@ -15,8 +15,13 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
+<<<<<<< HEAD
 from labloop.rounds import planned, properties, spending
 from labloop.space.goal import Goal
+=======
+from labloop.rounds import planned, spending
+from labloop.rounds.decisions import decisions, waiting
+>>>>>>> hact
 
 __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",
@@ -254,7 +259,8 @@ def _rounds(memory: Memory) -> list[dict[str, Any]]:
 
 
 def _more(memory: Memory) -> dict[str, Any]:
-    """Readings of assays beside the objective's, and flags by rule, where there are any."""
+    """Readings of assays beside the objective's, flags by rule, lists by hand that wait and what was decided about the latest
+    round's wells, where there are any."""
     rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "status"))
     own = [memory.config.objective.assay] if memory.config.goal is None else memory.config.goal.assays
     others = rows.loc[~rows["assay"].isin(own) & rows["status"].isin(MEASURED), "assay"].value_counts()
@@ -268,6 +274,11 @@ def _more(memory: Memory) -> dict[str, Any]:
         rows = memory.ledger.measurements(memory.name, columns=("id", "plate", "file"))
         if warnings := mistaken_plates(rows, flags):
             told["warnings"] = warnings
+    if lists := waiting(memory):
+        told["by_hand"] = lists
+    rounds = memory.ledger.rounds(memory.name)
+    if rounds and (said := decisions(memory, rounds[-1].number)):
+        told["decisions"] = said
     return told
 
 

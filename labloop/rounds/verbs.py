@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +14,12 @@ import pandas as pd
 
 from labloop.assays import readings
 from labloop.compare.results import Comparison
+<<<<<<< HEAD
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
+=======
+from labloop.config.read import load_config, parse_config, preset
+>>>>>>> hact
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
 from labloop.ledger import Round
@@ -29,7 +35,7 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import intake, spending, state
+from labloop.rounds import by_hand, evidence, intake, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.outcome import compare_round
@@ -76,12 +82,12 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
         config = preset("rounds/default.yaml")
     if not isinstance(config, RoundConfig):
         config = load_config(config, RoundConfig)
-    text = config.model_dump_json()
     with memory.lock():
         intake.catch_up(memory)  # whoever stored the last wells may have died before it got there
         rounds = memory.ledger.rounds(memory.name)
         last = rounds[-1] if rounds else None
-        if last is not None and last.state not in (RoundState.MEASURED, RoundState.CLOSED) and last.config == text:
+        open_ = last is not None and last.state not in (RoundState.MEASURED, RoundState.CLOSED)
+        if last is not None and open_ and parse_config(json.loads(last.config), RoundConfig, source="the open round") == config:
             return last.number
         number = last.number + 1 if last else 1
         config.designs(memory.config.plate)
@@ -113,6 +119,8 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
+    evidence.allocate(memory, memory.round(number))
+    by_hand.join(memory, memory.round(number), data)
     log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))
 
 
@@ -133,10 +141,14 @@ def _propose(memory: Memory, entry: Round) -> None:
     offered: dict[str, list[Pool]] = {}
     for key, training in trainings(memory, number).items():
         offered.setdefault(training.arm, []).append(_pool(memory, number, key, training.proposer))
+    for arm in config.by_hand:
+        offered[arm] = [by_hand.pool_of(memory, number, arm)]
     memory.ledger.advance(memory.name, number, RoundState.TRAINED)
     wells = config.designs(run.plate)
     terms = spending.terms_of(memory.at(number), number, config, seed=seed)
-    picks, posterior = decide(config, offered, data, wells, past=_past(memory, number), terms=terms, **setting)
+    spare: dict[str, Picks] = {}
+    past = _past(memory, number)
+    picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
     places = {one: int(k) for chosen in picks.values() if chosen.part is not None for one, k in zip(chosen.pool.ids, chosen.part)}
@@ -144,10 +156,12 @@ def _propose(memory: Memory, entry: Round) -> None:
         run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"), parts=terms.parts,
         places=places if terms.placed else None,
     )  # fmt: skip
-    designs = pd.concat([designs_of(chosen.pool) for chosen in picks.values()]).drop_duplicates("design_id")
+    designs = pd.concat([designs_of(one.pool) for one in (*picks.values(), *spare.values())]).drop_duplicates("design_id")
     if posterior is not None:
         memory.ledger.add_event(memory.name, "judged", judged(posterior, picks), number)
-    memory.ledger.add_batch(memory.name, number, designs=designs, picks=table, wells=layout)
+    with memory.ledger.begin():
+        if memory.ledger.add_batch(memory.name, number, designs=designs, picks=table, wells=layout):
+            memory.ledger.add_event(memory.name, veto.RESERVE, veto.kept(spare), number)
     log.info("%s: round %d has its plate of %d designs", memory.name, number, table["design_id"].nunique())
 
 
@@ -195,6 +209,14 @@ def export(
     Raises:
         BatchError: the batch is beyond what a vendor or a robot takes, or a file cannot be written; nothing was.
     """
+    entry = memory.round(number)
+    with memory.lock() if entry.state == RoundState.PROPOSED else nullcontext():  # no veto between reading and writing
+        return _export(memory, out, entry.number, exporters)
+
+
+def _export(
+    memory: Memory, out: Path | str, number: int, exporters: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Path]:  # fmt: skip
     made = batch(memory, number)
     own = memory.config.plate.exports
     wanted = own if exporters is None else {name: {**own.get(name, {}), **more} for name, more in exporters.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.evidence import share
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.registry import available, create, parse_plugin
@@ -252,12 +253,18 @@ class _Loop:
         self.config.wells(self.batch)  # which refuses a batch that does not fit
         columns = list(self.campaign.space.columns)
         found: dict[str, list[FloatArray]] = {arm: [] for arm in self.config.arms}
+<<<<<<< HEAD
         seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
+=======
+        history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
+>>>>>>> hact
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
-            picks, posterior, seconds, notes = self._propose(data, number, past=self._past(measured))
+            incumbent[number] = float(data.y[data.best]) if len(data) else None
+            now = replace(self, config=self._shared(history, incumbent, number))
+            picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured))
             if not picks:
                 yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
                 continue
@@ -273,6 +280,8 @@ class _Loop:
             for arm in found:
                 mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
                 values = mine["value"].to_numpy(float)
+                y = self.campaign.objective.to_y(values[np.isfinite(values)])
+                history = pd.concat([history, pd.DataFrame({"arm": arm, "round": number, "y": y})], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
@@ -299,6 +308,24 @@ class _Loop:
         if goal.m > 1:
             return {"hypervolume": hypervolume(front, goal.reference(Y)) if len(front) else 0.0}
         return {"best_in_limits": float(goal.to_value(front[:1])[0, 0]) if len(front) else np.nan}
+
+    def watched(self, measured: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame | None]]:
+        """Yield what `run` yields of a campaign of one arm, each row with the round's wells; None where there were none."""
+        seen: list[pd.DataFrame] = []
+        loop = replace(self, watch=lambda arm, number, wells, picks: seen.append(wells))
+        for row in loop.run(measured):
+            yield row, seen.pop() if seen else None
+
+    def _shared(self, history: pd.DataFrame, incumbent: dict[int, float | None], number: int) -> RoundConfig:
+        """Share the wells of a round by what the arms achieved, where the configuration says so."""
+        sharing, even = self.config.sharing, self.config.wells(self.batch)
+        if self.config.allocation.rule != "evidence" or len(sharing) < 2:
+            return self.config
+        wells = sum(even[arm] for arm in sharing)
+        floor = self.config.allocation.least(wells, len(sharing))
+        seed = derive(self.seed, "round", number, "allocation")
+        found = share(history, sharing, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
+        return self.config.allocated(found.wells)
 
     def _row(
         self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]

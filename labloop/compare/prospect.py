@@ -1,0 +1,144 @@
+"""What a plate can show before it is spent: power of the comparison, replicates against new designs, what another plate may gain.
+
+All in y, larger is better. Power is that of the comparison's question (`labloop.compare.arms`): the pair of the best arm and
+another one, where the best is better than each other arm by one difference, tested by t within rounds with Holm's correction over
+the pairs of arms. It is found by drawing the arms' means, the same draws for every difference, so that no arm is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+import scipy  # which loads scipy.stats on first use: it takes a second
+
+from labloop.compare.statistics import LEVEL, POWER
+from labloop.seeds import generator
+from labloop.types import FloatArray
+
+DRAWS = 8_000
+"""Plates that power is taken from: known to half a point."""
+PLATES = 2_000
+"""Next plates that are drawn of each arm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A standard deviation with its interval, and how it is known."""
+
+    sd: float
+    low: float
+    high: float
+    freedom: int
+    source: str
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.sd) and self.sd > 0
+
+    @classmethod
+    def of(cls, variance: float, freedom: int, source: str) -> Spread:
+        """Give the spread of a variance with so many degrees of freedom, its 95 % interval by the chi-squared distribution."""
+        if not (freedom > 0 and math.isfinite(variance) and variance >= 0):
+            return cls(sd=math.nan, low=math.nan, high=math.nan, freedom=0, source=source)
+        low, high = (variance * freedom / scipy.stats.chi2.ppf(q, freedom) for q in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
+        return cls(sd=math.sqrt(variance), low=math.sqrt(low), high=math.sqrt(high), freedom=freedom, source=source)
+
+
+def pooled(groups: Sequence[FloatArray]) -> tuple[float, int]:
+    """Give the variance within groups and its degrees of freedom; NaN and 0 where no group has two values."""
+    freedom = sum(len(one) - 1 for one in groups if len(one) > 1)
+    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in groups if len(one) > 1)
+    return (squares / freedom, freedom) if freedom else (math.nan, 0)
+
+
+def powers(wells: Sequence[int], sd: float, differences: FloatArray, *, plates: int = 1, seed: int = 0) -> FloatArray:
+    """Give the power for each difference (k,): how often the best arm, the first, is told from the second one.
+
+    Args:
+        wells: of each arm on one plate; only the first differs from the others, which are equal.
+        sd: of a reading within an arm.
+        plates: plates in a row, compared together.
+    """
+    n = np.array(wells, dtype=float)
+    freedom = np.maximum(plates * (n - 1), 1)
+    rng = generator(seed, "power", len(wells))
+    means = rng.standard_normal((DRAWS, len(n))) * sd / np.sqrt(plates * n)
+    variances = sd**2 * rng.chisquare(freedom, size=(DRAWS, len(n))) / freedom
+    shift = np.zeros(len(n))
+    shift[0] = 1.0
+    found = []
+    for difference in differences:
+        ps = []
+        for i, j in combinations(range(len(n)), 2):
+            square = variances[:, i] / n[i] + variances[:, j] / n[j]
+            t = (means[:, i] - means[:, j] + difference * (shift[i] - shift[j])) / np.sqrt(square / plates)
+            welch = square**2 / ((variances[:, i] / n[i]) ** 2 / freedom[i] + (variances[:, j] / n[j]) ** 2 / freedom[j])
+            ps.append(2 * scipy.stats.t.sf(np.abs(t), welch) + 2.0 * (t < 0))  # the wrong way round is not found
+        found.append(float((_holm_first(np.array(ps)) <= 1 - LEVEL).mean()))
+    return np.array(found)
+
+
+def smallest(wells: Sequence[int], sd: float, *, plates: int = 1) -> float:
+    """Find the smallest difference between the best arm and the others that is shown with 80 % power; NaN where none can be."""
+    return sd * _smallest(tuple(wells), plates) if min(wells) > 1 and sd > 0 else math.nan
+
+
+@cache
+def _smallest(wells: tuple[int, ...], plates: int) -> float:
+    scale = math.sqrt((1 / wells[0] + 1 / wells[1]) / plates)
+    low, high = 0.0, 60.0
+    for _ in range(22):
+        middle = (low + high) / 2
+        enough = powers(wells, 1.0, np.array([middle * scale]), plates=plates)[0] >= POWER
+        low, high = (low, middle) if enough else (middle, high)
+    return high * scale if high < 59 else math.nan
+
+
+def expected_best(n: int) -> float:
+    """Expected largest of n standard normal draws (Blom, 1958)."""
+    return float(scipy.stats.norm.ppf((n - 0.375) / (n + 0.25))) if n > 1 else 0.0
+
+
+def found_best(n: int, between: float, noise: float, replicates: int) -> float:
+    """Expected true value, above the arm's mean, of the design that reads best of n, each read `replicates` times."""
+    total = math.sqrt(between**2 + noise**2 / replicates)
+    return expected_best(n) * between**2 / total if total > 0 else 0.0
+
+
+def next_plate(y: FloatArray, n: int, incumbent: float, noise: float, *, seed: int) -> FloatArray:
+    """Draw what the best of n further wells like an arm's last ones gains on the incumbent, in true values, (PLATES,), 0 or more.
+
+    Readings are drawn by the Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981), so that few readings leave much open, and
+    each is taken for what its design is worth given its noise.
+
+    Args:
+        y: the arm's readings on its last plate.
+        incumbent: the best known value; what noise flattered it by is taken off by the same rule.
+        noise: standard deviation of a reading of one design; 0 where it is not known.
+    """
+    rng = generator(seed, "next plate")
+    variance = float(y.var(ddof=1)) if len(y) > 1 else noise**2
+    share = max(0.1, 1 - noise**2 / variance) if variance > 0 else 1.0
+    centre = float(y.mean())
+    weights = rng.dirichlet(np.ones(len(y)), size=PLATES)
+    edges = weights.cumsum(axis=1)
+    which = (rng.random((PLATES, n, 1)) > edges[:, None, :]).sum(axis=2).clip(0, len(y) - 1)
+    doubt = math.sqrt(share) * noise
+    worth = centre + share * (y[which] - centre) + doubt * rng.standard_normal((PLATES, n))
+    known = centre + share * (incumbent - centre) if incumbent > centre else incumbent
+    return np.asarray(np.maximum(worth.max(axis=1) - known, 0.0), dtype=float)
+
+
+def _holm_first(ps: FloatArray) -> FloatArray:
+    """Correct p-values (pairs, draws) by Holm; returns the first pair's, (draws,)."""
+    order = np.argsort(ps, axis=0)
+    ranked = np.take_along_axis(ps, order, axis=0)
+    steps = np.arange(len(ps), 0, -1)[:, None]
+    corrected = np.maximum.accumulate(np.minimum(ranked * steps, 1.0), axis=0)
+    place = (order == 0).argmax(axis=0)
+    return np.asarray(np.take_along_axis(corrected, place[None], axis=0)[0], dtype=float)

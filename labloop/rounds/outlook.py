@@ -1,0 +1,224 @@
+"""What the next plate of a campaign can show and gain, from the lab's own history, before it is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.compare.prospect import Spread, found_best, next_plate, pooled, smallest
+from labloop.compare.results import spell
+from labloop.config.read import load_config, preset
+from labloop.config.round import RoundConfig
+from labloop.errors import CampaignError
+from labloop.ledger.memory import Memory
+from labloop.proposing.dataset import Dataset
+from labloop.rounds import state
+from labloop.seeds import derive
+from labloop.space.objective import Objective
+
+LAST = 2
+"""Measured rounds whose wells say how an arm's next ones will spread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What plates of one kind can show of two arms."""
+
+    first: str
+    second: str
+    wells: tuple[int, int]
+    replicates: int
+    plates: int
+    difference: float
+    """Smallest true difference of means that is found with 80 % power, in y; NaN where none can be."""
+    low: float
+    high: float
+    """What it is where the spread is as small, or as large, as the history allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What another plate may gain with one arm's wells."""
+
+    arm: str
+    wells: int
+    n_measured: int
+    gain: float
+    """Expected gain of the best true value over the incumbent, in y; NaN where the arm has no history."""
+    low: float
+    high: float
+    """Four of five plates gain as much as this."""
+    chance: float
+    """Probability that anything is gained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What the next plate can show and gain."""
+
+    campaign: str
+    objective: Objective
+    wells: Mapping[str, int]
+    reading: Spread
+    """Of one reading within an arm: designs and noise."""
+    noise: Spread
+    """Of the readings of one design."""
+    shown: tuple[Shown, ...]
+    best: Mapping[int, float]
+    """By replicates: expected true value, above the arm's mean, of the design that reads best in an arm's share of the plate."""
+    gains: tuple[Gain, ...]
+    incumbent: float
+    stop: str
+    """When stopping is reasonable, in words."""
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        return {**asdict(self), "objective": self.objective.model_dump(), "wells": dict(self.wells), "best": dict(self.best)}
+
+    def effect(self, difference: float) -> str:
+        """Say a difference of y in the lab's unit: as a difference, or as a ratio under a logarithm."""
+        base = {"identity": None, "log": math.e, "log10": 10.0}[self.objective.transform]
+        if not math.isfinite(difference):
+            return "–"
+        if base is not None:
+            return f"{spell(base**difference, base**difference)} ×"
+        return f"{spell(difference, abs(difference))} {self.objective.unit}".rstrip()
+
+
+def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, worth: float | None = None) -> Outlook:
+    """Tell what the next plate can show of its arms and gain over the best known; nothing is trained or stored.
+
+    Args:
+        config: the round that is planned; the shipped default where none is given.
+        worth: the smallest gain, in y, that is worth another plate; a reading's noise where None.
+
+    Raises:
+        CampaignError: too few designs are measured to say anything.
+    """
+    config = preset("rounds/default.yaml") if config is None else config
+    config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
+    data, results = state.dataset(memory), state.results(memory)
+    if len(data) < state.ENOUGH:
+        raise CampaignError(
+            f"{memory.name} has {len(data)} measured designs, too few to plan by: labloop ingest FILE.csv -c {memory.name}"
+        )
+    wells = config.designs(memory.config.plate)
+    results = results[results["y"].notna()]
+    last = sorted(results["round"].unique())[-LAST:]
+    recent = results[results["round"].isin(last)]
+    reading, noise = _reading(recent, data), _noise(memory, data)
+    incumbent = float(data.y[data.best])
+    gains = tuple(_gain(memory, arm, n, recent, incumbent, noise) for arm, n in wells.items())
+    between = math.sqrt(max(reading.sd**2 - noise.sd**2, 0.0)) if noise.known and reading.known else math.nan
+    mean_share = max(1, round(sum(wells.values()) / len(wells)))
+    best = {
+        r: found_best(max(1, mean_share // r), between, noise.sd, r) for r in (1, 2, 3)
+    } if math.isfinite(between) else {}  # fmt: skip
+    return Outlook(
+        campaign=memory.name, objective=memory.config.objective, wells=wells, reading=reading, noise=noise,
+        shown=tuple(_shown(wells, reading, noise)), best=best, gains=gains, incumbent=incumbent,
+        stop=_stop(gains, noise, worth), notes=tuple(_notes(reading, noise, recent, wells)),
+    )  # fmt: skip
+
+
+def _reading(recent: pd.DataFrame, data: Dataset) -> Spread:
+    groups = [rows["y"].to_numpy(float) for _, rows in recent.groupby(["round", "arm"])]
+    variance, freedom = pooled(groups)
+    if freedom >= 3:
+        rounds = ", ".join(str(int(one)) for one in sorted(recent["round"].unique()))
+        return Spread.of(variance, freedom, f"wells within arms of round {rounds}")
+    top = data.y[data.top(max(4, len(data) // 4))]
+    return Spread.of(float(top.var(ddof=1)), len(top) - 1, "the best quarter of what was measured, as no plate has come back yet")
+
+
+def _noise(memory: Memory, data: Dataset) -> Spread:
+    several = data.n_replicates > 1
+    if several.any() and np.isfinite(data.sem[several]).any():
+        one = float(np.nanmedian(data.sem * np.sqrt(data.n_replicates)))
+        return Spread.of(one**2, int((data.n_replicates[several] - 1).sum()), f"{int(several.sum())} designs read more than once")
+    events = memory.ledger.events(memory.name)
+    told = [detail["noise_std"] for detail in events.loc[events["kind"] == "judged", "detail"] if detail.get("noise_std")]
+    if told:
+        sd = float(told[-1])
+        return Spread(sd=sd, low=math.nan, high=math.nan, freedom=0, source="what the last round's judge took for noise")
+    return Spread(sd=math.nan, low=math.nan, high=math.nan, freedom=0, source="no design was read twice")
+
+
+def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread) -> list[Shown]:
+    """One plate, two plates, and one plate of designs read twice and three times: the largest arm against each other one."""
+    if len(wells) < 2 or not reading.known:
+        return []
+    order = sorted(wells, key=lambda arm: -wells[arm])
+    rows = []
+    for second in order[1:]:
+        rest = [arm for arm in order[1:] if arm != second]
+        for replicates, plates in ((1, 1), (1, 2), (2, 1), (3, 1)):
+            if replicates > 1 and not noise.known:
+                continue
+            n = [wells[arm] // replicates for arm in (order[0], second, *rest)]
+            factor = 1.0
+            if replicates > 1:
+                between = max(reading.sd**2 - noise.sd**2, 0.0)
+                factor = math.sqrt((between + noise.sd**2 / replicates) / reading.sd**2)
+            found = smallest(n, 1.0, plates=plates) * factor  # which grows with the spread in proportion
+            rows.append(Shown(
+                first=order[0], second=second, wells=(n[0], n[1]), replicates=replicates, plates=plates,
+                difference=found * reading.sd, low=found * reading.low, high=found * reading.high,
+            ))  # fmt: skip
+    return rows
+
+
+def _gain(memory: Memory, arm: str, n: int, recent: pd.DataFrame, incumbent: float, noise: Spread) -> Gain:
+    mine = recent[recent["arm"] == arm]
+    mine = mine[mine["round"] == mine["round"].max()]
+    if len(mine) < 3:
+        return Gain(arm=arm, wells=n, n_measured=len(mine), gain=math.nan, low=math.nan, high=math.nan, chance=math.nan)
+    drawn = next_plate(
+        mine["y"].to_numpy(float), n, incumbent, noise.sd if noise.known else 0.0, seed=derive(memory.config.seed, "outlook", arm)
+    )
+    low, high = np.quantile(drawn, [0.1, 0.9])
+    return Gain(
+        arm=arm, wells=n, n_measured=len(mine), gain=float(drawn.mean()), low=float(low), high=float(high),
+        chance=float((drawn > 0).mean()),
+    )  # fmt: skip
+
+
+def _stop(gains: tuple[Gain, ...], noise: Spread, worth: float | None) -> str:
+    known = [one for one in gains if math.isfinite(one.gain)]
+    if not known:
+        return "No arm of this round has a plate behind it: spend one before thinking of the end."
+    limit = worth if worth is not None else noise.sd if noise.known else 0.0
+    what = "worth a plate" if worth is not None else "the noise of one reading" if noise.known else "nothing"
+    best = max(known, key=lambda one: one.gain)
+    if best.high <= limit:
+        return (
+            f"Stopping is reasonable: not even {best.arm}, the most hopeful arm, gains more than {what} with nine plates of ten, "
+            "if its next wells are like its last."
+        )
+    if best.gain <= limit:
+        return f"Stopping comes near: the gain to expect, {best.arm}'s, is below {what}, but one plate of ten gains more."
+    return f"Go on: {best.arm}'s next plate is expected to gain more than {what}. Ask again when it is back."
+
+
+def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[str, int]) -> list[str]:
+    notes = []
+    if not noise.known:
+        notes.append("Noise is not known: read some designs twice (or give controls) to have replicates weighed against designs.")
+    elif reading.known and noise.sd >= reading.sd:
+        notes.append("Designs of one arm hardly differ beyond their noise: replicates cost little and new designs show little.")
+    if recent.empty:
+        notes.append("The spread will be another one once arms choose: plan again after the first plate.")
+    shared = recent[recent.duplicated(["round", "design_id"], keep=False)]
+    if len(recent) and len(shared) > 0.1 * len(recent):
+        notes.append("Arms chose the same designs in part; those cannot tell them apart, and it takes larger differences.")
+    if len(wells) > 1 and max(wells.values()) > 1.5 * min(wells.values()):
+        notes.append("Unequal wells show less than equal ones.")
+    notes.append("A difference that changes from round to round needs rounds, not wells: one or two plates speak of themselves.")
+    return notes
