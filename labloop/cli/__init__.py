@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import labloop.cli.exchange
     import labloop.cli.ledger
     import labloop.cli.quality
-    import labloop.cli.schedule  # noqa: F401  (their commands join the app)
+    import labloop.cli.schedule
+    import labloop.cli.serve.command  # noqa: F401  (their commands join the app)
     from labloop.cli.app import app
     from labloop.cli.show import complain
     from labloop.errors import LabloopError
