@@ -56,10 +56,14 @@ def readings_of(run: Campaign, number: int) -> dict[tuple[str, str], list[dict[s
     plates = run.ledger.wells(run.name, number)["plate"].unique().tolist()
     rows = run.ledger.measurements(run.name, plates=plates, columns=_COLUMNS)
     flags = run.ledger.flags(run.name)
-    flags = flags[flags["measurement"].isin(rows["id"])].groupby("measurement")["rule"].agg(list).to_dict()
+    flags = flags[flags["measurement"].isin(rows["id"])]
+    rules: dict[int, list[str]] = {}
+    for one, rule in zip(flags["measurement"].tolist(), flags["rule"].tolist()):
+        rules.setdefault(int(one), []).append(str(rule))
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
-        found.setdefault((str(row["plate"]), str(row["well"])), []).append({**row, "flags": flags.get(row["id"], [])})
+    for cells in rows.astype(object).where(rows.notna(), None).itertuples(index=False, name=None):
+        row: dict[str, Any] = dict(zip(_COLUMNS, cells))
+        found.setdefault((str(row["plate"]), str(row["well"])), []).append({**row, "flags": rules.get(row["id"], [])})
     return found
 
 
