@@ -52,15 +52,15 @@ def schedule(request: Request) -> HTMLResponse:
 @pages.get("/c/{name}")
 def campaign(request: Request, name: str) -> HTMLResponse:
     """Show a campaign: what it waits for, its rounds, and all that can be done now."""
-    desk = desk_of(request)
+    desk, end = desk_of(request), time.monotonic() + PATIENCE
     run = desk.campaign(name)
     rounds = run.ledger.rounds(name)
     last = rounds[-1] if rounds else None
-    status = desk.ask(run, "status", run.status)
-    measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
-    verdict = desk.ask(run, "verdict", lambda: run.compare("all").sentence) if measured else None
-    job = desk.jobs.of(name)
     stand = _stand(desk, run)
+    status = desk.ask(run, "status", run.status, patience=max(0.0, end - time.monotonic()))
+    measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
+    verdict = desk.ask(run, "verdict", lambda: run.compare("all").sentence, patience=0.01) if measured else None
+    job = desk.jobs.of(name)
     busy = job is not None and job.running
     waits = not (status.fresh and stand["known"] and (verdict is None or verdict.fresh))
     return desk.page(
@@ -87,7 +87,7 @@ def round_page(request: Request, name: str, number: int, well: str | None = None
     run = desk.campaign(name)
     entry = _round(run, number)
     blind = plate.is_blinded(entry.state) and not (arms and request.state.session is not None)
-    found = desk.ask(run, f"readings {number}", lambda: plate.readings_of(run, number), patience=0.2)
+    found = desk.ask(run, f"readings {number}", lambda: plate.readings_of(run, number))
     readings = found.value or {}
     chosen = None
     if well is not None and run.ledger.wells(name, number)["plate"].eq(well.rpartition(":")[0]).any():
@@ -123,7 +123,7 @@ def report(request: Request, name: str) -> Response:
     run = desk.campaign(name)
     if request.state.session is None and any(plate.is_blinded(one.state) for one in run.ledger.rounds(name)):
         return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)  # it tells arms apart
-    drawn = desk.ask(run, "report", lambda: _report(run), patience=0.25)
+    drawn = desk.ask(run, "report", lambda: _report(run))
     if not drawn.fresh or drawn.error:
         return desk.page(request, "drawing.html", run=run, drawn=drawn, refresh=None if drawn.fresh else 2)
     return HTMLResponse(drawn.value, headers={"Content-Security-Policy": _SANDBOX})

@@ -11,7 +11,7 @@ from typing import Any
 
 from labloop.errors import LabloopError
 
-PATIENCE = 0.15
+PATIENCE = 0.12
 """Seconds that a page waits for an answer before it is shown without."""
 _MOST = 60
 
