@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -22,6 +23,7 @@ from labloop.methods.mins import MINs
 from labloop.methods.qei_proxy import QEIProxy, pretended
 from labloop.methods.qpo import QPO, optimal
 from labloop.methods.reinforce import Policy, Reinforce
+from labloop.registry import available, describe, load
 from labloop.surrogates.training import torch_generator
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
@@ -294,3 +296,22 @@ def test_what_a_proxy_measures_is_never_offered_and_what_the_lab_measured_neithe
     pool = TestQEIProxy.proposer.propose(data, 10, seed=0)
     assert not set(pool.ids) & data.taken
     assert toy_truth(data.space, pool.X).mean() > data.y.max()
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize("name", [name for name in available("proposers") if name != "cma_es" or find_spec("cma")])
+def test_every_method_says_what_it_is_and_its_published_form_can_be_made_and_changed(name):
+    told = describe("proposers", name)
+    assert told["family"]
+    assert told["cost"]
+    method = load("proposers", name)
+    if hasattr(method, "paper"):
+        assert told["source"]
+        published = method.paper()
+        option = "lr" if hasattr(published, "lr") else next(key for key in ("members", "layers") if hasattr(published, key))
+        changed = method.paper(**{option: 7})
+        assert getattr(changed, option) == 7
+        assert published == replace(changed, **{option: getattr(published, option)})
+        assert published != method()

@@ -24,6 +24,7 @@ import pandas as pd
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
+from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice
 from labloop.studies.labs.lab import Lab
 from labloop.studies.simulate import open_lab, simulate, start_of
@@ -62,7 +63,8 @@ def without(campaign: CampaignConfig) -> CampaignConfig:
     """Give the campaign with names alone."""
     bare = {"descriptors": None, "smiles": None, "computed": None}
     parameters = tuple(p.model_copy(update=bare) if isinstance(p, Choice) else p for p in campaign.space.parameters)
-    return campaign.model_copy(update={"space": campaign.space.model_copy(update={"parameters": parameters})})
+    space = DesignSpace(parameters=parameters, constraints=campaign.space.constraints, symmetries=campaign.space.symmetries)
+    return campaign.model_copy(update={"space": space})
 
 
 def ours(campaign: CampaignConfig, lab: Lab, arm: str, name: str, args: argparse.Namespace) -> list[dict[str, Any]]:

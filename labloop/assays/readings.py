@@ -62,10 +62,11 @@ def _spot(well: str) -> tuple[float, float]:
 def _scaled(memory: Memory, assay: pd.Series[str], value: pd.Series[float]) -> FloatArray:
     """Values on the scale that the campaign learns on, in the lab's direction; a control at zero has no logarithm."""
     out = value.to_numpy(dtype=float, copy=True)
-    if is_log(memory.config.objective):
-        mine = (assay == memory.config.objective.assay).to_numpy(dtype=bool)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out[mine] = np.log(out[mine])
+    for name in assay.unique():
+        if is_log(memory.config.property_of(str(name))):
+            mine = (assay == name).to_numpy(dtype=bool)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                out[mine] = np.log(out[mine])
     return np.where(np.isfinite(out), out, np.nan)
 
 
@@ -182,7 +183,7 @@ def usable(
         made = Normalised(kept["value"].to_numpy(float), None, "not normalised")
     else:
         placed = with_places(memory, kept)
-        log = is_log(memory.config.objective) and assay == memory.config.objective.assay
+        log = is_log(memory.config.property_of(assay))
         made = normalise(placed, method, log=log, shape=memory.config.plate.shape, place=f"assays.{assay}")
     return Usable(kept.assign(value=made.value), rows[gone], flags, made)
 

@@ -39,6 +39,17 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         "extent": f"{len(space.listing()):,} designs" if space.listable else space.extent,
         "examples": examples.to_dict("records"),
         "objective": config.objective.model_dump(mode="json"),
+        **(
+            {}
+            if config.goal is None
+            else {
+                "objectives": {name: one.model_dump(mode="json") for name, one in config.objectives.items()},
+                "constraints": {
+                    name: {**one.model_dump(mode="json"), "says": one.describe()} for name, one in config.constraints.items()
+                },
+                "waits_for": list(config.goal.required),
+            }
+        ),
         "plate": {
             "wells": config.plate.wells,
             "rows": config.plate.shape[0],

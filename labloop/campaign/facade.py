@@ -13,6 +13,7 @@ from labloop.assays.ingest import Explanation
 from labloop.assays.quality.report import Inspection, inspect
 from labloop.campaign.approval import approve, reject
 from labloop.campaign.step import Step, step
+from labloop.compare.hypervolume import Fronts
 from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
 from labloop.config.round import RoundConfig
@@ -26,7 +27,7 @@ from labloop.rounds.audit import Audit, audit
 from labloop.rounds.by_hand import HandPicked
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt, Request
-from labloop.rounds.outcome import compare_round, compare_rounds
+from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
 from labloop.rounds.outlook import Outlook, outlook
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
@@ -296,6 +297,10 @@ class Campaign(Memory):
             CampaignError: no well of a round has been measured yet.
         """
         return compare_rounds(self) if number == "all" else compare_round(self, number)
+
+    def fronts(self) -> Fronts | None:
+        """Compare the arms by what their wells added to the hypervolume; None with one objective, or before a round."""
+        return compare_properties(self, self.dataset())
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given."""

@@ -182,7 +182,7 @@ def compare(campaign: str, *, round: int | None = None, common: Common = Common(
     """
     common.start()
     run = common.open(campaign)
-    show.comparison(run.compare(round), json=common.json, over_all=run.compare("all"))
+    show.comparison(run.compare(round), json=common.json, over_all=run.compare("all"), fronts=run.fronts())
 
 
 @app.command(group=_lab)

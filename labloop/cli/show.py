@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from labloop.cli import properties
 from labloop.errors import DesignError, IngestError, grouped
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from labloop.assays.ingest import Explanation
     from labloop.campaign.facade import Campaign
     from labloop.compare.arms import Comparison
+    from labloop.compare.hypervolume import Fronts
     from labloop.plates.batch import Batch
     from labloop.rounds.intake import Receipt
     from labloop.space.objective import Objective
@@ -154,6 +156,9 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
         out.print(title, style="bold")
     best = f", best {_number(status['best'])} {status['unit']}".rstrip() if status["best"] is not None else ""
     out.print(f"{status['campaign']}: {status['designs']} measured designs{best}")
+    _table(properties.rows(status))
+    for line in properties.lines(status):
+        out.print(Text(line))
     for assay, n in status.get("other_assays", {}).items():
         out.print(f"Beside it: {n} readings of assay {assay}, not learned from")
     if flags := status.get("flags"):
@@ -232,10 +237,14 @@ def exported(path: Path, n_rows: int, *, json: bool) -> None:
     out.print(f"{path}: {n_rows} readings, one a row")
 
 
-def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | None = None) -> None:
+def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | None = None, fronts: Fronts | None = None) -> None:
     several = over_all is not None and len(over_all.rounds) > 1
     if json:
-        return dump(comparison.to_dict() | ({"over_all": over_all.to_dict()} if several and over_all else {}))
+        volume = {} if fronts is None else {"hypervolume": fronts.to_dict()}
+        return dump(comparison.to_dict() | ({"over_all": over_all.to_dict()} if several and over_all else {}) | volume)
+    if fronts is not None:
+        _table([vars(one) for one in fronts.arms], title=f"Hypervolume that {fronts.k} wells of an arm add, 95 % intervals")
+        _table([vars(one) for one in fronts.differences], title="Differences, p by permuting wells")
     arms = [
         {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
          f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
@@ -302,7 +311,10 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     plate, objective = understood["plate"], understood["objective"]
     better = "lower" if objective["direction"] == "min" else "higher"
     unit = f" in {objective['unit']}" if objective["unit"] else ""
-    out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
+    if not understood.get("objectives"):
+        out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
+    for line in properties.checked(understood):
+        out.print(Text(line))
     copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
     for told in (*understood["limits"], *understood["costs"]):

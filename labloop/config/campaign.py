@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labloop.config.assay import Assay
 from labloop.config.base import Config, Named, named
+from labloop.config.goals import spelled_out
 from labloop.config.limits import Budget, Limits, Prices
 from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
@@ -17,7 +19,10 @@ from labloop.plates.batch import RESERVED
 from labloop.plates.vessel import Plate
 from labloop.space.constraints import Excluded
 from labloop.space.design_space import DesignSpace
+from labloop.space.goal import Goal, Limit, Target
 from labloop.space.objective import Objective
+
+PropertyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,62}$")]
 
 
 class Flanks(Config):
@@ -42,6 +47,11 @@ class CampaignConfig(Config):
     description: str = ""
     space: DesignSpace
     objective: Objective = Objective()
+    """What is improved; of several `objectives`, the first."""
+    objectives: dict[PropertyName, Target] = Field(default_factory=dict)
+    """Several properties to improve at once, instead of `objective`."""
+    constraints: dict[PropertyName, Limit] = Field(default_factory=dict)
+    """Properties that must only be good enough."""
     assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
     plate: Plate = Plate()
     flanks: dict[str, Flanks] = Field(default_factory=dict)
@@ -73,6 +83,54 @@ class CampaignConfig(Config):
             return self
         rounds = tuple(folder.absolute() / one if isinstance(one, Path) else one for one in self.schedule.rounds)
         return self.model_copy(update={"schedule": self.schedule.model_copy(update={"rounds": rounds})})
+
+    @cached_property
+    def goal(self) -> Goal | None:
+        """Several objectives or limits as one value; None for the plain campaign of one objective."""
+        if len(self.objectives) < 2 and not self.constraints:
+            return None
+        lead = {self.objective.assay: Target.model_validate(self.objective.model_dump())}
+        return Goal(targets=self.objectives or lead, limits=self.constraints)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Assays that a round waits for."""
+        return (self.objective.assay,) if self.goal is None else self.goal.required
+
+    def property_of(self, assay: str) -> Objective:
+        """Give the objective that an assay measures, or a plain one where it measures none."""
+        known = [self.objective, *(self.goal.properties.values() if self.goal is not None else ())]
+        return next((one for one in known if one.assay == assay), Objective(assay=assay))
+
+    def column_of(self, assay: str) -> tuple[str, ...]:
+        """Names under which an assay's values may stand in a table that holds several properties."""
+        if self.goal is None:
+            return ()
+        mine = [(one.column, name) for name, one in self.objectives.items() if one.assay == assay]
+        mine += [(one.column, name) for name, one in self.constraints.items() if one.assay == assay]
+        return tuple(dict.fromkeys([*(column for column, _ in mine if column), *(name for _, name in mine), assay]))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, raw: Any) -> Any:
+        return spelled_out(raw)
+
+    @model_validator(mode="after")
+    def _properties(self) -> Self:
+        for part, every in (("objectives", self.objectives), ("constraints", self.constraints)):
+            for name, one in every.items():  # type: ignore[attr-defined]
+                if one.assay not in self.assays:
+                    raise ValueError(f"{part}.{name}.assay {one.assay!r} is not among assays: {', '.join(self.assays)}")
+        assays = [one.assay for one in self.objectives.values()]
+        if twice := [one for one in assays if assays.count(one) > 1]:
+            raise ValueError(f"objectives: assay {twice[0]!r} measures two of them: give each its own, or a column")
+        if self.goal is not None and not self.goal.required:
+            raise ValueError("objectives: one at least must be required, or a round would never wait for a value")
+        if clash := sorted(set(self.objectives) & (RESERVED | set(self.space.columns))) or sorted(
+            set(self.constraints) & (RESERVED | set(self.space.columns))
+        ):
+            raise ValueError(f"objectives, constraints: {clash[0]} is the name of another column: rename it")
+        return self
 
     @model_validator(mode="after")
     def _in_stock(self) -> Self:

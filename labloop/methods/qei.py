@@ -26,12 +26,14 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import botorch
 import gpytorch
 import numpy as np
 import torch
+from botorch.acquisition.acquisition import AcquisitionFunction
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.exceptions.warnings import OptimizationWarning
 from botorch.optim.optimize import optimize_acqf
@@ -43,6 +45,7 @@ from scipy.special import erfcx, ndtr
 from torch import Tensor
 
 from labloop.errors import MethodError
+from labloop.methods._pareto import Fits, few
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.search import search
@@ -66,6 +69,10 @@ BASELINE = 32
 """Measured designs, best posterior mean first, whose drawn values make the incumbent."""
 TAIL = 1e-3
 """Width τ of the fat tail, in standard deviations of y: it ranks candidates that no sample sees improve."""
+
+
+Acquire = Callable[[FloatArray], AcquisitionFunction]
+"""Makes the acquisition function of one more well, given the pending ones, (p, d)."""
 
 
 @plugin
@@ -95,12 +102,27 @@ class QEI:
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer a joint batch of n; the score is each well's gain over those before it, in y."""
+        if data.properties is not None:
+            return self._several(data, n, seed)
         fitted = GP(max_points=self.max_points, iterations=self.iterations).fit(data, seed=seed)
         mean, _ = fitted.belief(data.X)
         baseline = data.X[np.argsort(-mean, kind="stable")[:BASELINE]]
-        X = self._candidates(data, fitted, float(mean.max()), n, seed)
+        best = float(mean.max())
+        X = self._candidates(data, lambda X: log_ei(*fitted.belief(X), best), n, seed)
         between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
-        first = self._place(data, fitted, baseline, X, min(n, self.optimised), seed) if between else X[:0]
+        sampler = SobolQMCNormalSampler(torch.Size([min(self.samples, 128)]), seed=normal_seed(derive(seed, "qei", "sobol")))
+
+        def acquire(pending: FloatArray) -> AcquisitionFunction:
+            return qLogNoisyExpectedImprovement(
+                fitted.botorch_model(), fitted.tensor(baseline), sampler=sampler, prune_baseline=False,
+                X_pending=fitted.tensor(pending),
+            )  # fmt: skip
+
+        def hope(X: FloatArray) -> FloatArray:
+            mean, std = fitted.belief(X)
+            return mean + std
+
+        first = self._place(data, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
         X = np.concatenate([first, X])
         X = X[data.space.fresh(X, known=data.taken)]
         if len(X) < n:
@@ -114,13 +136,40 @@ class QEI:
         notes = {"candidates": len(X), "noise_std": fitted.noise_std, **fitted.pool_notes}
         return Pool.of(data.space, X[batch], gains, proposer="qei", notes=notes)
 
-    def _candidates(self, data: Dataset, fitted: FittedGP, best: float, n: int, seed: int) -> FloatArray:
-        """Give distinct new designs: the front by log EI, then the random share."""
+    def _several(self, data: Dataset, n: int, seed: int) -> Pool:
+        """Offer a joint batch of n for several objectives, or one with limits; the score is each well's part of the gain."""
+        fits = Fits.of(data, GP(max_points=self.max_points, iterations=self.iterations), seed=seed)
+        baseline, directions = fits.baseline(data.X, BASELINE), few(fits.goal)
+        X = self._candidates(data, lambda X: fits.scores(X, directions), n, seed)
+        between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
+
+        def acquire(pending: FloatArray) -> AcquisitionFunction:
+            return fits.acquisition(baseline, pending, samples=min(self.samples, 128), seed=seed)
+
+        def hope(X: FloatArray) -> FloatArray:
+            return fits.scores(X, directions)
+
+        first = self._place(data, fits.models[0], acquire, hope, X, min(n, self.optimised)) if between else X[:0]
+        X = np.concatenate([first, X])
+        X = X[data.space.fresh(X, known=data.taken)]
+        if len(X) < n:
+            raise MethodError(
+                f"qei found {len(X)} of the {n} new designs asked for ({len(data.taken)} are measured or pending): "
+                "ask for fewer, or widen the space"
+            )
+        draws = fits.draws(np.concatenate([X, data.pending, baseline]), max(self.samples // 2, 4 * n), seed=seed)
+        incumbent = draws[:, len(X) :].amax(1)
+        worth = incumbent[:, None] + (draws[:, : len(X)] - incumbent[:, None]).clamp_min(0) * torch.as_tensor(fits.chances(X))
+        batch, gains = greedy(worth, incumbent, n, tail=0.0, first=len(first))
+        notes = {"candidates": len(X), **fits.models[0].pool_notes}
+        return Pool.of(data.space, X[batch], gains, proposer="qei", notes=notes)
+
+    def _candidates(self, data: Dataset, score: Callable[[FloatArray], FloatArray], n: int, seed: int) -> FloatArray:
+        """Give distinct new designs: the front by a score such as log EI, then the random share."""
         space, wanted = data.space, max(self.candidates, 2 * n)
         drawn = round(self.explore * wanted)
         front, _ = search(
-            data, lambda X: log_ei(*fitted.belief(X), best), wanted - drawn,
-            seed=derive(seed, "qei"), label="qei", generations=self.generations,
+            data, score, wanted - drawn, seed=derive(seed, "qei"), label="qei", generations=self.generations
         )  # fmt: skip
         rng = generator(seed, "qei", "explore")
         everything = space.listing() if space.listable else None
@@ -132,11 +181,10 @@ class QEI:
         return X[space.fresh(X, known=data.taken)][:wanted]
 
     def _place(
-        self, data: Dataset, fitted: FittedGP, baseline: FloatArray, X: FloatArray, n: int, seed: int
+        self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int
     ) -> FloatArray:  # fmt: skip
         """Place n wells by gradient and neighbour steps, each with those before it pending; new, distinct, (n, d)."""
         chosen = X[:0]
-        sampler = SobolQMCNormalSampler(torch.Size([min(self.samples, 128)]), seed=normal_seed(derive(seed, "qei", "sobol")))
         # BoTorch touches torch's global generator in places that depend on its version: whatever it does there is undone.
         with (
             torch.random.fork_rng(devices=[]), botorch.settings.validate_input_scaling(False), warnings.catch_warnings(),
@@ -146,7 +194,6 @@ class QEI:
             warnings.simplefilter("ignore", OptimizationWarning)
             warnings.simplefilter("ignore", NumericalWarning)
             warnings.filterwarnings("ignore", "Optimization failed", RuntimeWarning)
-            model = fitted.botorch_model()
             # The front by log EI and every so many of the rest: more than n of them, so one is always left.
             half = SHORTLIST // 2
             rows = np.concatenate([np.arange(min(half, len(X))), np.linspace(0, len(X) - 1, half + n).astype(int)])
@@ -154,11 +201,8 @@ class QEI:
             for _ in track(n, "qei wells"):
                 taken = data.taken | set(data.space.ids(chosen))
                 try:
-                    acquisition = qLogNoisyExpectedImprovement(
-                        model, fitted.tensor(baseline), sampler=sampler, prune_baseline=False,
-                        X_pending=fitted.tensor(np.concatenate([data.pending, chosen])),
-                    )  # fmt: skip
-                    found = _climb(data.space, acquisition, fitted, shortlist, self.restarts, taken)
+                    acquisition = acquire(np.concatenate([data.pending, chosen]))
+                    found = _climb(data.space, acquisition, fitted, hope, shortlist, self.restarts, taken)
                 except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
                     # Designs nearly coincide, pending ones perhaps: the joint draw over candidates needs less of them.
                     log.warning("qei: wells after the first %d come from the candidates: %s", len(chosen), error)
@@ -209,8 +253,9 @@ def _has_numbers(space: DesignSpace) -> bool:
 
 def _climb(
     space: DesignSpace,
-    acquisition: qLogNoisyExpectedImprovement,
+    acquisition: AcquisitionFunction,
     fitted: FittedGP,
+    hope: Callable[[FloatArray], FloatArray],
     X: FloatArray,
     restarts: int,
     taken: frozenset[str],
@@ -233,8 +278,7 @@ def _climb(
         if not len(near):
             break
         # The joint value of a design costs far more than its own: the promising neighbours are enough.
-        mean, std = fitted.belief(near)
-        near = near[np.argsort(-(mean + std), kind="stable")[:SHORTLIST]]
+        near = near[np.argsort(-hope(near), kind="stable")[:SHORTLIST]]
         values = value(near)
         if values.max() <= at:
             break
@@ -243,7 +287,7 @@ def _climb(
 
 
 def _ascend(
-    space: DesignSpace, acquisition: qLogNoisyExpectedImprovement, fitted: FittedGP, starts: FloatArray
+    space: DesignSpace, acquisition: AcquisitionFunction, fitted: FittedGP, starts: FloatArray
 ) -> FloatArray:  # fmt: skip
     """Move the numbers of each start uphill with BoTorch's `optimize_acqf`, letters and options fixed; (restarts, d)."""
     sites = [i for b in space.blocks if b.kind == "onehot" for i in range(b.start, b.stop)]

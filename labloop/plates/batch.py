@@ -12,7 +12,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,10 @@ class Batch:
     objective: Objective
     arms: tuple[str, ...]
     """In the order in which a shared design names them."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the results' form with their units, where there are several properties."""
+    predictions: pd.DataFrame | None = None
+    """What the judge said of every property, in the lab's units, indexed by `design_id`; None where there is one only."""
     shape: tuple[int, int] | None = None
     """Rows and columns of the plates; the smallest plate of 96 or more wells that has all of them, if None."""
 
@@ -138,9 +142,7 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
         f"{batch.stem}_picks.csv": csv_bytes(_pick_list(batch, wells, designs)),
         f"{batch.stem}_platemap.csv": csv_bytes(_plate_map(wells, designs)),
         f"{batch.stem}_grid.csv": csv_bytes(_grid(batch, wells, designs)),
-        f"{batch.stem}_assay.csv": csv_bytes(
-            [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, "", batch.objective.unit, *[""] * 4) for plate, well in _places(wells))]
-        ),
+        f"{batch.stem}_assay.csv": csv_bytes(_form(batch, wells)),
         **(more or {}),
     }
     manifest = {
@@ -236,6 +238,17 @@ def _predictions(objective: Objective, picks: pd.DataFrame) -> dict[str, FloatAr
         "predicted": objective.to_value(mean), "predicted_from": ends[0], "predicted_to": ends[1],
         "bound": objective.to_value(lcb),
     }  # fmt: skip
+
+
+def _form(batch: Batch, wells: pd.DataFrame) -> list[Sequence[str]]:
+    """Make the empty form: one value a well, or a column a property, whose units the last header tells."""
+    places = _places(wells)
+    if not batch.properties:
+        return [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, "", batch.objective.unit, *[""] * 4) for plate, well in places)]
+    units = ", ".join(f"{name} in {unit}" for name, unit in batch.properties.items() if unit)
+    told = f"{FORM_HELP}; a property that was not measured stays blank" + (f"; {units}" if units else "")
+    named = (*ASSAY_COLUMNS[:2], *batch.properties, *ASSAY_COLUMNS[4:])
+    return [(*named, told), *((plate, well, *[""] * (len(named) - 1)) for plate, well in places)]
 
 
 def _plate_map(wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,15 +12,37 @@ import pandas as pd
 
 from labloop.errors import DesignError
 from labloop.space.design_space import DesignSpace
+from labloop.space.goal import Goal
 from labloop.space.objective import Objective
 from labloop.types import Array, FloatArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Properties:
+    """What designs came to in each property of a goal: all (n, k), in the goal's order of columns."""
+
+    goal: Goal
+    Y: FloatArray
+    """Larger is better; NaN where no assay measured the design."""
+    sem: FloatArray
+    censored: Array
+    n_replicates: Array
+
+    def take(self, rows: Array) -> Properties:
+        """Keep only these rows."""
+        return replace(
+            self, Y=self.Y[rows], sem=self.sem[rows], censored=self.censored[rows], n_replicates=self.n_replicates[rows]
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
     """Measured designs, replicates aggregated, in the order of their `design_id`; y is always maximised.
 
-    Shapes: X (n, d), y (n,), sem (n,), censored (n,), n_replicates (n,), pending (p, d).
+    Shapes: X (n, d), y (n,), sem (n,), censored (n,), n_replicates (n,), pending (p, d), failed (f, d).
+
+    With several `properties` y is one number of them all, see `labloop.space.goal.Goal.scalar`: what methods of one objective
+    learn from. `of` gives a property's own dataset.
     """
 
     space: DesignSpace
@@ -36,6 +58,9 @@ class Dataset:
     pending: FloatArray
     """Designs in a plate that is not measured yet, or that failed by themselves; like measured ones, they are never proposed
     again."""
+    failed: FloatArray | None = None
+    """Those of `pending` that failed by themselves, in X; None where there are none."""
+    properties: Properties | None = None
 
     @classmethod
     def from_measurements(
@@ -48,6 +73,7 @@ class Dataset:
         qualifiers: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
         pending: pd.DataFrame | None = None,
+        failed: pd.DataFrame | None = None,
     ) -> Dataset:
         """Aggregate measurements, one row a well, to one row a design.
 
@@ -56,7 +82,8 @@ class Dataset:
             values: (m,) in the lab's unit.
             qualifiers: `=`, `<` or `>` a measurement; a censored design with an exact replicate counts as exact.
             weights: (m,) above 0; a measurement of weight w counts as w measurements, in the mean and in the standard error.
-            pending: designs that are in the lab now.
+            pending: designs that are in the lab now, or failed by themselves.
+            failed: those of them that did.
 
         Raises:
             DesignError: a design cannot be encoded in this space.
@@ -76,7 +103,43 @@ class Dataset:
         worth = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
         if len(worth) != len(values) or not (worth > 0).all():
             raise ValueError("weights must be one a value, each above zero: leave a measurement that counts for nothing out")
-        return cls._aggregate(space, X, of, objective.to_y(values), sides, held, worth)
+        made = cls._aggregate(space, X, of, objective.to_y(values), sides, held, worth)
+        return made if failed is None or failed.empty else replace(made, failed=space.encode(failed, strict=False))
+
+    @classmethod
+    def of_properties(cls, goal: Goal, parts: Sequence[Dataset], *, pending: FloatArray, failed: FloatArray) -> Dataset:
+        """Join the datasets of a goal's properties, one a column, to one row a design that any of them has.
+
+        Gaps are filled with the nearest measured design's value for `y` alone; the properties keep them.
+        """
+        space = parts[0].space
+        found = {one: X for part in parts for one, X in zip(part.ids, part.X, strict=True)}
+        ids = sorted(found)
+        place = {one: i for i, one in enumerate(ids)}
+        shape = (len(ids), len(parts))
+        Y, sem = np.full(shape, np.nan), np.full(shape, np.nan)
+        censored, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        for j, part in enumerate(parts):
+            rows = [place[one] for one in part.ids]
+            Y[rows, j], sem[rows, j], censored[rows, j], count[rows, j] = part.y, part.sem, part.censored, part.n_replicates
+        X = np.array([found[one] for one in ids]).reshape(len(ids), space.d)
+        filled = Y.copy()
+        for j, part in enumerate(parts):
+            gaps = np.isnan(Y[:, j])
+            if gaps.any() and len(part):
+                filled[gaps, j] = part.y[space.nearest(X[gaps], part.X)[0]]
+        known = ~np.isnan(filled).any(1) if len(ids) else np.zeros(0, dtype=bool)
+        if not known.all():  # a property that nobody measured yet: what is known counts
+            empty = np.isnan(filled).all(0)
+            filled[:, empty] = 0.0
+        lead = parts[0]
+        single = goal.m == 1
+        return cls(
+            space=space, X=X, y=goal.scalar(filled, sem), sem=sem[:, 0] if single else np.full(len(ids), np.nan),
+            censored=censored[:, 0] if single else np.zeros(len(ids), dtype=np.int64), n_replicates=count.max(1, initial=0),
+            ids=tuple(ids), pending=pending, failed=failed if len(failed) else lead.failed,
+            properties=Properties(goal=goal, Y=Y, sem=sem, censored=censored, n_replicates=count),
+        )  # fmt: skip
 
     @classmethod
     def _aggregate(
@@ -119,6 +182,10 @@ class Dataset:
         for array in (self.y, self.sem, self.censored, self.n_replicates):
             digest.update(np.ascontiguousarray(array).astype("<f8").tobytes())
         digest.update("\n".join(sorted(self.space.ids(self.pending))).encode())
+        if self.properties is not None:
+            digest.update(self.properties.goal.model_dump_json().encode())
+            for array in (self.properties.Y, self.properties.sem, self.properties.censored):
+                digest.update(np.ascontiguousarray(array).astype("<f8").tobytes())
         return digest.hexdigest()[:16]
 
     @property
@@ -132,10 +199,35 @@ class Dataset:
 
     def take(self, rows: Array) -> Dataset:
         """Keep only these rows; the rest counts neither as measured nor as pending."""
-        return Dataset(
-            space=self.space, X=self.X[rows], y=self.y[rows], sem=self.sem[rows], censored=self.censored[rows],
-            n_replicates=self.n_replicates[rows], ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()), pending=self.pending,
+        return replace(
+            self, X=self.X[rows], y=self.y[rows], sem=self.sem[rows], censored=self.censored[rows],
+            n_replicates=self.n_replicates[rows], ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()),
+            properties=None if self.properties is None else self.properties.take(rows),
         )  # fmt: skip
+
+    def of(self, column: int) -> Dataset:
+        """Give one property's own dataset: the designs that its assay measured, with y its value."""
+        return self._parts[column]
+
+    @property
+    def lead(self) -> Dataset:
+        """The dataset of the leading objective: this one, where there is one objective only."""
+        return self if self.properties is None else self.of(0)
+
+    @cached_property
+    def _parts(self) -> tuple[Dataset, ...]:
+        assert self.properties is not None
+        found = []
+        for j in range(self.properties.Y.shape[1]):
+            rows = np.flatnonzero(np.isfinite(self.properties.Y[:, j]))
+            part = replace(self.take(rows), properties=None)
+            mine = self.properties.take(rows)
+            found.append(
+                replace(
+                    part, y=mine.Y[:, j], sem=mine.sem[:, j], censored=mine.censored[:, j], n_replicates=mine.n_replicates[:, j]
+                )
+            )
+        return tuple(found)
 
 
 def _pooled(group: Array, y: FloatArray, worth: FloatArray, mean: FloatArray) -> float:

@@ -21,6 +21,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.panel import Panel, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
 from labloop.proposing.terms import Terms
@@ -178,7 +179,8 @@ def judge(
     assert config.judge is not None
     ((name, options),) = config.judge.items()
     surrogate = create("surrogates", name, resolve(options, round_number=number, rounds=rounds))
-    posterior = believing(surrogate.fit(data, seed=derive(seed, "round", number, "judge")))
+    seed_of = derive(seed, "round", number, "judge")
+    posterior = believing(surrogate.fit(data.lead, seed=seed_of))
     before = past if isinstance(past, Past) else Past.of(*past) if past else None
     correction = Correction.learnt(before)
     if not correction.none:
@@ -186,10 +188,21 @@ def judge(
             "the judge was off in earlier rounds: shifted by %s and stretched by %s of its std",
             " to ".join(f"{one:+.2f}" for one in correction.shift), " to ".join(f"{one:.2f}" for one in correction.stretch),
         )  # fmt: skip
-    return Judgement(
-        posterior=posterior, data=data, correction=correction, past=before, progress=(number, rounds),
+    lead = Judgement(
+        posterior=posterior, data=data.lead, correction=correction, past=before, progress=(number, rounds),
         notes={"judge": name, **getattr(posterior, "notes", {})},
     )  # fmt: skip
+    if data.properties is None:
+        return lead
+    columns = range(1, len(data.properties.goal.names))
+    blank = [_unknown(0.0 if j < data.properties.goal.m else np.nan) for j in range(len(data.properties.goal.names))]
+    fitted = [surrogate.fit(data.of(j), seed=derive(seed_of, j)) if len(data.of(j)) > 1 else blank[j] for j in columns]
+    return panel(lead, tuple(believing(one) for one in fitted), data)
+
+
+def _unknown(value: float) -> Posterior:
+    """Give the belief of a property that nobody measured, which tells no design from another."""
+    return lambda X: (np.full(len(X), value), np.full(len(X), 1e-6))
 
 
 def decide(
@@ -316,6 +329,10 @@ def judged(judgement: Judgement, picks: Mapping[str, Picks]) -> dict[str, Any]:
         **judgement.notes, "noise_std": judgement.noise_std, "std": "of one reading, corrected",
         "correction": judgement.correction.notes(), "arms": arms,
     }  # fmt: skip
+    if isinstance(judgement, Panel):
+        told["properties"] = {
+            one: said for chosen in picks.values() for one, said in judgement.told(chosen.pool.X, chosen.pool.ids).items()
+        }
     return {key: _plain(value) for key, value in told.items()}
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.panel import Panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
 from labloop.proposing.refine import refined
@@ -81,7 +82,11 @@ class Conservative:
         correction: Correction = getattr(posterior, "correction", Correction())
         beta = self.beta - (float(np.clip(correction.doubt, -ADAPTS, ADAPTS)) if self.adapt else 0.0)
 
+        several = posterior if isinstance(posterior, Panel) else None
+
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
+            if several is not None:
+                return several.worth(X, beta)
             return _bound(judge, correction if self.adapt else Correction(), X, proposer, beta)
 
         rows, dropped = _choosable(pool, data)
@@ -90,22 +95,26 @@ class Conservative:
         if self.refine and offered:
             # Progress is told by a front of its own size: a longer selection must start with the shorter one.
             fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
-        lcb = bound(fresh.X, fresh.proposer)
+        lcb = worth = bound(fresh.X, fresh.proposer)
         nearest, distance = _nearest(fresh.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
         order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
+        if several is not None:  # in the order of what each adds to those before it; its own bound is the leading objective's
+            order, worth = several.order(fresh.X, beta)
+            order = np.concatenate([order[~far[order]], order[far[order]]])
+            lcb = _bound(judge, Correction(), fresh.X, fresh.proposer, beta)
         if not self.relax:
             order = order[~far[order]]
             dropped["lack data support"] = int(far.sum())
-        if self.joint and beta < 0 and isinstance(judge, Judgement):
+        if self.joint and beta < 0 and isinstance(judge, Judgement) and several is None:
             front = order[:JOINT]
             taught = _taught(judge, fresh.X[front], lcb[front], beta)
             order = np.concatenate([front[taught], order[JOINT:]])
         least = _least(data.space) if self.min_distance == "auto" else self.min_distance
-        slack = 0.0 if self.joint and beta < 0 else self.spread * judge.noise_std
-        spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, lcb[order]), slack=slack)
+        slack = 0.0 if several is not None or (self.joint and beta < 0) else self.spread * judge.noise_std
+        spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, worth[order]), slack=slack)
         if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
         if len(spread) < n:

@@ -14,10 +14,10 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
-from labloop.rounds import spending, state
+from labloop.rounds import properties, spending, state
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.decisions import decisions
-from labloop.rounds.outcome import compare_all, compare_round
+from labloop.rounds.outcome import compare_all, compare_properties, compare_round
 
 N_TOP = 15
 
@@ -44,9 +44,24 @@ def collect(campaign: Memory) -> ReportData:
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: compare_round(campaign, number) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
+        several=_several(campaign, results, texts),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
         flags=_flags(campaign), head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
+
+
+def _several(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> dict[str, Any] | None:
+    """Every property of every measured design, and the compromises; None where there is one objective only."""
+    data = state.dataset(campaign)
+    if data.properties is None or not len(data):
+        return None
+    arms = picks.groupby("design_id")["arm"].agg(lambda names: " + ".join(dict.fromkeys(names)))
+
+    def named(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(design=frame["design_id"].map(texts), arm=frame["design_id"].map(arms).fillna("").astype(object))
+
+    values, front = named(properties.values(data)), named(properties.compromises(data))
+    return {"goal": data.properties.goal, "values": values, "front": front, "fronts": compare_properties(campaign, data)}
 
 
 def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:
@@ -78,7 +93,8 @@ def _measurements(campaign: Memory, texts: dict[str, str]) -> pd.DataFrame:
 
 def _others(campaign: Memory) -> pd.DataFrame:
     rows = campaign.ledger.measurements(campaign.name)
-    rows = rows[(rows["assay"] != campaign.config.objective.assay) & rows["status"].isin(state.MEASURED)]
+    own = [campaign.config.objective.assay] if campaign.config.goal is None else list(campaign.config.goal.assays)
+    rows = rows[~rows["assay"].isin(own) & rows["status"].isin(state.MEASURED)]
     by = rows.groupby("assay", sort=True)
     return by.agg(
         readings=("value", "size"), designs=("design_id", "nunique"), median=("value", "median"), unit=("unit", "first")
@@ -93,7 +109,7 @@ def _wells(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.D
 
 def _top(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
     """The best measured designs with the arms of the first round that asked for each; the lab's own have none."""
-    data = state.dataset(campaign)
+    data = state.dataset(campaign).lead
     rows = data.top(N_TOP)
     frame = pd.DataFrame(
         {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}

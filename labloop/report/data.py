@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -69,6 +70,8 @@ class ReportData:
     """What quality control found."""
     others: pd.DataFrame = field(default_factory=_no_rows(*OTHERS))
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
+    several: Mapping[str, Any] | None = None
+    """Fields of `labloop.report.compromises.Several`, where there are several properties."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
     spent: str = ""

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from labloop.compare.arms import LOST
 from labloop.compare.results import spell
-from labloop.report import quality, tables
+from labloop.report import compromises, quality, tables
 from labloop.report.data import ReportData
 from labloop.report.drawings import PLATES, Drawings
 from labloop.report.facts import Facts
@@ -92,7 +92,23 @@ class View:
 
     @property
     def figures(self) -> dict[str, Spec]:
-        return self.drawn.specs
+        return {**self.drawn.specs, **({} if self.several is None else compromises.figures(self.several))}
+
+    @cached_property
+    def several(self) -> compromises.Several | None:
+        """What there is to show of several properties."""
+        return None if self.data.several is None else compromises.Several(**self.data.several)
+
+    @property
+    def paretos(self) -> list[str]:
+        """Figures of pairs of objectives."""
+        return [name for name in self.figures if name.startswith("pareto")]
+
+    @property
+    def gains(self) -> list[str]:
+        """Which arm added more to the hypervolume."""
+        fronts = None if self.several is None else self.several.fronts
+        return [] if fronts is None else compromises.sentences(fronts)
 
     @property
     def plates(self) -> list[dict[str, Any]]:
@@ -185,6 +201,10 @@ class View:
             found["quality"] = quality.plates(self.data.quality, assay)
             found["policies"] = quality.policies(self.data.quality)
             found["controls"] = quality.controls(self.data.quality, assay, self.facts.numbers)
+        if self.several is not None:
+            found["compromises"] = compromises.table(self.several)
+            if self.several.fronts is not None:
+                found["gains"] = compromises.gains(self.several.fronts)
         if len(self.data.others):
             found["others"] = quality.others(self.data.others)
         if len(self.data.top):

@@ -200,7 +200,7 @@ def _places(frame: pd.DataFrame) -> pd.Series[str]:
     spot = frame["plate"].notna() & frame["well"].notna()
     texts = [_plain(frame[name]).astype(str) for name in _PLACE]
     where = texts[0] + "\0" + texts[1] + "\0" + texts[2]
-    return where.where(spot, "\0\0" + _plain(frame["design_id"]).astype(str))
+    return frame["assay"].astype(str) + "\0" + where.where(spot, "\0\0" + _plain(frame["design_id"]).astype(str))
 
 
 def _plain(cells: pd.Series) -> pd.Series:  # type: ignore[type-arg]

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labloop.compare.arms import compare
+from labloop.compare.hypervolume import Fronts, compare_fronts
 from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
+from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
 from labloop.seeds import derive
 
@@ -38,6 +40,21 @@ def compare_round(memory: Memory, number: int | None = None) -> Comparison:
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
         objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
+
+
+def compare_properties(memory: Memory, data: Dataset) -> Fronts | None:
+    """Compare the arms by what their wells added to the hypervolume, over all rounds; None with one objective."""
+    if data.properties is None or data.properties.goal.m < 2:
+        return None
+    picks = memory.ledger.picks(memory.name)
+    place = {one: i for i, one in enumerate(data.ids)}
+    known = picks[picks["design_id"].isin(place)]
+    Y = data.properties.Y
+    arms = {
+        str(arm): Y[[place[one] for one in mine["design_id"].drop_duplicates()]] for arm, mine in known.groupby("arm", sort=False)
+    }
+    before = Y[[i for one, i in place.items() if one not in set(known["design_id"])]]
+    return compare_fronts(data.properties.goal, before, arms, seed=derive(memory.config.seed, "fronts"))
 
 
 def compare_rounds(memory: Memory) -> Comparison:

@@ -7,6 +7,7 @@ nothing that both tell (plate, well, round, time) differs; one that stands twice
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -24,6 +25,32 @@ _ANEW = "if they were measured anew, say so with --again"
 
 
 def fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
+    """Give the rows of a file that are new to the ledger, of each of its assays; see `_fresh`.
+
+    Raises:
+        IngestError: every row is a repetition, or some of a table that is no form of labloop's.
+    """
+    assays = file.measurements["assay"].unique().tolist()
+    if len(assays) < 2:
+        return _fresh(memory, file)
+    rows, said = [], []
+    for assay in assays:
+        part = file.measurements[file.measurements["assay"] == assay]
+        try:
+            new, told = _fresh(memory, replace(file, assay=assay, measurements=part))
+        except IngestError as error:
+            if error.faults:
+                raise
+            new, told, last = part.iloc[:0], f"all of {assay} left out: the ledger has it already", error
+        rows.append(new)
+        said += [told] if told else []
+    found = pd.concat(rows)
+    if found.empty:
+        raise last
+    return found, "; ".join(said)
+
+
+def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     """Give the rows of a file that are new to the ledger, and what to tell of the others ('' where there are none).
 
     A form that comes again with more of its wells filled in repeats the earlier ones: they are left out. A plate on which a well

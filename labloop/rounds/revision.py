@@ -95,6 +95,7 @@ def revised(
             f"objective: it decides what all rounds so far were compared by and cannot change ({old.objective} to "
             f"{new.objective}): {start_anew}"
         )
+    _same_properties(old, new, start_anew)
     if lost := sorted(set(assays) - set(new.assays)):
         raise ConfigError(f"assays: {', '.join(lost)} has readings and must stay: add it to the file")
     before, after = ({p.name: p for p in config.space.parameters} for config in (old, new))
@@ -115,6 +116,18 @@ def revised(
     space = DesignSpace(parameters=tuple(merged), constraints=tuple(rules), symmetries=new.space.symmetries)
     _check(space, designs, start_anew)
     return new.model_copy(update={"space": space})
+
+
+def _same_properties(old: CampaignConfig, new: CampaignConfig, start_anew: str) -> None:
+    """See that every property is still improved in its direction, on its scale: weights, thresholds and limits may change."""
+    for name, was in old.objectives.items():
+        now = new.objectives.get(name)
+        if now is None or now.objective != was.objective:
+            what = "is gone" if now is None else f"changes from {was.objective} to {now.objective}"
+            raise ConfigError(
+                f"objectives.{name}: {what}; weight, threshold and required may change, and another may be added, but what all "
+                f"rounds so far were compared by cannot: {start_anew}"
+            )
 
 
 def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
@@ -143,7 +156,12 @@ def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
         elif old.assays[name] != new.assays[name]:
             told.append(f"assays: {name} is read or judged otherwise")
     told += [f"assays: {name} is gone" for name in old.assays if name not in new.assays]
-    parts = [name for name in CampaignConfig.model_fields if name not in ("name", "objective", "space", "assays")]
+    for part in ("objectives", "constraints"):
+        was, now = getattr(old, part), getattr(new, part)
+        told += [f"{part}: {name} is {'new' if name not in was else 'changed'}" for name in now if now[name] != was.get(name)]
+        told += [f"{part}: {name} is gone" for name in was if name not in now]
+    own = ("name", "objective", "objectives", "constraints", "space", "assays")
+    parts = [name for name in CampaignConfig.model_fields if name not in own]
     return told + [f"{part} is changed" for part in parts if getattr(old, part) != getattr(new, part)]
 
 

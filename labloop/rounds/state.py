@@ -15,8 +15,9 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
-from labloop.rounds import planned, spending
+from labloop.rounds import planned, properties, spending
 from labloop.rounds.decisions import decisions, waiting
+from labloop.space.goal import Goal
 
 __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",
@@ -46,11 +47,14 @@ def dataset(memory: Memory, *, until: int | None = None, before_round: int | Non
     Raises:
         QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
     """
+    if memory.config.goal is not None:
+        return _several(memory, memory.config.goal, until=until, before_round=before_round, normalised=normalised)
     rows, use = _learnt(memory, until=until, before_round=before_round, normalised=normalised)
     failed = rows[(rows["status"] == "failed_design").to_numpy(dtype=bool)]
     failed = failed[(failed["assay"] == memory.config.objective.assay) & failed["design_id"].notna()]
     known = designs(memory)
-    held = _pending(memory, until, before_round) | (set(failed["design_id"]) - set(use["design_id"]))
+    gone = set(failed["design_id"]) - set(use["design_id"])
+    held = _pending(memory, until, before_round) | gone
     codes, distinct = pd.factorize(use["design_id"])
     return Dataset.from_measurements(
         memory.config.space,
@@ -60,7 +64,29 @@ def dataset(memory: Memory, *, until: int | None = None, before_round: int | Non
         qualifiers=use["qualifier"].to_numpy(dtype=object).tolist(),
         weights=weights(use),
         pending=known.loc[sorted(held)],
+        failed=known.loc[sorted(gone)],
     )
+
+
+def _several(memory: Memory, goal: Goal, *, until: int | None, before_round: int | None, normalised: bool) -> Dataset:
+    """Take the readings of every property, each as `dataset` takes those of one."""
+    rows = memory.ledger.measurements(memory.name, until=until)
+    known, space = designs(memory), memory.config.space
+    parts, measured = [], set[str]()
+    for objective in goal.properties.values():
+        use = usable(memory, assay=objective.assay, rows=rows, before_round=before_round, normalised=normalised).rows
+        use = use[use["design_id"].notna()]
+        part = Dataset.from_measurements(
+            space, known.loc[use["design_id"]].reset_index(drop=True), use["value"].to_numpy(float), objective=objective,
+            qualifiers=use["qualifier"].to_numpy(dtype=object).tolist(), weights=weights(use),
+        )  # fmt: skip
+        parts.append(part)
+        measured |= set(use["design_id"])
+    gone = rows.loc[(rows["status"] == "failed_design") & rows["assay"].isin(goal.assays), "design_id"].dropna()
+    failed = set(gone) - measured
+    held = (_pending(memory, until, before_round) | failed) - measured
+    encoded = [space.encode(known.loc[sorted(some)], strict=False) if some else np.zeros((0, space.d)) for some in (held, failed)]
+    return Dataset.of_properties(goal, parts, pending=encoded[0], failed=encoded[1])
 
 
 _NEEDED = ("id", "assay", "design_id", "status", "value", "qualifier")
@@ -85,14 +111,14 @@ def _pending(memory: Memory, until: int | None, before_round: int | None) -> set
     ]
     wells = memory.ledger.wells(memory.name)
     wells = wells[wells["round"].isin(waiting) & wells["design_id"].notna()]
-    return set(_unread(memory, wells, memory.config.objective.assay, until=until)["design_id"])
+    return set(_unread(memory, wells, *memory.config.required, until=until)["design_id"])
 
 
 def missing(memory: Memory, *numbers: int) -> pd.DataFrame:
     """List the wells of some rounds that hold a design and have no result yet, not even a failed one."""
     wells = memory.ledger.wells(memory.name, numbers[0] if len(numbers) == 1 else None)
     wells = wells[wells["round"].isin(numbers) & wells["design_id"].notna()]
-    return _unread(memory, wells, memory.config.objective.assay)
+    return _unread(memory, wells, *memory.config.required)
 
 
 def rounds_now(memory: Memory) -> list[Round]:
@@ -125,15 +151,22 @@ def waiting_plates(memory: Memory, assay: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(left["plate"].astype(str)))
 
 
-def _unread(memory: Memory, wells: pd.DataFrame, assay: str, *, until: int | None = None) -> pd.DataFrame:
-    """Give the wells that an assay has no reading of; only readings of their plates are looked at."""
+def _unread(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None = None) -> pd.DataFrame:
+    """Give the wells that one of some assays has no reading of; only readings of their plates are looked at.
+
+    A well that one of several assays gave up, as its design failed, waits for no other.
+    """
     if wells.empty:
         return wells
     plates = wells["plate"].unique().tolist()
-    rows = memory.ledger.measurements(memory.name, until=until, plates=plates, columns=("assay", "plate", "well"))
-    rows = rows[rows["assay"] == assay]
+    rows = memory.ledger.measurements(memory.name, until=until, plates=plates, columns=("assay", "status", "plate", "well"))
     places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
-    return wells[~places.isin(pd.MultiIndex.from_frame(rows[["plate", "well"]]))]
+    failed = (rows["status"] == "failed_design") & (len(assays) > 1)
+    left = np.zeros(len(wells), dtype=bool)
+    for assay in assays:
+        here = rows[failed | (rows["assay"] == assay)]
+        left |= ~places.isin(pd.MultiIndex.from_frame(here[["plate", "well"]]))
+    return wells[left]
 
 
 def results(memory: Memory, *, until: int | None = None, before_round: int | None = None) -> pd.DataFrame:
@@ -177,14 +210,16 @@ def standing(memory: Memory) -> dict[str, Any]:
         data, trouble = dataset(memory, normalised=False), str(error)
     rounds = _rounds(memory)
     known = data if trouble is None else data.take(np.zeros(0, dtype=int))  # values on no common scale have no best
+    lead = known.lead
     return {
         "campaign": memory.name,
         "designs": len(data),
-        "best": float(memory.config.objective.to_value(known.y[[known.best]])[0]) if len(known) else None,
+        "best": float(memory.config.objective.to_value(lead.y[[lead.best]])[0]) if len(lead) else None,
         "unit": memory.config.objective.unit,
         "rounds": rounds,
         "planned": memory.config.rounds,
         "next": trouble or _next(memory, rounds, len(data)),
+        **({} if known.properties is None else properties.standing(known)),
         **_more(memory),
         **spending.told(memory),
     }
@@ -223,7 +258,8 @@ def _more(memory: Memory) -> dict[str, Any]:
     """Readings of assays beside the objective's, flags by rule, lists by hand that wait and what was decided about the latest
     round's wells, where there are any."""
     rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "status"))
-    others = rows.loc[(rows["assay"] != memory.config.objective.assay) & rows["status"].isin(MEASURED), "assay"].value_counts()
+    own = [memory.config.objective.assay] if memory.config.goal is None else memory.config.goal.assays
+    others = rows.loc[~rows["assay"].isin(own) & rows["status"].isin(MEASURED), "assay"].value_counts()
     flags = standing_flags(memory)
     rules = flags.loc[flags["measurement"].isin(rows["id"]), "rule"].value_counts()
     told: dict[str, Any] = {}

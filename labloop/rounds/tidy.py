@@ -111,7 +111,7 @@ def _summaries(memory: Memory, rows: pd.DataFrame, designs: pd.DataFrame) -> pd.
     use = rows[rows["status"].isin(state.MEASURED) & rows["design_id"].notna()]
     for assay, seen in use.groupby("assay"):
         if assay == memory.config.objective.assay:
-            data = state.dataset(memory)  # with all that is done to the data before methods see them
+            data = state.dataset(memory).lead  # with all that is done to the data before methods see them
         else:
             held = designs.loc[seen["design_id"]].reset_index(drop=True)
             values, qualifiers = seen["value"].to_numpy(float), seen["qualifier"].tolist()

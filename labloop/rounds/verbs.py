@@ -14,6 +14,7 @@ import pandas as pd
 
 from labloop.assays import readings
 from labloop.compare.results import Comparison
+from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
@@ -111,7 +112,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         )
     memory.ledger.open_round(
         memory.name, number, config=config.model_dump_json(), seed=derive(memory.config.seed, "round", number),
-        fingerprint=data.fingerprint, incumbent=float(data.y[data.best]) if len(data) else None,
+        fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
     evidence.allocate(memory, memory.round(number))
@@ -179,8 +180,17 @@ def batch(memory: Memory, number: int | None = None) -> Batch:
     return Batch(
         campaign=memory.name, round=entry.number, picks=picks, wells=memory.ledger.wells(memory.name, entry.number),
         designs=memory.ledger.designs(memory.name, picks["design_id"].unique().tolist())[list(run.space.columns)],
-        manifest=manifest, objective=run.objective, arms=tuple(memory.round_config(entry).arms), shape=run.plate.shape,
+        manifest=manifest, objective=run.objective, properties=_form(run), shape=run.plate.shape,
+        arms=tuple(memory.round_config(entry).arms),
     )  # fmt: skip
+
+
+def _form(config: CampaignConfig) -> dict[str, str]:
+    """Name each property's column in the results' form, with its unit; nothing where there is one property."""
+    if config.goal is None:
+        return {}
+    columns = [config.assays[one].columns.get("value") or config.column_of(one)[0] for one in config.goal.assays]
+    return {name: one.unit for name, one in zip(columns, config.goal.properties.values(), strict=True)}
 
 
 def export(

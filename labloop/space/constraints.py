@@ -136,6 +136,20 @@ class MaxHomopolymer(_SequenceConstraint):
         return f"repeats no letter more than {self.length} times in a row"
 
 
+class MaxMutations(_SequenceConstraint):
+    """At most so many letters differ from the parent's; a sequence with a parent brings this rule along."""
+
+    type: Literal["max_mutations"] = "max_mutations"
+    count: int = Field(ge=1)
+
+    def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
+        origin = self._sequence(parameters).origin
+        return (values[self.parameter] != origin).sum(1) <= self.count  # type: ignore[no-any-return]
+
+    def describe(self) -> str:
+        return f"has at most {self.count} mutations of its parent in {self.parameter}"
+
+
 class LinearInequality(_Constraint):
     """A weighted sum of numbers and mixture components (by column) must lie in a range."""
 

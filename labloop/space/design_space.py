@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
-from labloop.space.constraints import Constraint
+from labloop.space.constraints import Constraint, MaxMutations
 from labloop.space.descriptors import Described, apart
 from labloop.space.parameters import Block, Parameter, Sequence
 from labloop.types import Array, FloatArray
@@ -55,6 +55,8 @@ class DesignSpace(BaseModel):
             raise ValueError(f"a design has more than {WIDEST:,} letters and options to choose from (positions times letters)")
         for constraint in self.constraints:
             constraint.check(self._by_name)
+        if self.symmetries and any(p.type == "sequence" and p.parent is not None for p in self.parameters):
+            raise ValueError("reverse_complement: mutants of a parent have one strand: leave symmetries out")
         if self.symmetries and not self._strands:
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
         return self
@@ -85,6 +87,14 @@ class DesignSpace(BaseModel):
         """The slices of X, one a parameter, in order."""
         starts = np.cumsum([0] + [parameter.width for parameter in self.parameters])
         return tuple(parameter.block(int(start)) for parameter, start in zip(self.parameters, starts, strict=False))
+
+    @property
+    def rules(self) -> tuple[Constraint | MaxMutations, ...]:
+        """The constraints, and the rules that parameters bring along."""
+        own = [
+            MaxMutations(parameter=p.name, count=p.mutations) for p in self.parameters if isinstance(p, Sequence) and p.mutations
+        ]
+        return (*self.constraints, *own)
 
     @property
     def d(self) -> int:
@@ -204,7 +214,7 @@ class DesignSpace(BaseModel):
         Deterministic: equal rows give equal designs. Returns canonical X (n, d).
         """
         X = self.project(X)
-        if not self.constraints:
+        if not self.rules:
             return self.canonical(X)
         broken = np.flatnonzero(~self.feasible(X))
         if len(broken):
@@ -237,13 +247,13 @@ class DesignSpace(BaseModel):
         """Say for each row of valid encodings whether it keeps every constraint, (n,) bool."""
         values = self._values(X)
         good = np.ones(len(X), dtype=bool)
-        for constraint in self.constraints:
+        for constraint in self.rules:
             good &= constraint.holds(values, self._by_name)
         return good
 
     def _broken(self, X: FloatArray) -> dict[str, Array]:
         values = self._values(X)
-        return {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.constraints}
+        return {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.rules}
 
     @cached_property
     def _anchors(self) -> FloatArray:
@@ -359,7 +369,7 @@ class DesignSpace(BaseModel):
         for parameter in self.parameters:
             part = parameter.encode(parameter.listing())
             X = np.concatenate([np.repeat(X, len(part), axis=0), np.tile(part, (len(X), 1))], axis=1)
-        if self.constraints:
+        if self.rules:
             X = X[self.feasible(X)]
         if self.symmetries:
             X = X[(self.canonical(X) == X).all(1)]

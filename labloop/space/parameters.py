@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
+from labloop.space import mutants
 from labloop.space.choice import Choice
 from labloop.space.descriptors import SCALES, placed, standardised
 from labloop.space.parameter import Block, ParameterBase, slim
@@ -27,10 +28,40 @@ class Sequence(ParameterBase):
     alphabet: str = "ACGT"
     scales: Literal["amino_acids", "nucleotides"] | None = None
     """Properties of the letters that models may use besides the letters themselves."""
+    parent: str | None = None
+    """The sequence that all designs are mutants of."""
+    mutations: int | None = Field(default=None, ge=1)
+    """Substitutions that a mutant has at most."""
 
     @model_serializer(mode="wrap")
     def _without_scales(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return slim(dump(self), "scales")
+        return slim(dump(self), "scales", "parent", "mutations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_long_as_its_parent(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("parent"), str):
+            return {"length": len(raw["parent"]), **raw}
+        return raw
+
+    @model_validator(mode="after")
+    def _a_parent_that_can_be(self) -> Self:
+        if (self.parent is None) != (self.mutations is None):
+            raise ValueError(f"{self.name!r}: parent and mutations belong together: say of what, and how many at most")
+        if self.parent is None or self.mutations is None:
+            return self
+        if len(self.parent) != self.length:
+            raise ValueError(f"parent of {self.name!r} has {len(self.parent)} letters, not {self.length}: leave length out")
+        if strange := "".join(sorted(set(self.parent) - set(self.alphabet))):
+            raise ValueError(f"parent of {self.name!r} has letters {strange!r} that are not in the alphabet {self.alphabet}")
+        if self.mutations > self.length:
+            raise ValueError(f"{self.name!r} has {self.length} positions, fewer than {self.mutations} mutations")
+        return self
+
+    @property
+    def origin(self) -> Array | None:
+        """Codes (length,) of the parent."""
+        return None if self.parent is None else np.array([self.alphabet.index(letter) for letter in self.parent])
 
     @model_validator(mode="after")
     def _distinct_letters(self) -> Self:
@@ -53,6 +84,8 @@ class Sequence(ParameterBase):
 
     @property
     def size(self) -> float:
+        if self.mutations is not None:
+            return mutants.count(self.length, len(self.alphabet), self.mutations)
         exponent = self.length * math.log(len(self.alphabet))
         return float(len(self.alphabet)) ** self.length if exponent < 700 else math.inf
 
@@ -78,6 +111,14 @@ class Sequence(ParameterBase):
         given = [str(cell) for cell in cells[self.name].tolist()]
         texts = [text if text.isalpha() else "".join(text.split()) for text in given]
         texts = [text.upper() for text in texts] if fold else texts
+        unnamed: dict[int, str] = {}
+        parent = self.parent
+        for i, text in enumerate(given) if parent is not None else ():
+            if parent is not None and mutants.is_name(text, parent):
+                try:
+                    texts[i] = mutants.spelled(text, parent)
+                except ValueError as error:
+                    unnamed[i], texts[i] = str(error), parent
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
         whole = np.flatnonzero(lengths == self.length)
         letters = np.frombuffer("".join([texts[i] for i in whole.tolist()]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -87,6 +128,7 @@ class Sequence(ParameterBase):
             strange = "".join(sorted({texts[i][j] for j in np.flatnonzero(codes[i] < 0)}))
             rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}"
             codes[i] = 0
+        rules |= unnamed
         return codes, [Fault(i, self.name, rules[i], given[i]) for i in sorted(rules)]
 
     def encode(self, values: Array) -> FloatArray:
@@ -103,9 +145,13 @@ class Sequence(ParameterBase):
         return [self.text(values)[0].astype(object)]
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
+        if (origin := self.origin) is not None and self.mutations is not None:
+            return mutants.sample(n, origin, len(self.alphabet), self.mutations, rng)
         return rng.integers(len(self.alphabet), size=(n, self.length))
 
     def listing(self) -> Array:
+        if (origin := self.origin) is not None and self.mutations is not None:
+            return mutants.listing(origin, len(self.alphabet), self.mutations)
         k = len(self.alphabet)
         codes = np.arange(k**self.length)
         return codes[:, None] // k ** np.arange(self.length - 1, -1, -1) % k
@@ -115,6 +161,8 @@ class Sequence(ParameterBase):
         changed = values.copy()
         place = rng.integers(self.length, size=n)
         changed[np.arange(n), place] = (changed[np.arange(n), place] + rng.integers(1, k, size=n)) % k
+        if (origin := self.origin) is not None and self.mutations is not None:
+            return mutants.within(changed, origin, self.mutations, rng)
         return changed
 
     def neighbours(self, value: Array) -> Array:

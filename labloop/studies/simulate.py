@@ -26,6 +26,7 @@ from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
 from labloop.studies.labs.lab import Lab
+from labloop.studies.properties import check_properties, compromise, dataset
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
@@ -99,6 +100,7 @@ def simulate(
             f"campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
             f"but the lab measures {', '.join(lab.space.columns)}"
         )
+    check_properties(campaign, lab)
     config = _pick_arms(round_config, arms, split=mode == "separate")
     runs = (
         [
@@ -235,10 +237,13 @@ class _Loop:
         self.config.wells(self.batch)  # which refuses a batch that does not fit
         columns = list(self.campaign.space.columns)
         found: dict[str, list[FloatArray]] = {arm: [] for arm in self.config.arms}
+        seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
+        if self.campaign.goal is not None:
+            measured = measured.assign(design_id=None)
         history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
-            incumbent[number] = float(data.y[data.best]) if len(data) else None
+            incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
             now = replace(self, config=self._shared(history, incumbent, number))
             picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured))
             if not picks:
@@ -248,8 +253,9 @@ class _Loop:
             plate = table.drop_duplicates("design_id")
             result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
             plate = plate.assign(value=result["value"].to_numpy(float), status=result["status"].to_numpy())
+            plate = plate.assign(**{name: result[name].to_numpy(float) for name in self._names})
             # A design that fails by itself is not offered again; a well that failed for another reason may be.
-            gone = plate.loc[plate["status"] == "failed_design", [*columns, "value", "status"]]
+            gone = plate.loc[plate["status"] == "failed_design", [*columns, "value", "status", *self._names]]
             measured = pd.concat([measured, gone], ignore_index=True)
             measured = pd.concat([measured, plate[plate["value"].notna()]], ignore_index=True)
             for arm in found:
@@ -260,7 +266,19 @@ class _Loop:
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
-                yield self._row(arm, number, len(mine), found[arm], seconds, notes)
+                row = self._row(arm, number, len(mine), found[arm], seconds, notes)
+                if self.campaign.goal is not None:
+                    known = measured[
+                        measured["design_id"].isna() | measured["design_id"].isin(seen[arm] | set(mine["design_id"]))
+                    ]
+                    seen[arm] |= set(mine["design_id"])
+                    row |= compromise(self.campaign.goal, known)
+                yield row
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Columns of a lab's table that are properties."""
+        return () if self.campaign.goal is None else self.campaign.goal.names
 
     def watched(self, measured: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame | None]]:
         """Yield what `run` yields of a campaign of one arm, each row with the round's wells; None where there were none."""
@@ -302,11 +320,13 @@ class _Loop:
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
         designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
-        known = np.isfinite(values)
-        return Dataset.from_measurements(
-            self.campaign.space, designs[known], values[known], objective=self.campaign.objective,
-            pending=designs[measured["status"] == "failed_design"],
-        )  # fmt: skip
+        known, failed = np.isfinite(values), designs[measured["status"] == "failed_design"]
+        space, goal = self.campaign.space, self.campaign.goal
+        if goal is None:
+            return Dataset.from_measurements(
+                space, designs[known], values[known], objective=self.campaign.objective, pending=failed, failed=failed
+            )
+        return dataset(space, goal, measured)
 
     def _past(self, measured: pd.DataFrame) -> Past | None:
         if "mean" not in measured:

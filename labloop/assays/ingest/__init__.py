@@ -6,9 +6,10 @@ labloop has laid out so far.
 
 from __future__ import annotations
 
-from labloop.assays.ingest.assay import AssayFile, read_assay
+from labloop.assays.ingest.assay import AssayFile
 from labloop.assays.ingest.choose import Wish
 from labloop.assays.ingest.explain import Explanation, explain_assay
+from labloop.assays.ingest.file import read_assay
 from labloop.assays.ingest.read import printable, sha256_of
 from labloop.plates.statuses import STATUSES
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import Wish, add_plates, join, stack, take
-from labloop.assays.ingest.columns import find_columns, known_names, lacks_plate
+from labloop.assays.ingest.columns import find_columns, lacks_plate, value_column
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
 from labloop.assays.ingest.parse import Marks, find_marks, instants
-from labloop.assays.ingest.read import Opened, content_of, digest, open_file, printable
+from labloop.assays.ingest.read import Opened
 from labloop.assays.ingest.values import find_values
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
@@ -50,38 +49,6 @@ class AssayFile:
     """The designs measured, once each: `design_id`, the space's columns, and `in_space`: whether it keeps the constraints."""
     new: tuple[str, ...]
     """Ids among `designs` that labloop neither proposed nor saw before."""
-
-
-def read_assay(
-    path: Path | str,
-    config: CampaignConfig,
-    *,
-    wells: pd.DataFrame,
-    designs: pd.DataFrame,
-    assay: str | None = None,
-    wish: Wish | None = None,
-    reader: str | None = None,
-) -> AssayFile:
-    """Read a file as the lab sends it, a row or a grid's cell a well, and check all of it.
-
-    Args:
-        wells: what labloop has laid out, one row a well: `round`, `plate`, `well`, `design_id` (NaN for a control) and
-            `control` (its name, NaN for a design).
-        designs: designs that labloop knows: the space's columns, by `design_id`.
-        assay: which of the campaign's assays this is; the objective's where left out.
-        wish: which read and which plate is meant, where the file does not say; the campaign's `read` counts where it names none.
-        reader: the reader to use; the campaign's, or whichever knows the file, where left out.
-
-    Raises:
-        IngestError: with every fault at once, each with the line of the file and the lab's own column name.
-        ConfigError: there is no such reader.
-    """
-    path = Path(path)
-    content, name = content_of(path), printable(path.name)
-    assay = named_assay(config, assay, name)
-    opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
-    table, found = settle(opened, config, assay, wells=wells, wish=wish or Wish(), file=name)
-    return understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
 
 
 def understood(
@@ -128,12 +95,19 @@ def understood(
         sha256=sha256,
         assay=assay,
         reader=reader,
-        dialect=describe(table, found, marks),
+        dialect=describe(table, found, marks, _of_others(table, config)),
         columns=found,
         measurements=measurements,
         designs=measured,
         new=new,
     )
+
+
+def _of_others(table: Table, config: CampaignConfig) -> list[str]:
+    """Columns of a table that are the campaign's properties."""
+    every = config.goal.assays if config.goal is not None else ()
+    found = (value_column(table.columns, config, one, file=table.name) for one in every)
+    return [name for name in found if name is not None]
 
 
 _SAYS = ("value", "status", "measured_at", "note")
@@ -173,9 +147,12 @@ def named_assay(config: CampaignConfig, assay: str | None, file: str) -> str:
 
 
 def settle(
-    opened: Opened, config: CampaignConfig, assay: str, *, wells: pd.DataFrame, wish: Wish, file: str
+    opened: Opened, config: CampaignConfig, assay: str, *, wells: pd.DataFrame, wish: Wish, file: str, value: str | None = None
 ) -> tuple[Table, dict[str, str]]:
     """Make one table of what the file holds, and find its columns.
+
+    Args:
+        value: the column of the values, where there are several, see `find_columns`.
 
     Raises:
         IngestError: a read, a plate or a sheet has to be chosen, or a column is missing.
@@ -200,7 +177,7 @@ def settle(
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], wish, wells, file)):
             tables[i] = table
     table = stack(tables)
-    return table, find_columns(table.columns, config, assay, file=file)
+    return table, find_columns(table.columns, config, assay, file=file, value=value)
 
 
 def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> Marks:
@@ -211,10 +188,14 @@ def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, ass
     return replace(marks, decimal=declared) if declared else replace(marks, decimal=marks.decimal or table.decimal)
 
 
-def describe(table: Table, found: Mapping[str, str], marks: Marks) -> str:
-    """Say in one line what was recognised, so that a person notices what was not."""
+def describe(table: Table, found: Mapping[str, str], marks: Marks, others: Collection[str] = ()) -> str:
+    """Say in one line what was recognised, so that a person notices what was not.
+
+    Args:
+        others: columns that are read as other properties.
+    """
     read = ", ".join(name if name == place else f"{name} from {place!r}" for name, place in found.items())
-    ignored = [name for name in table.columns if name not in (*found.values(), FORM_HELP)]
+    ignored = [name for name in table.columns if name not in (*found.values(), *others) and not name.startswith(FORM_HELP)]
     parts = [
         f"{table.form}, {marks.describe}",
         f"{count(len(table), 'row')}, columns {read}",

@@ -17,17 +17,37 @@ _NEEDED_WHEN_MAPPED = ("value", "unit", "status")
 
 def known_names(config: CampaignConfig, assay: str) -> tuple[str, ...]:
     """List every column name that this campaign can understand."""
-    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values())
+    several = [name for one in config.goal.assays for name in config.column_of(one)] if config.goal is not None else []
+    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values(), *several)
 
 
-def find_columns(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> dict[str, str]:
+def value_column(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> str | None:
+    """Give the column in which a table of several properties has this one's values; None where it has none of its own."""
+    mapped = config.assays[assay].columns.get("value")
+    for name in (*([mapped] if mapped else []), *config.column_of(assay)):
+        if place := _locate(name, header, file):
+            return place
+    return None
+
+
+def find_columns(
+    header: Collection[str], config: CampaignConfig, assay: str, *, file: str, value: str | None = None
+) -> dict[str, str]:
     """Give for each of labloop's columns that the file has the lab's name of it.
+
+    Args:
+        value: the column of the values, where it stands beside others; unit and status then are `VALUE_unit` and
+            `VALUE_status` where there are such columns, and a common `unit` is nobody's.
 
     Raises:
         IngestError: there is no value or no key; the message lists the file's columns and the YAML to add.
     """
     mapping = config.assays[assay].columns
     names = (*ROLES, *config.space.columns)
+    if value is not None:
+        own = {role: f"{value}_{role}" for role in ("unit", "status") if _locate(f"{value}_{role}", header, file)}
+        mapping = {**mapping, "value": value, **own}
+        names = tuple(name for name in names if name != "unit" or "unit" in mapping)
     if strange := sorted(set(mapping) - set(names)):
         raise IngestError(
             f"{file}: assays.{assay}.columns maps {', '.join(strange)}, which labloop does not know; it knows {', '.join(names)}"

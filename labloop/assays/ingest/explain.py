@@ -14,10 +14,11 @@ from labloop.assays.ingest.cells import Part
 from labloop.assays.ingest.choose import Wish
 from labloop.assays.ingest.columns import known_names
 from labloop.assays.ingest.read import content_of, digest, open_file, printable
+from labloop.assays.ingest.several import columns_of_properties, read_properties
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
 
-_SHOWN = ("row", "plate", "well", "design_id", "control", "value", "qualifier", "unit", "status")
+_SHOWN = ("row", "plate", "well", "design_id", "control", "assay", "value", "qualifier", "unit", "status")
 _FIRST = 5
 
 
@@ -60,15 +61,27 @@ def explain_assay(
     content, name = content_of(path), printable(path.name)
     told: dict[str, Any] = {"file": name}
     try:
-        assay = named_assay(config, assay, name)
+        asked, assay = assay, named_assay(config, assay, name)
         opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
         told |= {"reader": opened.reader, "what": opened.what, "parts": tuple(map(_told, opened.parts))}
-        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=name)
+        columns = columns_of_properties(opened, config, asked, file=name)
+        assay, value = next(iter(columns.items()), (assay, None))
+        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=name, value=value)
         marks = marks_of(table, found, config, assay)
         first = pd.DataFrame({name: table.columns[place].cells[:_FIRST] for name, place in found.items()})
         told |= {"dialect": describe(table, found, marks), "columns": found, "rows": first}
-        file = understood(table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
-        told["rows"] = file.measurements.loc[: _FIRST - 1, list(_SHOWN)].dropna(axis="columns", how="all")
+        file = (
+            read_properties(opened, columns, config, wells=wells, designs=designs, wish=wish, content=content, file=name)
+            if columns
+            else understood(
+                table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content)
+            )
+        )
+        if columns:
+            told |= {"dialect": file.dialect, "columns": file.columns}
+        told["rows"] = file.measurements.loc[: _FIRST - 1, [one for one in _SHOWN if columns or one != "assay"]].dropna(
+            axis="columns", how="all"
+        )
     except IngestError as error:
         told["refusal"] = error
     return Explanation(**told)

@@ -105,7 +105,7 @@ def _factor(
     """Give each row's factor to the unit that the values end up in, and that unit."""
     spec, where = config.assays[assay], f"assays.{assay}"
     ones = [unit for unit, factor in spec.units.items() if factor == 1]
-    target = config.objective.unit if assay == config.objective.assay else next(iter(ones), "")
+    target = config.property_of(assay).unit or ("" if assay == config.objective.assay else next(iter(ones), ""))
     place = found.get("unit", found["value"])
     faults: list[Fault] = []
     cells = table.columns[found["unit"]].cells if "unit" in found else np.full(len(table), "", dtype=object)
@@ -142,8 +142,9 @@ def _limited(
             f"is {'below' if side == 'low' else 'above'} {where}.{side} ({f'{end:g} {unit}'.strip()}): mend the value or its unit"
         )
         faults += table.mark(beyond, place, text)
-    transform = config.objective.transform
-    if assay == config.objective.assay and transform != "identity":
-        rule = f"must be above zero, since objective.transform is {transform}: give a bound such as <0.1, or a status"
+    transform = config.property_of(assay).transform
+    if transform != "identity":
+        whose = "objective" if assay == config.objective.assay else f"property {assay}"
+        rule = f"must be above zero, since {whose}.transform is {transform}: give a bound such as <0.1, or a status"
         faults += table.mark(counts & (value <= 0), place, rule)
     return value, faults

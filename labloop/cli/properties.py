@@ -1,0 +1,44 @@
+"""What is said of several properties on a terminal: lines and rows, which `labloop.cli.show` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def rows(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give a row a property of what `labloop.rounds.properties.standing` tells; none where there is one objective only."""
+    return [
+        {"property": name, "designs": one["designs"], "best": one.get("best"), "unit": one["unit"],
+         "limit": one.get("limit"), "designs that keep it": one.get("keep_it")}
+        for name, one in status.get("properties", {}).items()
+    ]  # fmt: skip
+
+
+def lines(status: Mapping[str, Any]) -> list[str]:
+    """Say how many compromises there are, or the best that keeps the limits, and what failed."""
+    told = []
+    if "compromises" in status:
+        told.append(f"{status['compromises']} designs are compromises that no other beats: labloop report shows them")
+    if status.get("best_that_keeps_limits") is not None:
+        told.append(f"Best that keeps the limits: {status['best_that_keeps_limits']:.4g}")
+    if n := status.get("failed_designs"):
+        told.append(f"{n} designs failed by themselves: where designs fail is learned, and fewer such are proposed")
+    return told
+
+
+def checked(understood: Mapping[str, Any]) -> list[str]:
+    """Say how objectives and limits were understood."""
+    told = []
+    for name, one in understood.get("objectives", {}).items():
+        unit = f" in {one['unit']}" if one["unit"] else ""
+        better = "lower" if one["direction"] == "min" else "higher"
+        more = [f"weight {one['weight']:g}"] * (one["weight"] != 1)
+        more += [f"worth having from {one['threshold']:g}"] if one["threshold"] is not None else []
+        more += ["not every design is measured"] * (not one["required"])
+        told_more = f" ({', '.join(more)})" if more else ""
+        told.append(f"Objective {name}: assay {one['assay']}{unit}, {better} is better{told_more}")
+    told += [f"Limit {name}: assay {one['assay']}, {one['says']}" for name, one in understood.get("constraints", {}).items()]
+    if understood.get("waits_for"):
+        told.append(f"A round waits for a value of {', '.join(understood['waits_for'])} in every well")
+    return told

@@ -1,0 +1,66 @@
+"""Several properties of a campaign as tables: what each came to, and the best compromises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labloop.proposing.dataset import Dataset
+from labloop.space.pareto import hypervolume
+
+
+def standing(data: Dataset) -> dict[str, Any]:
+    """Tell of every property how many designs it has and the best value, and how many compromises there are; plain values."""
+    assert data.properties is not None
+    goal, Y = data.properties.goal, data.properties.Y
+    told: dict[str, Any] = {}
+    for j, (name, objective) in enumerate(goal.properties.items()):
+        part = data.of(j)
+        one: dict[str, Any] = {"assay": objective.assay, "unit": objective.unit, "designs": len(part)}
+        if name in goal.targets:
+            one["best"] = float(objective.to_value(part.y[[part.best]])[0]) if len(part) else None
+        limits = [limit for limit in goal.limits.values() if limit.assay == objective.assay]
+        if limits:
+            one["limit"] = "; ".join(limit.describe() for limit in limits)
+            low, high = goal.bounds[:, j]
+            one["keep_it"] = int(((part.y >= low) & (part.y <= high)).sum())
+        told[name] = one
+    out: dict[str, Any] = {"properties": told}
+    if goal.m > 1:
+        front = goal.front(Y)
+        reference = goal.reference(Y) if len(Y) else np.zeros(goal.m)
+        out["compromises"] = len(front)
+        out["hypervolume"] = hypervolume(Y[front][:, : goal.m], reference)
+    else:
+        rows = goal.front(Y)
+        out["best_that_keeps_limits"] = float(goal.to_value(Y[rows[:1]])[0, 0]) if len(rows) else None
+    if data.failed is not None and len(data.failed):
+        out["failed_designs"] = len(data.failed)
+    return out
+
+
+def compromises(data: Dataset) -> pd.DataFrame:
+    """Table the designs that no other beats: `design_id`, the space's columns, each property in the lab's unit.
+
+    In the order of the leading objective, best first; with one objective and limits, the ten best that keep them.
+    """
+    assert data.properties is not None
+    goal, Y = data.properties.goal, data.properties.Y
+    rows = goal.front(Y) if goal.m > 1 else np.flatnonzero(np.isfinite(Y[:, 0]) & goal.feasible(Y))
+    rows = rows[np.argsort(-Y[rows, 0], kind="stable")]
+    rows = rows if goal.m > 1 else rows[:10]
+    values = pd.DataFrame(goal.to_value(Y[rows]), columns=list(goal.names))
+    ids = pd.DataFrame({"design_id": [data.ids[i] for i in rows.tolist()]})
+    return pd.concat([ids, data.space.decode(data.X[rows]), values], axis=1)
+
+
+def values(data: Dataset) -> pd.DataFrame:
+    """Table every measured design: `design_id`, each property in the lab's unit (NaN: not measured), and `feasible`, `front`."""
+    assert data.properties is not None
+    goal, Y = data.properties.goal, data.properties.Y
+    table = pd.DataFrame(goal.to_value(Y), columns=list(goal.names))
+    front = np.zeros(len(Y), dtype=bool)
+    front[goal.front(Y)] = True
+    return table.assign(design_id=list(data.ids), feasible=goal.feasible(Y), front=front)

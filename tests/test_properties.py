@@ -1,0 +1,371 @@
+"""Several properties of a campaign: its file, the lab's form and files, the dataset, where it stands, and its revision."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labloop.campaign.facade import Campaign
+from labloop.compare.hypervolume import compare_fronts
+from labloop.config import CampaignConfig, RoundConfig, parse_config, preset
+from labloop.errors import ConfigError, IngestError
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.success import Success
+from labloop.space.goal import Goal
+from labloop.space.pareto import hypervolume, nondominated, rays, reach, unit_volume
+from labloop.studies.simulate import simulate
+
+BASE = {
+    "name": "paint",
+    "space": {
+        "parameters": [{"name": "a", "type": "real", "low": 0, "high": 1}, {"name": "b", "type": "real", "low": 0, "high": 1}]
+    },
+    "plate": {"wells": 96, "edge": False},
+}
+TWO = {"objectives": {"gloss": {"unit": "GU"}, "cost": {"direction": "min", "unit": "EUR"}}}
+LIMITED = {**TWO, "constraints": {"smell": {"at_most": 3}}}
+ROUND = parse_config({"arms": {"near": {"proposers": "fakes:Near", "selector": "random"}}, "judge": "fakes:Flat"}, RoundConfig)
+
+
+def config(**more: object) -> CampaignConfig:
+    return parse_config({**BASE, "plate": {"wells": 96}, **more}, CampaignConfig)
+
+
+def start(n: int = 20, *, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.random((n, 2)).round(3), columns=["a", "b"])
+    return table.assign(
+        gloss=(100 * table["a"]).round(3), cost=(10 * table["a"] + 5 * table["b"] + 1).round(3), smell=(5 * table["b"]).round(3)
+    )
+
+
+@pytest.fixture
+def paint(tmp_path):
+    run = Campaign.create(config(**LIMITED), home=tmp_path)
+    start().to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    return run
+
+
+# ---- the file
+
+
+def test_the_first_objective_leads_and_every_property_has_an_assay():
+    made = config(**LIMITED)
+    assert (made.objective.assay, made.objective.unit) == ("gloss", "GU")
+    assert list(made.assays) == ["gloss", "cost", "smell"]
+    assert made.goal is not None
+    assert made.goal.names == ("gloss", "cost", "smell")
+    assert parse_config(json.loads(made.model_dump_json()), CampaignConfig) == made
+
+
+def test_one_objective_stays_as_it_was():
+    assert config().goal is None
+    assert config(objectives={"gloss": {}}).goal is None  # one of several is one
+
+
+def test_a_limit_of_an_objective_is_of_the_same_values():
+    goal = config(
+        objectives={"gloss": {}, "cost": {"direction": "min", "transform": "log"}}, constraints={"cost": {"at_most": 8}}
+    ).goal
+    assert goal is not None
+    assert goal.names == ("gloss", "cost")
+    assert goal.bounds[:, 1].tolist() == [-np.log(8), np.inf]
+    assert goal.feasible(goal.to_y(np.array([[1.0, 7.9], [1.0, 8.1]]))).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"constraints": {"smell": {}}}, "constraints.smell: gives no limit"),
+        ({"constraints": {"smell": {"at_least": 4, "at_most": 3}}}, "nothing would do"),
+        ({"objectives": {"gloss": {"weight": 0}, "cost": {}}}, "objectives.gloss.weight"),
+        ({"objectives": {"gloss": {"treshold": 0}, "cost": {}}}, "objectives.gloss.treshold: unknown key"),
+        ({"objectives": {"gloss": {"assay": "x"}, "cost": {"assay": "x"}}}, "measures two of them"),
+        ({"objectives": {"gloss": {}, "cost": {}}, "objective": {"assay": "smell"}}, "give one of them"),
+        ({"objectives": {"a": {}, "cost": {}}}, "a is the name of another column"),
+        ({"objectives": {"gloss": {"required": False}, "cost": {"required": False}}}, "one at least must be required"),
+        ({"constraints": {"smell": {"at_least": -1, "transform": "log"}}}, "no logarithm"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(more, said):
+    with pytest.raises(ConfigError, match=said):
+        config(**more)
+
+
+# ---- the lab's files
+
+
+def test_a_table_with_a_column_a_property_is_one_file(paint, tmp_path):
+    data = paint.dataset()
+    assert data.properties is not None
+    assert data.properties.Y.shape == (20, 3)
+    table = (
+        start()
+        .assign(design_id=data.space.ids(data.space.encode(start()[["a", "b"]])))
+        .set_index("design_id")
+        .loc[list(data.ids)]
+    )
+    assert np.allclose(data.properties.Y, table[["gloss", "cost", "smell"]].to_numpy() * [1, -1, 1])
+    assert "in the ledger already" in paint.ingest(tmp_path / "start.csv").note
+
+
+def test_a_blank_cell_is_a_value_that_was_not_measured(tmp_path):
+    run = Campaign.create(config(**LIMITED), home=tmp_path)
+    start().assign(cost=start()["cost"].where(start().index % 2 == 0)).to_csv(tmp_path / "start.csv", index=False)
+    receipt = run.ingest(tmp_path / "start.csv")
+    assert receipt.n_measured == 50
+    data = run.dataset()
+    assert data.properties is not None
+    assert np.isnan(data.properties.Y).sum(0).tolist() == [0, 10, 0]
+    assert np.isfinite(data.y).all()
+    assert len(data.of(1)) == 10
+
+
+def test_an_assay_each_is_taken_by_name(tmp_path):
+    run = Campaign.create(config(**TWO), home=tmp_path)
+    for name in ("gloss", "cost"):
+        start()[["a", "b", name]].rename(columns={name: "value"}).to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.raises(IngestError, match="which of the campaign's properties"):
+        run.ingest(tmp_path / "gloss.csv")
+    run.ingest(tmp_path / "gloss.csv", assay="gloss")
+    run.ingest(tmp_path / "cost.csv", assay="cost")
+    assert run.status()["properties"]["cost"]["designs"] == 20
+
+
+def test_faults_of_all_properties_are_told_at_once(tmp_path):
+    run = Campaign.create(config(**TWO), home=tmp_path)
+    table = start(6).astype(object)
+    table.loc[1, "gloss"], table.loc[4, "cost"] = "high", "low?"
+    table.to_csv(tmp_path / "start.csv", index=False)
+    with pytest.raises(IngestError) as refused:
+        run.ingest(tmp_path / "start.csv")
+    assert {(fault.row, fault.column) for fault in refused.value.faults} == {(3, "gloss"), (6, "cost")}
+
+
+def test_explain_shows_every_property(paint, tmp_path):
+    start(4, seed=5).to_csv(tmp_path / "more.csv", index=False)
+    told = paint.explain(tmp_path / "more.csv")
+    assert told.refusal is None
+    assert set(told.columns) >= {"gloss", "cost", "smell"}
+
+
+def test_the_form_has_a_column_a_property_and_comes_back(paint, tmp_path):
+    paint.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")
+    assert list(form.columns[:5]) == ["plate", "well", "gloss", "cost", "smell"]
+    assert "gloss in GU" in form.columns[-1]
+    filled = form.astype(object)
+    filled.loc[:, ["gloss", "cost", "smell"]] = [[50.0, 4.0, 1.0]] * len(form)
+    filled.loc[0, ["gloss", "cost", "smell"]] = np.nan
+    filled.loc[0, "status"] = "failed_design"
+    filled.loc[1, "smell"] = np.nan
+    filled.to_csv(tmp_path / "back.csv", index=False)
+    paint.ingest(tmp_path / "back.csv")
+    assert paint.status()["rounds"][0]["missing"] == 1  # the smell of one well; what failed waits for nothing
+    data = paint.dataset()
+    assert data.failed is not None
+    assert len(data.failed) == 1
+    assert paint.status()["failed_designs"] == 1
+    filled.loc[1, "smell"] = 2.0
+    filled.to_csv(tmp_path / "whole.csv", index=False)
+    assert paint.ingest(tmp_path / "whole.csv").n_rows == 1
+    assert paint.status()["rounds"][0]["state"] == "MEASURED"
+
+
+def test_a_round_does_not_wait_for_what_measures_some_designs(tmp_path):
+    limits = {"smell": {"at_most": 3, "required": False}}
+    run = Campaign.create(config(**TWO, constraints=limits), home=tmp_path)
+    start().to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    run.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").astype(object)
+    form.loc[:, ["gloss", "cost"]] = [[50.0, 4.0]] * len(form)
+    form.to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    assert run.status()["rounds"][0]["state"] == "MEASURED"
+
+
+def test_a_correction_finds_the_property(paint, tmp_path):
+    table = start()
+    table.loc[3, "cost"] = 99.0
+    table.to_csv(tmp_path / "start.csv", index=False)
+    done = paint.correct(tmp_path / "start.csv", reason="a price was wrong")
+    assert len(done.changes) == 1
+    assert paint.dataset().properties.Y[:, 1].min() == -99
+
+
+# ---- what stands
+
+
+def test_status_tells_every_property(paint):
+    told = paint.status()
+    assert told["properties"]["cost"]["best"] == start()["cost"].min()
+    assert told["properties"]["smell"]["keep_it"] == int((start()["smell"] <= 3).sum())
+    good = start()[start()["smell"] <= 3]
+    gloss, cost = good["gloss"].to_numpy(), good["cost"].to_numpy()
+    beaten = [((gloss >= g) & (cost <= c) & ((gloss > g) | (cost < c))).any() for g, c in zip(gloss, cost)]
+    assert told["compromises"] == len(good) - sum(beaten)
+    assert told["best"] == start()["gloss"].max()
+
+
+def test_a_dataset_is_the_same_in_whatever_order_its_files_came(paint, tmp_path):
+    other = Campaign.create(config(**LIMITED), home=tmp_path / "other")
+    start().iloc[::-1].to_csv(tmp_path / "turned.csv", index=False)
+    other.ingest(tmp_path / "turned.csv")
+    assert other.dataset().fingerprint == paint.dataset().fingerprint
+
+
+# ---- revision
+
+
+def test_weights_limits_and_more_properties_can_come_in_mid_campaign(paint):
+    more = {
+        "objectives": {
+            "gloss": {"unit": "GU", "threshold": 20},
+            "cost": {"direction": "min", "unit": "EUR", "weight": 2},
+            "shine": {},
+        },
+        "constraints": {"smell": {"at_most": 2}},
+    }
+    told = paint.revise(config(**more), reason="the customer cares for cost")
+    assert {"objectives: cost is changed", "objectives: shine is new", "constraints: smell is changed"} <= set(told)
+    data = paint.dataset()
+    assert data.properties.Y.shape == (20, 4)
+    assert np.isnan(data.properties.Y[:, data.properties.goal.names.index("shine")]).all()
+    assert np.isfinite(data.y).all()
+
+
+@pytest.mark.parametrize(
+    "objectives", [{"gloss": {"unit": "GU"}, "cost": {"unit": "EUR"}}, {"gloss": {"unit": "GU"}, "shine": {}}]
+)
+def test_a_direction_stays(paint, objectives):
+    with pytest.raises(ConfigError, match=r"objectives\.cost"):
+        paint.revise(config(objectives=objectives, constraints=LIMITED["constraints"]), reason="x")
+
+
+def test_a_goal_can_be_kept_as_a_value():
+    goal = config(**LIMITED).goal
+    assert Goal.model_validate_json(goal.model_dump_json()) == goal
+
+
+# ---- the front, and what a set of designs is worth
+
+
+def test_the_front_and_its_volume_agree_with_counting_by_hand():
+    Y = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [1.5, 1.5], [np.nan, 9.0]])
+    assert nondominated(Y).tolist() == [True, True, True, False, False]
+    assert hypervolume(Y[:4], np.zeros(2)) == 6.0
+    assert hypervolume(np.ones((1, 3)) * 2, np.zeros(3)) == 8.0
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_rays_share_the_volume_out(m):
+    Y = np.random.default_rng(m).random((20, m))
+    summed = unit_volume(m) * reach(Y, rays(m, n=4096)).max(0).mean()
+    assert summed == pytest.approx(hypervolume(Y, np.zeros(m)), rel=0.02)
+
+
+def test_every_compromise_is_worth_more_to_learn_from_than_what_it_beats():
+    goal = config(**TWO).goal
+    rng = np.random.default_rng(0)
+    Y = rng.random((40, 2))
+    y = goal.scalar(Y, np.full((40, 2), np.nan))
+    front = goal.front(Y)
+    assert y[front].min() >= np.delete(y, front).max()
+
+
+def test_what_breaks_a_limit_is_worth_less_the_surer_that_is():
+    goal = config(objective={"assay": "gloss"}, constraints={"smell": {"at_most": 3}}).goal
+    y = goal.scalar(np.array([[1.0, 1.0], [5.0, 2.0], [5.0, 3.1], [5.0, 6.0]]), np.full((4, 2), np.nan))
+    assert y[1] > y[2] > y[3]
+    assert y[3] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_arms_are_compared_by_the_volume_they_add():
+    goal = config(**TWO).goal
+    rng = np.random.default_rng(0)
+    before, poor = rng.random((20, 2)), rng.random((12, 2))
+    good = poor + 0.5
+    told = compare_fronts(goal, before, {"good": good, "poor": poor}, seed=0, draws=400)
+    assert [one.arm for one in told.arms] == ["good", "poor"]
+    assert told.differences[0].difference > 0
+    assert told.differences[0].p < 0.05
+    same = compare_fronts(goal, before, {"a": poor, "b": poor}, seed=0, draws=400)
+    assert same.differences[0].difference == 0
+    assert same.differences[0].p == 1.0
+
+
+# ---- a round
+
+
+def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path):
+    judged = {"arms": {"offline": {"proposers": "fakes:Near", "selector": "conservative"}}, "judge": {"gp": {"iterations": 10}}}
+    batch = paint.propose(parse_config(judged, RoundConfig), out=tmp_path / "out")
+    assert batch.picks["design_id"].nunique() == paint.config.plate.capacity
+    told = paint.ledger.events("paint")
+    said = told.loc[told["kind"] == "judged", "detail"].iloc[0]["properties"]
+    assert set(said) == set(batch.picks["design_id"])
+    assert all(0 <= one["chance"] <= 1 and set(one) == {"chance", "gloss", "cost", "smell"} for one in said.values())
+    page = paint.report(tmp_path / "report.html").read_text()
+    assert "Compromises" in page
+    assert "f-pareto0" in page
+
+
+def test_where_designs_fail_is_learned():
+    space = config().space
+    X = np.random.default_rng(0).random((60, 2)).round(3)
+    broken = X[:, 0] > 0.6
+    frame = space.decode(X)
+    data = Dataset.from_measurements(
+        space, frame[~broken].reset_index(drop=True), np.ones((~broken).sum()), pending=frame[broken], failed=frame[broken]
+    )
+    success = Success.learned(data)
+    assert success is not None
+    assert success(np.array([[0.9, 0.5]]))[0] < 0.3 < 0.8 < success(np.array([[0.2, 0.5]]))[0]
+    mixed = np.random.default_rng(1).random(60) < 0.4
+    nothing = Dataset.from_measurements(
+        space, frame[~mixed].reset_index(drop=True), np.ones((~mixed).sum()), pending=frame[mixed], failed=frame[mixed]
+    )
+    assert Success.learned(nothing) is None
+
+
+# ---- simulated
+
+
+@pytest.mark.parametrize(
+    ("lab", "column"), [("branincurrin", "hypervolume"), ("limitedbranin", "best_in_limits"), ("dtlz2", "hypervolume")]
+)
+def test_labs_of_several_properties_are_simulated(lab, column):
+    arms = {"picked": {"proposers": {"fakes:Near": {}}, "selector": "conservative"}, "random": {"proposers": {"random": {}}}}
+    table = simulate(
+        preset(f"campaigns/{lab}.yaml"), lab, start=15, start_quantile=1.0, rounds=2, batch=6, seeds=1,
+        round_config=parse_config({"arms": arms, "judge": {"gp": {"iterations": 10}}}, RoundConfig),
+    )  # fmt: skip
+    assert len(table) == 4
+    better = -1 if column == "best_in_limits" else 1
+    for _, mine in table.groupby("arm"):
+        known = mine[column].dropna().to_numpy()
+        assert (better * np.diff(known) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("more", [TWO, {"objective": {"assay": "gloss"}, "constraints": {"smell": {"at_most": 3}}}])
+def test_bo_takes_several_properties(more):
+    made = config(**more)
+    table, goal = start(12), made.goal
+    parts = [
+        Dataset.from_measurements(made.space, table[["a", "b"]], table[name].to_numpy(), objective=one)
+        for name, one in goal.properties.items()
+    ]
+    none = np.zeros((0, made.space.d))
+    data = Dataset.of_properties(goal, parts, pending=none, failed=none)
+    from labloop.methods.qei import QEI
+
+    quick = QEI(samples=16, candidates=32, optimised=1, restarts=1, iterations=10, generations=2)
+    pool = quick.propose(data, 4, seed=0)
+    assert len(set(pool.ids)) == 4
+    assert not set(pool.ids) & data.taken
+    assert pool.ids == quick.propose(data, 4, seed=0).ids
