@@ -64,6 +64,30 @@ def test_a_campaign_from_the_command_line(lab, capsys):
     assert "<html" in (lab / "report.html").read_text()
 
 
+def test_labloop_alone_says_what_comes_next_here(lab, capsys):
+    text = run(capsys)
+    assert "labloop demo" in text
+    assert not (lab / "labloop-data").exists()  # looking makes nothing
+    (lab / "mine.yaml").write_text(CAMPAIGN.read_text())
+    assert "labloop init mine.yaml" in run(capsys)
+    run(capsys, "init", "mine.yaml", "--home", "elsewhere")
+    assert "labloop next --home elsewhere" in run(capsys)
+    assert "tfbind8. Next: ingest" in run(capsys, "next", "--home", "elsewhere")
+    (told,) = json.loads(run(capsys, "next", "--home", "elsewhere", "--json"))["campaigns"]
+    assert told["campaign"] == "tfbind8"
+    scheduled = yaml.safe_load(CAMPAIGN.read_text()) | {"name": "by_itself", "schedule": {"rounds": [ROUND], "approval": True}}
+    (lab / "scheduled.yaml").write_text(yaml.safe_dump(scheduled))
+    run(capsys, "init", "scheduled.yaml", "--home", "elsewhere")
+    assert "by_itself waits for the lab" in run(capsys, "next", "--home", "elsewhere")
+
+
+def test_the_shell_learns_the_commands(lab, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(lab))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    run(capsys, "--install-completion")
+    assert any("labloop" in path.read_text() for path in lab.rglob("labloop") if path.is_file())
+
+
 def test_json_is_for_programs(lab, capsys):
     run(capsys, "init", CAMPAIGN)
     receipt = json.loads(run(capsys, "ingest", "start.csv", "-c", "tfbind8", "--json"))
