@@ -61,7 +61,7 @@ def complain(error: Exception | str) -> None:
         err.print(table)
         if len(groups) > 50:
             err.print(f"… and {len(groups) - 50} more")
-        err.print("Nothing was stored. Mend the file and ingest it again.")
+        err.print("Nothing was stored. Mend the file, then run this again.")
         return
     err.print(Text(f"Error: {error}", style="bold red"))
 
@@ -232,6 +232,9 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
         ))  # fmt: skip
     for path in written.values():
         out.print(f"  {path}")
+    if not written:
+        out.print(f"Next: take wells out or none (labloop veto), then: labloop export {batch.campaign}")
+        return
     sheet = next((path for path in written.values() if path.name.endswith("_assay.csv")), "the assay CSV")
     out.print(f"Next: measure the plate, fill {sheet} in, then: labloop ingest {sheet} -c {batch.campaign}")
 
