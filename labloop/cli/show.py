@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from labloop.cli import properties
+from labloop.cli.progress import err
+from labloop.cli.progress import progress as progress
 from labloop.errors import DesignError, IngestError, grouped
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from labloop.studies.study import Result
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def dump(value: Any) -> None:
@@ -70,31 +70,6 @@ def note(said: str) -> None:
     """Say something beside the command's own output; nothing where there is nothing to say."""
     if said:
         err.print(Text(said))
-
-
-@contextmanager
-def progress(*, json: bool) -> Iterator[None]:
-    """Show bars for long work on standard error, where a person looks on."""
-    if json or not err.is_terminal:
-        yield
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from labloop.runtime.progress import listening
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def listener(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, total=total)
-            if done == total:
-                bars.remove_task(tasks.pop(label))
-
-        with listening(listener):
-            yield
 
 
 def _number(value: Any, digits: int = 4) -> str:
