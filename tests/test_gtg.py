@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labloop.methods import gtg
-from labloop.methods._diffusion import Schedule
+from labloop.methods._diffusion import Schedule, clean
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import Trajectories, build_trajectories
 from labloop.methods.gtg import GTG
@@ -18,6 +18,7 @@ from labloop.runtime.progress import listening
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Sequence
 from labloop.surrogates.networks import StackedCNN, load_stacked
+from labloop.surrogates.training import rate_of
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -151,7 +152,7 @@ def test_an_output_of_zero_means_the_posterior_under_letters_of_equal_chance() -
     x = torch.randn(2, 3, space.d + 1, generator=rng, dtype=torch.float64)
     for t in (0, 60, 199):
         level = float(schedule.alpha_bar(t, x))
-        x0 = gtg.clean(schedule, space.blocks, x, torch.tensor([t, t]), torch.zeros_like(x))
+        x0 = clean(schedule, space.blocks, x, torch.tensor([t, t]), torch.zeros_like(x))
         for block in space.blocks:
             part, guess = (one[..., block.start : block.stop].unflatten(-1, (block.rows, -1)) for one in (x, x0))
             if block.kind == "onehot":
@@ -317,7 +318,7 @@ def test_the_papers_settings_are_an_option_set() -> None:
 def test_the_papers_averages_reach_back_and_its_rates_stay() -> None:
     def ends(options: GTG, steps: int = 40) -> float:
         adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-        rate = gtg.rate_of(adam, options, steps, least=1e-5)
+        rate = rate_of(adam, options.rate, steps, least=1e-5)
         for _ in range(steps):
             adam.step()
             rate.step()
