@@ -31,6 +31,7 @@ TINY = GTG(
 
 class TestGTG(ProposerContract):
     proposer = TINY
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
 
 
 def standard(data: Dataset) -> FloatArray:
@@ -136,7 +137,7 @@ def test_a_hidden_return_has_no_effect_and_a_shown_one_has() -> None:
 def test_training_lowers_the_loss_and_bfloat16_learns_as_well() -> None:
     data = toy_data(TOY_SPACES["mixed"])
     states, blocks = walk(data).states, data.space.blocks
-    few, many = (replace(TINY, steps=steps, precision="float32", lr=3e-3) for steps in (2, 60))
+    few, many = (replace(TINY, steps=steps, precision="float32", lr=3e-3) for steps in (2, 40))
     half = replace(many, precision="bfloat16")
     first, last, rough = (
         gtg.train_denoiser(states, blocks, options, seed=0)[1]["denoiser_loss"] for options in (few, many, half)
@@ -179,7 +180,7 @@ def test_proxies_of_a_thousand_long_sequences_are_of_the_kind_that_ranks_unseen_
     codes = X.reshape(1000, 20, 4).argmax(-1)
     motifs = sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(19))
     data = Dataset.from_measurements(space, space.decode(X), motifs)
-    options = replace(TINY, proxies=4, proxy_hidden=(64,), proxy_steps=150, features="letters")
+    options = replace(TINY, proxies=2, proxy_hidden=(64,), proxy_steps=100, features="letters")
     weights, told = gtg.train_proxies(data, standard(data), options, seed=0)
     assert told["proxies_convolutional"] == 1
     assert told["proxy_rank_correlation"] > 0.7
@@ -222,7 +223,7 @@ def walked() -> tuple[Dataset, GTG, gtg.Trained]:
     """A model of random local walks, whose returns differ much, that continues them from one state only."""
     data = toy_data(TOY_SPACES["sequence"], 400)
     options = replace(
-        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=300, batch_size=64, lr=5e-3, proxy_steps=200, sampling_steps=10,
+        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=200, batch_size=64, lr=5e-3, proxy_steps=200, sampling_steps=10,
         temperature=1.0,
     )  # fmt: skip
     return data, options, gtg.train(data, options, seed=0)
