@@ -20,6 +20,7 @@ from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
 from labloop.space.constraints import Constraint, MaxMutations
 from labloop.space.descriptors import Described, apart
+from labloop.space.mutants import named
 from labloop.space.parameters import Block, Parameter, Sequence
 from labloop.types import Array, FloatArray
 
@@ -55,6 +56,8 @@ class DesignSpace(BaseModel):
             raise ValueError(f"a design has more than {WIDEST:,} letters and options to choose from (positions times letters)")
         for constraint in self.constraints:
             constraint.check(self._by_name)
+        if taken := sorted(set(self._mutants) & set(columns)):
+            raise ValueError(f"{', '.join(taken)}: labloop names mutants in this column: call the parameter otherwise")
         if self.symmetries and any(p.type == "sequence" and p.parent is not None for p in self.parameters):
             raise ValueError("reverse_complement: mutants of a parent have one strand: leave symmetries out")
         if self.symmetries and not self._strands:
@@ -190,6 +193,16 @@ class DesignSpace(BaseModel):
         for parameter in self.parameters:
             columns.update(zip(parameter.columns, parameter.typed(values[parameter.name]), strict=True))
         return pd.DataFrame(columns, columns=list(self.columns))
+
+    @property
+    def _mutants(self) -> dict[str, tuple[str, str]]:
+        """By the column that names a parameter's mutants: the parameter, and the parent."""
+        return {f"{p.name}_mutations": (p.name, p.parent) for p in self.parameters if isinstance(p, Sequence) and p.parent}
+
+    def names(self, designs: pd.DataFrame) -> pd.DataFrame:
+        """Name the mutants of a table of valid designs, such as A24G;V3L: a column `…_mutations` a parameter with a parent."""
+        told = {column: [named(text, parent) for text in designs[name]] for column, (name, parent) in self._mutants.items()}
+        return pd.DataFrame(told, index=designs.index)
 
     def project(self, X: FloatArray) -> FloatArray:
         """Move each row to the nearest valid encoding (argmax, clip and grid, simplex), constraints aside; not canonical."""
