@@ -121,7 +121,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
             page.key(key)
         assert page.value("document.activeElement.getAttribute('aria-label')").startswith("C03")
         drop(form)
-        page.text("in the ledger already")
+        page.text("48 rows: 48 measured", "48 rows left out")
         page.press("Store it")
         page.text("Stored.")
         assert run.state(1) == "MEASURED"

@@ -98,7 +98,8 @@ def round_page(request: Request, name: str, number: int, well: str | None = None
         compared = desk.ask(run, f"compare {number}", lambda: _compared(run, number))
     return desk.page(
         request, "round.html", run=run, entry=entry, blind=blind, arms=arms, well=well, chosen=chosen, compared=compared,
-        counted=found.fresh, plates=plate.plates_of(run, number, readings, well),
+        counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
+        plates=plate.plates_of(run, number, readings, well),
         files=list(_files(run, entry, _hidden(request, entry))),
         refresh=None if found.fresh and (compared is None or compared.fresh) else 2, may_veto=entry.state == RoundState.PROPOSED,
     )  # fmt: skip
