@@ -128,7 +128,8 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
 
         # Compared, and the next plate approved.
         work("Do what comes next")
-        page.text("Round 2: is this the plate?")
+        page.text("Round 2: is this the plate?", "Waits for a person", "Designs measured\n196")
+        until(lambda: "being counted" not in page.text("Best so far"), 60)
         keep("campaign")
         page.open(f"{home}/round/1")
         page.text("What each arm got", "offline", "free")

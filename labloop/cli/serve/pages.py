@@ -19,7 +19,7 @@ from labloop.cli.serve.desk import Desk, desk_of
 from labloop.cli.serve.patient import PATIENCE
 from labloop.errors import DesignError, FaultGroup, IngestError, LabloopError, grouped
 from labloop.ledger.rounds import Round
-from labloop.ledger.states import AT_THE_LAB, RoundState
+from labloop.ledger.states import RoundState
 from labloop.plates.batch import render
 from labloop.registry import available
 from labloop.rounds.exports import exported
@@ -56,6 +56,7 @@ def campaign(request: Request, name: str) -> HTMLResponse:
     run = desk.campaign(name)
     rounds = run.ledger.rounds(name)
     last = rounds[-1] if rounds else None
+    stage = last.state if last is not None else None
     stand = _stand(desk, run)
     status = desk.ask(run, "status", run.status, patience=max(0.0, end - time.monotonic()))
     measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
@@ -65,9 +66,9 @@ def campaign(request: Request, name: str) -> HTMLResponse:
     waits = not (status.fresh and stand["known"] and (verdict is None or verdict.fresh))
     return desk.page(
         request, "campaign.html", run=run, rounds=rounds, last=last, status=status, verdict=verdict,
-        proposed=last is not None and last.state == RoundState.PROPOSED, at_lab=last is not None and last.state in AT_THE_LAB,
+        proposed=stage == RoundState.PROPOSED, at_lab=stage == RoundState.EXPORTED,
         asked=verdict_of(run, last.number)[0] if last is not None else "", job=job, stand=stand,
-        may_open=last is None or last.state == RoundState.CLOSED,
+        may_open=stage in (None, RoundState.CLOSED),
         scheduled=run.config.schedule is not None, presets=PRESETS, assays=list(run.config.assays),
         refresh=3 if busy else 2 if waits else None,
     )  # fmt: skip
@@ -186,14 +187,15 @@ def grouped_faults(error: Exception | None) -> list[FaultGroup]:
 
 
 def _stand(desk: Desk, run: Campaign, *, patience: float = PATIENCE) -> dict[str, Any]:
-    """Tell whom a campaign waits for; of a long history it may be an older answer, or none yet."""
+    """Tell whom a campaign waits for; nothing where the answer is not there in time."""
     inbox = steps.inbox_of(run)
     seen = inbox.stat().st_mtime_ns if inbox.is_dir() else 0
     job = desk.jobs.of(run.name)
     depends = (seen, int(time.time() // 30), job is not None and job.running)
     answer = desk.ask(run, "waiting", lambda: waiting(run), *depends, patience=patience)
     none = dict.fromkeys(("round", "state", "since", "waits_for", "what", "until", "overdue"))
-    return {**none, **(answer.value or {}), "known": answer.value is not None or answer.fresh}
+    value = answer.value if answer.fresh else None  # an older one would offer what is done already
+    return {**none, **(value or {}), "known": answer.fresh}
 
 
 def _hidden(request: Request, entry: Round) -> bool:
