@@ -138,6 +138,6 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         page.text("Round 2 is approved")
         until(lambda: run.state(2) == "EXPORTED", 60)
         page.open(f"{home}/report")
-        page.text("Campaign report", "Arm against arm", seconds=90)
+        page.text("CAMPAIGN REPORT", "Arm against arm", seconds=90)
     assert "Traceback" not in (bench / "serve.log").read_text()
     assert set(run.ledger.files("tfbind8")["by"]) == {"Ann Bench"}

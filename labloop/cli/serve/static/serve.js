@@ -60,3 +60,14 @@ document.addEventListener("submit", (event) => {
 addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
 });
+
+// A page that waits for an answer looks again, but not under the hands of whoever fills a form in or is on the way elsewhere.
+if (document.body.dataset.refresh) {
+  const fields = [...document.querySelectorAll("input:not([type=hidden]), select")];
+  const first = fields.map((one) => one.value);
+  const timer = setInterval(() => {
+    const touched = fields.some((one, i) => one === document.activeElement || one.value !== first[i]);
+    if (!touched) location.reload();
+  }, 1000 * Number(document.body.dataset.refresh));
+  addEventListener("beforeunload", () => clearInterval(timer));
+}
