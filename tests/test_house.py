@@ -28,8 +28,6 @@ PAGES = {
 """What draws, and so loads altair; it is imported when a page is written."""
 
 LONG = {
-    "labloop/methods/coms.py": "the method, in the paper's order, and its two ways to begin",
-    "labloop/methods/gtg.py": "the method, in the paper's order",
     "labloop/space/design_space.py": "one value, all of whose verbs are one-step questions about it",
 }
 """Files over 400 lines, each with the reason."""
