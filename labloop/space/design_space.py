@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
+from labloop.space import lengths
 from labloop.space.constraints import Constraint, MaxMutations
 from labloop.space.descriptors import Described, apart
 from labloop.space.library import Listing, table
@@ -64,6 +65,8 @@ class DesignSpace(BaseModel):
             raise ValueError(f"{', '.join(taken)}: labloop names mutants in this column: call the parameter otherwise")
         if self.symmetries and any(p.type == "sequence" and p.parent is not None for p in self.parameters):
             raise ValueError("reverse_complement: mutants of a parent have one strand: leave symmetries out")
+        if self.symmetries and any(p.type == "sequence" and p.gap for p in self.parameters):
+            raise ValueError("reverse_complement: needs sequences of one length: leave symmetries out, or name one length")
         if self.symmetries and not self._strands:
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
         self._check_library()
@@ -353,7 +356,8 @@ class DesignSpace(BaseModel):
         return np.stack(out)
 
     def canonical(self, X: FloatArray) -> FloatArray:
-        """Replace each row by the representative of its symmetric twins (the strand that sorts first)."""
+        """Replace each row by the representative of its symmetric twins (the strand that sorts first), gaps at the end."""
+        X = self._without_gaps(X)
         if not self.symmetries:
             return X
         X = X.copy()
@@ -364,6 +368,17 @@ class DesignSpace(BaseModel):
             rows = np.arange(len(X))
             swap = other[rows, first] < codes[rows, first]
             X[swap, block.start : block.stop] = np.eye(block.classes)[other[swap]].reshape(-1, block.rows * block.classes)
+        return X
+
+    def _without_gaps(self, X: FloatArray) -> FloatArray:
+        """Close gaps within sequences, as crossing two of unequal length leaves them."""
+        for parameter, block in zip(self.parameters, self.blocks, strict=True):
+            if block.gap:
+                part = X[:, block.start : block.stop]
+                tidy = parameter.project(part)
+                if (tidy != part).any():
+                    X = X.copy()
+                    X[:, block.start : block.stop] = tidy
         return X
 
     def ids(self, X: FloatArray) -> list[str]:
@@ -379,6 +394,8 @@ class DesignSpace(BaseModel):
 
     def distance(self, A: FloatArray, B: FloatArray) -> FloatArray:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
+
+        Between sequences of unequal length it counts substitutions, insertions and deletions.
 
         Options and letters with descriptors differ by less than one where they are alike. Symmetric twins are at distance 0.
         """
@@ -398,7 +415,7 @@ class DesignSpace(BaseModel):
         """Of each described parameter its block, and how alike its options are: 0 of the farthest and of one and itself."""
         found = []
         for block in self.blocks:
-            if sets := [one for one in self.described if one.block == block]:
+            if sets := [] if block.gap else [one for one in self.described if one.block == block]:
                 D = apart(sets)
                 found.append((block, np.where(np.eye(len(D), dtype=bool), 0.0, 1.0 - D)))
         return tuple(found)
@@ -524,12 +541,15 @@ class DesignSpace(BaseModel):
 
 def _hamming_euclid(blocks: tuple[Block, ...], A: FloatArray, B: FloatArray) -> FloatArray:
     """Distances (len(A), len(B)) between valid encodings, twins aside."""
-    onehot = [i for b in blocks if b.kind == "onehot" for i in range(b.start, b.stop)]
+    onehot = [i for b in blocks if b.kind == "onehot" and not b.gap for i in range(b.start, b.stop)]
     other = [i for b in blocks if b.kind != "onehot" for i in range(b.start, b.stop)]
     D = np.zeros((len(A), len(B)))
     if onehot:
-        rows = sum(b.rows for b in blocks if b.kind == "onehot")
+        rows = sum(b.rows for b in blocks if b.kind == "onehot" and not b.gap)
         D += rows - A[:, onehot].astype(np.float32) @ B[:, onehot].astype(np.float32).T
+    for b in (b for b in blocks if b.gap):
+        codes = [X[:, b.start : b.stop].reshape(-1, b.rows, b.classes).argmax(-1) for X in (A, B)]
+        D += lengths.distance(codes[0], codes[1], b.letters)
     if other:
         squares = (A[:, other] ** 2).sum(1)[:, None] + (B[:, other] ** 2).sum(1) - 2 * A[:, other] @ B[:, other].T
         D += np.sqrt(np.where(squares > 1e-14, squares, 0.0))  # below is cancellation, not distance
