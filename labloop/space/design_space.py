@@ -43,7 +43,9 @@ class DesignSpace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: tuple[Parameter, ...] = Field(min_length=1)
+    """What a design consists of."""
     constraints: tuple[Constraint, ...] = ()
+    """Rules that every design keeps."""
     symmetries: tuple[Literal["reverse_complement"], ...] = ()
     """`reverse_complement`: the two strands of double-stranded DNA are one design."""
     library: dict[str, tuple[str | int | float, ...]] | None = None

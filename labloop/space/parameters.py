@@ -28,8 +28,9 @@ class Sequence(ParameterBase):
 
     type: Literal["sequence"] = "sequence"
     length: Length | tuple[Length, Length]
-    """Letters, or the shortest and the longest."""
+    """Letters, or the shortest and the longest; with `parent`, the parent's."""
     alphabet: str = "ACGT"
+    """The letters that there are."""
     scales: Literal["amino_acids", "nucleotides"] | None = None
     """Properties of the letters that models may use besides the letters themselves."""
     parent: str | None = None
