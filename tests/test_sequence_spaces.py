@@ -149,6 +149,11 @@ def test_a_library_is_read_once_and_nothing_else_is_a_design(tmp_path):
     assert space.feasible(space.repair(X)).all()
 
 
+def test_a_library_beyond_memory_is_refused_before_it_is_encoded():
+    with pytest.raises(ValueError, match="more than the"):
+        DesignSpace(parameters=(Sequence(name="dna", length=20_000),), library={"dna": ["A"] * 2_000})
+
+
 def test_steps_through_a_library_stay_in_it_and_near():
     rng = np.random.default_rng(0)
     X = LIBRARY.sample(30, rng)

@@ -34,6 +34,10 @@ WIDEST = 100_000
 """Columns of X that a space may have: a thousand designs of as many take 0.8 GB."""
 
 
+LARGEST = 2**27
+"""Cells of X that a library may fill, which is a gigabyte."""
+
+
 class DesignSpace(BaseModel):
     """Parameters together, with the constraints that designs must keep and the symmetries that make two designs one.
 
@@ -77,7 +81,11 @@ class DesignSpace(BaseModel):
     def _check_library(self) -> None:
         if self.library is None:
             return
-        X, faults = self._read(table(self.library, self.columns))
+        told = table(self.library, self.columns)
+        if len(told) * self.d > LARGEST:
+            fit = LARGEST // self.d
+            raise ValueError(f"library: {len(told):,} designs are more than the {fit:,} of this kind that fit in: take fewer")
+        X, faults = self._read(told)
         if faults:
             one, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise ValueError(f"library, design {one.row + 1}: {one.column} {one.cell!r} {one.rule}{more}")
