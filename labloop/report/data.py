@@ -74,6 +74,8 @@ class ReportData:
     """Fields of `labloop.report.compromises.Several`, where there are several properties."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
+    next: tuple[str, ...] = ()
+    """What comes next: the next step, and whether another plate is worth it as far as `labloop plan` can tell."""
     spent: str = ""
     """Wells and money so far, in words, where the campaign has a budget or prices."""
     limits: tuple[str, ...] = ()
