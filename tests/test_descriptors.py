@@ -176,3 +176,35 @@ def test_new_options_come_with_a_revision_and_old_ones_keep_their_ids(tmp_path):
     assert solvent.options == ("water", "THF", "toluene", "DMF", "acetone")
     assert solvent.descriptors["acetone"]["boiling"] == 56
     assert set(joined.space.decode(joined.space.listing())["solvent"]) == {"water", "toluene", "DMF", "acetone"}
+
+
+def safetensors(**arrays: np.ndarray) -> bytes:
+    header, content = {"__metadata__": {"model": "a"}}, b""
+    for name, one in arrays.items():
+        kind = {"float64": "F64", "float32": "F32", "float16": "F16"}[one.dtype.name]
+        header[name] = {"dtype": kind, "shape": list(one.shape), "data_offsets": [len(content), len(content) + one.nbytes]}
+        content += one.tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + content
+
+
+def test_embeddings_are_descriptors_and_a_matrix_is_its_mean_position(tmp_path):
+    vectors = {"water": np.array([1, 2], "<f4"), "THF": np.array([[0, 2], [2, 4]], "<f8"), "DMF": np.array([3, 0], "<f2")}
+    (tmp_path / "esm.safetensors").write_bytes(safetensors(**vectors))
+    solvent = load(tmp_path, "descriptors: esm.safetensors").space.parameters[0]
+    assert solvent.options == ("water", "THF", "DMF")
+    assert solvent.descriptors == {"water": {"e0": 1, "e1": 2}, "THF": {"e0": 1, "e1": 3}, "DMF": {"e0": 3, "e1": 0}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"solvent,polarity", "is not a safetensors file"), (b"", "is not a safetensors file"),
+        (safetensors(a=np.zeros(2), b=np.zeros(3)), "'a' has 2 numbers of 3"), (safetensors(), "holds no vector"),
+    ],
+    ids=["words", "empty", "lengths", "none"],
+)  # fmt: skip
+def test_embeddings_that_are_none_are_refused(tmp_path, content, said):
+    (tmp_path / "esm.safetensors").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, "descriptors: esm.safetensors")

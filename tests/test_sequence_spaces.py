@@ -1,4 +1,4 @@
-"""Mutants of a parent from end to end: every kind of proposer keeps to them, and the bench reads their names."""
+"""Mutants of a parent, libraries and sequences of unequal length, from every kind of proposer to the bench."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, DesignError
 from labloop.registry import create
-from labloop.space.constraints import GCRange
+from labloop.report.collect import collect
+from labloop.space import lengths
+from labloop.space.constraints import ForbiddenMotifs, GCRange, LengthRange, MaxHomopolymer
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
 from labloop.testing import toy_data
@@ -45,6 +47,11 @@ LIBRARY = DesignSpace(
     },
 )
 SPACES["library"] = LIBRARY
+UNEQUAL = DesignSpace(
+    parameters=(Sequence(name="promoter", length=[8, 12]),),
+    constraints=(GCRange(parameter="promoter", low=0.2, high=0.8), MaxHomopolymer(parameter="promoter", length=3)),
+)
+SPACES["lengths"] = UNEQUAL
 ROUND = parse_config(
     {"arms": {"near": {"proposers": "fakes:Near"}, "free": {"proposers": "random"}}, "judge": "fakes:Flat"}, RoundConfig
 )
@@ -58,6 +65,7 @@ def test_proposers_offer_new_designs_of_the_space(proposer, kind):
     assert not data.space.check(data.space.decode(pool.X))
     assert len(set(pool.ids) - data.taken) == 8
     assert list(pool.ids) == data.space.ids(pool.X)
+    assert (data.space.canonical(pool.X) == pool.X).all()
 
 
 def campaign(config, home, n=30) -> Campaign:
@@ -92,8 +100,7 @@ def test_mutants_are_named_wherever_a_person_reads_them(tmp_path):
     measured(run, out)
     table = pd.read_csv(run.export_dataset(tmp_path / "all.csv")[0])
     assert table["protein_mutations"].notna().all()
-    page = run.report(tmp_path / "page.html").read_text()
-    assert table["protein_mutations"].iloc[0] in page
+    assert set(collect(run).top["design"]) <= set(table["protein_mutations"])  # as the report shows them
 
 
 def test_a_parameter_cannot_be_called_as_the_column_of_names():
@@ -142,6 +149,11 @@ def test_a_library_is_read_once_and_nothing_else_is_a_design(tmp_path):
     assert space.feasible(space.repair(X)).all()
 
 
+def test_a_library_beyond_memory_is_refused_before_it_is_encoded():
+    with pytest.raises(ValueError, match="more than the"):
+        DesignSpace(parameters=(Sequence(name="dna", length=20_000),), library={"dna": ["A"] * 2_000})
+
+
 def test_steps_through_a_library_stay_in_it_and_near():
     rng = np.random.default_rng(0)
     X = LIBRARY.sample(30, rng)
@@ -187,3 +199,139 @@ def test_a_campaign_on_a_library_proposes_what_is_on_the_shelf_and_a_revision_br
     told = run.revise(config.model_copy(update={"space": LIBRARY.model_copy(update={"library": more})}), reason="a new tube")
     assert any("designs of a library can be proposed now" in str(line) for line in told)
     assert "GGGGCCCC" in set(run.config.space.decode(run.config.space.listing())["dna"])
+
+
+# ---- sequences of unequal length
+
+
+def edits(a: str, b: str) -> int:
+    """Levenshtein's distance by its table."""
+    row = list(range(len(b) + 1))
+    for i, one in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (one != other))
+    return row[-1]
+
+
+def texts(space: DesignSpace, X) -> list[str]:
+    return space.decode(X)[space.columns[0]].tolist()
+
+
+def test_sequences_of_every_length_are_read_written_and_counted():
+    told = pd.DataFrame({"promoter": ["ACGTACGT", "acgt acgt acgt", "CCATGATGAA"]})
+    X = UNEQUAL.encode(told)
+    assert texts(UNEQUAL, X) == ["ACGTACGT", "ACGTACGTACGT", "CCATGATGAA"]
+    assert len(set(UNEQUAL.ids(X))) == 3
+    with pytest.raises(DesignError) as refused:
+        UNEQUAL.encode(pd.DataFrame({"promoter": ["ACGT"]}))
+    assert refused.value.faults[0].rule == "length 4 is not 8 to 12"
+    small = DesignSpace(parameters=(Sequence(name="x", length=[1, 3], alphabet="AB"),))
+    assert sorted(texts(small, small.listing())) == sorted(
+        ["A", "B", "AA", "AB", "BA", "BB", "AAA", "AAB", "ABA", "ABB", "BAA", "BAB", "BBA", "BBB"]
+    )
+    assert small.size == 14
+    assert Sequence(name="x", length=[4, 4]) == Sequence(name="x", length=4)
+    assert DesignSpace.model_validate_json(UNEQUAL.model_dump_json()) == UNEQUAL
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"length": [6, 4]}, "is above the longest"), ({"length": [2, 4], "parent": "ACGT", "mutations": 1}, "leave length out")],
+)
+def test_lengths_that_cannot_be_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        Sequence(name="x", **options)
+
+
+def test_strands_and_unequal_lengths_do_not_go_together():
+    with pytest.raises(ValueError, match="needs sequences of one length"):
+        DesignSpace(parameters=UNEQUAL.parameters, symmetries=("reverse_complement",))
+
+
+def test_designs_change_by_substitution_insertion_and_deletion():
+    rng = np.random.default_rng(0)
+    X = UNEQUAL.sample(200, rng)
+    assert {len(one) for one in texts(UNEQUAL, X)} == set(range(8, 13))
+    moved = UNEQUAL.mutate(X, rng)
+    steps = {len(b) - len(a) for a, b in zip(texts(UNEQUAL, X), texts(UNEQUAL, moved), strict=True)}
+    assert steps == {-1, 0, 1}
+    assert all(edits(a, b) <= 1 for a, b in zip(texts(UNEQUAL, X), texts(UNEQUAL, moved), strict=True))
+    free = DesignSpace(parameters=(Sequence(name="x", length=[2, 4], alphabet="ABC"),))
+    one = free.encode(pd.DataFrame({"x": ["ABC"]}))
+    near = texts(free, free.neighbours(one[0]))
+    assert sorted(near) == sorted(text for text in texts(free, free.listing()) if edits(text, "ABC") == 1)
+
+
+def test_gaps_within_a_sequence_close_and_short_ones_are_filled():
+    rng = np.random.default_rng(1)
+    X = UNEQUAL.repair(rng.random((60, UNEQUAL.d)))
+    assert UNEQUAL.feasible(X).all()
+    assert (UNEQUAL.canonical(X) == X).all()
+    gaps = np.zeros((3, 12, 5))
+    gaps[..., 4] = 2.0  # nothing but gaps, the least certain at the places of A
+    gaps[:, 2:10, 0] = 1.0
+    assert (lengths.compact(gaps, 8) == [0] * 8 + [4] * 4).all()
+    a, b = UNEQUAL.encode(pd.DataFrame({"promoter": ["ACGTACGTAC", "CATGATGACA"]}))
+    crossed = a.reshape(12, 5).copy()
+    crossed[3] = b.reshape(12, 5)[11]  # a gap in the middle
+    assert texts(UNEQUAL, UNEQUAL.canonical(crossed.reshape(1, -1))) == ["ACGACGTAC"]
+
+
+@pytest.mark.parametrize("longest", [9, 70, 140], ids=lambda n: f"up to {n}")
+def test_distance_counts_edits(longest):
+    rng = np.random.default_rng(2)
+    codes = lengths.sample(14, 2, longest, 4, rng)
+    codes = np.concatenate([codes, lengths.mutate(codes, 2, 4, rng)])
+    told = ["".join("ACGT"[one] for one in row if one < 4) for row in codes.tolist()]
+    wanted = [[edits(a, b) for b in told] for a in told]
+    assert (lengths.distance(codes, codes, 4) == wanted).all()
+
+
+def test_rules_read_letters_and_no_gaps():
+    def kept(rule, *sequences: str) -> list[bool]:
+        space = DesignSpace(parameters=(Sequence(name="x", length=[2, 8]),), constraints=(rule,))
+        return space.feasible(space.encode(pd.DataFrame({"x": list(sequences)}), strict=False)).tolist()
+
+    assert kept(GCRange(parameter="x", low=0.5), "GC", "GCAT", "GCATA") == [True, True, False]
+    assert kept(MaxHomopolymer(parameter="x", length=2), "AC", "AAC", "AAA") == [True, True, False]
+    assert kept(ForbiddenMotifs(parameter="x", motifs=("NNNNN",)), "ACGT", "ACGTA") == [True, False]
+    assert kept(LengthRange(parameter="x", low=3, high=4), "AC", "ACG", "ACGTA") == [False, True, False]
+
+
+def test_words_of_models_end_where_the_sequence_ends():
+    import torch
+
+    from labloop.surrogates._kernels import DesignKernel
+    from labloop.surrogates.features import Words
+
+    longer = DesignSpace(parameters=(Sequence(name="promoter", length=[8, 20]),))
+    told = pd.DataFrame({"promoter": ["ACGTTGCA", "GGCATTAC"]})
+    found = []
+    for space in (DesignSpace(parameters=(Sequence(name="promoter", length=8),)), longer):
+        counts, words = Words(space).of(space.encode(told)), DesignKernel(space).words
+        x, twins = torch.tensor(space.encode(told)), torch.arange(space.d)[None]
+        K = sum(one(x, x, twins, diag=False) / one.scale**2 for one in words)
+        found.append((np.sign(counts.round(9)), K.detach().numpy()))
+    assert (found[0][0] == found[1][0]).all()
+    np.testing.assert_allclose(found[0][1], found[1][1])
+
+
+def test_a_campaign_of_promoters_orders_each_at_its_length_and_a_revision_narrows_it(tmp_path):
+    config = load_config(preset("campaigns/promoter_lengths.yaml"), CampaignConfig)
+    run = campaign(config, tmp_path)
+    run.propose(ROUND)
+    run.export(tmp_path / "out", exporters={"idt": {"form": "csv"}})
+    told = pd.read_csv(next((tmp_path / "out").glob("*_idt.csv")))
+    chosen = run.batch().designs["promoter"]
+    flank = config.flanks["promoter"]
+    assert set(told["Sequence"].dropna()) == {flank.five_prime + one + flank.three_prime for one in chosen}
+    assert chosen.str.len().nunique() > 5
+    narrow = config.space.parameters[0].model_copy(update={"length": (45, 50)})
+    run.revise(
+        config.model_copy(update={"space": config.space.model_copy(update={"parameters": (narrow,)})}), reason="too long to order"
+    )
+    assert len(run.dataset()) == 30
+    assert {len(one) for one in texts(run.config.space, run.config.space.sample(300, np.random.default_rng(0)))} == set(
+        range(45, 51)
+    )

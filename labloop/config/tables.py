@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from labloop.config.base import Place
+from labloop.config.embeddings import embeddings
 from labloop.errors import ConfigError
 from labloop.space.parameter import canonical_text
 
@@ -39,11 +40,14 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
             if not isinstance(told, str) or told == "options":
                 continue
             try:
-                table = _read(folder / told, str(one.get("name", "")))
-                one[what] = _numbers(table, told) if what == "descriptors" else _molecules(table, told)
+                if what == "descriptors" and told.endswith(".safetensors"):
+                    one[what] = embeddings(_fitting(folder / told))
+                else:
+                    table = _read(folder / told, str(one.get("name", "")))
+                    one[what] = _numbers(table, told) if what == "descriptors" else _molecules(table, told)
             except ConfigError as error:
                 raise ConfigError(f"{where(('space', 'parameters', i, what))}: {error}") from error
-            one.setdefault("options", list(table.index))
+            one.setdefault("options", list(one[what]))
     if isinstance(space, dict) and isinstance(space.get("library"), str):
         try:
             space["library"] = _library(folder / space["library"], space)
@@ -85,16 +89,24 @@ def _read(path: Path, parameter: str) -> pd.DataFrame:
     return table.drop(columns=key)
 
 
-def _table(path: Path) -> pd.DataFrame:
-    """Read a CSV of text."""
+def _fitting(path: Path) -> Path:
+    """See that a file is there, and not too large."""
     try:
-        if path.stat().st_size > SIZE:
-            raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
-        return pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
+        size = path.stat().st_size
+        path.open("rb").close()
     except OSError as error:
         raise ConfigError(
             f"{path.name} cannot be read ({error.strerror or error}); paths start at the campaign's file"
         ) from error
+    if size > SIZE:
+        raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
+    return path
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Read a CSV of text."""
+    try:
+        return pd.read_csv(_fitting(path), dtype=str, skipinitialspace=True, keep_default_na=False)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
 

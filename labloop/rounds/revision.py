@@ -19,7 +19,7 @@ from labloop.ledger.memory import Memory, stored_config
 from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import check_exporters
 from labloop.rounds import intake, state
-from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LinearInequality
+from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LengthRange, LinearInequality
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, Sequence
 
@@ -113,9 +113,11 @@ def revised(
         parameter, more = _merged(was, after[name])
         merged.append(parameter)
         rules += [rule for rule in more if rule not in rules]
-    space = DesignSpace(
-        parameters=tuple(merged), constraints=tuple(rules), symmetries=new.space.symmetries, library=new.space.library
-    )
+    told = {"parameters": tuple(merged), "constraints": tuple(rules), "symmetries": new.space.symmetries}
+    try:
+        space = DesignSpace.model_validate({**told, "library": new.space.library})
+    except ValidationError as error:
+        raise ConfigError(f"space: {error.errors()[0]['msg'].removeprefix('Value error, ')}; {start_anew}") from error
     _check(space, designs, start_anew)
     return new.model_copy(update={"space": space})
 
@@ -190,6 +192,10 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
         letters = old.alphabet + "".join(one for one in new.alphabet if one not in old.alphabet)
         gone = [one for one in old.alphabet if one not in new.alphabet]
         rules = [ForbiddenMotifs(parameter=new.name, motifs=tuple(gone), reverse_complement=False)] if gone else []
+        low, high = min(old.shortest, new.shortest), max(old.longest, new.longest)
+        if (old.gap or new.gap) and (low, high) != (new.shortest, new.longest) and new.parent is None:
+            rules = [*rules, LengthRange(parameter=new.name, low=new.shortest, high=new.longest)]
+            new = new.model_copy(update={"length": (low, high) if low < high else low})
         return new.model_copy(update={"alphabet": letters}), rules
     assert isinstance(old, Mixture)
     assert isinstance(new, Mixture)
@@ -239,5 +245,6 @@ def _spoken(parameter: Parameter) -> str:
     if isinstance(parameter, Choice):
         return ", ".join(map(str, parameter.options))
     if isinstance(parameter, Sequence):
-        return f"{parameter.length} letters of {parameter.alphabet}"
+        long = f"{parameter.shortest} to {parameter.longest}" if parameter.gap else parameter.length
+        return f"{long} letters of {parameter.alphabet}"
     return f"{', '.join(parameter.components)} in steps of {parameter.step:g}"

@@ -75,7 +75,7 @@ class ForbiddenMotifs(_SequenceConstraint):
         sequence, codes = self._sequence(parameters), values[self.parameter]
         good = np.ones(len(codes), dtype=bool)
         for motif in self.motifs:
-            if len(motif) > sequence.length:
+            if len(motif) > sequence.longest:
                 continue
             mask = np.zeros((len(motif), len(sequence.alphabet)), dtype=bool)
             for i, letter in enumerate(motif):
@@ -85,7 +85,8 @@ class ForbiddenMotifs(_SequenceConstraint):
                 strands.append(mask[::-1, sequence.complement])
             windows = np.lib.stride_tricks.sliding_window_view(codes, len(motif), axis=1)
             for strand in strands:
-                good &= ~strand[np.arange(len(motif)), windows].all(-1).any(-1)
+                found = np.pad(strand, ((0, 0), (0, 1)))  # beyond a sequence's end stands no letter
+                good &= ~found[np.arange(len(motif)), windows].all(-1).any(-1)
         return good
 
     def describe(self) -> str:
@@ -115,8 +116,9 @@ class GCRange(_SequenceConstraint):
 
     def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
         sequence = self._sequence(parameters)
-        strong = np.array([letter in "GC" for letter in sequence.alphabet])
-        fraction = strong[values[self.parameter]].mean(1)
+        strong = np.array([*(letter in "GC" for letter in sequence.alphabet), False])
+        codes = values[self.parameter]
+        fraction = strong[codes].sum(1) / (codes < len(sequence.alphabet)).sum(1)
         return (fraction >= self.low - 1e-9) & (fraction <= self.high + 1e-9)
 
     def describe(self) -> str:
@@ -135,10 +137,28 @@ class MaxHomopolymer(_SequenceConstraint):
         if codes.shape[1] <= self.length:
             return np.ones(len(codes), dtype=bool)
         windows = np.lib.stride_tricks.sliding_window_view(codes, self.length + 1, axis=1)
-        return ~(windows == windows[..., :1]).all(-1).any(-1)
+        letters = windows[..., 0] < len(self._sequence(parameters).alphabet)
+        return ~((windows == windows[..., :1]).all(-1) & letters).any(-1)
 
     def describe(self) -> str:
         return f"repeats no letter more than {self.length} times in a row"
+
+
+class LengthRange(_SequenceConstraint):
+    """A sequence of unequal lengths must have so many letters."""
+
+    type: Literal["length_range"] = "length_range"
+    low: int = Field(ge=1)
+    """Fewest letters."""
+    high: int = Field(ge=1)
+    """Most letters."""
+
+    def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
+        length = (values[self.parameter] < len(self._sequence(parameters).alphabet)).sum(1)
+        return (length >= self.low) & (length <= self.high)
+
+    def describe(self) -> str:
+        return f"has {self.low} to {self.high} letters in {self.parameter}"
 
 
 class MaxMutations(_SequenceConstraint):
@@ -279,11 +299,11 @@ class Allowed(_Constraint):
 
 
 Constraint = Annotated[
-    ForbiddenMotifs | GCRange | MaxHomopolymer | LinearInequality | MaxComponents | Excluded | Allowed,
+    ForbiddenMotifs | GCRange | LengthRange | MaxHomopolymer | LinearInequality | MaxComponents | Excluded | Allowed,
     Field(discriminator="type"),
 ]
 
 __all__ = [
-    "COMPLEMENT", "Allowed", "Constraint", "Excluded", "ForbiddenMotifs", "GCRange", "LinearInequality", "MaxComponents",
-    "MaxHomopolymer",
+    "COMPLEMENT", "Allowed", "Constraint", "Excluded", "ForbiddenMotifs", "GCRange", "LengthRange", "LinearInequality",
+    "MaxComponents", "MaxHomopolymer",
 ]  # fmt: skip

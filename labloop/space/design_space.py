@@ -18,7 +18,7 @@ from pydantic import model_validator
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
 from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer
-from labloop.space.library import Listing, table
+from labloop.space.library import LARGEST, Listing, table
 from labloop.space.mutants import named
 from labloop.space.parameters import Parameter
 from labloop.space.shape import LISTABLE, Shape
@@ -50,6 +50,8 @@ class DesignSpace(Shape):
             raise ValueError(f"{', '.join(taken)}: labloop names mutants in this column: call the parameter otherwise")
         if self.symmetries and any(p.type == "sequence" and p.parent is not None for p in self.parameters):
             raise ValueError("reverse_complement: mutants of a parent have one strand: leave symmetries out")
+        if self.symmetries and any(p.type == "sequence" and p.gap for p in self.parameters):
+            raise ValueError("reverse_complement: needs sequences of one length: leave symmetries out, or name one length")
         if self.symmetries and not self._strands:
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
         self._check_library()
@@ -58,7 +60,11 @@ class DesignSpace(Shape):
     def _check_library(self) -> None:
         if self.library is None:
             return
-        X, faults = self._read(table(self.library, self.columns))
+        told = table(self.library, self.columns)
+        if len(told) * self.d > LARGEST:
+            fit = LARGEST // self.d
+            raise ValueError(f"library: {len(told):,} designs are more than the {fit:,} of this kind that fit in: take fewer")
+        X, faults = self._read(told)
         if faults:
             one, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise ValueError(f"library, design {one.row + 1}: {one.column} {one.cell!r} {one.rule}{more}")
@@ -250,6 +256,8 @@ class DesignSpace(Shape):
 
     def distance(self, A: FloatArray, B: FloatArray) -> FloatArray:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
+
+        Between sequences of unequal length it counts substitutions, insertions and deletions.
 
         Options and letters with descriptors differ by less than one where they are alike. Symmetric twins are at distance 0.
         """

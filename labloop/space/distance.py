@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from labloop.space import lengths
 from labloop.space.descriptors import Described, apart
 from labloop.space.parameters import Block
 from labloop.types import FloatArray
@@ -16,7 +17,7 @@ def likeness(blocks: tuple[Block, ...], described: tuple[Described, ...]) -> tup
     """Say of each described parameter how alike its options are."""
     found = []
     for block in blocks:
-        if sets := [one for one in described if one.block == block]:
+        if sets := [one for one in described if one.block == block and not block.gap]:
             D = apart(sets)
             found.append((block, np.where(np.eye(len(D), dtype=bool), 0.0, 1.0 - D)))
     return tuple(found)
@@ -34,12 +35,15 @@ def nearer(alike: tuple[Likeness, ...], A: FloatArray, B: FloatArray) -> FloatAr
 
 def hamming_euclid(blocks: tuple[Block, ...], A: FloatArray, B: FloatArray) -> FloatArray:
     """Distances (len(A), len(B)) between valid encodings, twins aside."""
-    onehot = [i for b in blocks if b.kind == "onehot" for i in range(b.start, b.stop)]
+    onehot = [i for b in blocks if b.kind == "onehot" and not b.gap for i in range(b.start, b.stop)]
     other = [i for b in blocks if b.kind != "onehot" for i in range(b.start, b.stop)]
     D = np.zeros((len(A), len(B)))
     if onehot:
-        rows = sum(b.rows for b in blocks if b.kind == "onehot")
+        rows = sum(b.rows for b in blocks if b.kind == "onehot" and not b.gap)
         D += rows - A[:, onehot].astype(np.float32) @ B[:, onehot].astype(np.float32).T
+    for b in (b for b in blocks if b.gap):
+        codes = [X[:, b.start : b.stop].reshape(-1, b.rows, b.classes).argmax(-1) for X in (A, B)]
+        D += lengths.distance(codes[0], codes[1], b.letters)
     if other:
         squares = (A[:, other] ** 2).sum(1)[:, None] + (B[:, other] ** 2).sum(1) - 2 * A[:, other] @ B[:, other].T
         D += np.sqrt(np.where(squares > 1e-14, squares, 0.0))  # below is cancellation, not distance

@@ -15,6 +15,8 @@ from labloop.types import Array, FloatArray
 
 NEAR = 12
 """Designs of a list that count as neighbours of one."""
+LARGEST = 2**27
+"""Cells of X that a library may fill, which is a gigabyte."""
 CELLS = 8_000_000
 """Distances that are held at once."""
 

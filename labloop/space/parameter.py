@@ -30,6 +30,13 @@ class Block:
     rows: int
     classes: int
     parameter: str
+    gap: bool = False
+    """Whether the last class is no letter, but a place beyond a sequence's end."""
+
+    @property
+    def letters(self) -> int:
+        """Classes that are letters or options."""
+        return self.classes - self.gap
 
 
 class ParameterBase(BaseModel):

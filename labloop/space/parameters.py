@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
-from labloop.space import mutants
+from labloop.space import lengths, mutants
 from labloop.space.choice import Choice
 from labloop.space.descriptors import SCALES, placed, standardised
 from labloop.space.parameter import Block, ParameterBase, slim
@@ -20,12 +20,15 @@ from labloop.types import Array, FloatArray
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 
 
+Length = Annotated[int, Field(ge=1)]
+
+
 class Sequence(ParameterBase):
-    """A string of fixed length over an alphabet: DNA, RNA, protein, or any letters."""
+    """A string over an alphabet, of one length or of `length: [40, 60]`: DNA, RNA, protein, or any letters."""
 
     type: Literal["sequence"] = "sequence"
-    length: int = Field(ge=1)
-    """Letters; with `parent`, the parent's."""
+    length: Length | tuple[Length, Length]
+    """Letters, or the shortest and the longest; with `parent`, the parent's."""
     alphabet: str = "ACGT"
     """The letters that there are."""
     scales: Literal["amino_acids", "nucleotides"] | None = None
@@ -43,20 +46,40 @@ class Sequence(ParameterBase):
     @classmethod
     def _as_long_as_its_parent(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and isinstance(raw.get("parent"), str):
-            return {"length": len(raw["parent"]), **raw}
-        return raw
+            raw = {"length": len(raw["parent"]), **raw}
+        both = raw.get("length") if isinstance(raw, dict) else None
+        return {**raw, "length": both[0]} if isinstance(both, list | tuple) and len(both) == 2 and both[0] == both[1] else raw
+
+    @property
+    def shortest(self) -> int:
+        """Letters at least."""
+        return self.length if isinstance(self.length, int) else self.length[0]
+
+    @property
+    def longest(self) -> int:
+        """Letters at most, and places of an encoding."""
+        return self.length if isinstance(self.length, int) else self.length[1]
+
+    @property
+    def gap(self) -> bool:
+        """Whether lengths differ: a class more then stands for the places beyond the end."""
+        return self.shortest < self.longest
 
     @model_validator(mode="after")
     def _a_parent_that_can_be(self) -> Self:
+        if self.shortest > self.longest:
+            raise ValueError(f"length of {self.name!r}: the shortest, {self.shortest}, is above the longest, {self.longest}")
         if (self.parent is None) != (self.mutations is None):
             raise ValueError(f"{self.name!r}: parent and mutations belong together: say of what, and how many at most")
         if self.parent is None or self.mutations is None:
             return self
+        if self.gap:
+            raise ValueError(f"{self.name!r}: mutants by substitution are as long as their parent: leave length out, or parent")
         if len(self.parent) != self.length:
             raise ValueError(f"parent of {self.name!r} has {len(self.parent)} letters, not {self.length}: leave length out")
         if strange := "".join(sorted(set(self.parent) - set(self.alphabet))):
             raise ValueError(f"parent of {self.name!r} has letters {strange!r} that are not in the alphabet {self.alphabet}")
-        if self.mutations > self.length:
+        if self.mutations > self.longest:
             raise ValueError(f"{self.name!r} has {self.length} positions, fewer than {self.mutations} mutations")
         return self
 
@@ -78,22 +101,28 @@ class Sequence(ParameterBase):
         if self.scales is None:
             return {}
         values = standardised(np.array([SCALES[self.scales][letter] for letter in self.alphabet], dtype=float))
-        return {self.scales: placed(values)}
+        return {self.scales: placed(np.pad(values, ((0, int(self.gap)), (0, 0))))}
 
     @property
     def width(self) -> int:
-        return self.length * len(self.alphabet)
+        return self.longest * self._classes
+
+    @property
+    def _classes(self) -> int:
+        return len(self.alphabet) + self.gap
 
     @property
     def size(self) -> float:
         if self.mutations is not None:
-            return mutants.count(self.length, len(self.alphabet), self.mutations)
-        exponent = self.length * math.log(len(self.alphabet))
-        return float(len(self.alphabet)) ** self.length if exponent < 700 else math.inf
+            return mutants.count(self.longest, len(self.alphabet), self.mutations)
+        exponent = self.longest * math.log(len(self.alphabet))
+        if exponent >= 700:
+            return math.inf
+        return float(sum(float(len(self.alphabet)) ** length for length in range(self.shortest, self.longest + 1)))
 
     @property
     def sites(self) -> int:
-        return self.length
+        return self.longest
 
     @property
     def complement(self) -> Array | None:
@@ -103,10 +132,10 @@ class Sequence(ParameterBase):
         return np.array([self.alphabet.index(COMPLEMENT[letter]) for letter in self.alphabet])
 
     def block(self, start: int) -> Block:
-        return Block("onehot", start, start + self.width, self.length, len(self.alphabet), self.name)
+        return Block("onehot", start, start + self.width, self.longest, self._classes, self.name, gap=self.gap)
 
     def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
-        codes = np.zeros((len(cells), self.length), dtype=np.int64)
+        codes = np.zeros((len(cells), self.longest), dtype=np.int64)
         lookup = np.full(256, -1)
         lookup[[ord(letter) for letter in self.alphabet]] = np.arange(len(self.alphabet))
         fold = self.alphabet == self.alphabet.upper()
@@ -121,11 +150,15 @@ class Sequence(ParameterBase):
                     texts[i] = mutants.spelled(text, parent)
                 except ValueError as error:
                     unnamed[i], texts[i] = str(error), parent
-        lengths = np.array([len(text) for text in texts], dtype=np.int64)
-        whole = np.flatnonzero(lengths == self.length)
-        letters = np.frombuffer("".join([texts[i] for i in whole.tolist()]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        codes[whole] = lookup[np.minimum(letters, 255)].reshape(len(whole), self.length)
-        rules = {i: f"length {lengths[i]} is not {self.length}" for i in np.flatnonzero(lengths != self.length).tolist()}
+        long = np.array([len(text) for text in texts], dtype=np.int64)
+        fits = (long >= self.shortest) & (long <= self.longest)
+        whole = np.flatnonzero(fits)
+        even = "".join([texts[i].ljust(self.longest) for i in whole.tolist()])  # no text has a blank in it
+        letters = np.frombuffer(even.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).reshape(len(whole), self.longest)
+        beyond = np.arange(self.longest) >= long[whole, None]
+        codes[whole] = np.where(beyond, len(self.alphabet), lookup[np.minimum(letters, 255)])
+        wanted = f"{self.shortest} to {self.longest}" if self.gap else self.length
+        rules = {i: f"length {long[i]} is not {wanted}" for i in np.flatnonzero(~fits).tolist()}
         for i in np.flatnonzero((codes < 0).any(axis=1)).tolist():
             strange = "".join(sorted({texts[i][j] for j in np.flatnonzero(codes[i] < 0)}))
             rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}"
@@ -134,14 +167,15 @@ class Sequence(ParameterBase):
         return codes, [Fault(i, self.name, rules[i], given[i]) for i in sorted(rules)]
 
     def encode(self, values: Array) -> FloatArray:
-        return np.eye(len(self.alphabet))[values].reshape(len(values), self.width)
+        return np.eye(self._classes)[values].reshape(len(values), self.width)
 
     def decode(self, X: FloatArray) -> Array:
-        return X.reshape(len(X), self.length, len(self.alphabet)).argmax(-1)
+        cells = X.reshape(len(X), self.longest, self._classes)
+        return lengths.compact(cells, self.shortest) if self.gap else cells.argmax(-1)
 
     def text(self, values: Array) -> list[Array]:
-        letters = np.array(list(self.alphabet), dtype="U1")[values]
-        return [np.ascontiguousarray(letters).view(f"U{self.length}").reshape(-1)]
+        letters = np.array([*self.alphabet, ""], dtype="U1")[values]  # NumPy takes nothing at the end of a text as its end
+        return [np.ascontiguousarray(letters).view(f"U{self.longest}").reshape(-1)]
 
     def typed(self, values: Array) -> list[Array]:
         return [self.text(values)[0].astype(object)]
@@ -149,31 +183,28 @@ class Sequence(ParameterBase):
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         if (origin := self.origin) is not None and self.mutations is not None:
             return mutants.sample(n, origin, len(self.alphabet), self.mutations, rng)
-        return rng.integers(len(self.alphabet), size=(n, self.length))
+        if self.gap:
+            return lengths.sample(n, self.shortest, self.longest, len(self.alphabet), rng)
+        return rng.integers(len(self.alphabet), size=(n, self.longest))
 
     def listing(self) -> Array:
         if (origin := self.origin) is not None and self.mutations is not None:
             return mutants.listing(origin, len(self.alphabet), self.mutations)
-        k = len(self.alphabet)
-        codes = np.arange(k**self.length)
-        return codes[:, None] // k ** np.arange(self.length - 1, -1, -1) % k
+        return lengths.listing(self.shortest, self.longest, len(self.alphabet))
 
     def mutate(self, values: Array, rng: np.random.Generator) -> Array:
         k, n = len(self.alphabet), len(values)
+        if self.gap:
+            return lengths.mutate(values, self.shortest, k, rng)
         changed = values.copy()
-        place = rng.integers(self.length, size=n)
+        place = rng.integers(self.longest, size=n)
         changed[np.arange(n), place] = (changed[np.arange(n), place] + rng.integers(1, k, size=n)) % k
         if (origin := self.origin) is not None and self.mutations is not None:
             return mutants.within(changed, origin, self.mutations, rng)
         return changed
 
     def neighbours(self, value: Array) -> Array:
-        k = len(self.alphabet)
-        out = np.repeat(value, self.length * (k - 1), axis=0)
-        place = np.repeat(np.arange(self.length), k - 1)
-        shift = np.tile(np.arange(1, k), self.length)
-        out[np.arange(len(out)), place] = (out[np.arange(len(out)), place] + shift) % k
-        return out
+        return lengths.neighbours(value[0], self.shortest, len(self.alphabet))
 
 
 Parameter = Annotated[Sequence | Real | Integer | Choice | Mixture, Field(discriminator="type")]

@@ -136,7 +136,8 @@ class Shape(BaseModel):
         return np.stack(out)
 
     def canonical(self, X: FloatArray) -> FloatArray:
-        """Replace each row by the representative of its symmetric twins (the strand that sorts first)."""
+        """Replace each row by the representative of its symmetric twins (the strand that sorts first), gaps at the end."""
+        X = self._without_gaps(X)
         if not self.symmetries:
             return X
         X = X.copy()
@@ -147,4 +148,15 @@ class Shape(BaseModel):
             rows = np.arange(len(X))
             swap = other[rows, first] < codes[rows, first]
             X[swap, block.start : block.stop] = np.eye(block.classes)[other[swap]].reshape(-1, block.rows * block.classes)
+        return X
+
+    def _without_gaps(self, X: FloatArray) -> FloatArray:
+        """Close gaps within sequences, as crossing two of unequal length leaves them."""
+        for parameter, block in zip(self.parameters, self.blocks, strict=True):
+            if block.gap:
+                part = X[:, block.start : block.stop]
+                tidy = parameter.project(part)
+                if (tidy != part).any():
+                    X = X.copy()
+                    X[:, block.start : block.stop] = tidy
         return X

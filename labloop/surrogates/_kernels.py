@@ -208,7 +208,7 @@ class _Words(nn.Module):
         self.offsets = [(0, *rest) for rest in itertools.combinations(range(1, WINDOW), order - 1)]
         # A random sequence has about one unit of variance: its words count once a place, each centred on 1 - 1/A.
         places = sum(block.rows - offsets[-1] for offsets in self.offsets)
-        self.scale = 1 / math.sqrt(places * (1 - 1 / block.classes) ** order)
+        self.scale = 1 / math.sqrt(places * (1 - 1 / block.letters) ** order)
         self.variance = Logs(1, centre=0.1, spread=2.0, start=0.3)
 
     def forward(self, x1: Tensor, x2: Tensor, twins: Tensor, diag: bool) -> Tensor:
@@ -220,7 +220,8 @@ class _Words(nn.Module):
         b = self.block
         out: list[Tensor] = []
         for twin in twins:
-            letters = x[..., twin[b.start : b.stop]].reshape(*x.shape[:-1], b.rows, b.classes) - 1 / b.classes
+            letters = x[..., twin[b.start : b.stop]].reshape(*x.shape[:-1], b.rows, b.classes)[..., : b.letters]
+            letters = letters - (letters.sum(-1, keepdim=True) if b.gap else 1) / b.letters  # beyond the end stands nothing
             found = []
             for offsets in self.offsets:
                 places = b.rows - offsets[-1]
@@ -234,7 +235,7 @@ class _Words(nn.Module):
 
 
 def _count(block: Block, order: int) -> int:
-    return math.comb(WINDOW - 1, order - 1) * int(block.classes**order)
+    return math.comb(WINDOW - 1, order - 1) * int(block.letters**order)
 
 
 def _inner(a: Tensor, b: Tensor, diag: bool) -> Tensor:

@@ -99,14 +99,15 @@ def spread(block: Block) -> float:
 
 def _orders(block: Block) -> int:
     """The longest words of a sequence that are counted."""
-    sizes = itertools.accumulate(math.comb(WINDOW - 1, order - 1) * block.classes**order for order in range(1, ORDER + 1))
+    sizes = itertools.accumulate(math.comb(WINDOW - 1, order - 1) * block.letters**order for order in range(1, ORDER + 1))
     return sum(size <= MOST for size in sizes)
 
 
 def _words(x: Tensor, block: Block, orders: int) -> list[Tensor]:
     """Count the words of each order up to this one in a sequence, each order with one unit of variance: (…, words) each."""
     shape = (*x.shape[:-1], block.rows, block.classes)
-    letters = x[..., block.start : block.stop].reshape(shape) - 1 / block.classes
+    letters = x[..., block.start : block.stop].reshape(shape)[..., : block.letters]
+    letters = letters - (letters.sum(-1, keepdim=True) if block.gap else 1) / block.letters
     later = F.pad(letters, (0, 0, 0, WINDOW - 1))  # beyond the end stands nothing: zero counts for no word
     ahead = [later[..., at : at + block.rows, :] for at in range(WINDOW)]
     heads = {(): letters.new_ones((*shape[:-1], 1)), (0,): letters}  # the words without their last letter, at each place
@@ -120,5 +121,5 @@ def _words(x: Tensor, block: Block, orders: int) -> list[Tensor]:
                 heads |= {(*head, at): (heads[head].unsqueeze(-1) * ahead[at].unsqueeze(-2)).flatten(-2) for at in nexts}
         places = sum(max(block.rows - rest[-1], 0) if rest else block.rows
                      for rest in itertools.combinations(range(1, WINDOW), order - 1))  # fmt: skip
-        found.append(torch.cat(here, -1) / math.sqrt(places * (1 - 1 / block.classes) ** order))
+        found.append(torch.cat(here, -1) / math.sqrt(places * (1 - 1 / block.letters) ** order))
     return found
