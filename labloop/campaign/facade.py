@@ -27,12 +27,8 @@ from labloop.rounds.audit import Audit, audit
 from labloop.rounds.by_hand import HandPicked
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt, Request
-<<<<<<< HEAD
 from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
-=======
-from labloop.rounds.outcome import compare_round, compare_rounds
 from labloop.rounds.outlook import Outlook, outlook
->>>>>>> hact
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
 from labloop.rounds.veto import Vetoed, veto

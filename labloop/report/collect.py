@@ -16,12 +16,8 @@ from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
 from labloop.rounds import properties, spending, state
 from labloop.rounds.bounds import with_beta
-<<<<<<< HEAD
-from labloop.rounds.outcome import compare_all, compare_properties, compare_round
-=======
 from labloop.rounds.decisions import decisions
-from labloop.rounds.outcome import compare_all, compare_round
->>>>>>> hact
+from labloop.rounds.outcome import compare_all, compare_properties, compare_round
 
 N_TOP = 15
 

@@ -15,13 +15,9 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
-<<<<<<< HEAD
 from labloop.rounds import planned, properties, spending
-from labloop.space.goal import Goal
-=======
-from labloop.rounds import planned, spending
 from labloop.rounds.decisions import decisions, waiting
->>>>>>> hact
+from labloop.space.goal import Goal
 
 __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",

@@ -14,12 +14,8 @@ import pandas as pd
 
 from labloop.assays import readings
 from labloop.compare.results import Comparison
-<<<<<<< HEAD
 from labloop.config.campaign import CampaignConfig
-from labloop.config.read import load_config, preset
-=======
 from labloop.config.read import load_config, parse_config, preset
->>>>>>> hact
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
 from labloop.ledger import Round

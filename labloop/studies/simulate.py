@@ -25,8 +25,8 @@ from labloop.registry import available, create, parse_plugin
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
-from labloop.space.pareto import hypervolume
 from labloop.studies.labs.lab import Lab
+from labloop.studies.properties import check_properties, compromise, dataset
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
@@ -100,7 +100,7 @@ def simulate(
             f"campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
             f"but the lab measures {', '.join(lab.space.columns)}"
         )
-    _check_properties(campaign, lab)
+    check_properties(campaign, lab)
     config = _pick_arms(round_config, arms, split=mode == "separate")
     runs = (
         [
@@ -129,22 +129,6 @@ def simulate(
         raise MethodError("no proposer gave a single well: " + "; ".join(dict.fromkeys(row["note"] for row in rows)))
     order = ["arm", "seed", "round"]
     return pd.DataFrame(rows).sort_values(order, kind="stable", key=_by(list(config.arms))).reset_index(drop=True)
-
-
-def _check_properties(campaign: CampaignConfig, lab: Lab) -> None:
-    """See that a lab measures what a campaign improves and limits.
-
-    Raises:
-        ConfigError: a property is none of the lab's columns.
-    """
-    if campaign.goal is None:
-        return
-    designs = lab.space.decode(lab.space.sample(1, generator(0, "properties")))
-    told = list(lab.measure(designs, seed=0).columns)
-    if lacking := [name for name in campaign.goal.names if name not in told]:
-        raise ConfigError(
-            f"campaign {campaign.name} improves or limits {', '.join(lacking)}, but the lab tells {', '.join(told)}"
-        )
 
 
 def start_of(
@@ -253,16 +237,13 @@ class _Loop:
         self.config.wells(self.batch)  # which refuses a batch that does not fit
         columns = list(self.campaign.space.columns)
         found: dict[str, list[FloatArray]] = {arm: [] for arm in self.config.arms}
-<<<<<<< HEAD
         seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
-=======
         history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
->>>>>>> hact
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
-            incumbent[number] = float(data.y[data.best]) if len(data) else None
+            incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
             now = replace(self, config=self._shared(history, incumbent, number))
             picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured))
             if not picks:
@@ -291,23 +272,13 @@ class _Loop:
                         measured["design_id"].isna() | measured["design_id"].isin(seen[arm] | set(mine["design_id"]))
                     ]
                     seen[arm] |= set(mine["design_id"])
-                    row |= self._compromise(known)
+                    row |= compromise(self.campaign.goal, known)
                 yield row
 
     @property
     def _names(self) -> tuple[str, ...]:
         """Columns of a lab's table that are properties."""
         return () if self.campaign.goal is None else self.campaign.goal.names
-
-    def _compromise(self, known: pd.DataFrame) -> dict[str, float]:
-        """Tell what the start and an arm's wells came to together: the hypervolume, or the best that keeps the limits."""
-        goal = self.campaign.goal
-        assert goal is not None
-        Y = goal.to_y(known[list(goal.names)].to_numpy(float))
-        front = Y[goal.front(Y)][:, : goal.m]
-        if goal.m > 1:
-            return {"hypervolume": hypervolume(front, goal.reference(Y)) if len(front) else 0.0}
-        return {"best_in_limits": float(goal.to_value(front[:1])[0, 0]) if len(front) else np.nan}
 
     def watched(self, measured: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame | None]]:
         """Yield what `run` yields of a campaign of one arm, each row with the round's wells; None where there were none."""
@@ -355,13 +326,7 @@ class _Loop:
             return Dataset.from_measurements(
                 space, designs[known], values[known], objective=self.campaign.objective, pending=failed, failed=failed
             )
-        parts = []
-        for name, objective in goal.properties.items():
-            here = measured[name].to_numpy(float)
-            told = np.isfinite(here)
-            parts.append(Dataset.from_measurements(space, designs[told], here[told], objective=objective))
-        gone = space.encode(failed, strict=False) if len(failed) else np.zeros((0, space.d))
-        return Dataset.of_properties(goal, parts, pending=gone, failed=gone)
+        return dataset(space, goal, measured)
 
     def _past(self, measured: pd.DataFrame) -> Past | None:
         if "mean" not in measured:
