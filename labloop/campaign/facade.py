@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pandas as pd
+
 from labloop.assays.ingest import Explanation
 from labloop.assays.quality.report import Inspection, inspect
 from labloop.campaign.approval import approve, reject
@@ -21,17 +23,21 @@ from labloop.ledger.memory import Memory, open_ledger, stored_config
 from labloop.ledger.states import RoundState
 from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.insight import Insight
 from labloop.proposing.pipeline import Training
 from labloop.rounds import by_hand, intake, state, training, verbs
 from labloop.rounds.audit import Audit, audit
 from labloop.rounds.by_hand import HandPicked
 from labloop.rounds.correction import Corrected
+from labloop.rounds.insights import FITS, insight
 from labloop.rounds.intake import Receipt, Request
 from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
 from labloop.rounds.outlook import Outlook, outlook
+from labloop.rounds.predict import Predictions, predict
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
 from labloop.rounds.veto import Vetoed, veto
+from labloop.rounds.why import Why, why
 from labloop.runtime.workers import Workers
 
 
@@ -319,6 +325,22 @@ class Campaign(Memory):
             CampaignError: there is none of this name; the message names the nearest.
         """
         return audit(self, what)
+
+    def predict(
+        self, designs: Path | str | pd.DataFrame, *, config: RoundConfig | Path | str | None = None
+    ) -> Predictions:  # fmt: skip
+        """Ask the judge about designs of a file or a table; nothing in the ledger changes, see `labloop.rounds.predict`."""
+        return predict(self, designs, config=config)
+
+    def why(self, what: str) -> Why:
+        """Tell why the design of a well (`PLATE:WELL`), or of an id, was picked, in a sentence and in plain values."""
+        return why(self, what)
+
+    def insight(
+        self, *, config: RoundConfig | Path | str | None = None, fits: int = FITS, property: str | None = None
+    ) -> Insight:  # fmt: skip
+        """Tell what the judge looks at, and whether it can be trusted, from several fits; see `labloop.proposing.insight`."""
+        return insight(self, config=config, fits=fits, property=property)
 
     def status(self) -> dict[str, Any]:
         """Tell where the campaign stands and what comes next, as plain values."""

@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import labloop.cli.decide
     import labloop.cli.exchange
+    import labloop.cli.insight
     import labloop.cli.ledger
     import labloop.cli.quality
     import labloop.cli.schedule  # noqa: F401  (their commands join the app)

@@ -61,7 +61,7 @@ def complain(error: Exception | str) -> None:
         err.print(table)
         if len(groups) > 50:
             err.print(f"… and {len(groups) - 50} more")
-        err.print("Nothing was stored. Mend the file and ingest it again.")
+        err.print("Nothing was stored. Mend the file and run the command again.")
         return
     err.print(Text(f"Error: {error}", style="bold red"))
 

@@ -84,12 +84,14 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
     taken = {*found.values(), *ROLES, *config.space.columns}
     others = {one: column.cells for one, column in table.columns.items() if one not in taken}
     return DesignCells(
-        name=name, lines=table.lines, cells=cells, others=pd.DataFrame(others, index=range(len(table)), dtype=object), columns=found,
-        what=f"{table.form}, {count(len(table), 'row')}",
+        name=name, lines=table.lines, cells=cells, columns=found,
+        others=pd.DataFrame(others, index=range(len(table)), dtype=object), what=f"{table.form}, {count(len(table), 'row')}",
     )  # fmt: skip
 
 
-def read_designs(path: Path | str, config: CampaignConfig, *, known: pd.DataFrame | None = None) -> tuple[DesignCells, pd.DataFrame]:
+def read_designs(
+    path: Path | str, config: CampaignConfig, *, known: pd.DataFrame | None = None
+) -> tuple[DesignCells, pd.DataFrame]:
     """Read a file of designs and check that each can be one of the space; whether it is allowed is another question.
 
     Returns:
@@ -105,12 +107,12 @@ def read_designs(path: Path | str, config: CampaignConfig, *, known: pd.DataFram
     try:
         X = config.space.encode(read.cells, strict=False)
     except DesignError as error:
-        faults = [Fault(int(read.lines[one.row]), read.columns.get(one.column, one.column), one.rule, one.cell) for one in error.faults]
+        faults = [
+            Fault(int(read.lines[one.row]), read.columns.get(one.column, one.column), one.rule, one.cell) for one in error.faults
+        ]
         rows = len({fault.row for fault in faults})
         raise DesignError(f"{name}: {count(rows, 'row')} of {len(read)} cannot be designs of {config.name}", faults) from error
-    parts = [p.typed(p.decode(X[:, b.start : b.stop])) for p, b in zip(config.space, config.space.blocks, strict=True)]
-    columns = dict(zip(config.space.columns, (column for part in parts for column in part), strict=True))
-    return read, pd.DataFrame(columns, columns=list(config.space.columns))
+    return read, config.space.decode_as_written(X)
 
 
 def _numbers(table: Table, found: Mapping[str, str], config: CampaignConfig) -> list[str]:
@@ -122,5 +124,7 @@ def _by_id(table: Table, place: str, known: pd.DataFrame, columns: list[str]) ->
     """Look designs up by the ids that labloop gave them."""
     ids = np.array([text.lower() for text in table.columns[place].cells.tolist()], dtype=object)
     strange = ~pd.Index(ids).isin(known.index)
-    faults = table.mark(strange, place, "is no design that labloop knows: mend it, or write the design out in " + ", ".join(columns))
+    faults = table.mark(
+        strange, place, "is no design that labloop knows: mend it, or write the design out in " + ", ".join(columns)
+    )
     return known.reindex(ids)[columns].reset_index(drop=True).astype(object), faults

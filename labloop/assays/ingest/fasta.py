@@ -35,7 +35,9 @@ class FastaText:
         text, encoding = decode(content, name)
         rows: list[dict[str, str]] = []
         lines: list[int] = []
-        written = {pair[1] for line in text.splitlines() if line.startswith(">") for pair in map(_PAIR.fullmatch, line.split()) if pair}
+        written = {
+            pair[1] for line in text.splitlines() if line.startswith(">") for pair in map(_PAIR.fullmatch, line.split()) if pair
+        }
         # A campaign names its space's columns right after labloop's own; the sequence is the first that no header has.
         own = next((one for one in known if one not in ROLES and one not in written), "sequence")
         for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
