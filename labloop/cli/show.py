@@ -324,7 +324,13 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")
     if len(arms) > 1:
         out.print(Text(f"Shared: {understood['allocation']}"))
-    out.print("All good.", style="bold green")
+    start = understood.get("start")
+    if start is not None:
+        from labloop.cli.insight import started
+
+        started(start, understood["objective"])
+    if start is None or start["refused"] is None:
+        out.print("All good.", style="bold green")
 
 
 def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:

@@ -71,22 +71,28 @@ def _letters(told: Insight, mine: list[Effect], numbers: Numbers) -> Spec:
     letters = sorted({one.level for one in mine})
     x = alt.X("position:O", title="position", axis=alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False))
     y = alt.Y("level:N", sort=letters, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK))
+    ramp = list(RAMP) if numbers.objective.direction == "max" else list(reversed(RAMP))
     legend = alt.Legend(title=None, orient="bottom", direction="horizontal", gradientLength=180, gradientThickness=8, tickCount=4)
-    fill = alt.Fill("value:Q", scale=alt.Scale(range=list(RAMP), zero=False), legend=legend)
+    fill = alt.Fill("value:Q", scale=alt.Scale(range=ramp, zero=False), legend=legend)
     layers = [_of("rows").mark_rect(cornerRadius=2).encode(x=x, y=y, fill=fill, tooltip=_tips())]
-    if len({one.position for one in mine}) <= 30:  # the letter with the best prediction at each position, as in a logo
+    if len({one.position for one in mine}) <= 30:  # the best letter of each position, as in a logo
         layers.append(
             _of("best")
             .mark_text(fontSize=11, fontWeight="bold", color="#D55E00")
             .encode(x=x, y=y, text="level:N", tooltip=_tips())
         )
-    better = -1.0 if numbers.objective.direction == "min" else 1.0
-    best: dict[Any, dict[str, Any]] = {}
-    for row in rows:
-        held = best.setdefault(row["position"], row)
-        if better * row["value"] > better * held["value"]:
-            best[row["position"]] = row
-    return finished(layers, 18 * max(4, len(letters)), rows=rows, best=list(best.values()))
+    return finished(layers, 18 * max(4, len(letters)), rows=rows, best=_clear(rows, down=numbers.objective.direction == "min"))
+
+
+def _clear(rows: list[dict[str, Any]], *, down: bool) -> list[dict[str, Any]]:
+    """Give the best letter of each position, where fits agree that it is: its interval lies apart from every other's."""
+    found = []
+    for place in dict.fromkeys(row["position"] for row in rows):
+        here = sorted((row for row in rows if row["position"] == place), key=lambda row: row["value"], reverse=not down)
+        best, others = here[0], here[1:]
+        if others and all(one["low"] > best["high"] if down else one["high"] < best["low"] for one in others):
+            found.append(best)
+    return found
 
 
 def _levels(told: Insight, mine: list[Effect], numbers: Numbers) -> Spec:
