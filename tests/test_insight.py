@@ -319,4 +319,4 @@ def test_the_commands_speak_to_people_and_programs(run, tmp_path, capsys):
     bad = str(written(tmp_path / "bad.csv", fresh(2).assign(solvent="brine")))
     text = said("predict", "coupling", bad, code=1)
     assert "is none of the options" in text
-    assert "run the command again" in text
+    assert "run this again" in text

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.arms import compare
+from labloop.compare.differences import allowed
+from labloop.compare.plan import Plan
 from labloop.compare.prospect import powers, smallest
 from labloop.space.objective import Objective
 
@@ -43,8 +45,9 @@ if __name__ == "__main__":
     parser.add_argument("--resamples", type=int, default=999)
     told = parser.parse_args()
     for name, (wells, rounds, shape) in SCENES.items():
-        promised = smallest(wells, 1.0, plates=rounds)
-        other = powers(wells, 1.0, np.array([0.75 * promised]), plates=rounds)[0]
+        level = allowed(Plan(), "plates", range(1, rounds + 1), waiting=False)
+        promised = smallest(wells, 1.0, plates=rounds, level=level)
+        other = powers(wells, 1.0, np.array([0.75 * promised]), plates=rounds, level=level)[0]
         for difference, power in ((promised, 0.8), (0.75 * promised, other)):
             shown = 0
             for seed in range(told.plates):

@@ -1,44 +1,34 @@
 """The façade: one object for everything that a lab does with a campaign; each method is a verb of the rooms below.
 
-Every verb can be run again: what is finished is read from the ledger, never done twice.
+A verb is a function whose first argument is the campaign's memory, so it is a method as it stands: its arguments, and what it
+raises, are said where it is defined. Every verb can be run again: what is finished is read from the ledger, never done twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
-
-import pandas as pd
+from typing import Literal, Self
 
 from labloop.assays.ingest import Explanation
-from labloop.assays.quality.report import Inspection, inspect
-from labloop.campaign.approval import approve, reject
-from labloop.campaign.step import Step, step
+from labloop.assays.quality import report as quality_report
+from labloop.campaign import approval
+from labloop.campaign import step as stepping
 from labloop.compare.hypervolume import Fronts
 from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
-from labloop.config.round import RoundConfig
 from labloop.ledger.memory import Memory, open_ledger, stored_config
-from labloop.ledger.states import RoundState
-from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.insight import Insight
-from labloop.proposing.pipeline import Training
-from labloop.rounds import by_hand, intake, state, training, verbs
-from labloop.rounds.audit import Audit, audit
-from labloop.rounds.by_hand import HandPicked
+from labloop.rounds import audit as auditing
+from labloop.rounds import by_hand, insights, intake, outlook, state, training, verbs
+from labloop.rounds import predict as predicting
+from labloop.rounds import veto as vetoing
+from labloop.rounds import why as reasons
 from labloop.rounds.correction import Corrected
-from labloop.rounds.insights import FITS, insight
 from labloop.rounds.intake import Receipt, Request
 from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
-from labloop.rounds.outlook import Outlook, outlook
-from labloop.rounds.predict import Predictions, predict
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
-from labloop.rounds.veto import Vetoed, veto
-from labloop.rounds.why import Why, why
-from labloop.runtime.workers import Workers
 
 
 class Campaign(Memory):
@@ -162,137 +152,39 @@ class Campaign(Memory):
 
     # ---- a round
 
-    def propose(
-        self, config: RoundConfig | Path | str | None = None, *, out: Path | str | None = None, workers: Workers = 1,
-        on_failure: Literal["stop", "drop"] | None = None, now: bool = True,
-    ) -> Batch:  # fmt: skip
-        """Run a round up to its plate: open it, train every proposer, choose and lay out the wells, export where `out` is given.
+    propose = verbs.propose
+    ensure_round = verbs.ensure_round
+    trainings = training.trainings
+    ensure_trained = training.ensure_trained
+    train_all = training.train_all
+    drop_training = training.drop_training
+    ensure_proposed = verbs.ensure_proposed
+    batch = verbs.batch
+    export = verbs.export
+    close = verbs.close
 
-        A round that is open already is taken up where it stopped; a finished one gives its batch again, unchanged.
+    # ---- what people decide
 
-        Args:
-            workers: train side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
-            on_failure: what becomes of a round with a proposer that failed, see `train_all`.
-            now: open another round although all that were planned are done; the log says so.
-
-        Raises:
-            CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
-                another configuration or waits for the lab.
-            MethodError: proposers failed, and the round does not go on without them.
-        """
-        return verbs.propose(self, config, out=out, workers=workers, on_failure=on_failure, now=now)
-
-    def ensure_round(self, config: RoundConfig | Path | str | None = None) -> int:
-        """Open the next round, or return the number of the one that is open with this configuration."""
-        return verbs.ensure_round(self, config)
-
-    def trainings(self, number: int) -> dict[str, Training]:
-        """List the trainings of a round by their key; two arms that ask for the same share it."""
-        return training.trainings(self, number)
-
-    def ensure_trained(self, number: int, key: str) -> str:
-        """Do one of the round's trainings and store its pool, unless that is done; returns the key."""
-        return training.ensure_trained(self, number, key)
-
-    def train_all(
-        self, number: int, *, workers: Workers = 1, on_failure: Literal["stop", "drop"] | None = None
-    ) -> None:  # fmt: skip
-        """Do a round's trainings that are not done, one after the other or side by side; each is stored as soon as it is.
-
-        One that fails keeps none of the others from training.
-
-        Args:
-            on_failure: `drop` leaves the failed ones out of the round, `stop` waits for a person; what the campaign's schedule
-                says by default, `stop` where there is none.
-
-        Raises:
-            MethodError: with the name and the reason of each that failed.
-        """
-        training.train_all(self, number, workers=workers, on_failure=on_failure)
-
-    def drop_training(self, number: int, key: str, *, proposer: str, reason: str) -> None:
-        """Leave one training of an open round out, as an event: its arm goes on without it, or its wells go to the other arms."""
-        training.drop_training(self, number, key, proposer=proposer, reason=reason)
-
-    def ensure_proposed(self, number: int) -> Batch:
-        """Choose every arm's wells and lay them out, unless that is done; returns the round's batch."""
-        return verbs.ensure_proposed(self, number)
-
-    def batch(self, number: int | None = None) -> Batch:
-        """Read a proposed round's batch back from the ledger; the latest one where no number is given."""
-        return verbs.batch(self, number)
-
-    def export(
-        self, out: Path | str, *, number: int | None = None, exporters: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> dict[str, Path]:
-        """Write the files of a round's batch into a folder: pick list, plate map, manifest and the empty assay CSV.
-
-        Args:
-            exporters: the order sheets and worklists to write, with their options over those that the campaign has for them;
-                the campaign's (`plate.exports`), if None.
-
-        Raises:
-            BatchError: the batch is beyond what a vendor or a robot takes, or a file cannot be written; nothing was.
-        """
-        return verbs.export(self, out, number=number, exporters=exporters)
-
-    def pick(self, path: Path | str, *, arm: str, by: str = "", wells: int | None = None) -> HandPicked:
-        """Let designs that a person chose become an arm of the next plate, see `labloop.rounds.by_hand.pick`.
-
-        Raises:
-            DesignError: rows that cannot be made or are known already; nothing was stored.
-        """
-        return by_hand.pick(self, path, arm=arm, by=by, wells=wells)
-
-    def withdraw(self, arm: str, *, by: str = "", reason: str = "") -> HandPicked:
-        """Take the list of a person's arm back, as long as it is on no plate."""
-        return by_hand.withdraw(self, arm, by=by, reason=reason)
-
-    def veto(self, well: str, *, reason: str, by: str = "") -> Vetoed:
-        """Take the design of a well (`PLATE:WELL`) out of a plate that is not exported yet; its arm's next choice comes in.
-
-        Raises:
-            CampaignError: there is no such well, it holds no design, the files were exported, or no reason is given.
-        """
-        return veto(self, well, reason=reason, by=by)
-
-    def plan(self, config: RoundConfig | Path | str | None = None, *, worth: float | None = None) -> Outlook:
-        """Tell what the next plate can show of its arms and gain over the best known, see `labloop.rounds.outlook`.
-
-        Args:
-            worth: the smallest gain, in y, that is worth another plate.
-        """
-        return outlook(self, config, worth=worth)
-
-    def close(self, number: int | None = None, *, reason: str | None = None) -> Comparison | None:
-        """Close a measured round with its comparison. Wells without a result need a reason; they may be proposed again.
-
-        Returns:
-            The comparison of the arms; None where no well of the round has a value.
-
-        Raises:
-            CampaignError: wells are missing and no reason is given.
-        """
-        return verbs.close(self, number, reason=reason)
+    plan = outlook.outlook
+    pick = by_hand.pick
+    withdraw = by_hand.withdraw
+    veto = vetoing.veto
+    approve = approval.approve
+    reject = approval.reject
 
     # ---- by itself
 
-    def step(self) -> Step:
-        """Advance by at most one action, as the campaign's `schedule` says, and tell what was done or what is waited for.
-
-        What is done is in the ledger, so that the step may be killed at any moment and run again by anyone.
-        """
-        return step(self)
-
-    def approve(self, *, by: str = "", reason: str = "") -> int:
-        """Approve the proposed round's plate, see `labloop.campaign.approval`; returns the round's number."""
-        return approve(self, by=by, reason=reason)
-
-    def reject(self, *, reason: str, by: str = "") -> int:
-        """Reject the proposed round's plate: the round closes, another takes its place; returns the rejected round's number."""
-        return reject(self, reason=reason, by=by)
+    step = stepping.step
 
     # ---- what came of it
+
+    status = state.standing
+    state = state.round_state
+    quality = quality_report.inspect
+    audit = auditing.audit
+    predict = predicting.predict
+    why = reasons.why
+    insight = insights.insight
 
     def compare(self, number: int | Literal["all"] | None = None) -> Comparison:
         """Compare the arms of one round (the latest that has results, where no number is given), or over `all` rounds.
@@ -313,39 +205,3 @@ class Campaign(Memory):
         from labloop.report import report_of, write_report  # drawing loads when a page is written
 
         return write_report(Path(path) if path else self.folder / "report.html", report_of(self))
-
-    def quality(self) -> Inspection:
-        """Tell what quality control finds on every plate, which readings it flags, and what became of them."""
-        return inspect(self)
-
-    def audit(self, what: str) -> Audit:
-        """Tell who did what and when with a well (`PLATE:WELL`) or a design (its id), from the proposal to the value.
-
-        Raises:
-            CampaignError: there is none of this name; the message names the nearest.
-        """
-        return audit(self, what)
-
-    def predict(
-        self, designs: Path | str | pd.DataFrame, *, config: RoundConfig | Path | str | None = None
-    ) -> Predictions:  # fmt: skip
-        """Ask the judge about designs of a file or a table; nothing in the ledger changes, see `labloop.rounds.predict`."""
-        return predict(self, designs, config=config)
-
-    def why(self, what: str) -> Why:
-        """Tell why the design of a well (`PLATE:WELL`), or of an id, was picked, in a sentence and in plain values."""
-        return why(self, what)
-
-    def insight(
-        self, *, config: RoundConfig | Path | str | None = None, fits: int = FITS, property: str | None = None
-    ) -> Insight:  # fmt: skip
-        """Tell what the judge looks at, and whether it can be trusted, from several fits; see `labloop.proposing.insight`."""
-        return insight(self, config=config, fits=fits, property=property)
-
-    def status(self) -> dict[str, Any]:
-        """Tell where the campaign stands and what comes next, as plain values."""
-        return state.standing(self)
-
-    def state(self, number: int) -> RoundState | None:
-        """Tell a round's state; None where it has not been opened."""
-        return state.round_state(self, number)

@@ -27,7 +27,7 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
     Raises:
         IngestError: the file is not there.
     """
-    nobody: dict[str, pd.DataFrame] = {
+    nobody: dict[str, Any] = {
         "wells": pd.DataFrame(columns=["round", "plate", "well", "design_id", "control"]),
         "designs": pd.DataFrame(columns=list(config.space.columns), index=pd.Index([], name="design_id")),
     }

@@ -133,26 +133,3 @@ def _looked_at(found: Insight) -> None:
     for note in found.notes:
         show.out.print(Text(note))
     show.out.print("labloop report shows this as figures.")
-
-
-def started(told: dict[str, Any], objective: dict[str, Any]) -> None:
-    """Show how a start file was understood."""
-    recognised = f"{told['what']} (reader {told['reader']})" if told["reader"] else "not recognised"
-    show.out.print(Text(f"Start file {told['file']}: {recognised}"))
-    if told["read_as"]:
-        show.out.print(Text(f"Read as {told['read_as']}"))
-    columns = [{"labloop's column": name, "the file's": place} for name, place in told["columns"].items()]
-    show._table(columns, title="Columns")
-    if told["refused"] is not None:
-        return
-    units = ", ".join(f"{name} in {unit or 'no unit'}" for name, unit in told["units"].items())
-    failed = f", {told['failed']} without a value" if told["failed"] else ""
-    show.out.print(Text(f"{told['rows']} rows: {told['designs']} designs, {told['measured']} values{failed}; {units}"))
-    if told["outside"]:
-        show.out.print(Text(f"{told['outside']} designs break a rule of the space: they are learned from, and never proposed"))
-    unit = f" {objective['unit']}" if objective["unit"] else ""
-    if told["range"]:
-        low, high = map(show._number, told["range"])
-        show.out.print(Text(f"Values of {objective['assay']} from {low} to {high}{unit}"))
-    better = "lower" if objective["direction"] == "min" else "higher"
-    show._table(told["best"], title=f"The best three of {objective['assay']}{unit and f', in{unit}'} ({better} is better)")

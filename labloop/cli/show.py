@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labloop.cli import properties
+from labloop.cli.start import started
 from labloop.errors import DesignError, IngestError, grouped
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def complain(error: Exception | str) -> None:
         err.print(table)
         if len(groups) > 50:
             err.print(f"… and {len(groups) - 50} more")
-        err.print("Nothing was stored. Mend the file and run the command again.")
+        err.print("Nothing was stored. Mend the file, then run this again.")
         return
     err.print(Text(f"Error: {error}", style="bold red"))
 
@@ -227,6 +228,9 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
         ))  # fmt: skip
     for path in written.values():
         out.print(f"  {path}")
+    if not written:
+        out.print(f"Next: take wells out or none (labloop veto), then: labloop export {batch.campaign}")
+        return
     sheet = next((path for path in written.values() if path.name.endswith("_assay.csv")), "the assay CSV")
     out.print(f"Next: measure the plate, fill {sheet} in, then: labloop ingest {sheet} -c {batch.campaign}")
 
@@ -326,9 +330,7 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
         out.print(Text(f"Shared: {understood['allocation']}"))
     start = understood.get("start")
     if start is not None:
-        from labloop.cli.insight import started
-
-        started(start, understood["objective"])
+        started(start, understood["objective"], say=out.print, table=_table, number=_number)
     if start is None or start["refused"] is None:
         out.print("All good.", style="bold green")
 

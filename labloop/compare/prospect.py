@@ -56,13 +56,16 @@ def pooled(groups: Sequence[FloatArray]) -> tuple[float, int]:
     return (squares / freedom, freedom) if freedom else (math.nan, 0)
 
 
-def powers(wells: Sequence[int], sd: float, differences: FloatArray, *, plates: int = 1, seed: int = 0) -> FloatArray:
+def powers(
+    wells: Sequence[int], sd: float, differences: FloatArray, *, plates: int = 1, level: float = 1 - LEVEL, seed: int = 0
+) -> FloatArray:
     """Give the power for each difference (k,): how often the best arm, the first, is told from the second one.
 
     Args:
         wells: of each arm on one plate; only the first differs from the others, which are equal.
         sd: of a reading within an arm.
         plates: plates in a row, compared together.
+        level: what the look may spend of the campaign's level, see `labloop.compare.plan`.
     """
     n = np.array(wells, dtype=float)
     freedom = np.maximum(plates * (n - 1), 1)
@@ -79,22 +82,22 @@ def powers(wells: Sequence[int], sd: float, differences: FloatArray, *, plates: 
             t = (means[:, i] - means[:, j] + difference * (shift[i] - shift[j])) / np.sqrt(square / plates)
             welch = square**2 / ((variances[:, i] / n[i]) ** 2 / freedom[i] + (variances[:, j] / n[j]) ** 2 / freedom[j])
             ps.append(2 * scipy.stats.t.sf(np.abs(t), welch) + 2.0 * (t < 0))  # the wrong way round is not found
-        found.append(float((_holm_first(np.array(ps)) <= 1 - LEVEL).mean()))
+        found.append(float((_holm_first(np.array(ps)) <= level).mean()))
     return np.array(found)
 
 
-def smallest(wells: Sequence[int], sd: float, *, plates: int = 1) -> float:
+def smallest(wells: Sequence[int], sd: float, *, plates: int = 1, level: float = 1 - LEVEL) -> float:
     """Find the smallest difference between the best arm and the others that is shown with 80 % power; NaN where none can be."""
-    return sd * _smallest(tuple(wells), plates) if min(wells) > 1 and sd > 0 else math.nan
+    return sd * _smallest(tuple(wells), plates, level) if min(wells) > 1 and sd > 0 else math.nan
 
 
 @cache
-def _smallest(wells: tuple[int, ...], plates: int) -> float:
+def _smallest(wells: tuple[int, ...], plates: int, level: float) -> float:
     scale = math.sqrt((1 / wells[0] + 1 / wells[1]) / plates)
     low, high = 0.0, 60.0
     for _ in range(22):
         middle = (low + high) / 2
-        enough = powers(wells, 1.0, np.array([middle * scale]), plates=plates)[0] >= POWER
+        enough = powers(wells, 1.0, np.array([middle * scale]), plates=plates, level=level)[0] >= POWER
         low, high = (low, middle) if enough else (middle, high)
     return high * scale if high < 59 else math.nan
 

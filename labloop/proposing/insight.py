@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief
@@ -172,7 +172,7 @@ def look(
 
 def spearman(a: FloatArray, b: FloatArray) -> float:
     """Spearman's rank correlation of a (n,) and b (n,); 0 where one of them does not vary, which ranks nothing."""
-    ranks = [rankdata(one) for one in (a, b)]
+    ranks = [pd.Series(one).rank().to_numpy(float) for one in (a, b)]
     ranks = [one - one.mean() for one in ranks]
     size = math.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1]))
     return float(ranks[0] @ ranks[1]) / size if size > 0 else 0.0

@@ -229,7 +229,7 @@ def _read(memory: Memory, content: bytes, name: str, data: Dataset) -> tuple[pd.
     if found:
         n = len({fault.row for fault in found})
         of = f"{n} of {len(lines)} designs" if len(lines) > 1 else "the design"
-        raise DesignError(f"{name}: {of} cannot be made or is known", sorted(found, key=lambda fault: fault.row))
+        raise DesignError(f"{name}: {of} cannot be taken", sorted(found, key=lambda fault: fault.row))
     return data.space.decode(X), ids
 
 

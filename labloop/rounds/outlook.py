@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labloop.compare.differences import ALL_BUT_PROPOSERS, allowed
 from labloop.compare.prospect import Spread, found_best, next_plate, pooled, smallest
 from labloop.compare.results import spell
 from labloop.config.read import load_config, preset
@@ -19,6 +20,7 @@ from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
+from labloop.rounds.outcome import plan_of
 from labloop.seeds import derive
 from labloop.space.objective import Objective
 
@@ -110,6 +112,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
             f"{memory.name} has {len(data)} measured designs, too few to plan by: labloop ingest FILE.csv -c {memory.name}"
         )
     wells = config.designs(memory.config.plate)
+    levels = _levels(memory, config)
     results = results[results["y"].notna()]
     last = sorted(results["round"].unique())[-LAST:]
     recent = results[results["round"].isin(last)]
@@ -123,7 +126,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
     } if math.isfinite(between) else {}  # fmt: skip
     return Outlook(
         campaign=memory.name, objective=memory.config.objective, wells=wells, reading=reading, noise=noise,
-        shown=tuple(_shown(wells, reading, noise)), best=best, gains=gains, incumbent=incumbent,
+        shown=tuple(_shown(wells, reading, noise, levels)), best=best, gains=gains, incumbent=incumbent,
         stop=_stop(gains, noise, worth), notes=tuple(_notes(reading, noise, recent, wells)),
     )  # fmt: skip
 
@@ -151,7 +154,7 @@ def _noise(memory: Memory, data: Dataset) -> Spread:
     return Spread(sd=math.nan, low=math.nan, high=math.nan, freedom=0, source="no design was read twice")
 
 
-def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread) -> list[Shown]:
+def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread, levels: Mapping[int, float]) -> list[Shown]:
     """One plate, two plates, and one plate of designs read twice and three times: the largest arm against each other one."""
     if len(wells) < 2 or not reading.known:
         return []
@@ -167,12 +170,21 @@ def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread) -> list[Sho
             if replicates > 1:
                 between = max(reading.sd**2 - noise.sd**2, 0.0)
                 factor = math.sqrt((between + noise.sd**2 / replicates) / reading.sd**2)
-            found = smallest(n, 1.0, plates=plates) * factor  # which grows with the spread in proportion
+            found = smallest(n, 1.0, plates=plates, level=levels[plates]) * factor  # which grows with the spread in proportion
             rows.append(Shown(
                 first=order[0], second=second, wells=(n[0], n[1]), replicates=replicates, plates=plates,
                 difference=found * reading.sd, low=found * reading.low, high=found * reading.high,
             ))  # fmt: skip
     return rows
+
+
+def _levels(memory: Memory, config: RoundConfig) -> dict[int, float]:
+    """Give what the comparison may spend of its level on the next plate, and on the next two together."""
+    plan, number = plan_of(memory), len(memory.ledger.rounds(memory.name)) + 1
+    names = {name for arm in config.arms.values() for name in arm.proposers}
+    part = ALL_BUT_PROPOSERS if names & set(plan.free) and names - set(plan.free) else 1.0
+    looks = ((1, [number]), (2, [number, number + 1]))
+    return {plates: allowed(plan, "plates", over, waiting=False, part=part) for plates, over in looks}
 
 
 def _gain(memory: Memory, arm: str, n: int, recent: pd.DataFrame, incumbent: float, noise: Spread) -> Gain:

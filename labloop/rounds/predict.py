@@ -78,11 +78,11 @@ class Predictions:
         return write_tidy(self.table, path, sheet="predictions")
 
 
-def predict(memory: Memory, path: Path | str | pd.DataFrame, *, config: RoundConfig | Path | str | None = None) -> Predictions:
+def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: RoundConfig | Path | str | None = None) -> Predictions:
     """Tell what the judge of the open or the next round thinks of designs; nothing in the ledger changes.
 
     Args:
-        path: a CSV, Excel or FASTA file with the space's columns in any order, or the `design_id` of known designs; or a table.
+        designs: a CSV, Excel or FASTA file with the space's columns in any order, or `design_id` of known designs; or a table.
         config: a round with the judge that is meant; the latest round's, else `auto`, where left out.
 
     Raises:
@@ -91,11 +91,11 @@ def predict(memory: Memory, path: Path | str | pd.DataFrame, *, config: RoundCon
         IngestError: the file cannot be read.
     """
     space = memory.config.space
-    if isinstance(path, pd.DataFrame):
-        read, X = None, space.encode(path, strict=False)
+    if isinstance(designs, pd.DataFrame):
+        read, X = None, space.encode(designs, strict=False)
     else:
-        read, designs = read_designs(path, memory.config, known=state.designs(memory))
-        X = space.encode(designs, strict=False)
+        read, table = read_designs(designs, memory.config, known=state.designs(memory))
+        X = space.encode(table, strict=False)
     if not len(X):
         raise DesignError("there is no design to predict: give one a row")
     told = judging.bench(memory, config)

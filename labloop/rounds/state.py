@@ -310,6 +310,8 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
     last = rounds[-1] if rounds else None
     if last is not None and last["state"] in TRAINING:
         return f"finish round {last['round']}: labloop propose {memory.name}"
+    if last is not None and last["state"] == RoundState.PROPOSED and last["missing"] == last["wells"]:
+        return f"write the files of round {last['round']} for the lab: labloop export {memory.name}"
     if last is not None and last["state"] in AT_THE_LAB:
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
