@@ -1,10 +1,11 @@
 # make demo: see a whole campaign.  make test: the test suite.  make lint: style, types, architecture.
+# make docs: the manual, site/index.html.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all fuzz crash lint ci clean
+.PHONY: demo test test-all fuzz crash lint docs ci clean
 
 demo: $(STAMP)
 	$(BIN)/labloop demo
@@ -33,7 +34,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ci: lint test
+# Offline; a warning, such as a link inside that leads nowhere, is an error.
+docs: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going -b html docs site
+
+ci: lint docs test
 
 # The pins are what we test with; users may take any version in pyproject's ranges.
 # design-bench asks for packages that it does not need and that break each other, so it comes alone.
@@ -46,4 +51,4 @@ $(STAMP): pyproject.toml config/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info labloop-demo
+	rm -rf $(VENV) build dist *.egg-info labloop-demo site docs/reference/made

@@ -32,24 +32,28 @@ TINY = {
     "steps": 8, "grad_steps": 4, "iterations": 12, "batch_size": 32, "lr": 5e-3, "kl": 0.1, "n_samples": 96, "max_rounds": 2,
 }  # fmt: skip
 DNA = TOY_SPACES["sequence"]
+TWO = {kind: TOY_SPACES[kind] for kind in ("duplex", "mixed")}
 
 
 class TestBoot(ProposerContract):
     proposer = BRAID(**TINY, heads=3)
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
 
 
 class TestBonus(ProposerContract):
     # At full size the bonus keeps to the data, and the contract's data are the worse half: the random designs would win.
     proposer = BRAIDBonus(**TINY, heads=2, penalty=0.3)
-    learns_not_on = ("continuous",)  # the bonus keeps to the data, which hold the worst corner of the square only
+    spaces = TWO
 
 
 class TestSTRL(ProposerContract):
     proposer = STRL(**TINY)
+    spaces = TWO
 
 
 class TestGuidance(ProposerContract):
     proposer = Guidance(**TINY)
+    spaces = TWO
 
 
 def states_of(space: DesignSpace, steps: int = 8) -> States:
@@ -72,7 +76,7 @@ def test_the_prior_learns_which_letters_go_together():
     letters = np.array(list("ACGT"))[np.random.default_rng(0).integers(4, size=(400, 3))]
     X = encode(*("".join(a + a for a in row) for row in letters))
     states = states_of(DNA, 12)
-    weights, told = train_prior(states, X, width=64, depth=2, steps=1500, lr=2e-3, seed=0)
+    weights, told = train_prior(states, X, width=48, depth=2, steps=600, lr=1e-2, seed=0)
     x, _ = walk(states, load_denoiser(states, weights), torch.randn(500, 24, generator=seeded()), generator=seeded(1))
     codes = x.reshape(500, 6, 4).argmax(-1)
     assert (codes[:, ::2] == codes[:, 1::2]).float().mean() > 0.8  # 0.25 by chance
@@ -84,7 +88,7 @@ def test_the_prior_of_a_long_sequence_is_convolutional_and_reads_neighbours():
     rng = np.random.default_rng(0)
     X = encode(*("".join("AC"[(i + j) % 2] for i in range(20)) for j in rng.integers(2, size=200)))
     states = states_of(DesignSpace(parameters=(Sequence(name="dna", length=20),)), 12)
-    weights, _ = train_prior(states, X, width=16, depth=2, steps=150, lr=5e-3, seed=0)
+    weights, _ = train_prior(states, X, width=16, depth=2, steps=100, lr=1e-2, seed=0)
     net = load_denoiser(states, weights)
     assert net.length == 20
     x, _ = walk(states, net, torch.randn(100, 80, generator=seeded()), generator=seeded(1))
@@ -160,7 +164,7 @@ def test_the_heads_of_a_thousand_long_sequences_are_of_the_kind_that_predicts_be
         y = X @ rng.standard_normal(X.shape[1])
     data = Dataset.from_measurements(LONG, LONG.decode(X), y)
     states = states_of(LONG)
-    fitted, told = train_reward(states, data, form="bonus", heads=3, hidden=(64,), steps=100, seed=0)
+    fitted, told = train_reward(states, data, form="bonus", heads=2, hidden=(64,), steps=100, seed=0)
     assert told["reward_convolutional"] == convolutional
     assert told["reward_rank_correlation"] > 0.7
     reward = Reward.of(states, data, fitted, form="bonus")
@@ -197,7 +201,8 @@ def test_3mers_are_counted_at_every_place_and_sets_of_sequences_compared_by_them
 def test_the_notes_tell_how_far_from_the_data_long_sequences_are_composed_and_a_larger_kl_keeps_them_near():
     X = LONG.sample(150, np.random.default_rng(0))
     data = Dataset.from_measurements(LONG, LONG.decode(X), X.reshape(150, 24, 4)[:, :, 2].sum(1))  # the more G the better
-    loose, tight = (STRL(**{**TINY, "iterations": 60, "kl": kl}).propose(data, 20, seed=0).notes for kl in (0.01, 30.0))
+    short = {**TINY, "iterations": 12, "lr": 1e-2, "prior_steps": 20, "n_samples": 64}
+    loose, tight = (STRL(**{**short, "kl": kl}).propose(data, 20, seed=0).notes for kl in (0.01, 30.0))
     assert loose["3mer_distance_of_prior"] == tight["3mer_distance_of_prior"]
     assert loose["3mer_distance"] > tight["3mer_distance"] + 0.05
     assert "3mer_distance" not in STRL(**TINY).propose(toy_data(DNA), 5, seed=0).notes
@@ -276,7 +281,7 @@ def test_fine_tuning_raises_the_reward_and_its_kl_falls_as_the_coefficient_rises
     states, weights = prior
     won, spent = [], []
     for kl in (0.0, 0.3, 3.0):
-        notes = finetune(states, weights, likes_a, BRAID(**{**TINY, "iterations": 60, "kl": kl}), seed=0)[1]
+        notes = finetune(states, weights, likes_a, BRAID(**{**TINY, "iterations": 40, "lr": 1e-2, "kl": kl}), seed=0)[1]
         won.append(notes["reward_after"])
         spent.append(notes["kl_last_steps"])
     assert won[0] > won[1] > won[2]
@@ -402,7 +407,9 @@ def test_few_measurements_are_enough_and_the_notes_tell_what_was_done():
 
 
 def test_a_collapsed_model_still_fills_the_pool_with_mutants_of_its_samples():
-    pool = BRAID(**{**TINY, "kl": 0.0, "iterations": 80, "n_samples": 32}, heads=2).propose(toy_data(DNA), 200, seed=0)
+    pool = BRAID(**{**TINY, "kl": 0.0, "iterations": 30, "lr": 2e-2, "n_samples": 32}, heads=2).propose(
+        toy_data(DNA), 200, seed=0
+    )
     assert len(set(pool.ids)) == 200
     assert pool.notes["filled"] > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import sys
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
-from labloop.cli import main
+from labloop.cli import main, progress
 from labloop.config.read import preset
 from labloop.errors import MethodError
 from labloop.methods.mutate import Mutate
 from labloop.methods.random import Random
+from labloop.runtime.progress import listening, track
 from labloop.studies.simulate import draw_start, open_lab
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml")
@@ -62,6 +65,51 @@ def test_a_campaign_from_the_command_line(lab, capsys):
     report = run(capsys, "report", "tfbind8", "-o", "report.html")
     assert "report.html" in report
     assert "<html" in (lab / "report.html").read_text()
+
+
+def test_labloop_alone_says_what_comes_next_here(lab, capsys):
+    text = run(capsys)
+    assert "labloop demo" in text
+    assert not (lab / "labloop-data").exists()  # looking makes nothing
+    (lab / "mine.yaml").write_text(CAMPAIGN.read_text())
+    assert "labloop init mine.yaml" in run(capsys)
+    run(capsys, "init", "mine.yaml", "--home", "elsewhere")
+    assert "labloop next --home elsewhere" in run(capsys)
+    assert "tfbind8. Next: ingest" in run(capsys, "next", "--home", "elsewhere")
+    (told,) = json.loads(run(capsys, "next", "--home", "elsewhere", "--json"))["campaigns"]
+    assert told["campaign"] == "tfbind8"
+    scheduled = yaml.safe_load(CAMPAIGN.read_text()) | {"name": "by_itself", "schedule": {"rounds": [ROUND], "approval": True}}
+    (lab / "scheduled.yaml").write_text(yaml.safe_dump(scheduled))
+    run(capsys, "init", "scheduled.yaml", "--home", "elsewhere")
+    assert "by_itself waits for the lab" in run(capsys, "next", "--home", "elsewhere")
+
+
+def test_a_terminal_shows_how_far_long_work_is(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(progress, "err", Console(file=said, force_terminal=True, width=100))
+    with progress.progress(json=False):
+        assert sum(track(3, "counting")) == 3
+    assert "at work" in said.getvalue()
+    said.truncate(0)
+    with progress.progress(json=True):
+        assert sum(track(3, "counting")) == 3
+    assert "counting" not in said.getvalue()
+
+
+def test_verify_tells_how_far_it_is(lab, capsys):
+    run(capsys, "init", CAMPAIGN)
+    heard = []
+    with listening(lambda label, done, total: heard.append((label, done, total))):
+        run(capsys, "verify")
+    assert heard[-1][0] == "tfbind8: tables verified"
+    assert heard[-1][1] == heard[-1][2] == len(heard)
+
+
+def test_the_shell_learns_the_commands(lab, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(lab))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    run(capsys, "--install-completion")
+    assert any("labloop" in path.read_text() for path in lab.rglob("labloop") if path.is_file())
 
 
 def test_json_is_for_programs(lab, capsys):

@@ -30,6 +30,7 @@ OCTAMERS = DesignSpace(parameters=(Sequence(name="dna", length=8),))
 
 class TestCOMs(ProposerContract):
     proposer = SMALL
+    spaces = {name: TOY_SPACES[name] for name in ("duplex", "continuous", "mixed")}
 
 
 class TestCOMsClimbing(ProposerContract):

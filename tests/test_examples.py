@@ -63,8 +63,8 @@ def test_the_plain_botorch_script_tells_both_figures():
     assert {"labloop", "botorch", "labloop_share", "botorch_share"} <= set(done.stdout.split())
 
 
-def test_the_readme_shows_the_example_that_runs():
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_manual_shows_the_example_that_runs():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "python.md").read_text(), re.DOTALL)
     assert code is not None
 
     def lines(text):

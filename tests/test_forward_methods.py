@@ -23,6 +23,7 @@ DISCRETE = {kind: TOY_SPACES[kind] for kind in ("duplex", "categorical")}
 
 class TestGradient(ProposerContract):
     proposer = GradientAscent(**TINY)
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
     learns_not_on = ("continuous",)  # the worst corner holds all data: the way out of it is a matter of luck
 
 

@@ -29,6 +29,7 @@ def line(x: np.ndarray, y: np.ndarray) -> Dataset:
 
 class TestGPMean(ProposerContract):
     proposer = GPMean(iterations=30, generations=8)
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
 
 
 def test_is_a_surrogate_and_gives_a_posterior():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labloop.methods import gtg
-from labloop.methods._diffusion import Schedule
+from labloop.methods._diffusion import Schedule, clean
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import Trajectories, build_trajectories
 from labloop.methods.gtg import GTG
@@ -18,6 +18,7 @@ from labloop.runtime.progress import listening
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Sequence
 from labloop.surrogates.networks import StackedCNN, load_stacked
+from labloop.surrogates.training import rate_of
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -30,6 +31,7 @@ TINY = GTG(
 
 class TestGTG(ProposerContract):
     proposer = TINY
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
 
 
 def standard(data: Dataset) -> FloatArray:
@@ -135,7 +137,7 @@ def test_a_hidden_return_has_no_effect_and_a_shown_one_has() -> None:
 def test_training_lowers_the_loss_and_bfloat16_learns_as_well() -> None:
     data = toy_data(TOY_SPACES["mixed"])
     states, blocks = walk(data).states, data.space.blocks
-    few, many = (replace(TINY, steps=steps, precision="float32", lr=3e-3) for steps in (2, 60))
+    few, many = (replace(TINY, steps=steps, precision="float32", lr=3e-3) for steps in (2, 40))
     half = replace(many, precision="bfloat16")
     first, last, rough = (
         gtg.train_denoiser(states, blocks, options, seed=0)[1]["denoiser_loss"] for options in (few, many, half)
@@ -151,7 +153,7 @@ def test_an_output_of_zero_means_the_posterior_under_letters_of_equal_chance() -
     x = torch.randn(2, 3, space.d + 1, generator=rng, dtype=torch.float64)
     for t in (0, 60, 199):
         level = float(schedule.alpha_bar(t, x))
-        x0 = gtg.clean(schedule, space.blocks, x, torch.tensor([t, t]), torch.zeros_like(x))
+        x0 = clean(schedule, space.blocks, x, torch.tensor([t, t]), torch.zeros_like(x))
         for block in space.blocks:
             part, guess = (one[..., block.start : block.stop].unflatten(-1, (block.rows, -1)) for one in (x, x0))
             if block.kind == "onehot":
@@ -178,7 +180,7 @@ def test_proxies_of_a_thousand_long_sequences_are_of_the_kind_that_ranks_unseen_
     codes = X.reshape(1000, 20, 4).argmax(-1)
     motifs = sum(((codes[:, i] == 2) & (codes[:, i + 1] == 1)).astype(float) for i in range(19))
     data = Dataset.from_measurements(space, space.decode(X), motifs)
-    options = replace(TINY, proxies=4, proxy_hidden=(64,), proxy_steps=150, features="letters")
+    options = replace(TINY, proxies=2, proxy_hidden=(64,), proxy_steps=100, features="letters")
     weights, told = gtg.train_proxies(data, standard(data), options, seed=0)
     assert told["proxies_convolutional"] == 1
     assert told["proxy_rank_correlation"] > 0.7
@@ -221,7 +223,7 @@ def walked() -> tuple[Dataset, GTG, gtg.Trained]:
     """A model of random local walks, whose returns differ much, that continues them from one state only."""
     data = toy_data(TOY_SPACES["sequence"], 400)
     options = replace(
-        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=300, batch_size=64, lr=5e-3, proxy_steps=200, sampling_steps=10,
+        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=200, batch_size=64, lr=5e-3, proxy_steps=200, sampling_steps=10,
         temperature=1.0,
     )  # fmt: skip
     return data, options, gtg.train(data, options, seed=0)
@@ -317,7 +319,7 @@ def test_the_papers_settings_are_an_option_set() -> None:
 def test_the_papers_averages_reach_back_and_its_rates_stay() -> None:
     def ends(options: GTG, steps: int = 40) -> float:
         adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-        rate = gtg.rate_of(adam, options, steps, least=1e-5)
+        rate = rate_of(adam, options.rate, steps, least=1e-5)
         for _ in range(steps):
             adam.step()
             rate.step()

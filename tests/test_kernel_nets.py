@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.methods.gtg import GTG, _predict, train_proxies
+from labloop.methods._ranked_proxies import predict
+from labloop.methods.gtg import GTG, train_proxies
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
@@ -144,5 +145,5 @@ def test_where_a_motif_counts_wherever_it_stands_words_are_kept_and_predict_bett
     weights, told = train_proxies(data, s, GTG(proxy_steps=200), seed=0)
     assert told["proxies_words"] == 1
     proxies = load_stacked(weights, space=RNA)
-    guess = _predict(proxies, 2 * torch.tensor(RNA.orbit(X), dtype=torch.float32) - 1).mean(0).numpy()
+    guess = predict(proxies, 2 * torch.tensor(RNA.orbit(X), dtype=torch.float32) - 1).mean(0).numpy()
     assert np.corrcoef(guess, motif(X))[0, 1] > correlation["letters"]

@@ -28,6 +28,7 @@ SMOKE = {"samples": 64, "candidates": 192, "optimised": 1, "restarts": 1, "itera
 
 class TestQEI(ProposerContract):
     proposer = QEI(**SMOKE)
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
 
 
 def test_log_ei_is_botorchs_near_and_far_from_the_incumbent():

@@ -88,9 +88,11 @@ def test_ingest_never_fails_for_want_of_a_server(bench, capsys, monkeypatch):
     assert "nothing runs by itself now" in run(capsys, "schedule", "--status")
 
 
-def test_the_readmes_schedule_is_one(bench):
+def test_the_manuals_schedule_is_one(bench):
     (shown,) = [
-        text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "schedule" in text
+        text
+        for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "howto" / "schedule.md").read_text(), re.DOTALL)
+        if "schedule" in text
     ]
     schedule = parse_config(yaml.safe_load(shown)["schedule"], Schedule)
     assert schedule.deadline == timedelta(days=14)
@@ -216,10 +218,10 @@ def test_with_a_password_it_is_served_and_told_how_to_log_in(bench, capsys, capl
             Server(url, "lab:wrong").deployments()
 
 
-def test_the_readme_tells_how_to_log_in():
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert "`lab:PASSWORD`, in its one field" in readme
-    assert "--no-auth" in readme
+def test_the_manual_tells_how_to_log_in():
+    page = " ".join((ROOT / "docs" / "howto" / "schedule.md").read_text().split())
+    assert "`lab:PASSWORD`, in its one field" in page
+    assert "--no-auth" in page
 
 
 def test_no_wake_up_where_no_server_is_named(monkeypatch):

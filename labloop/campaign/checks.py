@@ -37,7 +37,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         "size": len(space.listing()) if space.listable else space.size,
         "listable": space.listable,
         "continuous": list(space.continuous),
-        "extent": f"{len(space.listing()):,} designs" if space.listable else space.extent,
+        "extent": f"{len(space.listing()):,} designs" if space.listable and space.library is None else space.extent,
         "examples": examples.to_dict("records"),
         "objective": config.objective.model_dump(mode="json"),
         **(

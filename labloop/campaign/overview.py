@@ -1,4 +1,4 @@
-"""What is planned and what waits for whom: the ledger's view of every scheduled campaign beside the Prefect server's."""
+"""What waits for whom: every campaign of a folder, and the ledger's view of scheduled ones beside the Prefect server's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from labloop.campaign.step import situation
 from labloop.errors import LabloopError
 from labloop.ledger.memory import campaigns
 from labloop.rounds.policy import Action, decide
+from labloop.rounds.state import outlook
 from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Planned, Server
 
 
@@ -73,3 +74,51 @@ def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planne
 
 def _local(moment: datetime | None) -> str | None:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else None
+
+
+def here(*, home: Path | str | None = None, ledger: str | None = None, folder: Path | str = ".") -> dict[str, Any]:
+    """Tell what comes next in a folder: of each campaign of the ledger, or how to begin; nothing is made or written.
+
+    Returns:
+        `campaigns`: a row each (`campaign`, `waits_for`, `until`, `next`); where there is none, `begin`: commands, each with what
+        it is for.
+    """
+    rows = []
+    for name in campaigns(home=home, ledger=ledger):
+        run = Campaign.open(name, home=home, ledger=ledger)
+        if run.config.schedule is None:
+            row = {"campaign": name, "waits_for": None, "until": None, "next": outlook(run)["next"]}
+        else:
+            told = _row(run, datetime.now(UTC), {}, [], asked=False)
+            row = {"campaign": name, "waits_for": told["waits_for"], "until": told["until"], "next": told["what"]}
+        rows.append(row)
+    return {"campaigns": rows, "begin": [] if rows else _beginnings(Path(folder))}
+
+
+def _beginnings(folder: Path) -> list[dict[str, str]]:
+    """How to begin in a folder without a campaign: with a ledger or a campaign's file that lies there, or by a demonstration."""
+    found = [
+        {"command": f"labloop next --home {one.parent.name}", "what": f"the campaigns of {one.parent.name}/, which has a ledger"}
+        for one in sorted(folder.glob("*/ledger.db"))
+    ]
+    files = [one for one in (*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))) if _is_campaign(one)]
+    for one in files[:5]:
+        found += [
+            {"command": f"labloop check {one.name}", "what": "see what labloop understands of it; nothing is stored"},
+            {"command": f"labloop init {one.name}", "what": "start it; then labloop ingest HISTORY.csv -c NAME"},
+        ]
+    if not files:
+        found += [
+            {"command": "labloop demo", "what": "see a whole campaign, three plates of a measured landscape; some minutes"},
+            {
+                "command": "labloop check my_campaign.yaml",
+                "what": "begin your own: one file says what a design is and what is measured",
+            },
+        ]
+    return found
+
+
+def _is_campaign(path: Path) -> bool:
+    """Say whether a file looks like a campaign's: `space:` begins one of its lines."""
+    with path.open("rb") as file:
+        return any(line.startswith(b"space:") for line in file.read(100_000).splitlines())

@@ -9,6 +9,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,18 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
-    import labloop.cli.decide
-    import labloop.cli.exchange
-    import labloop.cli.insight
-    import labloop.cli.ledger
-    import labloop.cli.quality
-    import labloop.cli.schedule  # noqa: F401  (their commands join the app)
-    from labloop.cli.app import app
     from labloop.cli.show import complain
     from labloop.errors import LabloopError
 
+    app = assembled()
+    told = list(sys.argv[1:] if arguments is None else arguments) or ["next"]
     try:
-        app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        app(told, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
         return 2
     except LabloopError as error:
@@ -50,6 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("this is a fault of labloop, not of yours: please report it with the lines above")
         return 70
     return 0
+
+
+def assembled() -> App:
+    """Give the app with every command; their modules join it when they are imported."""
+    import labloop.cli.decide
+    import labloop.cli.exchange
+    import labloop.cli.here
+    import labloop.cli.insight
+    import labloop.cli.ledger
+    import labloop.cli.quality
+    import labloop.cli.schedule  # noqa: F401
+    from labloop.cli.app import app
+
+    return app
 
 
 def run() -> None:

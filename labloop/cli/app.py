@@ -109,7 +109,8 @@ def ingest(
         if told.refusal is not None:
             raise told.refusal
         return
-    receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader, again=again)
+    with show.progress(json=common.json):
+        receipt = run.ingest(file, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader, again=again)
     show.receipt(receipt, json=common.json)
     if run.config.schedule is not None and not dry_run:
         from labloop.runtime.prefect_api import wake
@@ -212,7 +213,9 @@ def report(
         out: the page's path [default: report.html in the campaign's folder].
     """
     common.start()
-    show.written(common.open(campaign).report(out), json=common.json)
+    with show.progress(json=common.json):
+        page = common.open(campaign).report(out)
+    show.written(page, json=common.json)
 
 
 @app.command(group=_research)

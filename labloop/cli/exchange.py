@@ -39,7 +39,9 @@ def export(
     common.start()
     run = common.open(campaign)
     if dataset is not None:
-        show.exported(*run.export_dataset(dataset, assay=assay, controls=controls), json=common.json)
+        with show.progress(json=common.json):
+            written = run.export_dataset(dataset, assay=assay, controls=controls)
+        show.exported(*written, json=common.json)
         return
     from labloop.registry import parse_plugin
 

@@ -31,7 +31,8 @@ def verify(campaign: str | None = None, *, head: str | None = None, accept: str 
     place, where, heads = place_of(common.home, common.ledger)
     if isinstance(where, Path) and not where.exists() and not where.with_name(where.name + ENDING).exists():
         raise CampaignError(f"{place} holds no ledger: start a campaign with 'labloop init', or name its folder with --home")
-    seen = examine(where, heads=heads, campaign=campaign, head=head, accept=accept)
+    with show.progress(json=common.json):
+        seen = examine(where, heads=heads, campaign=campaign, head=head, accept=accept)
     found, faults = seen.campaigns, [*seen.file, *([] if accept else seen.lost)]
     faults += [f"{one.campaign}, {fault}" for one in found for fault in one.faults]
     if common.json:
@@ -70,7 +71,8 @@ def backup(file: Path, *, common: Common = Common()) -> None:
     from labloop.ledger.memory import open_ledger
 
     common.start()
-    copy = open_ledger(common.home, common.ledger)[1].backup(file)
+    with show.progress(json=common.json):
+        copy = open_ledger(common.home, common.ledger)[1].backup(file)
     if common.json:
         show.dump({"backup": str(copy)})
     else:
@@ -105,9 +107,10 @@ def correct(
     from labloop.assays.ingest.cells import count
 
     common.start()
-    done = common.open(campaign).correct(
-        file, reason=reason, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader
-    )
+    with show.progress(json=common.json):
+        done = common.open(campaign).correct(
+            file, reason=reason, assay=assay, dry_run=dry_run, read=read, plates=plate, reader=reader
+        )
     if common.json:
         show.dump({**vars(done), "changes": done.changes.to_dict("records")})
         return

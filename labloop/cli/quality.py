@@ -22,7 +22,8 @@ def quality(campaign: str, *, common: Common = Common()) -> None:
         campaign: the campaign's name.
     """
     common.start()
-    found = common.open(campaign).quality()
+    with show.progress(json=common.json):
+        found = common.open(campaign).quality()
     if common.json:
         return show.dump(found.to_dict())
     _print(found, campaign)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from labloop.cli import properties
+from labloop.cli.progress import err
+from labloop.cli.progress import progress as progress
 from labloop.cli.start import started
 from labloop.errors import DesignError, IngestError, grouped
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from labloop.studies.study import Result
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def dump(value: Any) -> None:
@@ -73,31 +73,6 @@ def note(said: str) -> None:
         err.print(Text(said))
 
 
-@contextmanager
-def progress(*, json: bool) -> Iterator[None]:
-    """Show bars for long work on standard error, where a person looks on."""
-    if json or not err.is_terminal:
-        yield
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from labloop.runtime.progress import listening
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def listener(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, total=total)
-            if done == total:
-                bars.remove_task(tasks.pop(label))
-
-        with listening(listener):
-            yield
-
-
 def _number(value: Any, digits: int = 4) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
@@ -125,6 +100,7 @@ def _table(
 
 
 def receipt(receipt: Receipt, *, json: bool) -> None:
+    """Show what `ingest` took."""
     if json:
         return dump(asdict(receipt))
     if receipt.dialect:
@@ -137,6 +113,7 @@ def receipt(receipt: Receipt, *, json: bool) -> None:
 
 
 def explanation(told: Explanation, *, json: bool) -> None:
+    """Show what `ingest` would make of a file."""
     rows = [] if told.rows is None else [dict(zip(told.rows.columns, row)) for row in told.rows.to_numpy()]
     if json:
         return dump({**vars(told), "rows": rows, "refusal": None if told.refusal is None else str(told.refusal)})
@@ -151,6 +128,7 @@ def explanation(told: Explanation, *, json: bool) -> None:
 
 
 def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -> None:
+    """Show where a campaign stands and what comes next."""
     if json:
         return dump(status)
     if title:
@@ -182,6 +160,7 @@ def status(status: Mapping[str, Any], *, json: bool, title: str | None = None) -
 
 
 def statuses(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
+    """Show where every campaign stands."""
     if json:
         return dump(list(found))
     if not found:
@@ -196,6 +175,7 @@ def way(objective: Objective) -> str:
 
 
 def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
+    """Show what each arm put on a plate, and the files for the lab."""
     if json:
         return dump(
             {"campaign": batch.campaign, "round": batch.round, "objective": batch.objective.model_dump(),
@@ -236,12 +216,14 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
 
 
 def exported(path: Path, n_rows: int, *, json: bool) -> None:
+    """Show where a dataset was written."""
     if json:
         return dump({"dataset": str(path), "n_rows": n_rows})
     out.print(f"{path}: {n_rows} readings, one a row")
 
 
 def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | None = None, fronts: Fronts | None = None) -> None:
+    """Show which arm was better, and what all rounds together tell."""
     several = over_all is not None and len(over_all.rounds) > 1
     if json:
         volume = {} if fronts is None else {"hypervolume": fronts.to_dict()}
@@ -285,12 +267,14 @@ def _free(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def written(path: Path, *, json: bool) -> None:
+    """Show where a page was written."""
     if json:
         return dump({"report": str(path)})
     out.print(f"Report: {path}  (open it in a browser; it needs no network)")
 
 
 def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> None:
+    """Show the plug-ins that there are."""
     if json:
         return dump(found)
     for kind, plugins in found.items():
@@ -306,6 +290,7 @@ def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> 
 
 
 def checked(understood: Mapping[str, Any], *, json: bool) -> None:
+    """Show what was understood of a campaign's file."""
     if json:
         return dump(understood)
     how = "few enough to score every one" if understood["listable"] else "too many to score every one"
@@ -336,6 +321,7 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
 
 
 def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:
+    """Show what arms found in a simulated lab."""
     if json:
         return dump(_records(table))
     from labloop.studies.simulate import summary
@@ -348,6 +334,7 @@ def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:
 
 
 def studied(result: Result, *, json: bool) -> None:
+    """Show how arms rank over labs."""
     if json:
         files = {name: str(path) for name, path in result.files.items()}
         return dump({**result.summary, "failures": result.failures, "files": files, "rows": _records(result.rows)})
@@ -362,6 +349,7 @@ def studied(result: Result, *, json: bool) -> None:
 
 
 def benchmarked(table: pd.DataFrame, folder: Path, *, json: bool) -> None:
+    """Show the scores of methods."""
     if json:
         return dump(_records(table))
     from labloop.studies.ranking import spread, summary
@@ -377,6 +365,7 @@ def benchmarked(table: pd.DataFrame, folder: Path, *, json: bool) -> None:
 
 
 def demo(run: Campaign, folder: Path, *, json: bool) -> None:
+    """Show the rounds of the demonstration and where its files are."""
     if json:
         return dump({"status": run.status(), "comparison": run.compare().to_dict(), "report": str(folder / "report.html")})
     status(run.status(), json=False)

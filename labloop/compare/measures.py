@@ -39,6 +39,7 @@ class Found:
 
 
 def none(estimate: float, why: str, p: float = _NAN) -> Found:
+    """Give an estimate that has no interval, and why."""
     return Found(estimate, _NAN, _NAN, p, f"none: {why}")
 
 

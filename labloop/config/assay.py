@@ -20,6 +20,7 @@ class Assay(Config):
     low: float | None = None
     """Lowest plausible value; one below stops the file."""
     high: float | None = None
+    """Highest plausible value; one above stops the file."""
     read: Annotated[str, BeforeValidator(lambda read: str(read) if isinstance(read, int) else read)] | None = None
     """The read to take from files that hold several, such as `450`."""
     decimal: Literal[".", ","] | None = None

@@ -29,7 +29,9 @@ class Flanks(Config):
     """Constant DNA around a sequence: ordered with it, no part of the design."""
 
     five_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
+    """Before the sequence."""
     three_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
+    """After the sequence."""
 
 
 class Verdict(Config):
@@ -44,8 +46,11 @@ class CampaignConfig(Config):
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+    """What commands, files and plates call it: letters, digits, _ and -."""
     description: str = ""
+    """For people; shown in the report."""
     space: DesignSpace
+    """What a design is."""
     objective: Objective = Objective()
     """What is improved; of several `objectives`, the first."""
     objectives: dict[PropertyName, Target] = Field(default_factory=dict)
@@ -53,6 +58,7 @@ class CampaignConfig(Config):
     constraints: dict[PropertyName, Limit] = Field(default_factory=dict)
     """Properties that must only be good enough."""
     assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
+    """How each assay's files are read, by the assay's name."""
     plate: Plate = Plate()
     flanks: dict[str, Flanks] = Field(default_factory=dict)
     """What order sheets add before and after each sequence, by parameter."""
@@ -63,6 +69,7 @@ class CampaignConfig(Config):
     """Rounds planned; pessimism is scheduled over them."""
     verdict: Verdict = Verdict()
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """From which all chance derives: the same seed and readings give the same plates."""
     schedule: Schedule | None = None
     """When rounds run by themselves; a campaign without it runs when it is told to."""
 

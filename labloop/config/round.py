@@ -21,7 +21,9 @@ class Arm(Config):
     """One side of the comparison: who proposes, who selects, how many wells."""
 
     proposers: Plugins
+    """The methods that offer designs: a name, a list of names, or names with options."""
     selector: Plugin = {"as_proposed": {}}
+    """What chooses among the offers."""
     wells: int | None = Field(default=None, ge=1, le=1_000_000)
     """Wells of the plate; arms that name none share what is left, see `RoundConfig.allocation`."""
     pool: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
@@ -34,9 +36,11 @@ class RoundConfig(Config):
 
     schema_version: Literal[1] = 1
     arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
+    """The sides of the comparison, by name."""
     judge: Plugin | None = {"auto": {}}
     """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""
     plates: int = Field(default=1, ge=1, le=1000)
+    """Plates of the round."""
     allocation: Allocated = Allocation()
     """How wells are shared that no arm names as its own."""
 

@@ -1,4 +1,4 @@
-"""Tables beside a campaign's file: descriptors and molecules of options, which the configuration takes in whole.
+"""Tables beside a campaign's file: descriptors and molecules of options, libraries; the configuration takes them in whole.
 
 The ledger keeps what was read, so that a campaign needs the tables once, when its file is read.
 """
@@ -21,9 +21,10 @@ SIZE = 2**24
 
 
 def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place], str]) -> dict[str, Any]:
-    """Put what tables say in the place of their names: `descriptors` and `smiles` of choices, paths from `folder`.
+    """Put what tables say in the place of their names: `descriptors` and `smiles` of choices, `library`; paths from `folder`.
 
-    A choice without options has those of its table, in its order. What is no choice, or names no file, stays as it is.
+    A choice without options has those of its table, in its order, and a sequence of a library the lengths that are there. What
+    names no file stays as it is.
 
     Raises:
         ConfigError: with the key, the table, its row and column.
@@ -43,27 +44,59 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
             except ConfigError as error:
                 raise ConfigError(f"{where(('space', 'parameters', i, what))}: {error}") from error
             one.setdefault("options", list(table.index))
+    if isinstance(space, dict) and isinstance(space.get("library"), str):
+        try:
+            space["library"] = _library(folder / space["library"], space)
+        except ConfigError as error:
+            raise ConfigError(f"{where(('space', 'library'))}: {error}") from error
+    return found
+
+
+def _library(path: Path, space: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Read a library's columns, those of the parameters; others are the lab's own. Parameters learn from it what they lack."""
+    table = _table(path)
+    found: dict[str, list[str]] = {}
+    for one in space.get("parameters") or ():
+        if not isinstance(one, dict) or "name" not in one:
+            continue
+        for column in one.get("components") or [one["name"]]:
+            if column not in table.columns:
+                raise ConfigError(f"{path.name} has no column {column!r} ({', '.join(map(str, table.columns))})")
+            found[column] = [str(cell).strip() for cell in table[column]]
+            blank = next((i for i, cell in enumerate(found[column]) if not cell), None)
+            if blank is not None:
+                raise ConfigError(f"{path.name}, row {blank + 2}: {column} is blank: mend it, or take the row out")
+        if one.get("type") == "choice":
+            one.setdefault("options", list(dict.fromkeys(canonical_text(cell) for cell in found[one["name"]])))
+        lengths = {len(cell) for cell in found.get(str(one["name"]), ())}
+        if one.get("type") == "sequence" and lengths and not one.get("parent"):
+            one.setdefault("length", [min(lengths), max(lengths)] if len(lengths) > 1 else max(lengths))
     return found
 
 
 def _read(path: Path, parameter: str) -> pd.DataFrame:
     """Read a table keyed by the option: the column named as the parameter, else `option`, else the first."""
-    try:
-        if path.stat().st_size > SIZE:
-            raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
-    except OSError as error:
-        raise ConfigError(
-            f"{path.name} cannot be read ({error.strerror or error}); paths start at the campaign's file"
-        ) from error
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
+    table = _table(path)
     key = next((one for one in (parameter, "option") if one in table.columns), table.columns[0])
     table.index = pd.Index([canonical_text(cell) for cell in table[key].tolist()], dtype=object)
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise ConfigError(f"{path.name}: {key} {twice!r} stands there twice: keep one row an option")
     return table.drop(columns=key)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Read a CSV of text."""
+    try:
+        if path.stat().st_size > SIZE:
+            raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
+        return pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
+    except OSError as error:
+        raise ConfigError(
+            f"{path.name} cannot be read ({error.strerror or error}); paths start at the campaign's file"
+        ) from error
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
 
 
 def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ from labloop.ledger.database import ROWS, fetch_blocks
 from labloop.ledger.digest import BLOCK, RowDigest
 from labloop.ledger.hash_chain import START, chained_hash, columns_of, rows_of
 from labloop.ledger.heads import Head
+from labloop.runtime.progress import track
 
 DAMAGE = (exc.SQLAlchemyError, sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
 """What reading a damaged ledger may raise, from the database's own errors to cells that are not what their column says."""
@@ -113,7 +114,8 @@ def verify_campaign(connection: Connection, campaign: int, name: str, *, head: s
         faults.append("link: the chain is gone")
     if head is not None and head not in chain.hashes:
         faults.append(f"link: no link has the hash {head}: the chain was written anew, or it is another campaign's")
-    for table in t.CHAINED:
+    for at in track(len(t.CHAINED), f"{plain(name)}: tables verified"):
+        table = t.CHAINED[at]
         faults += _check_table(connection, table, campaign, expected[table.name], chain.damaged)
     rows = sum(part.n for parts in expected.values() for part in parts.values() if part)
     return Verified(

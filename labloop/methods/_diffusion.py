@@ -15,6 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from labloop.space.parameters import Block
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the clean x0 from x_t (b, …) and the times t (b,)."""
 
@@ -172,6 +174,24 @@ def gradient_guidance(schedule: Schedule, x: Tensor, t: Tensor | int, eps: Tenso
         at = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(value(at).sum(), at)
     return eps - (1 - schedule.alpha_bar(t, x)).sqrt().to(x.dtype) * slope
+
+
+def clean(schedule: Schedule, blocks: tuple[Block, ...], x: Tensor, t: Tensor, output: Tensor) -> Tensor:
+    """Make the clean trajectory x̂0 of the network's output, both (b, H, d+1), so that an output of 0 is a sensible guess already.
+
+    Numbers and the score: output is v, which leaves x_t alone where noise is low. One-hot blocks: output is the logits of a
+    prior, and Bayes' rule adds the likelihood of x_t, log p(x_t | letter) = 2√ᾱ·x_t / (1-ᾱ) + const for letters at ±1, so the
+    network learns which letters go together and nothing about noise (after Dieleman et al., "Continuous diffusion for
+    categorical data", 2022).
+    """
+    level = schedule.alpha_bar(t, x)
+    logits = output + (2 * level.sqrt() / (1 - level)).to(x.dtype) * x
+    parts = list(x0_from_v(schedule, x, t, output).split([block.stop - block.start for block in blocks] + [1], -1))
+    for i, block in enumerate(blocks):
+        if block.kind == "onehot":
+            letters = logits[..., block.start : block.stop].unflatten(-1, (block.rows, block.classes))
+            parts[i] = 2 * letters.softmax(-1).flatten(-2) - 1
+    return torch.cat(parts, -1)
 
 
 def inpaint(x: Tensor, known: Tensor, mask: Tensor) -> Tensor:

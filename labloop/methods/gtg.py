@@ -54,12 +54,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Checkpoint, Stage, Warm, afresh
+from labloop.methods._ranked_proxies import SLOPE, fit_proxies, predict
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import build_trajectories
 from labloop.proposing.dataset import Dataset
@@ -69,25 +69,15 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
-from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
-from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
-from labloop.surrogates.training import pick_device, torch_generator, without_denormals
+from labloop.surrogates.networks import Features, load_stacked
+from labloop.surrogates.training import Rate, pick_device, rate_of, torch_generator, without_denormals
 from labloop.types import FloatArray
 
 SCORE_LIMIT = 2.0
 """Largest s that a generated state may claim."""
 
-SLOPE = 0.01
-"""Of the proxies' leaky ReLU."""
-
-FOLDS = 10
-"""Each proxy leaves out one design in ten."""
-
 BATCH = 256
 """Trajectories sampled at once: memory, not results of a seed, would grow with more."""
-
-Fit = tuple[float, Stacked]
-"""Rank correlation with designs that a proxy has not seen, and the proxies."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -131,7 +121,7 @@ class GTG:
     """Of the averaged weights, every tenth step."""
     averaging: Literal["recent", "long"] = "recent"
     """How far back the average goes: over the last tenth of the training at most, or as `ema_decay` says, as in the paper."""
-    rate: Literal["falling", "constant"] = "falling"
+    rate: Rate = "falling"
     """How learning rates go, the proxies' too: down as a cosine, or as they are, as in the paper."""
     proxies: PositiveInt = 10
     """Members of the proxy ensemble."""
@@ -256,71 +246,11 @@ def _half(options: GTG, device: torch.device) -> bool:
 
 
 def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, device: torch.device | str = "cpu") -> Stage:
-    """Fit all proxies at once to s (N,), larger is better; designs weigh 1 / (rank_k·N + rank) (Tripp et al., NeurIPS 2020).
-
-    With features `auto` a kernel's way is tried (`kernel_networks`), the dense one, and of many long sequences the convolutional
-    one; of these the one with the highest correlation is kept, and one that is far behind after a quarter of its steps ends.
-
-    Returns their weights; and as `proxy_rank_correlation` Spearman's of s with predictions by members that had not seen the
-    design; where several were tried, as `proxies_words` and `proxies_convolutional` which it is.
-    """
-    rng = torch_generator(seed, "gtg", "proxies", device=device)
-    n, members = len(s), options.proxies
-    twins = 2 * torch.as_tensor(data.space.orbit(data.X), dtype=torch.float32, device=device) - 1
-    target = torch.as_tensor(s, dtype=torch.float32, device=device)
-    side = torch.as_tensor(data.censored, device=device)
-    rank = target.argsort(descending=True, stable=True).argsort()
-    fold = torch.randperm(n, generator=rng, device=device) % FOLDS
-    out = (fold == torch.arange(members, device=device)[:, None] % FOLDS) & (n >= 2 * FOLDS)
-    reach = (~out / (options.rank_k * n + rank)).double().cumsum(1)
-
-    def judged(net: Stacked) -> float:
-        guess = (_predict(net, twins) * out).sum(0)[out.any(0)] / out.sum(0)[out.any(0)]
-        truth = target[out.any(0)]
-        told = len(guess) > 2 and float(guess.std()) > 0 and float(truth.std()) > 0
-        return float(spearmanr(guess.cpu().numpy(), truth.cpu().numpy()).statistic) if told else 0.0
-
-    def fit(net: StackedMLP, best: float) -> Fit:
-        adam = torch.optim.Adam(net.parameters(), lr=options.proxy_lr, fused=True)
-        rate = rate_of(adam, options, options.proxy_steps)
-        for step in track(options.proxy_steps, "gtg: proxies"):
-            draw = torch.rand((members, options.proxy_batch), generator=rng, device=device, dtype=torch.float64)
-            rows = torch.searchsorted(reach, draw * reach[:, -1:]).clamp(max=n - 1)
-            flip = torch.randint(len(twins), rows.shape, generator=rng, device=device)
-            error = net(twins[flip, rows]) - target[rows]
-            error = torch.where(side[rows] < 0, error.clamp(min=0), torch.where(side[rows] > 0, error.clamp(max=0), error))
-            adam.zero_grad()
-            torch.autograd.backward((error**2).mean(1).sum())
-            adam.step()
-            rate.step()
-            if step == first_look(options.proxy_steps, n, options.proxy_batch) and best > 0 and behind(judged(net), best, n):
-                break
-        return judged(net), net
-
-    fits: list[Fit] = []
-    if options.features != "letters" and n >= 2 * FOLDS and worth_trying(data):
-        weight = ~out / (options.rank_k * n + rank)
-        words = fit_kernel(data, twins, target, weight / weight.mean(), unit=(0.5, 0.5), seed=derive(seed, "gtg", "proxies"))
-        fits.append((judged(words), words))
-    if options.features != "words" or not fits:
-        for net in networks(data, members, options.proxy_hidden, generator=rng, slope=SLOPE):
-            fits.append(fit(net, max((found for found, _ in fits), default=0.0)))
-    lead = handicap(fits[0][0], n) if isinstance(fits[0][1], StackedKernel) else 0.0
-    correlation, best = max(fits, key=lambda one: one[0] - lead * isinstance(one[1], StackedKernel))
-    told = {"proxy_rank_correlation": correlation}
-    if len(fits) > 1:
-        told |= {
-            "proxies_words": float(isinstance(best, StackedKernel)),
-            "proxies_convolutional": float(isinstance(best, StackedCNN)),
-        }
-    return {name: value.detach() for name, value in best.state_dict().items()}, told
-
-
-def _predict(net: Stacked, twins: Tensor) -> Tensor:
-    """Predictions (members, n) for designs scaled to ±1, (g, n, d), as the mean over their g twins."""
-    with torch.no_grad():
-        parts = [net(part.flatten(0, 1)).unflatten(1, part.shape[:2]).mean(1) for part in torch.split(twins, 4096, 1)]
-    return torch.cat(parts, 1)
+    """Fit all proxies at once to s (N,), larger is better, as `fit_proxies` tells."""
+    return fit_proxies(
+        data, s, options.proxies, options.proxy_hidden, steps=options.proxy_steps, batch=options.proxy_batch, lr=options.proxy_lr,
+        rate=options.rate, rank_k=options.rank_k, features=options.features, seed=seed, device=device,
+    )  # fmt: skip
 
 
 def score(trained: Trained, space: DesignSpace, X: FloatArray) -> FloatArray:
@@ -329,26 +259,8 @@ def score(trained: Trained, space: DesignSpace, X: FloatArray) -> FloatArray:
     net = load_stacked(trained.proxies, slope=SLOPE, space=space)
     twins = 2 * torch.as_tensor(space.orbit(X), dtype=torch.float32, device=device) - 1
     with without_denormals():
-        s = _predict(net, twins).mean(0).double().cpu().numpy()
+        s = predict(net, twins).mean(0).double().cpu().numpy()
     return trained.low + s * (trained.high - trained.low if trained.high > trained.low else 1.0)
-
-
-def clean(schedule: diffusion.Schedule, blocks: tuple[Block, ...], x: Tensor, t: Tensor, output: Tensor) -> Tensor:
-    """Make the clean trajectory x̂0 of the network's output, both (b, H, d+1), so that an output of 0 is a sensible guess already.
-
-    Numbers and the score: output is v, which leaves x_t alone where noise is low. One-hot blocks: output is the logits of a
-    prior, and Bayes' rule adds the likelihood of x_t, log p(x_t | letter) = 2√ᾱ·x_t / (1-ᾱ) + const for letters at ±1, so the
-    network learns which letters go together and nothing about noise (after Dieleman et al., "Continuous diffusion for
-    categorical data", 2022).
-    """
-    level = schedule.alpha_bar(t, x)
-    logits = output + (2 * level.sqrt() / (1 - level)).to(x.dtype) * x
-    parts = list(diffusion.x0_from_v(schedule, x, t, output).split([block.stop - block.start for block in blocks] + [1], -1))
-    for i, block in enumerate(blocks):
-        if block.kind == "onehot":
-            letters = logits[..., block.start : block.stop].unflatten(-1, (block.rows, block.classes))
-            parts[i] = 2 * letters.softmax(-1).flatten(-2) - 1
-    return torch.cat(parts, -1)
 
 
 def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, seed: int, warm: Warm = afresh) -> Stage:
@@ -368,7 +280,7 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
     weight = torch.ones(states.shape[2], device=device)
     weight[-1] = options.score_weight
     adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
-    rate = rate_of(adam, options, steps, least=0.05 * options.lr)
+    rate = rate_of(adam, options.rate, steps, least=0.05 * options.lr)
     decay, recent = decay_of(options, steps), 0.0
     for step in track(steps, "gtg: diffusion"):
         rows = torch.randint(len(states), (options.batch_size,), generator=rng, device=device)
@@ -377,7 +289,7 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
         noise = torch.randn((len(rows), *states.shape[1:]), generator=rng, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=_half(options, device)):
             guess = net(x := diffusion.q_sample(schedule, states[rows], t, noise), t, returns[rows], shown).float()
-        error = clean(schedule, blocks, x, t, guess) - states[rows] if options.predict == "x0" else guess - noise
+        error = diffusion.clean(schedule, blocks, x, t, guess) - states[rows] if options.predict == "x0" else guess - noise
         loss = (error**2 * weight).mean()
         adam.zero_grad()
         torch.autograd.backward(loss)
@@ -387,15 +299,6 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
             diffusion.ema_update(average, net, decay if step >= steps // 5 else 0.0)
             recent = 0.9 * recent + 0.1 * loss.item() if recent else loss.item()
     return average, {"denoiser_loss": recent, "denoiser_steps": steps}
-
-
-def rate_of(
-    adam: torch.optim.Optimizer, options: GTG, steps: int, *, least: float = 0.0
-) -> torch.optim.lr_scheduler.LRScheduler:  # fmt: skip
-    """Give the schedule of a training's rate: to `least` as a cosine over its steps, or constant."""
-    if options.rate == "constant":
-        return torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1.0)
-    return torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=least)
 
 
 def decay_of(options: GTG, steps: int) -> float:
@@ -428,7 +331,9 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
             both = net(torch.cat([x, x]), torch.cat([t, t]), torch.full_like(shown, target), shown)
         conditional, unconditional = both.float().chunk(2)
         if options.predict == "x0":
-            unconditional, conditional = (clean(schedule, trained.blocks, x, t, one) for one in (unconditional, conditional))
+            unconditional, conditional = (
+                diffusion.clean(schedule, trained.blocks, x, t, one) for one in (unconditional, conditional)
+            )
             return diffusion.classifier_free(unconditional, conditional, options.w)
         return diffusion.x0_from_eps(schedule, x, t, diffusion.classifier_free(unconditional, conditional, options.w))
 

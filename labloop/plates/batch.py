@@ -80,6 +80,8 @@ class Batch:
     """Columns of the results' form with their units, where there are several properties."""
     predictions: pd.DataFrame | None = None
     """What the judge said of every property, in the lab's units, indexed by `design_id`; None where there is one only."""
+    names: pd.DataFrame | None = None
+    """What people call the designs besides, indexed as `designs`: mutants by their substitutions; None where there is no name."""
     shape: tuple[int, int] | None = None
     """Rows and columns of the plates; the smallest plate of 96 or more wells that has all of them, if None."""
 
@@ -137,7 +139,7 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
         more: further files of the batch, such as order sheets, by name.
     """
     wells = wells_with_samples(batch)
-    designs = _cells(batch.designs)
+    designs = _cells(_named(batch))
     files = {
         f"{batch.stem}_picks.csv": csv_bytes(_pick_list(batch, wells, designs)),
         f"{batch.stem}_platemap.csv": csv_bytes(_plate_map(wells, designs)),
@@ -260,8 +262,13 @@ def _plate_map(wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) ->
     ]
 
 
+def _named(batch: Batch) -> pd.DataFrame:
+    """The designs, and their names behind them."""
+    return batch.designs if batch.names is None else batch.designs.join(batch.names)
+
+
 def _grid(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
-    only = next(iter(designs.values())) if len(designs) == 1 else {}
+    only = list(designs.values())[-1] if len(batch.designs.columns) == 1 else {}  # the name where there is one
     short = all(len(only.get(one, "")) <= _SAMPLE_LENGTH for one in wells["design_id"])
     n_rows, n_columns = batch.plate_shape
     lines: list[Sequence[str]] = []

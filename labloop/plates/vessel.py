@@ -33,13 +33,16 @@ class Source(_Spec):
     """A well that a robot takes a liquid from."""
 
     plate: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    """Name of the source plate."""
     well: Annotated[str, AfterValidator(_well)]
+    """Its well, such as A1."""
 
 
 class Control(_Spec):
     """Wells of a plate that hold the same known thing on every plate."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    """Its name on plate maps."""
     wells: int = Field(ge=1)
     """How many wells of each plate."""
     source: Source | None = None
@@ -54,13 +57,16 @@ class Plate(_Spec):
     wells: int = 96
     """6, 12, 24, 48, 96, 384 or 1536; of any other vessel give rows and columns instead."""
     rows: Annotated[int, Field(ge=1, le=LARGEST[0])] | None = None
+    """Of a vessel that is no usual plate."""
     columns: Annotated[int, Field(ge=1, le=LARGEST[1])] | None = None
+    """Of a vessel that is no usual plate."""
     use: Annotated[int, Field(ge=1)] | tuple[str, ...] | None = None
     """Wells that are used at all: so many, row after row from A1 on, or parts of the plate such as `A1:C6`, `B4`, columns `1-3`
     or rows `A-C`; all, where left out."""
     replicates: int = Field(default=1, ge=1, le=100)
     """Wells that every design gets, spread over the round's plates and over each plate."""
     controls: tuple[Control, ...] = ()
+    """What always stands on a plate."""
     edge: Literal["use", "empty"] = "use"
     """`empty`: the outer wells, which dry out first, stay unused."""
     exports: Annotated[dict[str, Options], BeforeValidator(specs)] = Field(default_factory=dict)

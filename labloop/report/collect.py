@@ -19,6 +19,7 @@ from labloop.rounds.bounds import with_beta
 from labloop.rounds.decisions import decisions
 from labloop.rounds.insights import kept_of
 from labloop.rounds.outcome import compare_all, compare_properties, compare_round
+from labloop.space.design_space import DesignSpace
 
 N_TOP = 15
 
@@ -26,7 +27,7 @@ N_TOP = 15
 def collect(campaign: Memory) -> ReportData:
     """Read a campaign's ledger for its report; the same ledger gives the same report."""
     config, ledger = campaign.config, campaign.ledger
-    texts = _texts(ledger.designs(campaign.name), list(config.space.columns))
+    texts = _texts(_short(config.space, ledger.designs(campaign.name)), list(config.space.columns))
     results = with_beta(state.results(campaign), ledger.events(campaign.name))
     results = results.assign(design=results["design_id"].map(texts))
     entries = state.rounds_now(campaign)
@@ -63,6 +64,12 @@ def _several(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> di
 
     values, front = named(properties.values(data)), named(properties.compromises(data))
     return {"goal": data.properties.goal, "values": values, "front": front, "fronts": compare_properties(campaign, data)}
+
+
+def _short(space: DesignSpace, designs: pd.DataFrame) -> pd.DataFrame:
+    """Put mutants' names in the place of their letters."""
+    names = space.names(designs)
+    return designs.assign(**{str(column).removesuffix("_mutations"): names[column] for column in names})
 
 
 def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:

@@ -120,4 +120,5 @@ def short(x: float | None) -> float | None:
 
 
 def rounded(values: Sequence[float]) -> list[float]:
+    """Round to five digits, which is more than a screen shows."""
     return [float(f"{x:.5g}") for x in values]

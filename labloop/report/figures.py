@@ -289,6 +289,7 @@ def _of(name: str) -> alt.Chart:
 
 
 def finished(layers: Sequence[alt.Chart], height: int, **tables: Records) -> Spec:
+    """Layer charts into a specification of Vega-Lite with its tables inside."""
     # Checking a specification against the schema takes longer than all the rest; a test does it instead.
     spec = alt.layer(*layers).properties(width="container", height=height).to_dict(validate=False)
     spec.pop("$schema")  # an address; the page itself says that these are Vega-Lite

@@ -29,6 +29,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of the page: columns, and rows of text."""
+
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -55,6 +57,7 @@ class Numbers:
 
 
 def percent(rate: float) -> str:
+    """Write a rate in per cent."""
     return f"{100 * rate:.0f} %" if math.isfinite(rate) else NONE
 
 

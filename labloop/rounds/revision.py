@@ -113,7 +113,9 @@ def revised(
         parameter, more = _merged(was, after[name])
         merged.append(parameter)
         rules += [rule for rule in more if rule not in rules]
-    space = DesignSpace(parameters=tuple(merged), constraints=tuple(rules), symmetries=new.space.symmetries)
+    space = DesignSpace(
+        parameters=tuple(merged), constraints=tuple(rules), symmetries=new.space.symmetries, library=new.space.library
+    )
     _check(space, designs, start_anew)
     return new.model_copy(update={"space": space})
 
@@ -150,6 +152,8 @@ def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
             told.append(f"space: withdrawn: a design {rule.describe()}")
     if old.space.symmetries != new.space.symmetries:
         told.append(f"space: symmetries {', '.join(new.space.symmetries) or 'none'}")
+    if old.space.library != new.space.library:
+        told.append(f"space: {new.space.extent} can be proposed now")
     for name in new.assays:
         if name not in old.assays:
             told.append(f"assays: {name} is new")

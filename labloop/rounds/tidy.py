@@ -20,7 +20,8 @@ from labloop.runtime.spreadsheet import neutral, xlsx_bytes
 def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) -> pd.DataFrame:
     """Give one row a reading that stands, in the order they came in.
 
-    Columns: `design_id`, the design's own, `in_space`; `assay`, `value`, `unit`, `qualifier` (`=`, `<`, `>`), `status`; what the
+    Columns: `design_id`, the design's own (mutants by name too), `in_space`; `assay`, `value`, `unit`, `qualifier`
+    (`=`, `<`, `>`), `status`; what the
     reading's design came to, as methods see it: `y` (transformed, larger is better for the objective's assay), `sem` (of y, its
     variance pooled over replicates) and `n_replicates`; `control`, `plate`, `well`, `round`; the `arms` that chose the design in
     that round and the `proposers` that offered it, with + between; `measured_at`, `file`, `row` and `note`; `flags`, the
@@ -41,9 +42,11 @@ def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) ->
     if not controls:
         rows = rows[rows["design_id"].notna()]
     known = memory.ledger.designs(memory.name, rows["design_id"].dropna().unique())
-    told = known.reindex(columns=[*memory.config.space.columns, "in_space"])
+    space = memory.config.space
+    told = known.reindex(columns=[*space.columns, "in_space"])
+    names = space.names(told)
     flags = standing_flags(memory).groupby("measurement")["rule"].agg("+".join).rename("flags")
-    out = rows.join(flags, on="id").drop(columns="id").join(told, on="design_id")
+    out = rows.join(flags, on="id").drop(columns="id").join(told.join(names), on="design_id")
     out = out.join(_summaries(memory, rows, told), on=["assay", "design_id"])
     laid = memory.ledger.wells(memory.name)[["plate", "well", "control"]].drop_duplicates(["plate", "well"])
     out = out.merge(laid, how="left", on=["plate", "well"]).join(
@@ -51,7 +54,7 @@ def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) ->
     )
     return out[
         [
-            "design_id", *memory.config.space.columns, "in_space", "assay", "value", "unit", "qualifier", "status", "y", "sem",
+            "design_id", *space.columns, *names.columns, "in_space", "assay", "value", "unit", "qualifier", "status", "y", "sem",
             "n_replicates", "control", "plate", "well", "round", "arms", "proposers", "measured_at", "file", "row", "note",
             "flags",
         ]

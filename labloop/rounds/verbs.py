@@ -176,9 +176,11 @@ def batch(memory: Memory, number: int | None = None) -> Batch:
         "fingerprint": entry.fingerprint,
         "versions": memory.ledger.runs(memory.name, entry.number)["versions"].iloc[0],
     }
+    designs = memory.ledger.designs(memory.name, picks["design_id"].unique().tolist())[list(run.space.columns)]
+    names = run.space.names(designs)
     return Batch(
         campaign=memory.name, round=entry.number, picks=picks, wells=memory.ledger.wells(memory.name, entry.number),
-        designs=memory.ledger.designs(memory.name, picks["design_id"].unique().tolist())[list(run.space.columns)],
+        designs=designs, names=None if names.empty else names,
         manifest=manifest, objective=run.objective, properties=_form(run), shape=run.plate.shape,
         arms=tuple(memory.round_config(entry).arms),
     )  # fmt: skip

@@ -23,6 +23,7 @@ class Choice(ParameterBase):
 
     type: Literal["choice"] = "choice"
     options: tuple[Option, ...] = Field(min_length=2)
+    """What can be chosen; with a table of descriptors, its rows where left out."""
     descriptors: dict[str, dict[str, float]] | None = None
     """Numbers known of each option, by option and name; a campaign's file may name a table of them instead (CSV)."""
     smiles: dict[str, str] | Literal["options"] | None = None

@@ -37,6 +37,7 @@ class _Constraint(BaseModel):
 
 class _SequenceConstraint(_Constraint):
     parameter: str
+    """The sequence that is meant."""
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         if not isinstance(parameters.get(self.parameter), Sequence):
@@ -53,6 +54,7 @@ class ForbiddenMotifs(_SequenceConstraint):
 
     type: Literal["forbidden_motifs"] = "forbidden_motifs"
     motifs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    """The words, such as GAATTC."""
     reverse_complement: bool = True
     """Also forbid each motif on the other strand (DNA only; without effect on other alphabets)."""
 
@@ -96,7 +98,9 @@ class GCRange(_SequenceConstraint):
 
     type: Literal["gc_range"] = "gc_range"
     low: float = Field(default=0.0, ge=0, le=1)
+    """Least fraction."""
     high: float = Field(default=1.0, ge=0, le=1)
+    """Greatest fraction."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -124,6 +128,7 @@ class MaxHomopolymer(_SequenceConstraint):
 
     type: Literal["max_homopolymer"] = "max_homopolymer"
     length: int = Field(ge=1)
+    """Repeats that are still allowed."""
 
     def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
         codes = values[self.parameter]
@@ -155,8 +160,11 @@ class LinearInequality(_Constraint):
 
     type: Literal["linear"] = "linear"
     weights: dict[str, float] = Field(min_length=1)
+    """Each column's weight in the sum."""
     low: float | None = None
+    """Least sum."""
     high: float | None = None
+    """Greatest sum."""
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         numeric = {c for p in parameters.values() if not isinstance(p, Sequence | Choice) for c in p.columns}
@@ -189,7 +197,9 @@ class MaxComponents(_Constraint):
 
     type: Literal["max_components"] = "max_components"
     parameter: str
+    """The mixture that is meant."""
     count: int = Field(ge=1)
+    """Components that are not zero, at most."""
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         if not isinstance(parameters.get(self.parameter), Mixture):
@@ -207,6 +217,7 @@ class Excluded(_Constraint):
 
     type: Literal["excluded"] = "excluded"
     combinations: tuple[dict[str, str | int | float], ...] = Field(min_length=1)
+    """Each a mapping of parameters to values."""
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         for combination in self.combinations:
@@ -246,7 +257,9 @@ class Allowed(_Constraint):
 
     type: Literal["allowed"] = "allowed"
     parameter: str
+    """The parameter that is meant."""
     values: tuple[str | int | float, ...] = Field(min_length=1)
+    """The values that are left."""
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         for value in self.values:

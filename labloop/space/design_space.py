@@ -10,16 +10,19 @@ import itertools
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
 from labloop.space.constraints import Constraint, MaxMutations
 from labloop.space.descriptors import Described, apart
+from labloop.space.library import Listing, table
+from labloop.space.mutants import named
+from labloop.space.parameter import slim
 from labloop.space.parameters import Block, Parameter, Sequence
 from labloop.types import Array, FloatArray
 
@@ -39,9 +42,13 @@ class DesignSpace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: tuple[Parameter, ...] = Field(min_length=1)
+    """What a design consists of."""
     constraints: tuple[Constraint, ...] = ()
+    """Rules that every design keeps."""
     symmetries: tuple[Literal["reverse_complement"], ...] = ()
     """`reverse_complement`: the two strands of double-stranded DNA are one design."""
+    library: dict[str, tuple[str | int | float, ...]] | None = None
+    """The only designs that there are, column by column; a campaign's file may name a table of them instead (CSV)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -55,11 +62,28 @@ class DesignSpace(BaseModel):
             raise ValueError(f"a design has more than {WIDEST:,} letters and options to choose from (positions times letters)")
         for constraint in self.constraints:
             constraint.check(self._by_name)
+        if taken := sorted(set(self._mutants) & set(columns)):
+            raise ValueError(f"{', '.join(taken)}: labloop names mutants in this column: call the parameter otherwise")
         if self.symmetries and any(p.type == "sequence" and p.parent is not None for p in self.parameters):
             raise ValueError("reverse_complement: mutants of a parent have one strand: leave symmetries out")
         if self.symmetries and not self._strands:
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
+        self._check_library()
         return self
+
+    def _check_library(self) -> None:
+        if self.library is None:
+            return
+        X, faults = self._read(table(self.library, self.columns))
+        if faults:
+            one, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise ValueError(f"library, design {one.row + 1}: {one.column} {one.cell!r} {one.rule}{more}")
+        if not 2 <= len(self.fresh(X)) <= LISTABLE:
+            raise ValueError(f"library: {len(self.fresh(X)):,} different designs, where 2 to {LISTABLE:,} can be chosen from")
+
+    @model_serializer(mode="wrap")
+    def _without_library(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return slim(dump(self), "library")
 
     @cached_property
     def _identity(self) -> str:
@@ -125,16 +149,22 @@ class DesignSpace(BaseModel):
     @property
     def size(self) -> float:
         """How many designs there are before constraints and symmetries; infinite where a parameter is continuous."""
+        if self.library is not None:
+            return float(len(self.library[self.columns[0]]))
         return math.prod(parameter.size for parameter in self.parameters)
 
     @property
     def continuous(self) -> tuple[str, ...]:
         """Names of the parameters that can take any value of a range."""
+        if self.library is not None:
+            return ()
         return tuple(p.name for p in self.parameters if p.type in ("real", "mixture") and math.isinf(p.size))
 
     @property
     def extent(self) -> str:
         """The size in words: `65,536 designs`, `about 3.1e+30 designs`, or which parameters are continuous."""
+        if self.library is not None:
+            return f"{len(self.listing()):,} designs of a library"
         if self.continuous:
             return f"a continuous space ({', '.join(self.continuous)}), which has no number of designs"
         if self.listable:
@@ -195,6 +225,16 @@ class DesignSpace(BaseModel):
             columns.update(zip(parameter.columns, parameter.typed(values[parameter.name]), strict=True))
         return pd.DataFrame(columns, columns=list(self.columns))
 
+    @property
+    def _mutants(self) -> dict[str, tuple[str, str]]:
+        """By the column that names a parameter's mutants: the parameter, and the parent."""
+        return {f"{p.name}_mutations": (p.name, p.parent) for p in self.parameters if isinstance(p, Sequence) and p.parent}
+
+    def names(self, designs: pd.DataFrame) -> pd.DataFrame:
+        """Name the mutants of a table of valid designs, such as A24G;V3L: a column `…_mutations` a parameter with a parent."""
+        told = {column: [named(text, parent) for text in designs[name]] for column, (name, parent) in self._mutants.items()}
+        return pd.DataFrame(told, index=designs.index)
+
     def project(self, X: FloatArray) -> FloatArray:
         """Move each row to the nearest valid encoding (argmax, clip and grid, simplex), constraints aside; not canonical."""
         X = np.asarray(X, dtype=float).reshape(-1, self.d)
@@ -215,9 +255,14 @@ class DesignSpace(BaseModel):
     def repair(self, X: FloatArray) -> FloatArray:
         """Project, then walk each row that breaks a constraint from a nearby valid design towards itself as far as is valid.
 
-        Deterministic: equal rows give equal designs. Returns canonical X (n, d).
+        Deterministic: equal rows give equal designs. Returns canonical X (n, d); of a library, the nearest design there.
         """
         X = self.project(X)
+        if self._shelf is not None:
+            X = self.canonical(X)
+            off = ~self.feasible(X)
+            X[off] = self._shelf.nearest(X[off])
+            return X
         if not self.rules:
             return self.canonical(X)
         broken = np.flatnonzero(~self.feasible(X))
@@ -248,7 +293,21 @@ class DesignSpace(BaseModel):
     # ---- constraints
 
     def feasible(self, X: FloatArray) -> Array:
-        """Say for each row of valid encodings whether it keeps every constraint, (n,) bool."""
+        """Say for each row of valid encodings whether it keeps every constraint and is in the library, (n,) bool."""
+        if self._shelf is not None:
+            return np.array([one in self._shelved for one in self.ids(X)], dtype=bool)
+        return self._keeps(X)
+
+    @cached_property
+    def _shelf(self) -> Listing | None:
+        """The designs of the library that keep every constraint."""
+        return None if self.library is None else Listing(self.listing(), self.distance)
+
+    @cached_property
+    def _shelved(self) -> frozenset[str]:
+        return frozenset(self.listing_ids)
+
+    def _keeps(self, X: FloatArray) -> Array:
         values = self._values(X)
         good = np.ones(len(X), dtype=bool)
         for constraint in self.rules:
@@ -258,7 +317,11 @@ class DesignSpace(BaseModel):
     def broken(self, X: FloatArray) -> dict[str, Array]:
         """Tell for each rule, in words, which rows of valid encodings break it."""
         values = self._values(X)
-        return {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.rules}
+        broken = {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.rules}
+        if self.library is not None:
+            kept = np.setdiff1d(np.flatnonzero(~self.feasible(X)), np.concatenate([*broken.values(), np.zeros(0, dtype=int)]))
+            broken["is in the library"] = kept
+        return broken
 
     @cached_property
     def _anchors(self) -> FloatArray:
@@ -371,11 +434,14 @@ class DesignSpace(BaseModel):
     @cached_property
     def _listing(self) -> FloatArray:
         X = np.zeros((1, 0))
-        for parameter in self.parameters:
+        if self.library is not None:
+            X = self._read(table(self.library, self.columns))[0]
+            X = X[self.fresh(X)]
+        for parameter in self.parameters if self.library is None else ():
             part = parameter.encode(parameter.listing())
             X = np.concatenate([np.repeat(X, len(part), axis=0), np.tile(part, (len(X), 1))], axis=1)
         if self.rules:
-            X = X[self.feasible(X)]
+            X = X[self._keeps(X)]
         if self.symmetries:
             X = X[(self.canonical(X) == X).all(1)]
         if not len(X):
@@ -394,6 +460,8 @@ class DesignSpace(BaseModel):
         Raises:
             SpaceError: the constraints leave next to nothing.
         """
+        if self._shelf is not None:
+            return self._shelf.sample(n, rng)
         found: list[FloatArray] = []
         have = tried = 0
         while have < n:
@@ -408,7 +476,12 @@ class DesignSpace(BaseModel):
         return self.canonical(np.concatenate(found)[:n])
 
     def mutate(self, X: FloatArray, rng: np.random.Generator, *, steps: int = 1) -> FloatArray:
-        """Change each row at `steps` random sites (a letter, an option, a number); rows that find no valid change stay."""
+        """Change each row at `steps` random sites (a letter, an option, a number); rows that find no valid change stay.
+
+        In a library, `steps` times to one of the nearest others.
+        """
+        if self._shelf is not None:
+            return self._shelf.step(X, rng, steps=steps)
         before, X = X, np.array(X)
         sites = np.array([parameter.sites for parameter in self.parameters])
         for _ in range(steps):
@@ -433,6 +506,8 @@ class DesignSpace(BaseModel):
     def neighbours(self, x: FloatArray) -> FloatArray:
         """List every valid design one step from one design x (d,), without x and without twins, canonical X (m, d)."""
         x = np.asarray(x, dtype=float).reshape(1, self.d)
+        if self._shelf is not None:
+            return self._shelf.neighbours(x)
         known = self.ids(self.canonical(x))
         x = self.settable(x)
         near = []

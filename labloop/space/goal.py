@@ -61,11 +61,13 @@ class Limit(BaseModel):
     at_least: Finite | None = None
     """Lowest value that will do, in the lab's unit."""
     at_most: Finite | None = None
+    """Highest value that will do, in the lab's unit."""
     assay: str = ""
     """Which assay measures it; one of its own name (or the objective's of that name) where left out."""
     column: str | None = None
     """Its column in the lab's file, where that is not its name."""
     unit: str = ""
+    """The lab's unit of values."""
     transform: Annotated[str, Field(pattern="^(identity|log|log10)$")] = "identity"
     """The scale on which it is learned."""
     required: bool = True

@@ -25,7 +25,9 @@ class Objective(BaseModel):
     assay: str = "assay"
     """Which assay's values are improved."""
     direction: Literal["max", "min"] = "max"
+    """Which way is better."""
     unit: str = ""
+    """The lab's unit of values."""
     transform: Literal["identity", "log", "log10"] = "identity"
     """Applied before learning; `log` suits values that spread over decades, such as a Kd."""
 

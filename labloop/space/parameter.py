@@ -33,9 +33,12 @@ class Block:
 
 
 class ParameterBase(BaseModel):
+    """What every kind of parameter shares."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
+    """Its column in every file."""
 
     @property
     def columns(self) -> tuple[str, ...]:

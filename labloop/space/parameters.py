@@ -25,7 +25,9 @@ class Sequence(ParameterBase):
 
     type: Literal["sequence"] = "sequence"
     length: int = Field(ge=1)
+    """Letters; with `parent`, the parent's."""
     alphabet: str = "ACGT"
+    """The letters that there are."""
     scales: Literal["amino_acids", "nucleotides"] | None = None
     """Properties of the letters that models may use besides the letters themselves."""
     parent: str | None = None

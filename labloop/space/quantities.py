@@ -23,7 +23,9 @@ FINEST = 1e-6
 
 class _Number(ParameterBase):
     low: float
+    """Least value."""
     high: float
+    """Greatest value."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -87,7 +89,9 @@ class Real(_Number):
 
     type: Literal["real"] = "real"
     step: float | None = Field(default=None, gt=0)
+    """Distance of the values that can be set, from `low` on."""
     scale: Literal["linear", "log"] = "linear"
+    """On which of them values are even."""
     decimals: int | None = Field(default=None, ge=0, le=15)
     """Decimals at which two values are one, on a linear scale without step; ten digits of the range where left out."""
 
@@ -174,7 +178,9 @@ class Integer(_Number):
 
     type: Literal["integer"] = "integer"
     low: Annotated[int, Field(ge=-(2**53), le=2**53)]  # type: ignore[assignment]
+    """Least value."""
     high: Annotated[int, Field(ge=-(2**53), le=2**53)]  # type: ignore[assignment]
+    """Greatest value."""
 
     @property
     def size(self) -> float:
@@ -211,7 +217,9 @@ class Mixture(ParameterBase):
 
     type: Literal["mixture"] = "mixture"
     components: tuple[str, ...] = Field(min_length=2)
+    """Columns of the fractions."""
     step: float = Field(default=FINEST, ge=1e-9, le=0.5)
+    """The least change of a fraction."""
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:

@@ -11,10 +11,8 @@ import pandas as pd
 
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
+from labloop.space.library import Listing
 from labloop.types import Array, FloatArray
-
-NEAR = 12
-"""Designs of the list that count as neighbours of one."""
 
 
 class ListedSpace(DesignSpace):
@@ -45,41 +43,15 @@ class ListedSpace(DesignSpace):
         return X
 
     @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.ids(self._listing))
+    def _shelf(self) -> Listing:
+        return Listing(self._listing, self.distance)
 
-    def feasible(self, X: FloatArray) -> Array:
-        return np.array([one in self._known for one in self.ids(X)], dtype=bool)
+    @cached_property
+    def _shelved(self) -> frozenset[str]:
+        return frozenset(self.ids(self._listing))
 
     def _broken(self, X: FloatArray) -> dict[str, Array]:
         return {"is in the list": np.flatnonzero(~self.feasible(X))}
-
-    def repair(self, X: FloatArray) -> FloatArray:
-        """Move each row to the nearest design of the list."""
-        X = self.canonical(self.project(X))
-        off = np.flatnonzero(~self.feasible(X))
-        if len(off):
-            X = X.copy()
-            X[off] = self._listing[self.nearest(X[off], self._listing)[0]]
-        return X
-
-    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
-        return self._listing[rng.integers(len(self._listing), size=n)]
-
-    def mutate(self, X: FloatArray, rng: np.random.Generator, *, steps: int = 1) -> FloatArray:
-        """Move each row to one of the nearest others of the list, `steps` times."""
-        for _ in range(steps):
-            near = self._nearest_of(X)
-            X = self._listing[near[np.arange(len(X)), rng.integers(near.shape[1], size=len(X))]] if len(X) else X
-        return X
-
-    def neighbours(self, x: FloatArray) -> FloatArray:
-        return self._listing[self._nearest_of(np.asarray(x, dtype=float).reshape(1, self.d))[0]]
-
-    def _nearest_of(self, X: FloatArray) -> Array:
-        D = self.distance(X, self._listing)
-        D[D < 1e-9] = np.inf  # itself
-        return np.argsort(D, axis=1, kind="stable")[:, : max(1, min(NEAR, len(self._listing) - 1))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ class StudyArm(Arm):
     """An arm written out in a study, with a judge of its own where it shall not have the round's."""
 
     judge: Plugin | None = None
+    """Instead of the round's."""
 
 
 class StudyLab(_Config):
@@ -34,10 +35,13 @@ class StudyLab(_Config):
     lab: Plugin | None = None
     """The simulated lab's name, or {name: options}; the key in the study where it is left out."""
     starts: tuple[Start, ...] | None = None
+    """Instead of the study's."""
     noise: Noises | None = None
     """In the unit of the lab's values."""
     quantile: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Instead of the study's."""
     batch: Annotated[int, Field(ge=1)] | None = None
+    """Instead of the study's."""
 
     def anchored(self, folder: Path) -> Self:
         """Read relative paths from `folder`, that of the lab's own table too."""
@@ -66,8 +70,11 @@ class StudyConfig(_Config):
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+    """What its folder and pages are called."""
     description: str = ""
+    """For people."""
     labs: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], StudyLab] = Field(min_length=1)
+    """The labs, by name."""
     arms: Annotated[dict[str, StudyArm | None], BeforeValidator(_arms), Field(min_length=1)]
     """Names of arms of the round's file or of proposers, or arms written out: {name: {proposers: …, selector: …, judge: …}}."""
     round: Path | None = None
@@ -81,8 +88,11 @@ class StudyConfig(_Config):
     quantile: Annotated[float, Field(gt=0, le=1)] = 0.5
     """How much of a lab, the worst of it, a start is drawn from; 1 is all of it."""
     rounds: Annotated[int, Field(ge=1)] = 3
+    """Plates in a row."""
     batch: Annotated[int, Field(ge=1)] = 96
+    """Wells of a plate."""
     seeds: Annotated[int, Field(ge=1)] = 5
+    """Campaigns of each arm in each lab, from starts that the arms share."""
 
     @field_validator("starts", "noise")
     @classmethod

@@ -35,6 +35,8 @@ TREE_ROWS = 4_000
 
 
 class Believes(Protocol):
+    """A model that tells a design's own value from the noise of a reading."""
+
     def __call__(self, X: FloatArray, /) -> tuple[FloatArray, FloatArray]: ...
 
 

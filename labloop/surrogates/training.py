@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
@@ -12,6 +13,9 @@ from labloop.runtime.devices import device_name
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
+
+Rate = Literal["falling", "constant"]
+"""How a training's rate goes: down as a cosine, or as it is."""
 
 
 def pick_device() -> torch.device:
@@ -32,3 +36,12 @@ def without_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def rate_of(
+    adam: torch.optim.Optimizer, how: Rate, steps: int, *, least: float = 0.0
+) -> torch.optim.lr_scheduler.LRScheduler:  # fmt: skip
+    """Give the schedule of a training's rate: to `least` as a cosine over its steps, or constant."""
+    if how == "constant":
+        return torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1.0)
+    return torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=least)

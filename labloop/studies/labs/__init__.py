@@ -1,0 +1,1 @@
+"""Labs without a lab: landscapes that are known, reached by name."""

@@ -1,0 +1,91 @@
+"""Networks of several seeds side by side, and the ascent on them: what conservative objective models mine and search with."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from labloop.surrogates.training import torch_generator
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """E ReLU networks, one a seed: weights (E, in, out) and biases (E, 1, out) of each layer."""
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+
+    @classmethod
+    def draw(cls, seeds: Sequence[int], widths: Sequence[int], device: torch.device) -> Networks:
+        """Draw each network from its own seed alone, as Keras does (uniform within √(6/(in + out)), biases 0)."""
+        gens = [torch_generator(seed, "coms", "weights") for seed in seeds]
+        weights, biases = [], []
+        for fan_in, fan_out in itertools.pairwise(widths):
+            drawn = torch.stack([torch.rand(fan_in, fan_out, generator=gen) for gen in gens])
+            weights.append(((2 * drawn - 1) * math.sqrt(6 / (fan_in + fan_out))).to(device).requires_grad_())
+            biases.append(torch.zeros(len(seeds), 1, fan_out, device=device, requires_grad=True))
+        return cls(weights, biases)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Predict standardised y: (E, b, r) to (E, b), larger is better."""
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            z = F.relu(torch.baddbmm(bias, z, weight))
+        return torch.baddbmm(self.biases[-1], z, self.weights[-1])[..., 0]
+
+
+def ascend(
+    nets: Networks, z: Tensor, rate: Tensor, steps: int, *,
+    dtype: torch.dtype = torch.float32, project: Callable[[Tensor], Tensor] | None = None,
+    kappa: float = 0.0, gens: Sequence[torch.Generator] = (),
+) -> Iterator[Tensor]:  # fmt: skip
+    """Climb f_θ from z (E, b, r) by x ← x + η·∇[f_θ(x) + κ·H]; yield the particles after each step. Mining and solving.
+
+    The gradient of a ReLU network is written out, w_L masked by each layer on the way back, which is 3 to 4.5 times faster than
+    autograd. H = mean (x − x_perm)² over particles and columns, x_perm a random permutation, summed over the batch as f_θ is.
+
+    Args:
+        rate: η (r,), one a column.
+        project: applied to the particles after each step.
+        gens: one generator a network, used where κ is not 0.
+    """
+    with torch.no_grad():
+        into = [weight.to(dtype) for weight in nets.weights[:-1]]
+        biases = [bias.to(dtype) for bias in nets.biases[:-1]]
+        last = nets.weights[-1].transpose(1, 2).to(dtype).expand(-1, z.shape[1], -1)
+        back = [weight.transpose(1, 2).contiguous() for weight in into[1:]]
+        home = (nets.weights[0].detach() * rate[:, None]).transpose(1, 2).to(dtype).contiguous()
+        for _ in range(steps):
+            h, hidden = z.to(dtype), []
+            for weight, bias in zip(into[:-1], biases[:-1], strict=True):
+                h = torch.baddbmm(bias, h, weight).relu_()
+                hidden.append(h)
+            h = torch.baddbmm(biases[-1], h, into[-1])  # of the last layer only the sign is needed
+            g = torch.ops.aten.threshold_backward(last, h, 0)
+            for weight, h in zip(reversed(back), reversed(hidden), strict=True):
+                g = torch.ops.aten.threshold_backward(torch.bmm(g, weight), h, 0)
+            move = torch.bmm(g, home).float()
+            if kappa:
+                move = move + rate * kappa * _spread(z, gens)
+            z = z + move
+            if project is not None:
+                z = project(z)
+            yield z
+
+
+def _spread(z: Tensor, gens: Sequence[torch.Generator]) -> Tensor:
+    """∂(b·H)/∂x of every particle: each occurs once as x and once as another's x_perm."""
+    perm = torch.stack([torch.randperm(z.shape[1], generator=gen) for gen in gens]).to(z.device)[..., None].expand_as(z)
+    return 2 / z.shape[-1] * (2 * z - z.gather(1, perm) - z.gather(1, perm.argsort(1)))
+
+
+def last(steps: Iterator[Tensor]) -> Tensor:
+    """Climb to the end and give the last particles; there must be one step at least."""
+    for z in steps:  # noqa: B007
+        pass
+    return z
