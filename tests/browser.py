@@ -26,8 +26,10 @@ class Page:
 
     def open(self, url: str) -> None:
         """Go to a page; what stands on it may take a while to come."""
+        self.value("window.labloopLeft = true")  # which the page that comes does not have
         self._ask("Page.navigate", url=url)
-        self._until(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'", 30)
+        here = f"location.href.startsWith({json.dumps(url)}) && !window.labloopLeft"
+        self._until(f"{here} && document.readyState === 'complete'", 30)
 
     def value(self, expression: str) -> Any:
         """Give the value of a JavaScript expression."""
@@ -41,9 +43,46 @@ class Page:
         """
         return str(self._until("document.body.innerText", seconds, wanted))
 
-    def picture(self, path: Path) -> None:
-        """Keep what the window shows, as a PNG file."""
-        path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"]))
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """Keep what the window shows, or the `whole` page, as a PNG file."""
+        shot = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def _clip(self, whole: bool) -> dict[str, Any]:
+        if not whole:
+            return {}
+        size = self._ask("Page.getLayoutMetrics")["cssContentSize"]
+        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+
+    def size(self, width: int, height: int = 1000) -> None:
+        """Give the window a size."""
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+
+    def type(self, selector: str, text: str) -> None:
+        """Write into a field."""
+        self._ask("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)}).focus()")
+        self._ask("Input.insertText", text=text)
+
+    def key(self, name: str) -> None:
+        """Press a key of the keyboard, such as `ArrowRight`."""
+        for kind in ("keyDown", "keyUp"):
+            self._ask("Input.dispatchKeyEvent", type=kind, key=name, code=name)
+
+    def choose(self, selector: str, path: Path) -> None:
+        """Choose a file in a field for files."""
+        field = self._ask("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")["result"]
+        self._ask("DOM.setFileInputFiles", files=[str(path)], objectId=field["objectId"])
+
+    def press(self, button: str) -> None:
+        """Press the first button, or follow the first link, with these words; the page that comes may take a while.
+
+        Raises:
+            AssertionError: there is none.
+        """
+        find = f"[...document.querySelectorAll('button, a')].find(one => one.innerText.trim() === {json.dumps(button)})"
+        assert self.value(f"!!{find}"), f"no {button!r} on {self.value('location.href')}: {self.value('document.body.innerText')}"
+        self.value(f"window.labloopLeft = true, {find}.click()")
+        self._until("!window.labloopLeft && document.readyState === 'complete'", 30)
 
     def _until(self, expression: str, seconds: float, wanted: tuple[str, ...] = ()) -> Any:
         end = time.monotonic() + seconds

@@ -1,7 +1,7 @@
 """Killed at any moment, run again: nothing is lost, nothing doubled, and the batch is that of the run that nobody disturbed.
 
-`LABLOOP_KILLS=200 pytest tests/test_crash.py` (`make crash`) kills 200 times, half of them on each database; by default 12 times.
-`LABLOOP_FILES=200` lets 8 processes ingest 200 files at once instead of 24.
+`LABLOOP_KILLS=200 pytest tests/test_crash.py` (`make crash`) kills 200 times, half of them on each database; by default 6 times.
+`LABLOOP_FILES=200` lets 8 processes ingest 200 files at once instead of 12.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
 
 CONFIG = str(preset("campaigns/tfbind8.yaml"))
-KILLS = int(os.environ.get("LABLOOP_KILLS", "12"))
-FILES = int(os.environ.get("LABLOOP_FILES", "24"))
+KILLS = int(os.environ.get("LABLOOP_KILLS", "6"))
+FILES = int(os.environ.get("LABLOOP_FILES", "12"))
 
 
 @pytest.fixture(scope="module")

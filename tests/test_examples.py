@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from labloop.studies.labs.tfbind8 import table
 from labloop.testing import ProposerContract
@@ -23,10 +23,10 @@ import my_method  # noqa: E402
 SMOKE = """
 schema_version: 1
 arms:
-  offline: {proposers: {coms: {epochs: 1}}, selector: {conservative: {beta: 1}}}
+  offline: {proposers: {coms: {epochs: 1, min_steps: 20, hidden_sizes: [16]}}, selector: {conservative: {beta: 1}}}
   bo: {proposers: {"my_method:NearestBest": {parents: 5}}}
   free: {proposers: [random, pairwise]}
-judge: ensemble
+judge: {ensemble: {members: 3, hidden: [16], steps: 20}}
 """
 
 
@@ -41,26 +41,29 @@ def test_the_start_data_are_500_designs_of_the_lower_half():
     assert start["value"].max() <= np.median(table()[1]) + 1e-6
 
 
-def test_one_round_runs_from_history_to_report(tmp_path):
+def run(script, monkeypatch, capsys, *arguments):
+    """Run a script as its command line does, in this process: it loads torch and its like once; returns what it printed."""
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    with torch.random.fork_rng(devices=[]):
+        runpy.run_path(str(script), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_one_round_runs_from_history_to_report(tmp_path, monkeypatch, capsys):
     for folder in ("examples", "config"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "config" / "rounds" / "quick.yaml").write_text(SMOKE)
-    done = subprocess.run(
-        [sys.executable, "examples/one_round.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'examples'}"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "offline" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    for name in ("LABLOOP_HOME", "LABLOOP_LEDGER"):
+        monkeypatch.delenv(name, raising=False)
+    assert "offline" in run("examples/one_round.py", monkeypatch, capsys)
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-def test_the_plain_botorch_script_tells_both_figures():
+def test_the_plain_botorch_script_tells_both_figures(monkeypatch, capsys):
     smoke = ["--seeds", "1", "--start", "8", "--rounds", "1", "--batch", "2", "--restarts", "1", "--raw", "8", "--samples", "8"]
-    done = subprocess.run(
-        [sys.executable, "examples/benchmarks/botorch_plain.py", *smoke], cwd=ROOT, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert {"labloop", "botorch", "labloop_share", "botorch_share"} <= set(done.stdout.split())
+    told = run(ROOT / "examples" / "benchmarks" / "botorch_plain.py", monkeypatch, capsys, *smoke)
+    assert {"labloop", "botorch", "labloop_share", "botorch_share"} <= set(told.split())
 
 
 def test_the_manual_shows_the_example_that_runs():

@@ -476,7 +476,7 @@ def test_a_dataset_of_no_reading_no_known_ending_or_no_such_assay(measured, tmp_
     empty = Campaign.create(config(), home=tmp_path / "empty")
     assert empty.export_dataset(tmp_path / "none.csv")[1] == 0
     assert pd.read_csv(tmp_path / "none.csv").columns[0] == "design_id"
-    with pytest.raises(LabloopError, match=r"\.csv or \.parquet"):
+    with pytest.raises(LabloopError, match=r"\.csv, \.xlsx or \.parquet"):
         measured.export_dataset(tmp_path / "all.xls")
     with pytest.raises(CampaignError, match="no assay 'od'; it has fluorescence"):
         measured.export_dataset(tmp_path / "all.csv", assay="od")

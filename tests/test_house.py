@@ -27,11 +27,6 @@ PAGES = {
 }  # fmt: skip
 """What draws, and so loads altair; it is imported when a page is written."""
 
-LONG = {
-    "labloop/space/design_space.py": "one value, all of whose verbs are one-step questions about it",
-}
-"""Files over 400 lines, each with the reason."""
-
 MANUAL = [
     "README.md", "CONTRIBUTING.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if "made" not in path.parts),
@@ -123,14 +118,7 @@ def test_the_hall_holds_fifteen_rooms_and_eight_files_at_most():
 
 def test_a_file_can_be_read_in_one_sitting():
     files = [path.relative_to(ROOT).as_posix() for path in modules().values()]
-    assert not {path: lines_of(path) for path in files if lines_of(path) > 400 and path not in LONG}
-
-
-@pytest.mark.parametrize("path", LONG, ids=str)
-def test_an_exception_is_still_there_and_stays_one(path):
-    if not (ROOT / path).exists():
-        pytest.skip("it was split")
-    assert lines_of(path) <= 600
+    assert not {path: lines_of(path) for path in files if lines_of(path) > 400}
 
 
 @pytest.mark.parametrize("page", MANUAL)

@@ -634,7 +634,7 @@ def only_ingest_errors(tmp_path_factory, config, content: bytes) -> None:
     assert set(table["design_id"].dropna()) == set(file.designs["design_id"])
 
 
-fuzz = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @fuzz

@@ -420,7 +420,7 @@ def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys
 
 # ---- whatever comes: `make fuzz` for a long run
 
-fuzz = settings(max_examples=int(os.environ.get("LABLOOP_FUZZ", 200)), suppress_health_check=list(HealthCheck))
+fuzz = settings(max_examples=int(os.environ.get("LABLOOP_FUZZ", 60)), suppress_health_check=list(HealthCheck))
 SEEDS = {name: (FOLDER / name).read_bytes() for name in READ} | {
     name: (FOLDER / "refused" / name).read_bytes() for name in REFUSED
 }

@@ -234,7 +234,9 @@ def test_figures_hold_no_addresses_and_no_missing_numbers(case):
 def test_it_leads_with_the_comparisons_own_sentence(page):
     data = campaign()
     assert data.overall is not None
-    assert html_of(data.overall.sentence) in page
+    verdict, proof = re.split(r": |\. ", data.overall.sentence, maxsplit=1)
+    assert f'<p class="verdict">{html_of(verdict)}.</p>' in page
+    assert html_of(proof[1:]) in page  # its first letter begins a sentence there
 
 
 def test_the_tiles_tell_the_best_the_start_and_what_was_lost():
@@ -365,7 +367,11 @@ def test_a_real_campaigns_ledger_fills_the_page(tmp_path):
     assert data.measurements["round"].isna().sum() == 60
     assert data.top["value"].is_monotonic_decreasing
     assert data.overall is not None
-    assert html_of(data.overall.sentence) in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    html = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert all(html_of(part[1:]) in html for part in re.split(r": |\. ", data.overall.sentence, maxsplit=1))
+    assert data.next[0].startswith("Propose round 2: labloop propose tfbind8")
+    assert all(html_of(line) in html for line in data.next)
+    assert len(data.next) == 2  # and whether another plate is worth it
     assert render(report_of(run)) == (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
@@ -50,6 +50,7 @@ def revcomp(dna: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_matrix_decodes_to_valid_designs(name, data):
     space = SPACES[name]

@@ -88,6 +88,7 @@ class Campaign(Memory):
         plates: Sequence[str] = (),
         reader: str | None = None,
         again: bool = False,
+        name: str | None = None,
     ) -> Receipt:
         """Read a file of the lab, check all of it, and append it to the ledger in one transaction; known bytes change nothing.
 
@@ -96,11 +97,12 @@ class Campaign(Memory):
             plates: the plate that it shows, where the file does not say, or pairs `Plate 1=NAME`.
             reader: the reader to use, where several know the file.
             again: its readings were measured anew, although some equal those that the ledger has.
+            name: what the file is called, where that is not its path's name.
 
         Raises:
             IngestError: with every faulty cell, or with the rows that the ledger has already; nothing was stored.
         """
-        request = Request(assay=assay, read=read, plates=plates, reader=reader, again=again)
+        request = Request(assay=assay, read=read, plates=plates, reader=reader, again=again, name=name)
         return intake.ingest(self, Path(path), request, dry_run=dry_run)
 
     def correct(
@@ -113,6 +115,7 @@ class Campaign(Memory):
         read: str | None = None,
         plates: Sequence[str] = (),
         reader: str | None = None,
+        name: str | None = None,
     ) -> Corrected:
         """Read a corrected file and let its readings supersede those that stand of the same wells; see `correct`.
 
@@ -121,7 +124,7 @@ class Campaign(Memory):
         Raises:
             IngestError: a row matches no reading, or it cannot be told which; nothing was stored.
         """
-        request = Request(assay=assay, read=read, plates=plates, reader=reader)
+        request = Request(assay=assay, read=read, plates=plates, reader=reader, name=name)
         return intake.correct(self, path, request, reason=reason, dry_run=dry_run)
 
     def explain(
@@ -132,9 +135,10 @@ class Campaign(Memory):
         read: str | None = None,
         plates: Sequence[str] = (),
         reader: str | None = None,
+        name: str | None = None,
     ) -> Explanation:
         """Tell what `ingest` would make of a file; nothing is stored, and a refusal is told, not raised."""
-        request = Request(assay=assay, read=read, plates=plates, reader=reader)
+        request = Request(assay=assay, read=read, plates=plates, reader=reader, name=name)
         return intake.explain(self, path, request)
 
     def dataset(self) -> Dataset:

@@ -48,17 +48,14 @@ def agenda(
     return {"server": said, "campaigns": rows}
 
 
-def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planned], *, asked: bool) -> dict[str, Any]:
-    state, since = None, None
+def waiting(run: Campaign, *, now: datetime | None = None) -> dict[str, Any]:
+    """Tell of a campaign, scheduled or not, its round, whom it waits for, with what, and until when; nothing is written."""
+    state, since, now = None, None, now or datetime.now(UTC)
     try:
         at = situation(run, now=now, remember=False)
         action, state, since = decide(at), at.state, at.since
     except LabloopError as error:  # such as a round's file that is gone: the others' rows are wanted all the same
         action = Action(kind="wait", waits_for="a person", reason=str(error))
-    mine = [one for one in runs if one.campaign == run.name]
-    look = "no run is planned" if run.name in served else "not served: labloop schedule runs for another folder, or not at all"
-    if mine:
-        look = f"{mine[0].state.lower()}, {_local(datetime.fromisoformat(mine[0].at))}"
     return {
         "campaign": run.name,
         "round": action.round or None,
@@ -68,8 +65,15 @@ def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planne
         "what": action.reason or f"{action.kind} {action.label}".strip(),
         "until": _local(action.until),
         "overdue": action.overdue,
-        "prefect": look if asked else None,
     }
+
+
+def _row(run: Campaign, now: datetime, served: dict[str, str], runs: list[Planned], *, asked: bool) -> dict[str, Any]:
+    mine = [one for one in runs if one.campaign == run.name]
+    look = "no run is planned" if run.name in served else "not served: labloop schedule runs for another folder, or not at all"
+    if mine:
+        look = f"{mine[0].state.lower()}, {_local(datetime.fromisoformat(mine[0].at))}"
+    return {**waiting(run, now=now), "prefect": look if asked else None}
 
 
 def _local(moment: datetime | None) -> str | None:

@@ -212,7 +212,7 @@ def _report(campaign: Memory) -> str:
 
 
 def _can_learn(campaign: Memory, config: RoundConfig) -> bool:
-    return config.judge is None or len(state.dataset(campaign)) >= state.ENOUGH
+    return config.judge is None or state.enough(campaign)
 
 
 def _called(events: pd.DataFrame, number: int) -> bool:

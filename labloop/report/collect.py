@@ -10,6 +10,7 @@ import pandas as pd
 from labloop.assays.quality.report import inspect
 from labloop.assays.readings import usable
 from labloop.config.limits import shown
+from labloop.errors import LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import versions
@@ -19,6 +20,7 @@ from labloop.rounds.bounds import with_beta
 from labloop.rounds.decisions import decisions
 from labloop.rounds.insights import kept_of
 from labloop.rounds.outcome import compare_all, compare_properties, compare_round
+from labloop.rounds.outlook import outlook
 from labloop.space.design_space import DesignSpace
 
 N_TOP = 15
@@ -48,8 +50,19 @@ def collect(campaign: Memory) -> ReportData:
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
         several=_several(campaign, results, texts), insight=kept_of(campaign),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
-        flags=_flags(campaign), head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
+        next=_next(campaign), flags=_flags(campaign),
+        head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
+
+
+def _next(campaign: Memory) -> tuple[str, ...]:
+    """The next step; and whether to go on, if the last round were planned once more and there is enough to plan by."""
+    step = state.outlook(campaign)["next"]
+    said = (f"{step[:1].upper()}{step[1:]}",)
+    try:
+        return (*said, outlook(campaign, campaign.round_config(campaign.round(), by_hand=False)).stop)
+    except LabloopError:  # no round yet, too few designs, or wells that the plate no longer has
+        return said
 
 
 def _several(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> dict[str, Any] | None:

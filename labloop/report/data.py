@@ -77,6 +77,8 @@ class ReportData:
     """What the judge looks at, where somebody has asked with the data as they are."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
+    next: tuple[str, ...] = ()
+    """What comes next: the next step, and whether another plate is worth it as far as `labloop plan` can tell."""
     spent: str = ""
     """Wells and money so far, in words, where the campaign has a budget or prices."""
     limits: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -122,7 +123,14 @@ class View:
         return self.drawn.plates
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> tuple[str, str]:
+        """The verdict in one line, and what proves it."""
+        parts = re.split(r"(?<=\w)(?:: |\. |\.$)", self._verdict, maxsplit=1)
+        rest = parts[1] if len(parts) > 1 else ""
+        return f"{parts[0]}.", f"{rest[:1].upper()}{rest[1:]}"
+
+    @property
+    def _verdict(self) -> str:
         if self.facts.comparison is not None:
             return self.facts.comparison.sentence
         if self.data.rounds:

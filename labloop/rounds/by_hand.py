@@ -47,7 +47,9 @@ class HandPicked:
     """For a person, with what comes next."""
 
 
-def pick(memory: Memory, path: Path | str, *, arm: str, by: str = "", wells: int | None = None) -> HandPicked:
+def pick(
+    memory: Memory, path: Path | str, *, arm: str, by: str = "", wells: int | None = None, name: str | None = None
+) -> HandPicked:  # fmt: skip
     """Store a list of designs as an arm of the next plate; a list of this arm that is not on a plate yet is replaced.
 
     The first designs of the list take the arm's wells, what is over stands in reserve for wells that others free or that are
@@ -58,6 +60,7 @@ def pick(memory: Memory, path: Path | str, *, arm: str, by: str = "", wells: int
             most wanted first; other columns are left alone.
         by: who chose them; whoever is logged in where empty.
         wells: wells that the arm asks for; an equal share of the plate, or as many as there are designs, where None.
+        name: what the file is called, where that is not its path's name.
 
     Raises:
         DesignError: rows that are no design of the space, break a constraint, stand there twice, or are measured or in the lab
@@ -71,7 +74,7 @@ def pick(memory: Memory, path: Path | str, *, arm: str, by: str = "", wells: int
             f"{memory.name} has limits or a budget of money, by which batches are chosen as a whole; a list by hand, taken "
             "as it is, cannot keep them: leave limits and budget.price out (labloop revise)"
         )
-    name = printable(Path(path).name)
+    name = name or printable(Path(path).name)
     content = content_of(Path(path))
     with memory.lock():
         here = _open_round(memory)

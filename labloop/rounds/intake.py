@@ -52,6 +52,8 @@ class Request:
     """The reader to use, where several know the file."""
     again: bool = False
     """Whether readings that equal some of the ledger's were measured anew."""
+    name: str | None = None
+    """What the file is called, where that is not its path's name."""
 
     def known(self, memory: Memory) -> dict[str, Any]:
         """All that files are read with: wells laid out, designs, and what is wished or waited for."""
@@ -66,13 +68,14 @@ class Request:
             "wish": Wish(read=self.read, plates=tuple(self.plates), waiting=waiting),
             "assay": self.assay,
             "reader": self.reader,
+            "name": self.name,
         }
 
 
 def ingest(memory: Memory, path: Path, request: Request, *, dry_run: bool) -> Receipt:
     """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
     digest = sha256_of(path)
-    name = printable(path.name)
+    name = request.name or printable(path.name)
     if memory.ledger.has_file(memory.name, digest):
         return _known(memory, name, digest)
     file = read_assay(path, memory.config, **request.known(memory))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +21,8 @@ from labloop.rounds.decisions import decisions, waiting
 from labloop.space.goal import Goal
 
 __all__ = [
-    "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "missing", "results", "rounds_now", "standing",
-    "waiting_plates",
+    "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "enough", "missing", "results", "rounds_now",
+    "standing", "waiting_plates",
 ]  # fmt: skip
 
 ENOUGH = 5
@@ -66,6 +67,20 @@ def dataset(memory: Memory, *, until: int | None = None, before_round: int | Non
         pending=known.loc[sorted(held)],
         failed=known.loc[sorted(gone)],
     )
+
+
+_A_FEW = 2_000
+
+
+def enough(memory: Memory) -> bool:
+    """Say whether designs enough are measured for a first model; of a long history the first readings nearly always tell."""
+    taken = int(memory.ledger.files(memory.name)["n_rows"].sum())
+    if memory.config.goal is None and taken > 2 * _A_FEW:
+        until = memory.ledger.newest(memory.name) - taken + _A_FEW  # ids of a campaign are one or more apart
+        with suppress(QualityError):
+            if _learnt(memory, until=until, before_round=None, normalised=True)[1]["design_id"].nunique() >= ENOUGH:
+                return True
+    return len(dataset(memory)) >= ENOUGH
 
 
 def _several(memory: Memory, goal: Goal, *, until: int | None, before_round: int | None, normalised: bool) -> Dataset:

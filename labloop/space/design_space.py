@@ -6,49 +6,33 @@ Methods see X (n, d) float64 and `blocks`; people see tables with one column a p
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
-from labloop.space.constraints import Constraint, MaxMutations
-from labloop.space.descriptors import Described, apart
+from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer
 from labloop.space.library import Listing, table
 from labloop.space.mutants import named
-from labloop.space.parameter import slim
-from labloop.space.parameters import Block, Parameter, Sequence
+from labloop.space.parameters import Parameter
+from labloop.space.shape import LISTABLE, Shape
 from labloop.types import Array, FloatArray
-
-LISTABLE = 2**20
-"""Spaces of up to this many designs are scored whole; larger ones are searched."""
 
 WIDEST = 100_000
 """Columns of X that a space may have: a thousand designs of as many take 0.8 GB."""
 
 
-class DesignSpace(BaseModel):
+class DesignSpace(Shape):
     """Parameters together, with the constraints that designs must keep and the symmetries that make two designs one.
 
     Every encoding that leaves this class is canonical: symmetric twins share one representative.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    parameters: tuple[Parameter, ...] = Field(min_length=1)
-    """What a design consists of."""
-    constraints: tuple[Constraint, ...] = ()
-    """Rules that every design keeps."""
-    symmetries: tuple[Literal["reverse_complement"], ...] = ()
-    """`reverse_complement`: the two strands of double-stranded DNA are one design."""
-    library: dict[str, tuple[str | int | float, ...]] | None = None
-    """The only designs that there are, column by column; a campaign's file may name a table of them instead (CSV)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -81,10 +65,6 @@ class DesignSpace(BaseModel):
         if not 2 <= len(self.fresh(X)) <= LISTABLE:
             raise ValueError(f"library: {len(self.fresh(X)):,} different designs, where 2 to {LISTABLE:,} can be chosen from")
 
-    @model_serializer(mode="wrap")
-    def _without_library(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return slim(dump(self), "library")
-
     @cached_property
     def _identity(self) -> str:
         return self.model_dump_json()
@@ -94,71 +74,6 @@ class DesignSpace(BaseModel):
 
     def __hash__(self) -> int:
         return hash(self._identity)
-
-    # ---- shape
-
-    @cached_property
-    def _by_name(self) -> dict[str, Parameter]:
-        return {parameter.name: parameter for parameter in self.parameters}
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of a design table."""
-        return tuple(column for parameter in self.parameters for column in parameter.columns)
-
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """The slices of X, one a parameter, in order."""
-        starts = np.cumsum([0] + [parameter.width for parameter in self.parameters])
-        return tuple(parameter.block(int(start)) for parameter, start in zip(self.parameters, starts, strict=False))
-
-    @property
-    def rules(self) -> tuple[Constraint | MaxMutations, ...]:
-        """The constraints, and the rules that parameters bring along."""
-        own = [
-            MaxMutations(parameter=p.name, count=p.mutations) for p in self.parameters if isinstance(p, Sequence) and p.mutations
-        ]
-        return (*self.constraints, *own)
-
-    @property
-    def d(self) -> int:
-        """Columns of X."""
-        return self.blocks[-1].stop
-
-    @cached_property
-    def site_of_column(self) -> Array:
-        """Number the sites, such as one letter, one option or one mixture: for each column of X (d,) the site it belongs to."""
-        site, sites = np.zeros(self.d, dtype=np.int64), 0
-        for block in self.blocks:
-            width = block.classes if block.kind == "onehot" else block.stop - block.start
-            site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
-            sites += (block.stop - block.start) // width
-        return site
-
-    @cached_property
-    def described(self) -> tuple[Described, ...]:
-        """Sets of descriptors of options and letters, parameter by parameter."""
-        pairs = zip(self.parameters, self.blocks, strict=True)
-        return tuple(Described(name, block, one) for parameter, block in pairs for name, one in parameter.described.items())
-
-    @cached_property
-    def kinds(self) -> frozenset[str]:
-        """The parameter types in the space, such as {"sequence"} or {"real", "choice"}."""
-        return frozenset(parameter.type for parameter in self.parameters)
-
-    @property
-    def size(self) -> float:
-        """How many designs there are before constraints and symmetries; infinite where a parameter is continuous."""
-        if self.library is not None:
-            return float(len(self.library[self.columns[0]]))
-        return math.prod(parameter.size for parameter in self.parameters)
-
-    @property
-    def continuous(self) -> tuple[str, ...]:
-        """Names of the parameters that can take any value of a range."""
-        if self.library is not None:
-            return ()
-        return tuple(p.name for p in self.parameters if p.type in ("real", "mixture") and math.isinf(p.size))
 
     @property
     def extent(self) -> str:
@@ -170,19 +85,6 @@ class DesignSpace(BaseModel):
         if self.listable:
             return f"{self.size:,.0f} designs"
         return "more than 1e300 designs" if math.isinf(self.size) else f"about {self.size:.3g} designs"
-
-    @property
-    def listable(self) -> bool:
-        """Whether the whole space can be scored instead of searched."""
-        return self.size <= LISTABLE
-
-    @cached_property
-    def _strands(self) -> tuple[tuple[Block, Array], ...]:
-        return tuple(
-            (block, parameter.complement)
-            for block, parameter in zip(self.blocks, self.parameters, strict=True)
-            if isinstance(parameter, Sequence) and parameter.complement is not None
-        )
 
     # ---- tables to X and back
 
@@ -224,11 +126,6 @@ class DesignSpace(BaseModel):
         for parameter in self.parameters:
             columns.update(zip(parameter.columns, parameter.typed(values[parameter.name]), strict=True))
         return pd.DataFrame(columns, columns=list(self.columns))
-
-    @property
-    def _mutants(self) -> dict[str, tuple[str, str]]:
-        """By the column that names a parameter's mutants: the parameter, and the parent."""
-        return {f"{p.name}_mutations": (p.name, p.parent) for p in self.parameters if isinstance(p, Sequence) and p.parent}
 
     def names(self, designs: pd.DataFrame) -> pd.DataFrame:
         """Name the mutants of a table of valid designs, such as A24G;V3L: a column `…_mutations` a parameter with a parent."""
@@ -329,7 +226,7 @@ class DesignSpace(BaseModel):
 
     def _walk(self, anchors: FloatArray, targets: FloatArray) -> FloatArray:
         """From the nearest anchor, take over one site after the other from the target wherever the design stays valid."""
-        at = anchors[np.argmin(_hamming_euclid(self.blocks, targets, anchors), axis=1)]
+        at = anchors[np.argmin(hamming_euclid(self.blocks, targets, anchors), axis=1)]
         for block in self.blocks:
             width = block.classes if block.kind == "onehot" else block.stop - block.start
             for start in range(block.start, block.stop, width):
@@ -344,34 +241,6 @@ class DesignSpace(BaseModel):
         return at
 
     # ---- symmetry and identity
-
-    def orbit(self, X: FloatArray) -> FloatArray:
-        """Give all symmetric twins of each row, (g, n, d) with X itself first; g is 1 without symmetries."""
-        if not self.symmetries:
-            return X[None]
-        out = []
-        for flips in itertools.product((False, True), repeat=len(self._strands)):
-            twin = X.copy()
-            for (block, complement), flip in zip(self._strands, flips, strict=True):
-                if flip:
-                    onehot = X[:, block.start : block.stop].reshape(len(X), block.rows, block.classes)
-                    twin[:, block.start : block.stop] = onehot[:, ::-1][:, :, complement].reshape(len(X), -1)
-            out.append(twin)
-        return np.stack(out)
-
-    def canonical(self, X: FloatArray) -> FloatArray:
-        """Replace each row by the representative of its symmetric twins (the strand that sorts first)."""
-        if not self.symmetries:
-            return X
-        X = X.copy()
-        for block, complement in self._strands:
-            codes = X[:, block.start : block.stop].reshape(len(X), block.rows, block.classes).argmax(-1)
-            other = complement[codes][:, ::-1]
-            first = (codes != other).argmax(1)
-            rows = np.arange(len(X))
-            swap = other[rows, first] < codes[rows, first]
-            X[swap, block.start : block.stop] = np.eye(block.classes)[other[swap]].reshape(-1, block.rows * block.classes)
-        return X
 
     def ids(self, X: FloatArray) -> list[str]:
         """Give each design's `design_id`: the first 12 hex digits of the SHA-256 of its canonical text."""
@@ -389,26 +258,11 @@ class DesignSpace(BaseModel):
 
         Options and letters with descriptors differ by less than one where they are alike. Symmetric twins are at distance 0.
         """
-        return np.min([_hamming_euclid(self.blocks, twin, B) - self._nearer(twin, B) for twin in self.orbit(A)], axis=0)
-
-    def _nearer(self, A: FloatArray, B: FloatArray) -> FloatArray | float:
-        """By how much descriptors bring designs nearer than their differing options and letters do, (len(A), len(B))."""
-        total: FloatArray | float = 0.0
-        for block, less in self._likeness:
-            step = block.classes
-            for start in range(block.start, block.stop, step):
-                total = total + A[:, start : start + step] @ less @ B[:, start : start + step].T
-        return total
+        return np.min([hamming_euclid(self.blocks, twin, B) - nearer(self._likeness, twin, B) for twin in self.orbit(A)], axis=0)
 
     @cached_property
-    def _likeness(self) -> tuple[tuple[Block, FloatArray], ...]:
-        """Of each described parameter its block, and how alike its options are: 0 of the farthest and of one and itself."""
-        found = []
-        for block in self.blocks:
-            if sets := [one for one in self.described if one.block == block]:
-                D = apart(sets)
-                found.append((block, np.where(np.eye(len(D), dtype=bool), 0.0, 1.0 - D)))
-        return tuple(found)
+    def _likeness(self) -> tuple[Likeness, ...]:
+        return likeness(self.blocks, self.described)
 
     def nearest(self, A: FloatArray, B: FloatArray, *, chunk: int = 2_000) -> tuple[Array, FloatArray]:
         """Find for each row of A the nearest row of B: its index (n,) and distance (n,)."""
@@ -527,17 +381,3 @@ class DesignSpace(BaseModel):
 
     def __iter__(self) -> Iterator[Parameter]:  # type: ignore[override]
         return iter(self.parameters)
-
-
-def _hamming_euclid(blocks: tuple[Block, ...], A: FloatArray, B: FloatArray) -> FloatArray:
-    """Distances (len(A), len(B)) between valid encodings, twins aside."""
-    onehot = [i for b in blocks if b.kind == "onehot" for i in range(b.start, b.stop)]
-    other = [i for b in blocks if b.kind != "onehot" for i in range(b.start, b.stop)]
-    D = np.zeros((len(A), len(B)))
-    if onehot:
-        rows = sum(b.rows for b in blocks if b.kind == "onehot")
-        D += rows - A[:, onehot].astype(np.float32) @ B[:, onehot].astype(np.float32).T
-    if other:
-        squares = (A[:, other] ** 2).sum(1)[:, None] + (B[:, other] ** 2).sum(1) - 2 * A[:, other] @ B[:, other].T
-        D += np.sqrt(np.where(squares > 1e-14, squares, 0.0))  # below is cancellation, not distance
-    return D

@@ -50,6 +50,7 @@ def explain_assay(
     assay: str | None = None,
     wish: Wish | None = None,
     reader: str | None = None,
+    name: str | None = None,
 ) -> Explanation:
     """Read a file as `read_assay` does, and tell what was recognised; a refusal is told, not raised.
 
@@ -58,7 +59,7 @@ def explain_assay(
         ConfigError: there is no such reader.
     """
     path, wish = Path(path), wish or Wish()
-    content, name = content_of(path), printable(path.name)
+    content, name = content_of(path), name or printable(path.name)
     told: dict[str, Any] = {"file": name}
     try:
         asked, assay = assay, named_assay(config, assay, name)
@@ -68,7 +69,7 @@ def explain_assay(
         assay, value = next(iter(columns.items()), (assay, None))
         table, found = settle(opened, config, assay, wells=wells, wish=wish, file=name, value=value)
         marks = marks_of(table, found, config, assay)
-        first = pd.DataFrame({name: table.columns[place].cells[:_FIRST] for name, place in found.items()})
+        first = pd.DataFrame({one: table.columns[place].cells[:_FIRST] for one, place in found.items()})
         told |= {"dialect": describe(table, found, marks), "columns": found, "rows": first}
         file = (
             read_properties(opened, columns, config, wells=wells, designs=designs, wish=wish, content=content, file=name)

@@ -23,6 +23,7 @@ def read_assay(
     assay: str | None = None,
     wish: Wish | None = None,
     reader: str | None = None,
+    name: str | None = None,
 ) -> AssayFile:
     """Read a file as the lab sends it, a row or a grid's cell a well, and check all of it.
 
@@ -33,13 +34,14 @@ def read_assay(
         assay: which of the campaign's assays this is; where left out the objective's, or every property's that has a column.
         wish: which read and which plate is meant, where the file does not say; the campaign's `read` counts where it names none.
         reader: the reader to use; the campaign's, or whichever knows the file, where left out.
+        name: what the file is called, where that is not its path's name.
 
     Raises:
         IngestError: with every fault at once, each with the line of the file and the lab's own column name.
         ConfigError: there is no such reader.
     """
     path = Path(path)
-    content, name = content_of(path), printable(path.name)
+    content, name = content_of(path), name or printable(path.name)
     asked, assay = assay, named_assay(config, assay, name)
     opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
     if columns := columns_of_properties(opened, config, asked, file=name):

@@ -1,0 +1,142 @@
+"""What all requests share: the ledger as it is read, files and work that wait, who is logged in, and the templates."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from fastapi import HTTPException
+from fastapi.requests import Request
+from fastapi.responses import HTMLResponse
+
+from labloop import __version__
+from labloop.campaign.facade import Campaign
+from labloop.campaign.overview import agenda
+from labloop.cli.serve.jobs import Jobs
+from labloop.cli.serve.patient import Answer, Patient
+from labloop.cli.serve.sessions import Session, Sessions
+from labloop.cli.serve.settings import Settings
+from labloop.cli.serve.uploads import Uploads
+from labloop.errors import CampaignError
+from labloop.ledger.memory import open_ledger, place_of, stored_config
+from labloop.ledger.store import Ledger
+
+_HERE = Path(__file__).parent
+_HEARD = 12.0
+
+
+class Desk:
+    """One run's share of everything."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.sessions = Sessions(settings.token)
+        self.uploads = Uploads()
+        self.jobs = Jobs(settings)
+        self._patient = Patient()
+        self._reading: tuple[Path, Ledger] | None = None
+        self._said: dict[str, tuple[float, str]] = {}
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        self._templates.filters["spoken"] = spoken
+        self._templates.globals["version"] = __version__
+
+    def names(self) -> list[str]:
+        """Name the campaigns, oldest first; none where there is no ledger yet."""
+        try:
+            return self._ledger()[1].campaigns()
+        except CampaignError:
+            return []
+
+    def campaign(self, name: str) -> Campaign:
+        """Open a campaign for reading; requests share its ledger.
+
+        Raises:
+            HTTPException: there is none of this name.
+        """
+        if name not in self.names():
+            raise HTTPException(404, "There is no campaign of this name.")
+        place, ledger = self._ledger()
+        return Campaign(stored_config(ledger, name), ledger, place)
+
+    @contextmanager
+    def writing(self, name: str, session: Session) -> Iterator[Campaign]:
+        """Open a campaign for one verb, whose rows say who was logged in."""
+        if name not in self.names():
+            raise HTTPException(404, "There is no campaign of this name.")
+        place, where, heads = place_of(self.settings.home, self.settings.ledger)
+        with Ledger.open(where, create=False, by=session.name, heads=heads) as ledger:
+            yield Campaign(stored_config(ledger, name), ledger, place)
+
+    def _ledger(self) -> tuple[Path, Ledger]:
+        if self._reading is None:
+            self._reading = open_ledger(self.settings.home, self.settings.ledger)
+        return self._reading
+
+    def ask(self, campaign: Campaign, what: str, count: Callable[[], Any], *more: Any, patience: float | None = None) -> Answer:
+        """Ask what takes the whole dataset; the answer holds until the ledger goes on (or what is in `more` does)."""
+        key = (campaign.ledger.ends(campaign.name).head, *more)
+        given = {} if patience is None else {"patience": patience}
+        return self._patient.ask((campaign.name, what), key, count, **given)
+
+    def agenda(self) -> Answer:
+        """Ask ledger and Prefect server what is planned, which may take seconds."""
+        count = partial(agenda, home=self.settings.home, ledger=self.settings.ledger)
+        return self._patient.ask("agenda", int(time.monotonic() // 20), count)
+
+    def say(self, session: Session, text: str) -> None:
+        """Let a person's next page begin with a sentence."""
+        self._said[session.key] = time.monotonic(), text
+
+    def page(self, request: Request, template: str, code: int = 200, **shown: Any) -> HTMLResponse:
+        """Fill a page in."""
+        session: Session | None = request.state.session
+        told = {
+            "session": session, "csrf": self.sessions.seal(session.key) if session else "", "here": request.url.path,
+            "refresh": None, "settings": self.settings, "said": self._hear(session), **shown,
+        }  # fmt: skip
+        return HTMLResponse(self._templates.get_template(template).render(told), code)
+
+    def _hear(self, session: Session | None) -> str:
+        """Give what was said to a person within the last seconds: a page that reloads itself says it again."""
+        at, text = self._said.get(session.key if session else "", (0.0, ""))
+        return text if time.monotonic() < at + _HEARD else ""
+
+    def close(self) -> None:
+        """End with the run."""
+        self._patient.close()
+        self.jobs.close()
+        self.uploads.close()
+        if self._reading is not None:
+            self._reading[1].close()
+
+
+_NEXT = {
+    "ingest": "a file can be read", "open": "the next round can open", "train": "models can be trained",
+    "drop": "a proposer is left out", "propose": "the plate can be laid out", "ask": "approval can be asked for",
+    "export": "the plate's files can be written", "close": "the round can be closed and compared",
+}  # fmt: skip
+"""What an action is for somebody who looks on."""
+
+
+def spoken(text: str) -> str:
+    """Leave out of a sentence what it says of the command line, which a page has buttons for."""
+    if (word := str(text).partition(" ")[0]) in _NEXT and len(str(text).split()) <= 2:
+        return _NEXT[word]
+    return re.sub(
+        r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule)\b.*$", "", str(text), flags=re.S
+    )
+
+
+def desk_of(request: Request) -> Desk:
+    """Give the desk of the site that a request is for."""
+    desk: Desk = request.app.state.desk
+    return desk

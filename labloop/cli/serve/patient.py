@@ -1,0 +1,81 @@
+"""Answers that take long: kept while nothing has changed, counted beside a page that does not wait for them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from labloop.errors import LabloopError
+
+PATIENCE = 0.12
+"""Seconds that a page waits for an answer before it is shown without."""
+_MOST = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known now."""
+
+    value: Any = None
+    """The answer, an older one while the new one is counted; None where there is none yet."""
+    fresh: bool = False
+    """Whether it is that of now."""
+    error: str = ""
+    """Why there is none."""
+
+
+class Patient:
+    """Asks in a thread of its own, each question once at a time."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="labloop-count")
+        self._kept: OrderedDict[Hashable, tuple[Hashable, Answer]] = OrderedDict()
+        self._asked: dict[Hashable, tuple[Hashable, Future[Answer]]] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, what: Hashable, key: Hashable, count: Callable[[], Any], *, patience: float = PATIENCE) -> Answer:
+        """Give the answer, if it is there in time.
+
+        Args:
+            what: the question.
+            key: what the answer depends on; while it is the same, the answer is.
+            count: finds the answer.
+        """
+        with self._lock:
+            known, answer = self._kept.get(what, (None, Answer()))
+            if known == key and answer.fresh:
+                self._kept.move_to_end(what)
+                return answer
+            going = self._asked.get(what)
+            if going is None:
+                future = self._pool.submit(_count, count)
+                going = self._asked[what] = (key, future)
+                future.add_done_callback(lambda done: self._keep(what, key, done))
+        wait([going[1]], timeout=patience)
+        if going[1].done() and going[0] == key:
+            return going[1].result()
+        return Answer(answer.value, False, "")
+
+    def _keep(self, what: Hashable, key: Hashable, done: Future[Answer]) -> None:
+        with self._lock:
+            self._asked.pop(what, None)
+            if not done.cancelled() and done.exception() is None:
+                self._kept[what] = key, done.result()
+                self._kept.move_to_end(what)
+                while len(self._kept) > _MOST:
+                    self._kept.popitem(last=False)
+
+    def close(self) -> None:
+        """End what is not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _count(count: Callable[[], Any]) -> Answer:
+    try:
+        return Answer(count(), True)
+    except LabloopError as error:  # which the page shows in the answer's place
+        return Answer(None, True, str(error))

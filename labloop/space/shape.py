@@ -1,0 +1,150 @@
+"""The shape of a design space: its table's columns, the slices of X, its size, and the symmetries that make two designs one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from labloop.space.constraints import Constraint, MaxMutations
+from labloop.space.descriptors import Described
+from labloop.space.parameter import slim
+from labloop.space.parameters import Block, Parameter, Sequence
+from labloop.types import Array, FloatArray
+
+LISTABLE = 2**20
+"""Spaces of up to this many designs are scored whole; larger ones are searched."""
+
+
+class Shape(BaseModel):
+    """What is known of a space before a design of it is: `DesignSpace` adds what is done with designs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: tuple[Parameter, ...] = Field(min_length=1)
+    """What a design consists of."""
+    constraints: tuple[Constraint, ...] = ()
+    """Rules that every design keeps."""
+    symmetries: tuple[Literal["reverse_complement"], ...] = ()
+    """`reverse_complement`: the two strands of double-stranded DNA are one design."""
+    library: dict[str, tuple[str | int | float, ...]] | None = None
+    """The only designs that there are, column by column; a campaign's file may name a table of them instead (CSV)."""
+
+    @model_serializer(mode="wrap")
+    def _without_library(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return slim(dump(self), "library")
+
+    @cached_property
+    def _by_name(self) -> dict[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a design table."""
+        return tuple(column for parameter in self.parameters for column in parameter.columns)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The slices of X, one a parameter, in order."""
+        starts = np.cumsum([0] + [parameter.width for parameter in self.parameters])
+        return tuple(parameter.block(int(start)) for parameter, start in zip(self.parameters, starts, strict=False))
+
+    @property
+    def rules(self) -> tuple[Constraint | MaxMutations, ...]:
+        """The constraints, and the rules that parameters bring along."""
+        own = [
+            MaxMutations(parameter=p.name, count=p.mutations) for p in self.parameters if isinstance(p, Sequence) and p.mutations
+        ]
+        return (*self.constraints, *own)
+
+    @property
+    def d(self) -> int:
+        """Columns of X."""
+        return self.blocks[-1].stop
+
+    @cached_property
+    def site_of_column(self) -> Array:
+        """Number the sites, such as one letter, one option or one mixture: for each column of X (d,) the site it belongs to."""
+        site, sites = np.zeros(self.d, dtype=np.int64), 0
+        for block in self.blocks:
+            width = block.classes if block.kind == "onehot" else block.stop - block.start
+            site[block.start : block.stop] = sites + np.arange(block.stop - block.start) // width
+            sites += (block.stop - block.start) // width
+        return site
+
+    @cached_property
+    def described(self) -> tuple[Described, ...]:
+        """Sets of descriptors of options and letters, parameter by parameter."""
+        pairs = zip(self.parameters, self.blocks, strict=True)
+        return tuple(Described(name, block, one) for parameter, block in pairs for name, one in parameter.described.items())
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The parameter types in the space, such as {"sequence"} or {"real", "choice"}."""
+        return frozenset(parameter.type for parameter in self.parameters)
+
+    @property
+    def size(self) -> float:
+        """How many designs there are before constraints and symmetries; infinite where a parameter is continuous."""
+        if self.library is not None:
+            return float(len(self.library[self.columns[0]]))
+        return math.prod(parameter.size for parameter in self.parameters)
+
+    @property
+    def continuous(self) -> tuple[str, ...]:
+        """Names of the parameters that can take any value of a range."""
+        if self.library is not None:
+            return ()
+        return tuple(p.name for p in self.parameters if p.type in ("real", "mixture") and math.isinf(p.size))
+
+    @property
+    def listable(self) -> bool:
+        """Whether the whole space can be scored instead of searched."""
+        return self.size <= LISTABLE
+
+    @cached_property
+    def _strands(self) -> tuple[tuple[Block, Array], ...]:
+        return tuple(
+            (block, parameter.complement)
+            for block, parameter in zip(self.blocks, self.parameters, strict=True)
+            if isinstance(parameter, Sequence) and parameter.complement is not None
+        )
+
+    @property
+    def _mutants(self) -> dict[str, tuple[str, str]]:
+        """By the column that names a parameter's mutants: the parameter, and the parent."""
+        return {f"{p.name}_mutations": (p.name, p.parent) for p in self.parameters if isinstance(p, Sequence) and p.parent}
+
+    # ---- symmetry
+
+    def orbit(self, X: FloatArray) -> FloatArray:
+        """Give all symmetric twins of each row, (g, n, d) with X itself first; g is 1 without symmetries."""
+        if not self.symmetries:
+            return X[None]
+        out = []
+        for flips in itertools.product((False, True), repeat=len(self._strands)):
+            twin = X.copy()
+            for (block, complement), flip in zip(self._strands, flips, strict=True):
+                if flip:
+                    onehot = X[:, block.start : block.stop].reshape(len(X), block.rows, block.classes)
+                    twin[:, block.start : block.stop] = onehot[:, ::-1][:, :, complement].reshape(len(X), -1)
+            out.append(twin)
+        return np.stack(out)
+
+    def canonical(self, X: FloatArray) -> FloatArray:
+        """Replace each row by the representative of its symmetric twins (the strand that sorts first)."""
+        if not self.symmetries:
+            return X
+        X = X.copy()
+        for block, complement in self._strands:
+            codes = X[:, block.start : block.stop].reshape(len(X), block.rows, block.classes).argmax(-1)
+            other = complement[codes][:, ::-1]
+            first = (codes != other).argmax(1)
+            rows = np.arange(len(X))
+            swap = other[rows, first] < codes[rows, first]
+            X[swap, block.start : block.stop] = np.eye(block.classes)[other[swap]].reshape(-1, block.rows * block.classes)
+        return X

@@ -1,0 +1,456 @@
+"""`labloop serve`: a page that may be read, that only its own forms write by, and that nothing from a browser gets past."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="pip install 'labloop-toolkit[serve]'")
+pytest.importorskip("python_multipart", reason="pip install 'labloop-toolkit[serve]'")
+
+from fastapi.testclient import TestClient
+
+from labloop.campaign.facade import Campaign
+from labloop.cli import main
+from labloop.cli.serve.desk import spoken
+from labloop.cli.serve.sessions import COOKIE, file_name
+from labloop.cli.serve.settings import settings_of
+from labloop.cli.serve.site import site
+from labloop.errors import LabloopError
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import open_lab
+
+HERE = "http://127.0.0.1:8791"
+TOKEN = "a-token-for-these-tests"
+
+
+class Browser(TestClient):
+    """A browser of one person: forms carry their origin and the session's key."""
+
+    csrf = ""
+
+    def login(self, name="Ann Bench"):
+        answer = self.fill("/login", name=name, token=TOKEN, csrf=self.key("/login"))
+        assert answer.status_code == 303, answer.text
+        self.csrf = self.key("/")
+        return self
+
+    def key(self, page):
+        return re.search(r'name="csrf" value="(\w+)"', self.get(page).text)[1]
+
+    def fill(self, path, files=None, origin=HERE, **fields):
+        return self.post(path, data={"csrf": self.csrf, **fields}, files=files, headers={"Origin": origin})
+
+    def drop(self, content, name="results.csv", campaign="tfbind8"):
+        return self.fill(f"/c/{campaign}/file", files={"file": (name, content)})
+
+    def seen(self, path):
+        """The text of a page, without its marks."""
+        return " ".join(re.sub(r"<[^>]+>", " ", self.get(path).text).split())
+
+
+def browser(app, host=HERE):
+    return Browser(app, base_url=host, follow_redirects=False)
+
+
+@pytest.fixture
+def app(bench):
+    made = site(settings_of(token=TOKEN))
+    with TestClient(made):  # its beginning and its end
+        yield made
+
+
+@pytest.fixture
+def bench_page(app):
+    return browser(app).login()
+
+
+@pytest.fixture
+def at_the_lab(bench):
+    """A round whose plate is at the lab; gives the filled form."""
+    run = Campaign.open("tfbind8")
+    run.ingest("start.csv")
+    run.propose("round.yaml", out="plates")
+    return measure_plate(run, open_lab("tfbind8"), Path("plates"), Path("back"), number=1)
+
+
+WRITES = {
+    "/c/tfbind8/approve": {}, "/c/tfbind8/reject": {"reason": "no"}, "/c/tfbind8/close": {"reason": "no"},
+    "/c/tfbind8/veto": {"well": "tfbind8-R01-P1:A01", "reason": "no"}, "/c/tfbind8/go": {"now": "true"},
+    "/c/tfbind8/propose": {"round": "quick"}, "/c/tfbind8/file": {"file": b"dna,value\nACGTACGT,1\n"},
+    "/c/tfbind8/pick": {"file": b"dna\nACGTACGT\n", "arm": "chemist"}, "/logout": {},
+}  # fmt: skip
+"""Every form that writes, filled in."""
+
+
+def told(fields):
+    """Split a form into fields and files."""
+    files = {name: ("x.csv", one) for name, one in fields.items() if isinstance(one, bytes)}
+    return {name: one for name, one in fields.items() if name not in files}, files or None
+
+
+def events(bench):
+    return len(Campaign.open("tfbind8").ledger.events("tfbind8"))
+
+
+# ---- who may do what
+
+
+def test_every_form_of_the_site_is_among_those_that_are_tried_here(app):
+    from labloop.cli.serve.actions import actions
+
+    posts = {route.path.replace("{name}", "tfbind8") for route in actions.routes if "POST" in route.methods}
+    assert posts - {"/login"} - {one for one in posts if "{key}" in one} == set(WRITES)
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_nothing_is_written_without_a_login(app, at_the_lab, bench, path):
+    fields, files = told(WRITES[path])
+    before = events(bench)
+    answer = browser(app).fill(path, files=files, **fields)
+    assert answer.status_code == 401
+    assert "Log in" in answer.text
+    assert events(bench) == before
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("forged", ["another site", "no origin", "null", "no key", "another's key"])
+def test_forged_forms_are_refused(app, at_the_lab, bench, bench_page, path, forged):
+    fields, files = told(WRITES[path])
+    before = events(bench)
+    if forged == "no origin":
+        answer = bench_page.post(path, data={"csrf": bench_page.csrf, **fields}, files=files)
+    else:
+        origin = {"another site": "http://evil.example", "null": "null"}.get(forged, HERE)
+        if forged == "no key":
+            bench_page.csrf = ""
+        if forged == "another's key":
+            bench_page.csrf = browser(app).login("Ben").csrf
+        answer = bench_page.fill(path, files=files, origin=origin, **fields)
+    assert answer.status_code == 403
+    assert "does not come from this page" in answer.text
+    assert events(bench) == before
+
+
+def test_another_port_of_this_computer_is_another_site(bench_page):
+    assert bench_page.fill("/c/tfbind8/go", origin="http://127.0.0.1:3000").status_code == 403
+
+
+def test_a_name_that_leads_here_by_a_forged_address_is_not_served(app):
+    assert browser(app, "http://evil.example:8791").get("/").status_code == 421
+    assert browser(app, "http://localhost:8791").get("/").status_code == 200
+
+
+def test_a_wrong_token_lets_nobody_in_and_many_wrong_ones_shut_the_door_for_a_while(app):
+    page = browser(app)
+    for _ in range(10):
+        assert page.fill("/login", name="Eve", token="guess", csrf=page.key("/login")).status_code == 403
+    assert COOKIE not in page.cookies
+    assert page.fill("/login", name="Eve", token=TOKEN, csrf=page.key("/login")).status_code == 429
+
+
+def test_the_login_itself_cannot_be_forged(app):
+    page = browser(app)
+    page.get("/login")
+    assert page.fill("/login", name="Eve", token=TOKEN, csrf="0" * 64).status_code == 403
+    assert COOKIE not in page.cookies
+
+
+def test_a_session_is_a_cookie_that_scripts_and_other_sites_do_not_see(app):
+    page = browser(app)
+    answer = page.fill("/login", name="Ann", token=TOKEN, csrf=page.key("/login"), next="//evil.example/x")
+    assert answer.headers["location"] == "/"
+    (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith(COOKIE)]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+
+
+def test_who_logs_out_is_out(bench_page):
+    bench_page.fill("/logout")
+    assert "Log in to write" in bench_page.seen("/")
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/c/tfbind8", "/c/none", "/static/serve.css", "/schedule"])
+def test_every_page_says_what_a_browser_may_do_with_it(app, path):
+    headers = browser(app).get(path).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
+
+
+def test_pages_hold_no_script_and_no_style_of_their_own(bench_page, at_the_lab):
+    for path in ("/", "/c/tfbind8", "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01", "/login", "/schedule"):
+        text = bench_page.get(path).text
+        assert not re.findall(r"<script(?![^>]*src=)|\sstyle=|\son\w+=|<style", text), path
+
+
+# ---- beyond this computer
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"host": "0.0.0.0"}, "in clear"),
+        ({"host": "192.0.2.7", "proxied": True}, "LABLOOP_SERVE_TOKEN"),
+        ({"host": "0.0.0.0", "proxied": True, "token": TOKEN}, "--name"),
+        ({"token": "short"}, "16"),
+        ({"tls": (Path("cert.pem"), None)}, "belong together"),
+        ({"tls": (Path("none.pem"), Path("none.key"))}, "no such file"),
+        ({"largest": 0}, "MB"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_be_open_to_too_many_does_not_start(asked, why):
+    with pytest.raises(LabloopError, match=re.escape(why)):
+        settings_of(**asked)
+
+
+def test_behind_a_proxy_reading_needs_a_login_and_cookies_need_tls(bench):
+    settings = settings_of(proxied=True, names=("lab.example.org",), token=TOKEN)
+    assert settings.url == "https://lab.example.org"
+    page = browser(site(settings), "https://lab.example.org")
+    answer = page.get("/c/tfbind8")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/c/tfbind8")
+    answer = page.fill("/login", origin="https://lab.example.org", name="Ann", token=TOKEN, csrf=page.key("/login"))
+    assert "Secure" in answer.headers["set-cookie"]
+    assert page.get("/c/tfbind8").status_code == 200
+
+
+# ---- what comes from a browser
+
+
+HOSTILE = "<script>alert(1)<script>"
+
+
+def test_hostile_names_and_cells_are_text(bench, bench_page):
+    answer = bench_page.drop(f"dna,value,note\nACGTACGT,{HOSTILE},=cmd()\n".encode(), name=f"../../../etc/{HOSTILE}.csv")
+    page = bench_page.get(answer.headers["location"]).text
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "It would be refused" in page
+    assert not [one for one in bench.rglob("*") if "script" in one.name or "etc" in one.name]
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("../../etc/passwd", "passwd"), (r"C:\Users\x\plate 1.csv", "plate 1.csv"), ("a\r\nX: y\x00.csv", "a X: y .csv"),
+        ("‮gpj.csv", "gpj.csv"), ("..", "file"), ("", "file"), ("x" * 400, "x" * 120), (".hidden", "hidden"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_files_name_is_made_fit_to_be_shown(told, shown):
+    assert file_name(told) == shown
+
+
+def test_what_a_browser_calls_a_file_reaches_no_path(bench, bench_page):
+    answer = bench_page.drop((bench / "start.csv").read_bytes(), name="../../../start.csv")
+    assert answer.status_code == 303
+    desk = bench_page.app.state.desk
+    (held,) = desk.uploads._held.values()
+    assert re.fullmatch(r"[0-9a-f]{32}", held.path.name)
+    assert held.path.parent.stat().st_mode & 0o077 == 0
+    bench_page.fill(f"{answer.headers['location']}/store")
+    assert not held.path.exists()
+    assert Campaign.open("tfbind8").ledger.files("tfbind8")["name"].tolist() == ["start.csv"]
+
+
+def test_nobody_sees_the_file_of_another(app, bench_page):
+    where = bench_page.drop(b"dna,value\nACGTACGT,0.5\n").headers["location"]
+    assert browser(app).get(where).status_code == 401
+    ben = browser(app).login("Ben")
+    assert ben.get(where).status_code == 404
+    assert ben.fill(f"{where}/store").status_code == 404
+
+
+@pytest.mark.parametrize("file", ["../manifest.json", "..%2F..%2Fledger.db", "ledger.db", "tfbind8-R01_picks.csv"])
+def test_no_path_of_a_browser_leads_to_the_disk(app, at_the_lab, file):
+    answer = browser(app).get(f"/c/tfbind8/round/1/files/{file}")
+    assert answer.status_code == 404
+    assert b"SQLite" not in answer.content
+
+
+def test_two_hundred_megabytes_are_refused_before_they_are_sent(bench_page):
+    answer = bench_page.post("/c/tfbind8/file", headers={"Origin": HERE, "Content-Length": str(200 << 20)}, content=b"")
+    assert answer.status_code == 413
+    assert "64 MB" in answer.text
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["logged in", "not logged in"])
+def test_a_body_without_a_length_is_refused_while_it_comes(app, bench_page, known):
+    """Of two hundred megabytes no more are taken than may be; of somebody who is not logged in, none."""
+    asked = 0
+
+    async def receive():
+        nonlocal asked
+        asked += 1
+        body = bytes(1 << 20) if asked > 1 else b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        return {"type": "http.request", "body": body, "more_body": asked < 200}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    cookie = f"{COOKIE}={bench_page.cookies[COOKIE]}" if known else "x=y"
+    headers = {
+        "host": "127.0.0.1:8791", "origin": HERE, "cookie": cookie, "content-type": "multipart/form-data; boundary=b",
+    }  # fmt: skip
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "root_path": "",
+        "path": "/c/tfbind8/file", "raw_path": b"/c/tfbind8/file", "query_string": b"", "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8791), "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    start = next(one for one in sent if one["type"] == "http.response.start")
+    assert start["status"] == (413 if known else 401)
+    assert asked <= (66 if known else 0)
+
+
+# ---- what the page is for
+
+
+def test_a_file_is_understood_then_stored_in_the_name_of_who_is_logged_in(bench, bench_page):
+    answer = bench_page.drop((bench / "start.csv").read_bytes(), name="start.csv")
+    where = answer.headers["location"]
+    assert "100 rows : 100 measured" in bench_page.seen(where)
+    assert Campaign.open("tfbind8").ledger.files("tfbind8").empty  # a look stores nothing
+    assert bench_page.fill(f"{where}/store").headers["location"] == "/c/tfbind8"
+    assert "Stored. 100 rows" in bench_page.seen("/c/tfbind8")
+    assert Campaign.open("tfbind8").ledger.files("tfbind8")["by"].tolist() == ["Ann Bench"]
+
+
+def test_faults_are_told_cell_by_cell_and_nothing_can_be_stored(bench, bench_page):
+    spoiled = (bench / "start.csv").read_text().splitlines()
+    spoiled[3] = spoiled[3].replace("0.", "much 0.")
+    where = bench_page.drop("\n".join(spoiled).encode()).headers["location"]
+    page = bench_page.seen(where)
+    assert "It would be refused" in page
+    assert "What is wrong, cell by cell" in page
+    assert "Store it" not in page
+    assert bench_page.fill(f"{where}/store").status_code == 409
+    assert Campaign.open("tfbind8").ledger.files("tfbind8").empty
+
+
+def test_a_reader_sees_a_blinded_plate_and_takes_its_form(app, at_the_lab):
+    page = browser(app)
+    well = "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01"
+    seen = page.seen(well)
+    assert "A01 of tfbind8-R01-P1" in seen
+    assert "The plate is blinded" in seen
+    assert "Wanted by" not in seen
+    assert "picked" not in seen
+    form = page.get("/c/tfbind8/round/1/files/tfbind8-R01_assay.csv")
+    assert form.content == Path("plates/tfbind8-R01_assay.csv").read_bytes()
+    assert "attachment" in form.headers["content-disposition"]
+    assert page.get("/c/tfbind8/report").headers["location"].startswith("/login")  # it tells arms apart
+
+
+def test_who_is_logged_in_may_see_who_wanted_a_well(bench_page, at_the_lab):
+    well = "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01"
+    assert "Wanted by" not in bench_page.seen(well)
+    assert "Wanted by" in bench_page.seen(f"{well}&arms=true")
+    assert bench_page.get("/c/tfbind8/round/1/files/tfbind8-R01_picks.csv").status_code == 200
+
+
+def test_values_stand_in_their_wells_once_they_are_in(app, at_the_lab):
+    run = Campaign.open("tfbind8")
+    run.ingest(at_the_lab)
+    first = run.ledger.measurements("tfbind8", plates=["tfbind8-R01-P1"]).dropna(subset=["value"]).iloc[0]
+    seen = browser(app).seen(f"/c/tfbind8/round/1?well={first['plate']}:{first['well']}")
+    assert f"{first['value']:.6g}" in seen
+    assert "Wanted by" in seen  # the plate is measured: no secret any more
+
+
+def test_a_plate_is_rejected_with_a_reason_in_the_persons_name(bench, bench_page):
+    run = Campaign.open("tfbind8")
+    run.ingest("start.csv")
+    run.ensure_round("round.yaml")
+    run.train_all(1)
+    run.ensure_proposed(1)
+    assert bench_page.fill("/c/tfbind8/reject", reason="").status_code == 409
+    spot = run.batch(1).wells.dropna(subset=["design_id"]).iloc[0]
+    answer = bench_page.fill("/c/tfbind8/veto", well=f"{spot['plate']}:{spot['well']}", reason="cannot be made")
+    assert answer.headers["location"] == "/c/tfbind8/round/1"
+    assert bench_page.fill("/c/tfbind8/reject", reason="too alike").status_code == 303
+    events = run.ledger.events("tfbind8")
+    (detail,) = events.loc[events["kind"] == "rejected", "detail"]
+    assert (detail["by"], detail["reason"]) == ("Ann Bench", "too alike")
+    assert run.state(1) == "CLOSED"
+
+
+def test_designs_of_ones_own_become_an_arm(bench, bench_page):
+    Campaign.open("tfbind8").ingest("start.csv")
+    files = {"file": ("mine.csv", b"dna\nAAAACCCC\nCCCCAAAA\n")}
+    assert bench_page.fill("/c/tfbind8/pick", files=files, arm="chemist", wells="2").status_code == 303
+    events = Campaign.open("tfbind8").ledger.events("tfbind8")
+    told = [detail for detail in events["detail"] if detail and detail.get("arm") == "chemist"]
+    assert (told[0]["by"], told[0]["file"]) == ("Ann Bench", "mine.csv")
+
+
+def test_a_campaign_that_nobody_knows_is_a_page_that_says_so(app):
+    answer = browser(app).get("/c/none")
+    assert answer.status_code == 404
+    assert "no campaign of this name" in answer.text
+
+
+def test_a_page_speaks_of_buttons_not_of_commands():
+    told = "round 1 waits for approval: read the report, then labloop approve x, or labloop reject x --reason …"
+    assert spoken(told) == "round 1 waits for approval: read the report"
+    assert spoken("no round is open: labloop step x --now opens the next") == "no round is open"
+
+
+def test_ten_readers_and_two_writers_at_once_lose_nothing(app, at_the_lab):
+    """Two people store six files each while ten look on: every reading is in the ledger once, under its writer's name."""
+    rows = Path("start.csv").read_text().splitlines()
+    letters = "ACGT"
+    designs = ["".join(letters[(i >> (2 * k)) & 3] for k in range(8)) for i in range(40_000, 40_120)]
+    parts = [designs[i : i + 10] for i in range(0, 120, 10)]
+    before = len(Campaign.open("tfbind8").ledger.measurements("tfbind8"))
+    assert len(rows) == before + 1
+    done, wrong = threading.Event(), []
+
+    def write(name, some):
+        page = browser(app).login(name)
+        for number, part in enumerate(some):
+            text = "dna,value\n" + "".join(f"{one},0.25\n" for one in part)
+            where = page.drop(text.encode(), name=f"{name}{number}.csv").headers["location"]
+            answer = page.fill(f"{where}/store")
+            if answer.status_code != 303:
+                wrong.append(answer.text)
+
+    def read(number):
+        page = browser(app)
+        while not done.is_set():
+            for path in ("/", "/c/tfbind8", "/c/tfbind8/round/1"):
+                answer = page.get(path)
+                if answer.status_code != 200:
+                    wrong.append(answer.text)
+
+    with ThreadPoolExecutor(12) as pool:
+        readers = [pool.submit(read, i) for i in range(10)]
+        writers = [pool.submit(write, name, parts[i::2]) for i, name in enumerate(("Ann", "Ben"))]
+        try:
+            for one in writers:
+                one.result()
+        finally:
+            done.set()
+        for one in readers:
+            one.result()
+    assert not wrong
+    run = Campaign.open("tfbind8")
+    assert len(run.ledger.measurements("tfbind8")) == before + 120
+    assert sorted(run.ledger.files("tfbind8")["by"].tolist()[-12:]) == ["Ann"] * 6 + ["Ben"] * 6
+    assert run.ledger.verify()[0].faults == ()
+
+
+def test_the_command_refuses_what_would_be_open(bench, capsys, monkeypatch):
+    monkeypatch.delenv("LABLOOP_SERVE_TOKEN", raising=False)
+    assert main(["serve", "--host", "0.0.0.0", "--port", "0"]) == 1
+    assert "--behind-proxy" in capsys.readouterr().err
