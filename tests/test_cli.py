@@ -127,6 +127,28 @@ def test_json_is_for_programs(lab, capsys):
     assert [arm["wells"] for arm in understood["arms"]] == [48, 48]
 
 
+def test_check_shows_how_the_start_file_is_understood(lab, capsys):
+    text = preset("campaigns/tfbind8.yaml").read_text()
+    (lab / "campaign.yaml").write_text(text + "\n")
+    rows = ["dna,value", "ACGTACGA,0.25", "ACGTACGC,<0.1", "ACGGACGC,0.75", "ACGGACCC,0.5", "AAGGACCC,0.6"]
+    (lab / "some.csv").write_text("\n".join(rows) + "\n")
+    text = run(capsys, "check", "campaign.yaml", "round.yaml", "--data", "some.csv")
+    assert "5 rows: 5 designs, 5 values" in text
+    assert "Values of" in text
+    assert "All good" in text
+    told = json.loads(run(capsys, "check", "campaign.yaml", "--data", "some.csv", "--json"))["start"]
+    assert told["columns"] == {"value": "value", "dna": "dna"}
+    assert [(one["row"], one["value"]) for one in told["best"]] == [("4", 0.75), ("6", 0.6), ("5", 0.5)]
+    assert told["outside"] == 0
+    (lab / "bad.csv").write_text("\n".join([*rows, "ACGT,0.5", "ACGGACCA,high"]) + "\n")
+    text = run(capsys, "check", "campaign.yaml", "--data", "bad.csv", code=1)
+    assert "Columns" in text
+    assert "length 4 is not 8" in text
+    assert "All good" not in text
+    refused = json.loads(run(capsys, "check", "campaign.yaml", "--data", "bad.csv", "--json", code=1).split("\nRefused")[0])
+    assert "row 7" in refused["start"]["refused"]
+
+
 def test_check_says_that_a_space_is_continuous(lab, capsys):
     text = run(capsys, "check", preset("campaigns/hartmann6.yaml"))
     assert "hartmann6: a continuous space (x1, x2, x3, x4, x5, x6), which has no number of designs, so it is searched" in text

@@ -272,3 +272,19 @@ def test_decisions_about_wells_are_flows_too(prefect_server, tmp_path, tfbind8_c
     assert "is out of" in veto_well("tfbind8", f"{spot['plate']}:{spot['well']}", "no", home=home)
     told = backtest_arms("tfbind8", str(tmp_path / "round.yaml"), splits=2, home=home)
     assert {one["arm"] for one in told["arms"]} == {"a", "b"}
+
+
+@pytest.mark.server
+def test_the_judge_is_asked_by_flows_too(prefect_server, tmp_path, tfbind8_config):
+    from labloop.flows import explain_judge, predict_designs
+
+    home = str(tmp_path / "home")
+    run = Campaign.create(tfbind8_config, home=home)
+    draw_start(open_lab("tfbind8"), 40, seed=1).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    (tmp_path / "round.yaml").write_text("arms: {a: {proposers: random}}\njudge: fakes:Ridge\n")
+    run.ensure_round(tmp_path / "round.yaml")
+    (tmp_path / "ask.csv").write_text("dna\nACGTACGT\n")
+    table = pd.read_csv(predict_designs("tfbind8", str(tmp_path / "ask.csv"), str(tmp_path / "said.csv"), home=home))
+    assert table["predicted"].notna().all()
+    assert explain_judge("tfbind8", home=home).startswith("The judge")

@@ -13,7 +13,7 @@ from test_vessels import COUPLING, ROUND, config, measure, started
 
 from labloop.campaign.checks import check_configs
 from labloop.config.campaign import CampaignConfig
-from labloop.config.read import parse_config
+from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
 from labloop.plates.batch import Batch
@@ -22,6 +22,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
 from labloop.proposing.terms import Terms
 from labloop.rounds import spending
+from labloop.studies.ignored import ignored
 
 BLOCK = {"wells": 24, "use": 18}
 PRICES = {
@@ -250,3 +251,12 @@ def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
     run = started(config(plate=BLOCK), tmp_path)
     with pytest.raises(ConfigError, match="gain_per_price needs the campaign's prices"):
         run.propose(rounds(arms={"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}))
+
+
+def test_a_simulation_says_what_of_a_campaign_it_ignores():
+    plain = load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
+    assert ignored(plain, batch=24) == []
+    block = load_config(preset("campaigns/block24.yaml"), CampaignConfig)
+    told = " ".join(ignored(block, batch=18))
+    assert "batch-wide limits" in told
+    assert "prices and budget" in told

@@ -25,6 +25,7 @@ from labloop.assays.ingest import read as reading
 from labloop.assays.ingest.cells import Column, Part, Table
 from labloop.assays.ingest.echo import EchoReport
 from labloop.assays.ingest.excel import Workbook
+from labloop.assays.ingest.fasta import FastaText
 from labloop.assays.ingest.grid import GridText
 from labloop.assays.ingest.long import LongText
 from labloop.assays.ingest.reader import Reader
@@ -286,6 +287,27 @@ class TestWorkbook(ReaderContract):
 class TestEchoReport(ReaderContract):
     reader = EchoReport()
     files: ClassVar = {"echo_failed_transfers.csv": (FOLDER / "echo_failed_transfers.csv").read_bytes()}
+
+
+class TestFastaText(ReaderContract):
+    reader = FastaText()
+    files: ClassVar = {"named.fasta": b">a value=0.7\nACGT\nACGT\n\n>b 0123456789ab\nACGTACGA\n"}
+
+
+def test_fasta_is_a_row_a_sequence_and_pairs_in_a_header_are_columns(tmp_path):
+    path = tmp_path / "some.fasta"
+    path.write_text(">first value=0.7\nACGT\nacgt\n>second value=0.2 note=again\nCCGTACGA\n")
+    config = CONFIGS["six6"]
+    file = read_assay(path, config, **laid_out("six6"))
+    assert file.reader == "fasta"
+    assert file.measurements[["row", "value"]].to_numpy().tolist() == [[1, 0.7], [4, 0.2]]
+    assert file.designs["dna"].tolist() == ["ACGTACGT", "CCGTACGA"]
+    path.write_text(">first value=0.7\nACGTACGT\n>second\nCCGTACGA\n")
+    with pytest.raises(IngestError, match="row 3, value: there is no value"):
+        read_assay(path, config, **laid_out("six6"))
+    path.write_text(">first\n>second\nCCGTACGA\n")
+    with pytest.raises(IngestError, match=r"line 1: the header 'first' has no sequence below it"):
+        FastaText().read(path.read_bytes(), path.name, known=("dna",))
 
 
 class Sticker:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from labloop.campaign.start import start_file
 from labloop.config.campaign import CampaignConfig
 from labloop.config.limits import shown
 from labloop.config.ramp import resolve
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, IngestError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.runtime.yamlfile import read_yaml
@@ -69,6 +70,11 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         understood["arms"] = _check_round(round_, config)
         understood["allocation"] = _allocation(round_, config)
     return understood
+
+
+def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:
+    """Tell how a start file is understood with a campaign's file, see `labloop.campaign.start`."""
+    return start_file(data, load_config(campaign, CampaignConfig))
 
 
 def _costs(config: CampaignConfig) -> list[str]:

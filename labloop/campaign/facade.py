@@ -20,8 +20,10 @@ from labloop.config.campaign import CampaignConfig
 from labloop.ledger.memory import Memory, open_ledger, stored_config
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import audit as auditing
-from labloop.rounds import by_hand, intake, outlook, state, training, verbs
+from labloop.rounds import by_hand, insights, intake, outlook, state, training, verbs
+from labloop.rounds import predict as predicting
 from labloop.rounds import veto as vetoing
+from labloop.rounds import why as reasons
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt, Request
 from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
@@ -184,6 +186,9 @@ class Campaign(Memory):
     state = state.round_state
     quality = quality_report.inspect
     audit = auditing.audit
+    predict = predicting.predict
+    why = reasons.why
+    insight = insights.insight
 
     def compare(self, number: int | Literal["all"] | None = None) -> Comparison:
         """Compare the arms of one round (the latest that has results, where no number is given), or over `all` rounds.

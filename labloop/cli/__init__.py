@@ -56,6 +56,7 @@ def assembled() -> App:
     import labloop.cli.decide
     import labloop.cli.exchange
     import labloop.cli.here
+    import labloop.cli.insight
     import labloop.cli.ledger
     import labloop.cli.quality
     import labloop.cli.schedule

@@ -228,16 +228,23 @@ def methods(*, common: Common = Common()) -> None:
 
 
 @app.command(group=_research)
-def check(campaign: Path, round: Path | None = None, *, common: Common = Common()) -> None:
-    """Check a campaign's YAML, and a round's with it, and say what was understood; nothing is stored.
+def check(campaign: Path, round: Path | None = None, *, data: Path | None = None, common: Common = Common()) -> None:
+    """Check a campaign's YAML, a round's and the start file with it, and say what was understood; nothing is stored.
 
     Args:
         campaign: the campaign's YAML file.
         round: the round's YAML file.
+        data: the file of what was measured so far: how its columns, units and rows are read.
     """
-    from labloop.campaign.checks import check_configs
+    from labloop.campaign.checks import check_configs, check_start
 
-    show.checked(check_configs(campaign, round), json=common.json)
+    understood = check_configs(campaign, round)
+    told, refusal = (None, None) if data is None else check_start(campaign, data)
+    if told is not None:
+        understood["start"] = told
+    show.checked(understood, json=common.json)
+    if refusal is not None:
+        raise refusal
 
 
 @app.command(group=_research)
@@ -275,16 +282,19 @@ def simulate(
     """
     from labloop.config.campaign import CampaignConfig
     from labloop.config.read import load_config
+    from labloop.studies.ignored import ignored
     from labloop.studies.simulate import simulate as run
 
     common.start()
-    objective = load_config(campaign, CampaignConfig).objective
+    config = load_config(campaign, CampaignConfig)
+    for told in ignored(config, batch=batch):
+        show.note(f"The simulation ignores {told}.")
     with show.progress(json=common.json):
         table = run(
             campaign, lab, round_config=round, start=start, start_quantile=start_quantile, rounds=rounds, batch=batch,
             seeds=seeds, arms=arms.split(",") if arms else None, mode=mode, on_failure=on_failure, workers=workers,
         )  # fmt: skip
-    show.simulated(table, objective, json=common.json)
+    show.simulated(table, config.objective, json=common.json)
 
 
 @app.command(group=_research)

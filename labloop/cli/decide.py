@@ -33,7 +33,7 @@ def pick(
 
     Args:
         campaign: the campaign's name.
-        file: a CSV file of designs, one a row, the most wanted first. A list of this arm that is on no plate yet is replaced.
+        file: a CSV, Excel or FASTA file of designs, the most wanted first. This arm's list is replaced, unless it is on a plate.
         arm: the name that the arm gets, such as chemist.
         by: who chose them [default: $LABLOOP_USER, else the name you are logged in with].
         wells: wells that the arm asks for [default: an equal share of the plate, or as many as there are designs].

@@ -16,6 +16,7 @@ from rich.text import Text
 from labloop.cli import properties
 from labloop.cli.progress import err
 from labloop.cli.progress import progress as progress
+from labloop.cli.start import started
 from labloop.errors import DesignError, IngestError, grouped
 
 if TYPE_CHECKING:
@@ -312,7 +313,11 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")
     if len(arms) > 1:
         out.print(Text(f"Shared: {understood['allocation']}"))
-    out.print("All good.", style="bold green")
+    start = understood.get("start")
+    if start is not None:
+        started(start, understood["objective"], say=out.print, table=_table, number=_number)
+    if start is None or start["refused"] is None:
+        out.print("All good.", style="bold green")
 
 
 def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:

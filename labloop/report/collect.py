@@ -18,6 +18,7 @@ from labloop.report.data import ReportData, RoundInfo
 from labloop.rounds import properties, spending, state
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.decisions import decisions
+from labloop.rounds.insights import kept_of
 from labloop.rounds.outcome import compare_all, compare_properties, compare_round
 from labloop.rounds.outlook import outlook
 from labloop.space.design_space import DesignSpace
@@ -47,7 +48,7 @@ def collect(campaign: Memory) -> ReportData:
         top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: compare_round(campaign, number) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
-        several=_several(campaign, results, texts),
+        several=_several(campaign, results, texts), insight=kept_of(campaign),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
         next=_next(campaign), flags=_flags(campaign),
         head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),

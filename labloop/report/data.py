@@ -13,6 +13,7 @@ from labloop.assays.quality.report import Inspection
 from labloop.compare import arms as compare
 from labloop.compare.results import Comparison
 from labloop.ledger.states import RoundState
+from labloop.proposing.insight import Insight
 from labloop.space.objective import Objective
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
@@ -72,6 +73,8 @@ class ReportData:
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
     several: Mapping[str, Any] | None = None
     """Fields of `labloop.report.compromises.Several`, where there are several properties."""
+    insight: Insight | None = None
+    """What the judge looks at, where somebody has asked with the data as they are."""
     flags: tuple[str, ...] = ()
     """Warnings that people must see: quality control, fallbacks, lost wells."""
     next: tuple[str, ...] = ()

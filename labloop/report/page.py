@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from labloop.compare.arms import LOST
 from labloop.compare.results import spell
-from labloop.report import compromises, quality, tables
+from labloop.report import compromises, insight, quality, tables
 from labloop.report.data import ReportData
 from labloop.report.drawings import PLATES, Drawings
 from labloop.report.facts import Facts
@@ -93,7 +93,9 @@ class View:
 
     @property
     def figures(self) -> dict[str, Spec]:
-        return {**self.drawn.specs, **({} if self.several is None else compromises.figures(self.several))}
+        more = {} if self.several is None else compromises.figures(self.several)
+        looked = {} if self.data.insight is None else insight.figures(self.data.insight, self.facts.numbers)
+        return {**self.drawn.specs, **more, **looked}
 
     @cached_property
     def several(self) -> compromises.Several | None:
@@ -104,6 +106,11 @@ class View:
     def paretos(self) -> list[str]:
         """Figures of pairs of objectives."""
         return [name for name in self.figures if name.startswith("pareto")]
+
+    @property
+    def effects(self) -> dict[str, str]:
+        """Figures of what the judge predicts for each level, with the parameter's name."""
+        return {} if self.data.insight is None else insight.titles(self.data.insight)
 
     @property
     def gains(self) -> list[str]:
@@ -213,6 +220,8 @@ class View:
             found["compromises"] = compromises.table(self.several)
             if self.several.fronts is not None:
                 found["gains"] = compromises.gains(self.several.fronts)
+        if self.data.insight is not None:
+            found["effects"] = insight.table(self.data.insight, self.facts.numbers)
         if len(self.data.others):
             found["others"] = quality.others(self.data.others)
         if len(self.data.top):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest import printable
+from labloop.assays.ingest.designs import cells_of_designs
 from labloop.assays.ingest.read import content_of, digest
-from labloop.assays.ingest.text import DELIMITERS, decode
 from labloop.config.allocation import apportion
 from labloop.errors import CampaignError, DesignError, Fault
 from labloop.ledger import Round, whoami
@@ -26,7 +25,6 @@ from labloop.proposing.pool import Pool
 from labloop.rounds import state
 from labloop.rounds.decisions import PICKED, WITHDRAWN, standing_lists
 from labloop.rounds.training import round_data
-from labloop.runtime.spreadsheet import plain
 
 log = logging.getLogger("labloop")
 
@@ -58,7 +56,8 @@ def pick(
     vetoed. A round that is open but has no plate yet takes the list up at once, else the next one that opens does.
 
     Args:
-        path: a CSV file with the space's columns, one row a design, the most wanted first; other columns are left alone.
+        path: a CSV, Excel or FASTA file with the space's columns, or the `design_id` of known designs, one row a design, the
+            most wanted first; other columns are left alone.
         by: who chose them; whoever is logged in where empty.
         wells: wells that the arm asks for; an equal share of the plate, or as many as there are designs, where None.
         name: what the file is called, where that is not its path's name.
@@ -80,7 +79,7 @@ def pick(
     with memory.lock():
         here = _open_round(memory)
         data = state.dataset(memory, normalised=False) if here is None else round_data(memory, here.number)
-        designs, ids = _read(content, name, data)
+        designs, ids = _read(memory, content, name, data)
         if wells is not None and not 1 <= wells <= len(ids):
             raise CampaignError(
                 f"{name} has {len(ids)} designs and {arm} asks for {wells} wells: give as many designs as wells, or fewer wells"
@@ -209,11 +208,10 @@ def _check_name(memory: Memory, arm: str) -> None:
         raise CampaignError(f"{arm!r} is no name of an arm: a letter, then letters, digits, _ and -, such as chemist")
 
 
-def _read(content: bytes, name: str, data: Dataset) -> tuple[pd.DataFrame, list[str]]:
+def _read(memory: Memory, content: bytes, name: str, data: Dataset) -> tuple[pd.DataFrame, list[str]]:
     """Read a table of designs: the designs as the space has them, in the file's order, and their ids."""
-    lines, cells = _cells(content, name, data.space.columns)
-    if not lines:
-        raise DesignError(f"{name}: has no design: write one a row, under {', '.join(data.space.columns)}")
+    read = cells_of_designs(content, name, memory.config, known=state.designs(memory))
+    lines, cells = read.lines.tolist(), read.cells
     faults = data.space.check(cells)
     bad = {fault.row for fault in faults}
     good = [i for i in range(len(lines)) if i not in bad]
@@ -236,28 +234,6 @@ def _read(content: bytes, name: str, data: Dataset) -> tuple[pd.DataFrame, list[
         of = f"{n} of {len(lines)} designs" if len(lines) > 1 else "the design"
         raise DesignError(f"{name}: {of} cannot be taken", sorted(found, key=lambda fault: fault.row))
     return data.space.decode(X), ids
-
-
-def _cells(content: bytes, name: str, columns: Sequence[str]) -> tuple[list[int], pd.DataFrame]:
-    """Take a file apart: the line of each row that is not blank, and the cells of the design's columns as text."""
-    text = decode(content, name)[0]
-    head = text.splitlines()[0]
-    delimiter = max(DELIMITERS, key=lambda one: head.count(one))
-    rows = csv.reader(text.splitlines(), delimiter=delimiter)
-    header = [plain(cell.strip()) for cell in next(rows)]
-    if missing := [column for column in columns if column not in header]:
-        raise DesignError(
-            f"{name} row 1: has no column {', '.join(missing)} (there are: {', '.join(header)}): name the columns as the "
-            "campaign does, one row a design"
-        )
-    place = [header.index(column) for column in columns]
-    lines, cells = [], []
-    for row in rows:
-        if any(cell.strip() for cell in row):
-            padded = [*row, *[""] * (len(header) - len(row))]
-            lines.append(rows.line_num)
-            cells.append([plain(padded[i].strip()) for i in place])
-    return lines, pd.DataFrame(cells, columns=list(columns), dtype=object)
 
 
 def _told(memory: Memory, arm: str, by: str, n: int, here: Round | None, replaced: int) -> HandPicked:

@@ -61,7 +61,7 @@ def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) ->
     ].reset_index(drop=True)  # fmt: skip
 
 
-def write_tidy(table: pd.DataFrame, path: Path) -> Path:
+def write_tidy(table: pd.DataFrame, path: Path, *, sheet: str = "readings") -> Path:
     """Write a tidy table as `.csv` or `.xlsx` (text neutralised, numbers exact) or `.parquet`, whole or not at all.
 
     Raises:
@@ -70,7 +70,7 @@ def write_tidy(table: pd.DataFrame, path: Path) -> Path:
     if path.suffix.lower() == ".parquet":
         return write_bytes(path, _parquet(table))
     if path.suffix.lower() == ".xlsx":
-        return write_bytes(path, _workbook(table, path))
+        return write_bytes(path, _workbook(table, path, sheet))
     if path.suffix.lower() != ".csv":
         raise LabloopError(f"{path}: name the file .csv, .xlsx or .parquet")
     texts = {name: _neutral(table[name]) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])}
@@ -81,14 +81,14 @@ _ROWS = 1_048_575
 """Rows that a sheet of Excel holds below its header."""
 
 
-def _workbook(table: pd.DataFrame, path: Path) -> bytes:
+def _workbook(table: pd.DataFrame, path: Path, sheet: str) -> bytes:
     if len(table) > _ROWS:
-        raise LabloopError(f"{path}: {len(table):,} readings are more than the {_ROWS:,} rows of an Excel sheet: write a .csv")
+        raise LabloopError(f"{path}: {len(table):,} {sheet} are more than the {_ROWS:,} rows of an Excel sheet: write a .csv")
     cells = table.astype(object).where(table.notna(), None)
     rows = (
         [one.item() if isinstance(one, np.generic) else one for one in row] for row in cells.itertuples(index=False, name=None)
     )
-    return xlsx_bytes({"readings": [list(map(str, table.columns)), *rows]})
+    return xlsx_bytes({sheet: [list(map(str, table.columns)), *rows]})
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -23,17 +23,16 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
 from labloop.plates.batch import Batch, write_batch
 from labloop.plates.layout import lay_out
-from labloop.proposing.belief import Past
 from labloop.proposing.pipeline import (
     check_plugins,
     decide,
-    earlier,
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
 from labloop.rounds import by_hand, evidence, intake, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
+from labloop.rounds.judging import past_of
 from labloop.rounds.outcome import compare_round
 from labloop.rounds.training import designs_of, round_data, train_all, trainings
 from labloop.runtime.workers import Workers
@@ -143,7 +142,7 @@ def _propose(memory: Memory, entry: Round) -> None:
     wells = config.designs(run.plate)
     terms = spending.terms_of(memory.at(number), number, config, seed=seed)
     spare: dict[str, Picks] = {}
-    past = _past(memory, number)
+    past = past_of(memory, number)
     picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
@@ -254,15 +253,6 @@ def _pool(memory: Memory, number: int, key: str, proposer: str) -> Pool:
     space = memory.at(number).config.space
     X = space.encode(rows[list(space.columns)])
     return Pool.of(space, X, rows["score"].to_numpy(float), proposer=proposer)
-
-
-def _past(memory: Memory, number: int) -> Past:
-    snapshot = memory.round(number).snapshot
-    results = state.results(memory.at(number), until=snapshot, before_round=number)
-    events = memory.ledger.events(memory.name)
-    events = events[(events["kind"] == "judged") & (events["round"] < number)]
-    told = dict(zip(events["round"].astype(int).tolist(), events["detail"].tolist(), strict=True))
-    return earlier(results[results["round"] < number], told)
 
 
 def _table(arm: str, picks: Picks) -> pd.DataFrame:

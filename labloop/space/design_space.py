@@ -98,7 +98,7 @@ class DesignSpace(Shape):
         """List every cell that keeps a row from being a valid design of this space, its row counted from 0."""
         X, faults = self._read(designs)
         bad = {fault.row for fault in faults}
-        broken = self._broken(X)
+        broken = self.broken(X)
         for rule, rows in broken.items():
             faults += [Fault(int(i), ", ".join(self.columns), f"not a design that {rule}", self._shown(designs, i))
                        for i in rows if int(i) not in bad]  # fmt: skip
@@ -123,7 +123,11 @@ class DesignSpace(Shape):
 
     def decode(self, X: FloatArray) -> pd.DataFrame:
         """Turn any (n, d) matrix into valid designs: project every block, mend broken constraints, pick the canonical twin."""
-        values = self._values(self.repair(X))
+        return self.decode_as_written(self.repair(X))
+
+    def decode_as_written(self, X: FloatArray) -> pd.DataFrame:
+        """Turn valid encodings (n, d) into a table, designs that break a rule too."""
+        values = self._values(X)
         columns: dict[str, Array] = {}
         for parameter in self.parameters:
             columns.update(zip(parameter.columns, parameter.typed(values[parameter.name]), strict=True))
@@ -213,7 +217,8 @@ class DesignSpace(Shape):
             good &= constraint.holds(values, self._by_name)
         return good
 
-    def _broken(self, X: FloatArray) -> dict[str, Array]:
+    def broken(self, X: FloatArray) -> dict[str, Array]:
+        """Tell for each rule, in words, which rows of valid encodings break it."""
         values = self._values(X)
         broken = {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.rules}
         if self.library is not None:

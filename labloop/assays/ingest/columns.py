@@ -80,6 +80,17 @@ def find_columns(
     return found
 
 
+def design_columns(header: Collection[str], config: CampaignConfig, *, file: str) -> dict[str, str]:
+    """Give for each of the space's columns, and for `design_id`, the file's name of it, where the file has it."""
+    mapping = config.assays[config.objective.assay].columns
+    found = {}
+    for name in (*config.space.columns, "design_id"):
+        place = _locate(mapping[name], header, file) if name in mapping else None
+        if place := place or _locate(name, header, file):
+            found[name] = place
+    return found
+
+
 def lacks_plate(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> bool:
     """Whether a table's rows name wells but neither plates nor designs."""
     mapping = config.assays[assay].columns

@@ -117,7 +117,7 @@ def _written(table: Table, found: Mapping[str, str], space: DesignSpace, marks: 
     for column in columns.values():
         group = pd.factorize(group * len(column.texts) + column.codes[rows])[0]
     first = np.unique(group, return_index=True)[1]
-    cells = {name: column.spread(_pointed(name, column, space, marks))[rows][first] for name, column in columns.items()}
+    cells = {name: column.spread(pointed(name, column, space, marks))[rows][first] for name, column in columns.items()}
     distinct = pd.DataFrame(cells, dtype=object)
     number = np.full(len(distinct), np.nan, dtype=object)
     faults: list[Fault] = []
@@ -158,7 +158,7 @@ def _encoded(cells: pd.DataFrame, space: DesignSpace) -> tuple[pd.DataFrame, Lis
     return pd.DataFrame(told, index=cells.index[good]), faults
 
 
-def _pointed(name: str, column: Column, space: DesignSpace, marks: Marks) -> Array:
+def pointed(name: str, column: Column, space: DesignSpace, marks: Marks) -> Array:
     """The column's texts with a decimal point, so that the space can read them; what is no number stays as it is."""
     if name not in numeric_columns(space):
         return column.texts

@@ -24,6 +24,10 @@ _KINETIC = re.compile(r'^"?(?:cycle nr\.|cycles / well|zyklus nr\.|zyklen / well
 _NO_END = "no line end after the last row"
 
 
+class NoRowsError(IngestError):
+    """A table with a header alone."""
+
+
 @plugin
 class LongText:
     """Delimited text, one row a well: comma, semicolon or tab, point or comma, in the usual encodings."""
@@ -83,7 +87,7 @@ def tabulate(
         raise IngestError(f"{name}: the first line must name the columns, but it names none")
     kept = np.flatnonzero(np.any([column.given for column in columns.values()], axis=0))
     if not len(kept):
-        raise IngestError(f"{name}: has a header but no rows: nothing was measured, or the wrong file was saved")
+        raise NoRowsError(f"{name}: has a header but no rows: nothing was measured, or the wrong file was saved")
     return Table(
         name=name,
         columns={one: column.take(kept) for one, column in columns.items()},
