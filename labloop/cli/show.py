@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -86,14 +86,16 @@ def _table(
     columns: Sequence[str] | None = None,
     whole: Sequence[str] = (),
 ) -> None:
-    """Print rows; columns named in `whole` are never broken, however narrow the terminal."""
+    """Print rows; numbers, and columns named in `whole`, are never broken, and words are folded where the terminal is narrow."""
     if not rows:
         return
     names = list(columns or rows[0])
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=name in whole)
+        width = max(len(_number(row.get(name))) for row in rows) if numeric else None
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(name.replace("_", " "), justify=justify, no_wrap=name in whole, overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(Text(_number(row.get(name))) for name in names))
     out.print(table)
@@ -228,6 +230,8 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     if json:
         volume = {} if fronts is None else {"hypervolume": fronts.to_dict()}
         return dump(comparison.to_dict() | ({"over_all": over_all.to_dict()} if several and over_all else {}) | volume)
+    from labloop.compare.sentence import p_value  # which whoever has a comparison has loaded
+
     if fronts is not None:
         _table([vars(one) for one in fronts.arms], title=f"Hypervolume that {fronts.k} wells of an arm add, 95 % intervals")
         _table([vars(one) for one in fronts.differences], title="Differences, p by permuting wells")
@@ -245,7 +249,7 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     ratio = any(one.effect_kind == "ratio" for one in gaps)
     means = [
         {"arm": one.first, "against": one.second, "mean is" if ratio else "mean differs by": one.effect,
-         "from": one.effect_low, "to": one.effect_high, "p": one.p, "all looks": one.p_looks, "of": one.scope}
+         "from": one.effect_low, "to": one.effect_high, "p": p_value(one.p), "all looks": p_value(one.p_looks), "of": one.scope}
         for one in gaps
     ]  # fmt: skip
     objective = comparison.objective
@@ -259,9 +263,11 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
 
 
 def _free(comparison: Comparison) -> list[dict[str, Any]]:
+    from labloop.compare.sentence import p_value
+
     return [
         {"arm": one.arm, "proposer": one.proposer, "against": one.baseline, "differs by": one.estimate, "from": one.low,
-         "to": one.high, "p": one.p, "all looks": one.p_looks, "of": one.scope}
+         "to": one.high, "p": p_value(one.p), "all looks": p_value(one.p_looks), "of": one.scope}
         for one in comparison.against_free
     ]  # fmt: skip
 

@@ -197,15 +197,16 @@ def _gap(c: Figures, first: str, second: str, aside: str) -> str:
 
 
 def _ps(gap: Difference | AgainstFree) -> str:
-    counted = "" if gap.p_looks >= 1 and gap.p > 0.05 else f", {_p(gap.p_looks)} with all looks and comparisons counted"
+    counted = "" if gap.p_looks >= 1 and gap.p > 0.05 else f", {p_value(gap.p_looks)} with all looks and comparisons counted"
     return f"{_equals(gap.p)}{counted}"
 
 
 def _equals(p: float) -> str:
-    return f"p {_p(p)}" if p < 0.001 else f"p = {_p(p)}"
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
-def _p(p: float) -> str:
+def p_value(p: float) -> str:
+    """Give a p-value in two digits; the small ones only as below a thousandth."""
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.results import AgainstFree, ArmSummary, Calibration, Comparison, Difference, Overlap, spell
+from labloop.compare.sentence import p_value
 from labloop.space.objective import Objective
 
 NONE = "–"
@@ -257,4 +258,4 @@ def _short(value: Any) -> str:
 
 
 def _p(p: float) -> str:
-    return NONE if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
+    return p_value(p) if math.isfinite(p) else NONE
