@@ -23,6 +23,7 @@ from labloop.methods._relaxation import Kind, Relaxation
 from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.runtime.progress import track
+from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
 from labloop.types import FloatArray
@@ -135,6 +136,19 @@ class View:
         return lambda z: torch.where(discrete, z.clamp(low, high), onto(z))
 
 
+def over_twins(
+    f: Callable[[FloatArray], Tensor], space: DesignSpace, X: FloatArray, members: int, *, chunk: int
+) -> FloatArray:  # fmt: skip
+    """Predict X (m, d), `chunk` rows at a time, as the mean over symmetric twins: (E, m) by f of designs (b, d) to (E, b)."""
+    out = np.zeros((members, len(X)))
+    with torch.no_grad(), without_denormals():
+        for start in range(0, len(X), chunk):
+            twins = space.orbit(X[start : start + chunk])
+            for twin in twins:
+                out[:, start : start + chunk] += f(twin).double().cpu().numpy() / len(twins)
+    return out
+
+
 # ---- losses
 
 
@@ -187,13 +201,9 @@ class Proxy:
 
     def each(self, X: FloatArray, *, chunk: int = 8_192) -> FloatArray:
         """Predict y of designs X (m, d) by every member, mean over symmetric twins, (E, m)."""
-        out = np.zeros((len(self.offset), len(X)))
-        with torch.no_grad(), without_denormals():
-            for start in range(0, len(X), chunk):
-                twins = self.view.data.space.orbit(X[start : start + chunk])
-                for twin in twins:
-                    out[:, start : start + chunk] += self(self.view.tensor(twin)).double().cpu().numpy() / len(twins)
-        return self.view.location + self.view.scale * out
+        view = self.view
+        f = over_twins(lambda twin: self(view.tensor(twin)), view.data.space, X, len(self.offset), chunk=chunk)
+        return view.location + view.scale * f
 
 
 def fit(

@@ -17,6 +17,8 @@ WAVES = 8
 """Times that a generator draws while new designs are lacking."""
 GENERATIONS = 10
 """Of the search that fills a pool up."""
+POPULATION = 128
+"""Children of each of them, or as many as designs are asked for."""
 
 
 def listed(data: Dataset, how: Literal["auto", "ascent", "enumerate"], proposer: str) -> bool:
@@ -37,7 +39,8 @@ def everything(data: Dataset, score: Score, n: int, *, proposer: str, notes: Map
 
 
 def paths(
-    data: Dataset, path: FloatArray, score: Score, n: int, *, seed: int, proposer: str, notes: Mapping[str, Any]
+    data: Dataset, path: FloatArray, score: Score, n: int, *, seed: int, proposer: str, notes: Mapping[str, Any],
+    generations: int = GENERATIONS, population: int = POPULATION,
 ) -> Pool:  # fmt: skip
     """Offer n new designs of paths (t, b, d), each start's best first in turn; what lacks is found by search on the score.
 
@@ -49,12 +52,16 @@ def paths(
     values = np.asarray(score(X), dtype=float)
     place = (-values.reshape(path.shape[:2])).argsort(0, kind="stable").argsort(0, kind="stable")
     order = np.lexsort((-values, place.ravel()))
-    return ranked(data, X[order], values[order], score, n, seed=seed, proposer=proposer, notes={**notes, "search": "ascent"})
+    return ranked(
+        data, X[order], values[order], score, n, seed=seed, proposer=proposer, notes={**notes, "search": "ascent"},
+        generations=generations, population=population,
+    )  # fmt: skip
 
 
 def ranked(
     data: Dataset, X: FloatArray, values: FloatArray, score: Score, n: int, *,
     seed: int, proposer: str, notes: Mapping[str, Any], resort: bool = True,
+    generations: int = GENERATIONS, population: int = POPULATION,
 ) -> Pool:  # fmt: skip
     """Offer the first n new designs of X (m, d), best first by value; what lacks is found by search on the score.
 
@@ -69,7 +76,7 @@ def ranked(
     X, values = X[keep], values[keep]
     if len(X) < n:
         more, its_values = search(
-            data, score, n, seed=seed, label=f"{proposer}: searching", generations=GENERATIONS, population=max(128, n)
+            data, score, n, seed=seed, label=f"{proposer}: searching", generations=generations, population=population
         )
         if not resort and len(values):
             its_values = np.minimum(its_values, values.min())
