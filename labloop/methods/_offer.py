@@ -9,7 +9,7 @@ import numpy as np
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pool import Pool
+from labloop.proposing.pool import Pool, too_few
 from labloop.proposing.search import Score, search
 from labloop.types import FloatArray
 
@@ -85,10 +85,7 @@ def ranked(
         keep = space.fresh(X)[:n]
         X, values = X[keep], values[keep]
     if len(X) < n:
-        raise MethodError(
-            f"{proposer} found {len(X)} of the {n} new designs asked for "
-            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
-        )
+        raise too_few(data, len(X), n, proposer=proposer)
     order = np.argsort(-values, kind="stable") if resort else np.arange(n)
     return Pool.of(space, X[order], values[order], proposer=proposer, notes=notes)
 
@@ -107,22 +104,21 @@ def drawn(
     """
     space, rng = data.space, np.random.default_rng(seed)
     X = draw(max(n, 32))
+    first = space.fresh(X, known=data.taken)
     for _ in range(WAVES - 1):
-        if len(space.fresh(X, known=data.taken)) >= n:
+        if len(first) >= n:
             break
         X = np.concatenate([X, draw(max(n, 32))])
-    first = space.fresh(X, known=data.taken)
+        first = space.fresh(X, known=data.taken)
     if score is None:
         ids = np.array(space.ids(X))
         names, times = np.unique(ids, return_counts=True)
         values = times[np.searchsorted(names, ids)].astype(float)
     else:
         values = np.asarray(score(X), dtype=float)
-    first = first[np.argsort(-values[first], kind="stable")][:n] if len(first) > n or score is not None else first
-    X, values = (X[first], values[first]) if len(first) else (np.zeros((0, space.d)), np.zeros(0))
+    first = first[np.argsort(-values[first], kind="stable")][:n]
+    X, values = X[first], values[first]
     notes = {**notes, "drawn": len(first)}
-    order = np.argsort(-values, kind="stable")
-    X, values = X[order], values[order]
     if len(X) < n:
         parents = X if len(X) else data.X[data.top(32)]
         parents = parents[space.feasible(parents)] if len(parents) else parents
@@ -136,8 +132,5 @@ def drawn(
         keep = space.fresh(X, known=data.taken)[:n]
         X, values = X[keep], values[keep]
     if len(X) < n:
-        raise MethodError(
-            f"{proposer} found {len(X)} of the {n} new designs asked for "
-            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
-        )
+        raise too_few(data, len(X), n, proposer=proposer)
     return Pool.of(space, X, values, proposer=proposer, notes=notes)
