@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from labloop.methods import _offer
@@ -47,7 +47,7 @@ class NEMO(ForwardModel):
     cost: ClassVar[str] = "twenty small networks, trained on while designs move"
     name: ClassVar[str] = "nemo"
 
-    hidden: Annotated[tuple[int, ...], Field(min_length=1)] = (64, 64)
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     bins: Annotated[int, Field(ge=2)] = 20
     """K."""
     reach: NonNegativeFloat = 1.0
