@@ -148,6 +148,12 @@ def test_both_directions_of_bdi_are_their_formula(layers):
 # ---- NEMO
 
 
+@pytest.mark.parametrize("width", [0, -3])
+def test_layers_without_a_width_are_refused(width):
+    with pytest.raises(ValueError, match="greater than 0"):
+        NEMO(hidden=(width,))
+
+
 def test_a_value_counts_as_its_own_model_can_be_fitted_to_it():
     labels = torch.tensor([-1.0, 0.0, 2.0])
     contradicted = torch.zeros(3, 1)  # every model says 0: only the middle bin is explained

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.errors import MethodError
+from labloop.errors import ConfigError, MethodError
 from labloop.methods import _offer, bonet, cma_es, ddom, delta_cs, mins
 from labloop.methods._proxy import ensembled
 from labloop.methods.bonet import BONET
@@ -23,7 +23,7 @@ from labloop.methods.mins import MINs
 from labloop.methods.qei_proxy import QEIProxy, pretended
 from labloop.methods.qpo import QPO, optimal
 from labloop.methods.reinforce import Policy, Reinforce
-from labloop.registry import available, describe, load
+from labloop.registry import available, create, describe, load
 from labloop.surrogates.training import torch_generator
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
@@ -230,6 +230,12 @@ def test_the_transformer_sees_no_later_token():
     one, other = net(tokens), net(changed)
     torch.testing.assert_close(one[:, :4], other[:, :4])
     assert not torch.allclose(one[:, 4:], other[:, 4:])
+
+
+@pytest.mark.parametrize("options", [{"width": 64, "heads": 5}, {"heads": 5}, {"width": 65}])
+def test_a_width_that_its_heads_cannot_share_is_refused_before_any_training(options):
+    with pytest.raises(ConfigError, match="multiple of heads"):
+        create("proposers", "bonet", options)
 
 
 def test_the_best_value_a_path_knows_is_the_best_measured_one():

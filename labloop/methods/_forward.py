@@ -23,6 +23,7 @@ from labloop.methods._relaxation import Kind, Relaxation
 from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.runtime.progress import track
+from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
 from labloop.types import FloatArray
@@ -123,6 +124,10 @@ class View:
         """The n best measured designs, (n, r), each again where there are fewer."""
         return self.tensor(self.data.X[np.resize(self.data.top(n), n)])
 
+    def adam_rate(self, lr: float | None) -> Tensor:
+        """The step of each relaxed column, (r,): `lr`, or 0.1 for letters and 0.02 for others."""
+        return torch.where(torch.tensor(self.relaxation.discrete, device=self.device), lr or 0.1, lr or 0.02)
+
     @cached_property
     def box(self) -> Callable[[Tensor], Tensor]:
         """Give the map that clips one-hot columns to the letters' values and projects all others onto the space."""
@@ -133,6 +138,19 @@ class View:
         if bool(discrete.all()):
             return lambda z: z.clamp(low, high)
         return lambda z: torch.where(discrete, z.clamp(low, high), onto(z))
+
+
+def over_twins(
+    f: Callable[[FloatArray], Tensor], space: DesignSpace, X: FloatArray, members: int, *, chunk: int
+) -> FloatArray:  # fmt: skip
+    """Predict X (m, d), `chunk` rows at a time, as the mean over symmetric twins: (E, m) by f of designs (b, d) to (E, b)."""
+    out = np.zeros((members, len(X)))
+    with torch.no_grad(), without_denormals():
+        for start in range(0, len(X), chunk):
+            twins = space.orbit(X[start : start + chunk])
+            for twin in twins:
+                out[:, start : start + chunk] += f(twin).double().cpu().numpy() / len(twins)
+    return out
 
 
 # ---- losses
@@ -187,13 +205,9 @@ class Proxy:
 
     def each(self, X: FloatArray, *, chunk: int = 8_192) -> FloatArray:
         """Predict y of designs X (m, d) by every member, mean over symmetric twins, (E, m)."""
-        out = np.zeros((len(self.offset), len(X)))
-        with torch.no_grad(), without_denormals():
-            for start in range(0, len(X), chunk):
-                twins = self.view.data.space.orbit(X[start : start + chunk])
-                for twin in twins:
-                    out[:, start : start + chunk] += self(self.view.tensor(twin)).double().cpu().numpy() / len(twins)
-        return self.view.location + self.view.scale * out
+        view = self.view
+        f = over_twins(lambda twin: self(view.tensor(twin)), view.data.space, X, len(self.offset), chunk=chunk)
+        return view.location + view.scale * f
 
 
 def fit(
@@ -256,18 +270,14 @@ def fit(
 
 def ascend(value: Callable[[Tensor], Tensor], z: Tensor, view: View, options: ForwardModel) -> Iterator[Tensor]:
     """Climb `value`, which maps particles (b, r) to (b,), from z; yield the particles after each step."""
-    discrete = torch.tensor(view.relaxation.discrete, device=view.device)
-    if options.optimiser == "adam":
-        letters, numbers = (options.particle_lr,) * 2 if options.particle_lr else (0.1, 0.02)
-    else:
-        letters, numbers = ((options.particle_lr or 0.05) * math.sqrt(z.shape[1]),) * 2
-    rate = torch.where(discrete, letters, numbers)
+    adam = options.optimiser == "adam"
+    rate = view.adam_rate(options.particle_lr) if adam else (options.particle_lr or 0.05) * math.sqrt(z.shape[1])
     first, second = torch.zeros_like(z), torch.zeros_like(z)
     for step in range(1, options.particle_steps + 1):
         with torch.enable_grad():
             at = z.detach().requires_grad_()
             (slope,) = torch.autograd.grad(value(at).sum(), at)
-        if options.optimiser == "adam":
+        if adam:
             first, second = first.lerp(slope, 0.1), second.lerp(slope**2, 0.001)
             slope = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
         z = z.detach() + rate * slope
@@ -275,8 +285,13 @@ def ascend(value: Callable[[Tensor], Tensor], z: Tensor, view: View, options: Fo
         yield z
 
 
+def kept(steps: int) -> frozenset[int]:
+    """Choose at most `KEPT` of so many steps, evenly spaced up to the last."""
+    return frozenset(np.linspace(steps - 1, 0, min(KEPT, steps), dtype=int).tolist())
+
+
 def visited(view: View, steps: Iterator[Tensor], n_steps: int) -> FloatArray:
-    """Decode what an ascent visits, at most `KEPT` evenly spaced steps up to the last: (t, b, d)."""
-    keep = set(np.linspace(n_steps - 1, 0, min(KEPT, n_steps), dtype=int).tolist())
+    """Decode what an ascent visits, of its steps those `kept`: (t, b, d)."""
+    keep = kept(n_steps)
     with without_denormals():
         return view.designs(torch.stack([z for i, z in enumerate(steps) if i in keep]))

@@ -75,6 +75,20 @@ def learned(
     return (what - rate * gradient.clamp(-clamp, clamp)).clamp(low, high).detach()
 
 
+def teach(
+    net: StackedMLP, pupil: int, lesson: Lesson, start: Tensor, adam: torch.optim.Adam, view: View, options: ForwardModel,
+    gen: torch.Generator, *, rate: float, clamp: float, low: float, high: float,
+) -> None:  # fmt: skip
+    """Learn a lesson's weights or labels from `start` (s,), against a batch of the data, and let one proxy take it by Adam."""
+    found = learned(
+        alone(net, pupil), lesson, start, *batch(view, options.batch_size, gen), inner=options.lr, rate=rate, clamp=clamp,
+        low=low, high=high,
+    )  # fmt: skip
+    adam.zero_grad()
+    lesson(alone(net, pupil), found).backward()  # type: ignore[no-untyped-call]
+    adam.step()
+
+
 def batch(view: View, size: int, gen: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw rows of the data: Z (b, r) and y (b,)."""
     index = torch.randint(len(view.y), (min(size, len(view.y)),), generator=gen).to(view.device)

@@ -9,7 +9,7 @@ import numpy as np
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pool import Pool
+from labloop.proposing.pool import Pool, too_few
 from labloop.proposing.search import Score, search
 from labloop.types import FloatArray
 
@@ -17,6 +17,8 @@ WAVES = 8
 """Times that a generator draws while new designs are lacking."""
 GENERATIONS = 10
 """Of the search that fills a pool up."""
+POPULATION = 128
+"""Children of each of them, or as many as designs are asked for."""
 
 
 def listed(data: Dataset, how: Literal["auto", "ascent", "enumerate"], proposer: str) -> bool:
@@ -37,7 +39,8 @@ def everything(data: Dataset, score: Score, n: int, *, proposer: str, notes: Map
 
 
 def paths(
-    data: Dataset, path: FloatArray, score: Score, n: int, *, seed: int, proposer: str, notes: Mapping[str, Any]
+    data: Dataset, path: FloatArray, score: Score, n: int, *, seed: int, proposer: str, notes: Mapping[str, Any],
+    generations: int = GENERATIONS, population: int = POPULATION,
 ) -> Pool:  # fmt: skip
     """Offer n new designs of paths (t, b, d), each start's best first in turn; what lacks is found by search on the score.
 
@@ -49,12 +52,16 @@ def paths(
     values = np.asarray(score(X), dtype=float)
     place = (-values.reshape(path.shape[:2])).argsort(0, kind="stable").argsort(0, kind="stable")
     order = np.lexsort((-values, place.ravel()))
-    return ranked(data, X[order], values[order], score, n, seed=seed, proposer=proposer, notes={**notes, "search": "ascent"})
+    return ranked(
+        data, X[order], values[order], score, n, seed=seed, proposer=proposer, notes={**notes, "search": "ascent"},
+        generations=generations, population=population,
+    )  # fmt: skip
 
 
 def ranked(
     data: Dataset, X: FloatArray, values: FloatArray, score: Score, n: int, *,
     seed: int, proposer: str, notes: Mapping[str, Any], resort: bool = True,
+    generations: int = GENERATIONS, population: int = POPULATION,
 ) -> Pool:  # fmt: skip
     """Offer the first n new designs of X (m, d), best first by value; what lacks is found by search on the score.
 
@@ -69,7 +76,7 @@ def ranked(
     X, values = X[keep], values[keep]
     if len(X) < n:
         more, its_values = search(
-            data, score, n, seed=seed, label=f"{proposer}: searching", generations=GENERATIONS, population=max(128, n)
+            data, score, n, seed=seed, label=f"{proposer}: searching", generations=generations, population=population
         )
         if not resort and len(values):
             its_values = np.minimum(its_values, values.min())
@@ -78,10 +85,7 @@ def ranked(
         keep = space.fresh(X)[:n]
         X, values = X[keep], values[keep]
     if len(X) < n:
-        raise MethodError(
-            f"{proposer} found {len(X)} of the {n} new designs asked for "
-            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
-        )
+        raise too_few(data, len(X), n, proposer=proposer)
     order = np.argsort(-values, kind="stable") if resort else np.arange(n)
     return Pool.of(space, X[order], values[order], proposer=proposer, notes=notes)
 
@@ -100,22 +104,21 @@ def drawn(
     """
     space, rng = data.space, np.random.default_rng(seed)
     X = draw(max(n, 32))
+    first = space.fresh(X, known=data.taken)
     for _ in range(WAVES - 1):
-        if len(space.fresh(X, known=data.taken)) >= n:
+        if len(first) >= n:
             break
         X = np.concatenate([X, draw(max(n, 32))])
-    first = space.fresh(X, known=data.taken)
+        first = space.fresh(X, known=data.taken)
     if score is None:
         ids = np.array(space.ids(X))
         names, times = np.unique(ids, return_counts=True)
         values = times[np.searchsorted(names, ids)].astype(float)
     else:
         values = np.asarray(score(X), dtype=float)
-    first = first[np.argsort(-values[first], kind="stable")][:n] if len(first) > n or score is not None else first
-    X, values = (X[first], values[first]) if len(first) else (np.zeros((0, space.d)), np.zeros(0))
+    first = first[np.argsort(-values[first], kind="stable")][:n]
+    X, values = X[first], values[first]
     notes = {**notes, "drawn": len(first)}
-    order = np.argsort(-values, kind="stable")
-    X, values = X[order], values[order]
     if len(X) < n:
         parents = X if len(X) else data.X[data.top(32)]
         parents = parents[space.feasible(parents)] if len(parents) else parents
@@ -129,8 +132,5 @@ def drawn(
         keep = space.fresh(X, known=data.taken)[:n]
         X, values = X[keep], values[keep]
     if len(X) < n:
-        raise MethodError(
-            f"{proposer} found {len(X)} of the {n} new designs asked for "
-            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
-        )
+        raise too_few(data, len(X), n, proposer=proposer)
     return Pool.of(space, X, values, proposer=proposer, notes=notes)

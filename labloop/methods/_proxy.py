@@ -15,6 +15,7 @@ from labloop.methods._forward import ForwardModel, Proxy, View, bootstrap, fit
 from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.seeds import derive
+from labloop.space.design_space import DesignSpace
 from labloop.types import FloatArray
 
 
@@ -91,11 +92,11 @@ def residual_spread(proxy: Proxy) -> float:
     return max(0.01, float(torch.cat(errors).mean().sqrt()))
 
 
-def onehot_rows(space: Any) -> list[tuple[slice, int, int]]:
+def onehot_rows(space: DesignSpace) -> list[tuple[slice, int, int]]:
     """The one-hot blocks of X: columns, rows and classes."""
     return [(slice(b.start, b.stop), b.rows, b.classes) for b in space.blocks if b.kind == "onehot"]
 
 
-def number_columns(space: Any) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def number_columns(space: DesignSpace) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The columns of X that are no letters."""
     return np.array([i for b in space.blocks if b.kind != "onehot" for i in range(b.start, b.stop)], dtype=np.int64)

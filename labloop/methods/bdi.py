@@ -27,7 +27,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from labloop.methods import _offer
-from labloop.methods._forward import ForwardModel, View, ascend, visited
+from labloop.methods._forward import ForwardModel, View, ascend, over_twins, visited
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
@@ -86,14 +86,10 @@ class BDI(ForwardModel):
             return -bidirectional(z.double(), X, y, alpha, weights, target=self.target, layers=self.layers)
 
         def score(designs: FloatArray) -> FloatArray:
-            out = np.zeros(len(designs))
-            with torch.no_grad():
-                for start in range(0, len(designs), 2_048):
-                    twins = data.space.orbit(designs[start : start + 2_048])
-                    for twin in twins:
-                        f = ntk(view.tensor(twin).double(), X, self.layers) @ alpha
-                        out[start : start + 2_048] += f.cpu().numpy() / len(twins)
-            return view.location + view.scale * out
+            f = over_twins(
+                lambda twin: ntk(view.tensor(twin).double(), X, self.layers) @ alpha, data.space, designs, 1, chunk=2_048
+            )
+            return view.location + view.scale * f[0]
 
         with without_denormals():
             path = visited(view, ascend(value, view.starts(n), view, self), self.particle_steps)

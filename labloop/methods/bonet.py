@@ -16,11 +16,11 @@ Where this differs from the authors' code, and why:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,10 +54,18 @@ class BONET:
     bins: PositiveInt = 32
     width: PositiveInt = 64
     depth: PositiveInt = 2
-    heads: PositiveInt = 4
+    heads: Annotated[int, Field(gt=0, validate_default=True)] = 4
     steps: PositiveInt = 600
     batch_size: PositiveInt = 32
     lr: PositiveFloat = 1e-3
+
+    @field_validator("heads")
+    @classmethod
+    def _shares(cls, heads: int, told: ValidationInfo) -> int:
+        width = told.data.get("width", heads)
+        if width % heads:
+            raise ValueError(f"a width of {width} cannot be shared by {heads} heads: make it a multiple of heads")
+        return heads
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

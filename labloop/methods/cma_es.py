@@ -22,7 +22,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from labloop.errors import MethodError
 from labloop.methods import _offer
-from labloop.methods._forward import KEPT
+from labloop.methods._forward import kept
 from labloop.methods._proxy import PAPER, ProxyModel, ensembled
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
@@ -70,8 +70,7 @@ class CMAES(ProxyModel):
         # `cma` would seed NumPy's global generator: with no seed and draws of ours it does not touch it.
         common = {"seed": np.nan, "randn": lambda *shape: rng.standard_normal(shape), "verbose": -9, "maxiter": self.iterations}
         runs = [cma.CMAEvolutionStrategy(start, self.sigma, common) for start in starts]
-        keep = set(np.linspace(self.iterations - 1, 0, KEPT, dtype=int).tolist())
-        best, kept = torch.tensor(starts, dtype=torch.float32), []
+        keep, path = kept(self.iterations), []
         with torch.no_grad(), without_denormals():
             for step in track(self.iterations, "cma_es: evolving"):
                 asked = [run.ask() for run in runs]
@@ -81,12 +80,10 @@ class CMAES(ProxyModel):
                     run.tell(points, (-values).tolist())
                 if step in keep:
                     z = z.reshape(len(runs), -1, z.shape[1]).cpu()
-                    best = z[torch.arange(len(runs)), torch.as_tensor(f.argmax(1))]
-                    kept.append(best)
-        path = view.designs(torch.stack(kept))
+                    path.append(z[torch.arange(len(runs)), torch.as_tensor(f.argmax(1))])
         return _offer.paths(
             data,
-            path,
+            view.designs(torch.stack(path)),
             model.score,
             n,
             seed=derive(seed, self.name),

@@ -55,17 +55,18 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from labloop.errors import MethodError
+from labloop.methods import _offer
 from labloop.methods._ascent import Networks, ascend, last
 from labloop.methods._checkpoint import Checkpoint, Stage
+from labloop.methods._forward import View, over_twins, squared_error
 from labloop.methods._relaxation import Kind, Relaxation
-from labloop.proposing import search as _search
+from labloop.proposing import search
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
-from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
+from labloop.surrogates.training import log, torch_generator, without_denormals
 from labloop.types import FloatArray
 
 
@@ -120,16 +121,19 @@ class COMs:
             MethodError: fewer than two designs are measured, fewer than n new ones exist, or `search="enumerate"` in a space
                 that cannot be listed.
         """
-        listed = data.space.listable if self.search == "auto" else self.search == "enumerate"
-        if listed and not data.space.listable:
-            raise MethodError(f"coms cannot enumerate {data.space.extent}: use search='auto' or 'ascent'")
+        listed = _offer.listed(data, self.search, "coms")
         model = train(data, self, [derive(seed, "coms")])
-        notes = {**model.notes(0), "search": "enumerate" if listed else "ascent"}
+
+        def score(X: FloatArray) -> FloatArray:
+            return model.score(X)[0]  # type: ignore[no-any-return]
+
         if listed:
-            X = data.space.listing()
-            return Pool.best(data, X, model.score(X)[0], n, proposer="coms", notes=notes)
-        X, score = _visit(model, data, n, seed)
-        return Pool.of(data.space, X, score, proposer="coms", notes=notes)
+            return _offer.everything(data, score, n, proposer="coms", notes=model.notes(0))
+        path = model.climb(data.X[data.top(n)], seed=derive(seed, "climb"))[:, 0]
+        return _offer.paths(
+            data, path, score, n, seed=derive(seed, "search"), proposer="coms", notes=model.notes(0),
+            generations=search.GENERATIONS, population=search.POPULATION,
+        )  # fmt: skip
 
 
 # ---- training
@@ -169,14 +173,11 @@ class Model:
 
     def score(self, X: FloatArray, *, chunk: int = 8_192) -> FloatArray:
         """Give the conservative value of designs X (m, d) in units of y, mean over symmetric twins, (E, m)."""
-        out = np.zeros((self.members, len(X)))
-        with torch.no_grad(), without_denormals():
-            for start in range(0, len(X), chunk):
-                twins = self.relaxation.space.orbit(X[start : start + chunk])
-                for twin in twins:
-                    f = self.nets(self._tensor(self.relaxation.encode(twin)).expand(self.members, -1, -1))
-                    out[:, start : start + chunk] += f.double().cpu().numpy() / len(twins)
-        return self.y_mean + self.y_std * out
+
+        def f(twin: FloatArray) -> Tensor:
+            return self.nets(self._tensor(self.relaxation.encode(twin)).expand(self.members, -1, -1))
+
+        return self.y_mean + self.y_std * over_twins(f, self.relaxation.space, X, self.members, chunk=chunk)
 
     def climb(self, X: FloatArray, *, seed: int = 0) -> FloatArray:
         """Climb from designs X (b, d); give the designs after each step, (T, E, b, d), repaired and canonical."""
@@ -233,17 +234,10 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
     Raises:
         MethodError: fewer than two designs are measured.
     """
-    if len(data) < 2:
-        raise MethodError(f"coms learns from at least two measured designs, there are {len(data)}: measure a first plate")
-    began, device, members = time.perf_counter(), pick_device(), len(seeds)
-    relaxation = Relaxation.of(data, options.relaxation)
-    twins = [relaxation.encode(twin) for twin in data.space.orbit(data.X)]
-    y_mean, y_std = float(data.y.mean()), float(data.y.std()) or 1.0
-    n, r = len(data), twins[0].shape[1]
-    Z = torch.tensor(np.concatenate(twins), dtype=torch.float32, device=device)
-    y = torch.tensor((data.y - y_mean) / y_std, dtype=torch.float32, device=device).repeat(len(twins))
-    side = torch.tensor(data.censored, dtype=torch.float32, device=device).repeat(len(twins))
-    discrete = relaxation.discrete
+    began, members = time.perf_counter(), len(seeds)
+    view = View.of(data, options.relaxation, proposer="coms")
+    relaxation, device, Z, y, side = view.relaxation, view.device, view.Z, view.y, view.side
+    n, r, discrete = len(data), Z.shape[1], relaxation.discrete
     tau = options.overestimation_limit
     if tau is None:
         tau = 2.0 if discrete.all() else 0.5
@@ -255,7 +249,7 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
     orders = torch.stack([torch.randperm(n, generator=gen) for gen in gens])
     n_val = min(options.val_size, n // 10)
     held = orders[:, :n_val].to(device)
-    rows = torch.cat([orders[:, n_val:] + k * n for k in range(len(twins))], 1)  # a design's twins are held out with it
+    rows = torch.cat([orders[:, n_val:] + k * n for k in range(len(Z) // n)], 1)  # a design's twins are held out with it
     batch = min(options.batch_size, rows.shape[1])
     steps = max(options.min_steps, options.epochs * (rows.shape[1] // batch))
     dtype = _arithmetic(options, batch, device)
@@ -309,8 +303,8 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
     told = {name: found[name].cpu().double().numpy() for name in ("alpha", "alpha_path", "delta", "mse")}
     return Model(
         nets=Networks([found[f"weights.{i}"] for i in layers], [found[f"biases.{i}"] for i in layers]), relaxation=relaxation,
-        options=options, rate=rate, dtype=dtype, y_mean=y_mean, y_std=y_std, tau=tau, steps=steps,
-        seconds=time.perf_counter() - began, resumed=kept.notes, **told,
+        options=options, rate=rate, dtype=dtype, y_mean=view.location, y_std=view.scale, tau=tau,
+        steps=steps, seconds=time.perf_counter() - began, resumed=kept.notes, **told,
     )  # fmt: skip
 
 
@@ -324,38 +318,4 @@ def _batches(rows: Tensor, batch: int, gens: Sequence[torch.Generator]) -> Itera
 
 def _squared_error(f: Tensor, y: Tensor, side: Tensor) -> Tensor:
     """Mean squared error of each network, (E,); below an upper bound (side −1) and above a lower one (+1) is no error."""
-    error = f - y
-    return torch.where(error * side > 0, 0.0, error).square().mean(1)
-
-
-# ---- solving where the space is too large to list
-
-
-def _visit(model: Model, data: Dataset, n: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Collect n new designs from the paths of particles, each start's best first in turn: X (n, d) and score (n,), best first.
-
-    Raises:
-        MethodError: there are fewer than n new designs.
-    """
-    space = data.space
-    path = model.climb(data.X[data.top(n)], seed=derive(seed, "climb"))[:, 0]
-    values = model.score(path.reshape(-1, space.d))[0].reshape(path.shape[:2])
-    place = (-values).argsort(0, kind="stable").argsort(0, kind="stable")
-    order = np.lexsort((-values.ravel(), place.ravel()))
-    X, score = path.reshape(-1, space.d)[order], values.ravel()[order]
-    keep = space.fresh(X, known=data.taken)[:n]
-    X, score = X[keep], score[keep]
-    if len(X) < n:
-        more, its_score = _search.search(
-            data, lambda some: model.score(some)[0], n, seed=derive(seed, "search"), label="coms: searching"
-        )
-        X, score = np.concatenate([X, more]), np.concatenate([score, its_score])
-        keep = space.fresh(X)[:n]
-        X, score = X[keep], score[keep]
-    if len(X) < n:
-        raise MethodError(
-            f"coms found {len(X)} of the {n} new designs asked for "
-            f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
-        )
-    order = np.argsort(-score, kind="stable")
-    return X[order], score[order]
+    return squared_error(f, y, side).mean(1)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from labloop.methods import _offer
 from labloop.methods._forward import ForwardModel, View, visited
-from labloop.methods._mentors import PROXIES, Params, alone, batch, learned, mentored, predict
+from labloop.methods._mentors import PROXIES, Params, mentored, predict, teach
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
@@ -66,7 +66,7 @@ class ICT(ForwardModel):
         """
         view = View.of(data, self.relaxation, proposer=self.name)
 
-        def teach(net: StackedMLP, at: Tensor, adams: list[torch.optim.Adam], gen: torch.Generator) -> None:
+        def mentor(net: StackedMLP, at: Tensor, adams: list[torch.optim.Adam], gen: torch.Generator) -> None:
             z = around(at, self.neighbours, self.neighbour_noise, gen)
             for teacher in range(PROXIES):
                 with torch.no_grad():
@@ -77,7 +77,7 @@ class ICT(ForwardModel):
                     easy = error[peer].argsort()[: self.exchanged]
                     self._learn(net, pupil, z[easy], labels[easy], adams[pupil], view, gen)
 
-        proxy, steps = mentored(view, self, n, seed=seed, proposer=self.name, mentor=teach)
+        proxy, steps = mentored(view, self, n, seed=seed, proposer=self.name, mentor=mentor)
         path = visited(view, steps, self.particle_steps)
         return _offer.paths(
             data, path, lambda X: proxy.each(X).mean(0), n, seed=derive(seed, self.name), proposer=self.name, notes=proxy.notes
@@ -89,13 +89,9 @@ class ICT(ForwardModel):
         def lesson(params: Params, weights: Tensor) -> Tensor:
             return (weights * (predict(params, z, self.slope) - labels).square()).mean()
 
-        weights = learned(
-            alone(net, pupil), lesson, torch.ones_like(labels), *batch(view, self.batch_size, gen), inner=self.lr,
-            rate=self.weight_lr, clamp=0.2, low=0.0, high=2.0,
-        )  # fmt: skip
-        adam.zero_grad()
-        lesson(alone(net, pupil), weights).backward()  # type: ignore[no-untyped-call]
-        adam.step()
+        teach(
+            net, pupil, lesson, torch.ones_like(labels), adam, view, self, gen, rate=self.weight_lr, clamp=0.2, low=0.0, high=2.0
+        )
 
 
 def around(z: Tensor, k: int, noise: float, gen: torch.Generator) -> Tensor:

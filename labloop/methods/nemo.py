@@ -19,22 +19,22 @@ Written from the paper's idea; no code of the authors was at hand, and other pap
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from labloop.methods import _offer
-from labloop.methods._forward import KEPT, ForwardModel, Proxy, View, fit, squared_error
+from labloop.methods._forward import ForwardModel, Proxy, View, fit, squared_error, visited
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import torch_generator
 from labloop.types import FloatArray
 
 
@@ -47,7 +47,7 @@ class NEMO(ForwardModel):
     cost: ClassVar[str] = "twenty small networks, trained on while designs move"
     name: ClassVar[str] = "nemo"
 
-    hidden: Annotated[tuple[int, ...], Field(min_length=1)] = (64, 64)
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     bins: Annotated[int, Field(ge=2)] = 20
     """K."""
     reach: NonNegativeFloat = 1.0
@@ -70,11 +70,11 @@ class NEMO(ForwardModel):
         net = StackedMLP(self.bins, view.Z.shape[1], self.hidden, generator=torch_generator(seed, self.name)).to(view.device)
         net.load_state_dict({key: value.expand_as(net.state_dict()[key]).clone() for key, value in one.net.state_dict().items()})
         adam = torch.optim.Adam(net.parameters(), lr=self.lr / 3, fused=True)
-        gen, discrete = torch_generator(seed, self.name, "batches"), torch.tensor(view.relaxation.discrete, device=view.device)
-        rate = torch.where(discrete, self.particle_lr or 0.1, self.particle_lr or 0.02)
-        z, kept, keep = view.starts(n), [], set(np.linspace(self.particle_steps - 1, 0, KEPT, dtype=int).tolist())
-        with without_denormals():
-            for step in track(self.particle_steps, "nemo: climbing"):
+        gen, rate = torch_generator(seed, self.name, "batches"), view.adam_rate(self.particle_lr)
+
+        def climb() -> Iterator[Tensor]:
+            z = view.starts(n)
+            for _ in track(self.particle_steps, "nemo: climbing"):
                 index = torch.randint(len(view.y), (min(self.batch_size, len(view.y)),), generator=gen).to(view.device)
                 loss = squared_error(net(view.Z[index]), view.y[index], view.side[index]).mean(1)
                 loss = loss + self.candidate_weight * (net(z.detach()) - labels[:, None]).square().mean(1)
@@ -85,8 +85,9 @@ class NEMO(ForwardModel):
                 (slope,) = torch.autograd.grad(nml_mean(net(at), labels, spread).sum(), at)
                 z = z + rate * slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-12) * slope.shape[1] ** 0.5
                 z = view.box(z) if self.projected else z
-                if step in keep:
-                    kept.append(z)
+                yield z
+
+        path = visited(view, climb(), self.particle_steps)
         net.requires_grad_(False)
         last = Proxy(view=view, net=net, offset=one.offset.expand(self.bins, 1), unit=one.unit.expand(self.bins, 1))
 
@@ -96,7 +97,6 @@ class NEMO(ForwardModel):
             return view.location + view.scale * g
 
         notes = {**one.notes, "bins": self.bins, "spread": spread * view.scale}
-        path = view.designs(torch.stack(kept))
         return _offer.paths(data, path, score, n, seed=derive(seed, self.name), proposer=self.name, notes=notes)
 
 

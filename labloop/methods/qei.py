@@ -44,10 +44,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy.special import erfcx, ndtr
 from torch import Tensor
 
-from labloop.errors import MethodError
 from labloop.methods._pareto import Fits, few
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pool import Pool
+from labloop.proposing.pool import Pool, too_few
 from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.runtime.progress import track
@@ -109,7 +108,6 @@ class QEI:
         baseline = data.X[np.argsort(-mean, kind="stable")[:BASELINE]]
         best = float(mean.max())
         X = self._candidates(data, lambda X: log_ei(*fitted.belief(X), best), n, seed)
-        between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
         sampler = SobolQMCNormalSampler(torch.Size([min(self.samples, 128)]), seed=normal_seed(derive(seed, "qei", "sobol")))
 
         def acquire(pending: FloatArray) -> AcquisitionFunction:
@@ -122,17 +120,10 @@ class QEI:
             mean, std = fitted.belief(X)
             return mean + std
 
-        first = self._place(data, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
-        X = np.concatenate([first, X])
-        X = X[data.space.fresh(X, known=data.taken)]
-        if len(X) < n:
-            raise MethodError(
-                f"qei found {len(X)} of the {n} new designs asked for ({len(data.taken)} are measured or pending): "
-                "ask for fewer, or widen the space"
-            )
+        X, placed = self._placed(data, fitted, acquire, hope, X, n)
         known = np.concatenate([data.pending, baseline])
         draws = fitted.draw(np.concatenate([X, known]), max(self.samples, 4 * n), generator=torch_generator(seed, "qei", "draw"))
-        batch, gains = greedy(draws[:, : len(X)], draws[:, len(X) :].amax(1), n, tail=TAIL * fitted.scale, first=len(first))
+        batch, gains = greedy(draws[:, : len(X)], draws[:, len(X) :].amax(1), n, tail=TAIL * fitted.scale, first=placed)
         notes = {"candidates": len(X), "noise_std": fitted.noise_std, **fitted.pool_notes}
         return Pool.of(data.space, X[batch], gains, proposer="qei", notes=notes)
 
@@ -141,7 +132,6 @@ class QEI:
         fits = Fits.of(data, GP(max_points=self.max_points, iterations=self.iterations), seed=seed)
         baseline, directions = fits.baseline(data.X, BASELINE), few(fits.goal)
         X = self._candidates(data, lambda X: fits.scores(X, directions), n, seed)
-        between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
 
         def acquire(pending: FloatArray) -> AcquisitionFunction:
             return fits.acquisition(baseline, pending, samples=min(self.samples, 128), seed=seed)
@@ -149,18 +139,11 @@ class QEI:
         def hope(X: FloatArray) -> FloatArray:
             return fits.scores(X, directions)
 
-        first = self._place(data, fits.models[0], acquire, hope, X, min(n, self.optimised)) if between else X[:0]
-        X = np.concatenate([first, X])
-        X = X[data.space.fresh(X, known=data.taken)]
-        if len(X) < n:
-            raise MethodError(
-                f"qei found {len(X)} of the {n} new designs asked for ({len(data.taken)} are measured or pending): "
-                "ask for fewer, or widen the space"
-            )
+        X, placed = self._placed(data, fits.models[0], acquire, hope, X, n)
         draws = fits.draws(np.concatenate([X, data.pending, baseline]), max(self.samples // 2, 4 * n), seed=seed)
         incumbent = draws[:, len(X) :].amax(1)
         worth = incumbent[:, None] + (draws[:, : len(X)] - incumbent[:, None]).clamp_min(0) * torch.as_tensor(fits.chances(X))
-        batch, gains = greedy(worth, incumbent, n, tail=0.0, first=len(first))
+        batch, gains = greedy(worth, incumbent, n, tail=0.0, first=placed)
         notes = {"candidates": len(X), **fits.models[0].pool_notes}
         return Pool.of(data.space, X[batch], gains, proposer="qei", notes=notes)
 
@@ -179,6 +162,22 @@ class QEI:
             rest = everything[rng.choice(len(everything), size=min(len(everything), 2 * drawn + len(data.taken)), replace=False)]
         X = np.concatenate([front[: wanted - drawn], rest])
         return X[space.fresh(X, known=data.taken)][:wanted]
+
+    def _placed(
+        self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int
+    ) -> tuple[FloatArray, int]:  # fmt: skip
+        """Put the wells that are placed by gradient, where there are such, before the candidates X; and how many they are.
+
+        Raises:
+            MethodError: there are fewer than n new designs.
+        """
+        between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
+        first = self._place(data, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
+        X = np.concatenate([first, X])
+        X = X[data.space.fresh(X, known=data.taken)]
+        if len(X) < n:
+            raise too_few(data, len(X), n, proposer="qei")
+        return X, len(first)
 
     def _place(
         self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int

@@ -18,6 +18,7 @@ Where this differs from that code, and why:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -26,14 +27,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labloop.methods import _offer
-from labloop.methods._forward import KEPT, ForwardModel, Proxy, View, fit
+from labloop.methods._forward import ForwardModel, Proxy, View, fit, visited
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import torch_generator
 
 
 class Smooth(StackedMLP):
@@ -86,13 +87,11 @@ class ROMA(ForwardModel):
         gen = torch_generator(seed, self.name)
         net = Smooth(1, view.Z.shape[1], self.hidden, generator=gen).to(view.device)
         proxy = fit(view, self, seed=seed, proposer=self.name, net=net, penalty=lambda net, z: self._worst(net, z, view, gen))
-        kept = []
-        with without_denormals():
-            z = start = view.starts(n)
-            rate = _rate(view, self.particle_lr)
+
+        def climb() -> Iterator[Tensor]:
+            z, rate = view.starts(n), view.adam_rate(self.particle_lr)
             first, second = torch.zeros_like(z), torch.zeros_like(z)
-            f0 = proxy(start)[0]
-            keep = set(torch.linspace(self.particle_steps - 1, 0, KEPT).long().tolist())
+            f0 = proxy(z)[0]
             for step in track(self.particle_steps, "roma: adapting"):
                 adapted = adapt(proxy, z, steps=self.adapting_steps, lr=self.adapting_lr, keep=self.keep)
                 at = z.detach().requires_grad_()
@@ -102,9 +101,9 @@ class ROMA(ForwardModel):
                 t = step + 1
                 z = z + rate * (first / (1 - 0.9**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
                 z = view.box(z) if self.projected else z
-                if step in keep:
-                    kept.append(z)
-        path = view.designs(torch.stack(kept))
+                yield z
+
+        path = visited(view, climb(), self.particle_steps)
         return _offer.paths(
             data, path, lambda X: proxy.each(X)[0], n, seed=derive(seed, self.name), proposer=self.name, notes=proxy.notes
         )
@@ -153,8 +152,3 @@ def adapt(proxy: Proxy, z: Tensor, *, steps: int, lr: float, keep: float) -> Sta
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
     return net.requires_grad_(False)
-
-
-def _rate(view: View, lr: float | None) -> Tensor:
-    discrete = torch.tensor(view.relaxation.discrete, device=view.device)
-    return torch.where(discrete, lr or 0.1, lr or 0.02)

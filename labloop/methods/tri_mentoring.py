@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from labloop.methods import _offer
 from labloop.methods._forward import ForwardModel, View, visited
-from labloop.methods._mentors import PROXIES, Params, alone, batch, learned, mentored, predict
+from labloop.methods._mentors import PROXIES, Params, mentored, predict, teach
 from labloop.methods.ict import around
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
@@ -94,13 +94,7 @@ class TriMentoring(ForwardModel):
             gap = predict(params, a, self.slope) - predict(params, b, self.slope)
             return F.binary_cross_entropy_with_logits(gap, labels)
 
-        labels = learned(
-            alone(net, pupil), lesson, vote, *batch(view, self.batch_size, gen), inner=self.lr, rate=self.label_lr, clamp=1.0,
-            low=0.0, high=1.0,
-        )  # fmt: skip
-        adam.zero_grad()
-        lesson(alone(net, pupil), labels).backward()  # type: ignore[no-untyped-call]
-        adam.step()
+        teach(net, pupil, lesson, vote, adam, view, self, gen, rate=self.label_lr, clamp=1.0, low=0.0, high=1.0)
 
 
 def votes(f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

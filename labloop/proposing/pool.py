@@ -14,6 +14,14 @@ from labloop.space.design_space import DesignSpace
 from labloop.types import Array, FloatArray
 
 
+def too_few(data: Dataset, found: int, n: int, *, proposer: str) -> MethodError:
+    """Make the refusal of a proposer that found fewer new designs than it was asked for."""
+    return MethodError(
+        f"{proposer} found {found} of the {n} new designs asked for "
+        f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
+    )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pool:
     """Distinct, valid, unmeasured designs, best first. Shapes: X (m, d), score (m,), proposer (m,)."""
@@ -54,10 +62,7 @@ class Pool:
                 break
             reach = min(len(order), 4 * reach)
         if len(keep) < n:
-            raise MethodError(
-                f"{proposer} found {len(keep)} of the {n} new designs asked for "
-                f"({len(data.taken)} are measured or pending): ask for fewer, or widen the space"
-            )
+            raise too_few(data, len(keep), n, proposer=proposer)
         return cls.of(data.space, X[keep], score[keep], proposer=proposer, notes=notes)
 
     @classmethod
