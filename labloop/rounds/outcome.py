@@ -53,7 +53,8 @@ def compare_properties(memory: Memory, data: Dataset) -> Fronts | None:
     arms = {
         str(arm): Y[[place[one] for one in mine["design_id"].drop_duplicates()]] for arm, mine in known.groupby("arm", sort=False)
     }
-    before = Y[[i for one, i in place.items() if one not in set(known["design_id"])]]
+    chosen = set(known["design_id"])
+    before = Y[[i for one, i in place.items() if one not in chosen]]
     return compare_fronts(data.properties.goal, before, arms, seed=derive(memory.config.seed, "fronts"))
 
 

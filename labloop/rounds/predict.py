@@ -120,11 +120,12 @@ def _said(memory: Memory, told: Bench, X: FloatArray, ids: list[str]) -> dict[st
     """Ask the judge, or what was kept of an earlier question: mean, std, belief's std (n, k), worth and chance (n,)."""
     name = f"{told.data.fingerprint}/predictions-{told.key}.json"
     known = judging.kept(memory, name) or {}
-    if new := [i for i, one in enumerate(dict.fromkeys(ids)) if one not in known]:
-        distinct = list(dict.fromkeys(ids))
-        rows = np.array([ids.index(distinct[i]) for i in new])
-        found = _asked(told, memory, X[rows])
-        known = {**known, **{distinct[i]: {key: one[k].tolist() for key, one in found.items()} for k, i in enumerate(new)}}
+    first: dict[str, int] = {}
+    for i, one in enumerate(ids):
+        first.setdefault(one, i)
+    if new := [one for one in first if one not in known]:
+        found = _asked(told, memory, X[[first[one] for one in new]])
+        known = {**known, **{one: {key: values[k].tolist() for key, values in found.items()} for k, one in enumerate(new)}}
         judging.keep(memory, name, known)
     return {key: np.array([known[one][key] for one in ids], dtype=float) for key in ("mean", "std", "belief", "worth", "chance")}
 
