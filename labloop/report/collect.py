@@ -87,7 +87,7 @@ def _short(space: DesignSpace, designs: pd.DataFrame) -> pd.DataFrame:
 
 def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:
     """Write each design as people do: a lone parameter by its value, several by name."""
-    values = designs[columns].to_dict("list")
+    values = designs.reindex(columns=columns).to_dict("list")  # nothing is known of a campaign that has just begun
     rows = zip(*values.values(), strict=True)
     if len(columns) == 1:
         return dict(zip(designs.index, (_cell(row[0]) for row in rows), strict=True))
