@@ -212,6 +212,8 @@ def test_a_pick_is_explained_in_a_sentence(run, tmp_path):
         assert word in told.said
     assert told.measured is None
     assert run.why(one["design_id"]).picks == told.picks
+    last = run.veto(f"{well['plate']}:{well['well']}", reason="cloudy")
+    assert f"{run.why(last.replacement).picks[0]['rank']}th of its 13 picks" in run.why(last.replacement).said
     mine = run.dataset().ids[0]
     assert "no proposer of labloop offered it" in run.why(mine).said
     assert "It was measured at" in run.why(mine).said
@@ -228,6 +230,10 @@ def test_what_differs_is_said_letter_by_letter_on_the_strand_that_is_nearest():
         {"parameters": [{"type": "sequence", "name": "dna", "length": 6}], "symmetries": ["reverse_complement"]}
     )
     # TTTTTC is GAAAAA's other strand
+    lengths = DesignSpace.model_validate({"parameters": [{"type": "sequence", "name": "tag", "length": [3, 6]}]})
+    short, long = pd.DataFrame({"tag": ["ACG"]}), pd.DataFrame({"tag": ["ACGTA"]})
+    assert differences(lengths, short, long) == ["tag 4: – → T", "tag 5: – → A"]
+    assert differences(lengths, long, short) == ["tag 4: T → –", "tag 5: A → –"]
     assert len(differences(duplex, pd.DataFrame({"dna": ["TTTTTC"]}), pd.DataFrame({"dna": ["GAAAAC"]}))) == 1
 
 
