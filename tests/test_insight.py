@@ -181,6 +181,12 @@ def test_every_property_is_predicted_and_the_chance_to_keep_the_limits(tmp_path)
     assert {"gloss", "gloss_low", "cost", "cost_high", "smell", "chance"} <= set(rows.columns)
     assert np.corrcoef(rows["cost"], rows["temperature"])[0, 1] > 0.9
     assert rows["chance"].between(0, 1).all()
+    theirs = run.predict(written(tmp_path / "theirs.csv", fresh().assign(gloss=1, row=2, cost=3)), config=ROUND).table
+    assert theirs.columns.is_unique
+    assert theirs["gloss"].tolist() == rows["gloss"].tolist()
+    assert theirs["row"].tolist() == [2, 3, 4, 5, 6]
+    plan = run.plan(ROUND)
+    assert plan.incumbent == frame["gloss"].max()  # wells are compared by the leading objective
     cost = run.insight(config=ROUND, fits=2, property="cost")
     assert cost.factors[0].name == "temperature"
     with pytest.raises(CampaignError, match="has no property 'weight'"):
@@ -284,6 +290,15 @@ def test_an_answer_is_kept_and_shown_in_predictions_and_report(run, tmp_path):
     assert "What the judge looks at" in page
     assert found.trust in page
     assert 'data-figure="f-importance"' in page
+    for kept in run.folder.rglob("*.json"):  # as another release, or an accident, may leave them
+        kept.write_text('{"judge": 1}')
+    assert "What the judge looks at" not in write_report(tmp_path / "spoiled.html", report_of(run)).read_text()
+    assert "labloop why coupling" in " ".join(run.predict(fresh()).notes)
+    assert run.insight() == found
+    predicted = run.predict(fresh()).table
+    for kept in run.folder.rglob("predictions-*.json"):
+        kept.write_text(json.dumps({one: {"mean": [1]} for one in predicted["design_id"]}))
+    pd.testing.assert_frame_equal(run.predict(fresh()).table, predicted)
 
 
 def test_too_few_designs_are_said_so(tmp_path):

@@ -107,7 +107,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
     """
     config = preset("rounds/default.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
-    data, results = state.dataset(memory), state.results(memory)
+    data, results = state.dataset(memory).lead, state.results(memory)  # wells are compared by the leading objective
     if len(data) < state.ENOUGH:
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to plan by: labloop ingest FILE.csv -c {memory.name}"
