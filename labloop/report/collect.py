@@ -49,7 +49,7 @@ def collect(campaign: Memory) -> ReportData:
         ),
         measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
         top=_top(campaign, data.lead, results, texts), runs=ledger.runs(campaign.name),
-        comparisons={number: compare_round(campaign, number) for number in measured},
+        comparisons={number: compare_round(campaign, number, results=results) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
         several=_several(campaign, data, results, texts), insight=kept_of(campaign),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),

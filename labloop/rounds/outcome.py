@@ -17,13 +17,16 @@ from labloop.rounds import state
 from labloop.seeds import derive
 
 
-def compare_round(memory: Memory, number: int | None = None) -> Comparison:
+def compare_round(memory: Memory, number: int | None = None, *, results: pd.DataFrame | None = None) -> Comparison:
     """Compare the arms of one round (the latest that has results, where no number is given).
+
+    Args:
+        results: those of `state.results`, where they are known already.
 
     Raises:
         CampaignError: no well of a round has been measured yet.
     """
-    results = state.results(memory)
+    results = state.results(memory) if results is None else results
     if number is None:
         with_results = results.loc[results["y"].notna(), "round"]
         if with_results.empty:
