@@ -9,6 +9,7 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
+from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
@@ -89,6 +90,18 @@ def test_too_little_to_test_on_and_unknown_arms_are_said(campaign, tmp_path, tfb
     few = Campaign.create(tfbind8_config, home=tmp_path / "few")
     with pytest.raises(CampaignError, match="a backtest needs"):
         backtest(few, ROUND)
+    for nothing, said in (
+        ({"splits": 0}, "a split"),
+        ({"rounds": 0}, "a round"),
+        ({"batch": 0}, "a design"),
+        ({"arms": []}, "an arm"),
+    ):
+        with pytest.raises(ConfigError, match=f"needs {said}"):
+            backtest(campaign, ROUND, **nothing)
+    space = {"parameters": [{"type": "real", "name": "heat", "low": 20, "high": 120}]}
+    several = {"name": "ovens", "space": space, "objectives": {"gloss": {}, "cost": {"direction": "min"}}}
+    with pytest.raises(CampaignError, match="has several properties"):
+        backtest(Campaign.create(parse_config(several, CampaignConfig), home=tmp_path / "several"), ROUND)
 
 
 def test_from_the_command_line(campaign, tmp_path, capsys):

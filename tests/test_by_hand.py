@@ -11,9 +11,11 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
+from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, DesignError
+from labloop.plates.vessel import Plate
 from labloop.report import report_of
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
@@ -21,6 +23,8 @@ from labloop.studies.simulate import draw_start, open_lab
 ROUND = parse_config(
     {"arms": {"near": {"proposers": "fakes:Near"}, "free": {"proposers": "random"}}, "judge": "fakes:Flat"}, RoundConfig
 )
+
+FREE = parse_config({"arms": {"free": {"proposers": "random"}}, "judge": None}, RoundConfig)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +231,37 @@ def test_a_veto_of_a_shared_or_a_persons_last_design(campaign, tmp_path):
     files = campaign.export(tmp_path / "out")
     assert not any(shared in path.read_text() for path in files.values())
     assert len(pd.read_csv(tmp_path / "out" / "tfbind8-R01_picks.csv")) == after.picks["design_id"].nunique()
+
+
+def test_wells_of_replicates_are_asked_for_in_whole_designs(tmp_path, tfbind8_config):
+    config = tfbind8_config.model_copy(update={"plate": Plate(wells=24, replicates=3)})
+    run = Campaign.create(config, home=tmp_path / "three")
+    path = listed(run, tmp_path / "mine.csv", 4)
+    for wells, said in ((2, "take 3 or 6"), (4, "take 3 or 6"), (15, "4 designs of 3 wells each")):
+        with pytest.raises(CampaignError, match=said):
+            run.pick(path, arm="chemist", by="Anna", wells=wells)
+    run.pick(path, arm="chemist", by="Anna", wells=12)
+    assert (run.propose(FREE).picks["arm"] == "chemist").sum() == 4
+
+
+def test_a_list_that_finds_no_place_is_said_before_the_round_trains(tmp_path, tfbind8_config):
+    run = Campaign.create(tfbind8_config.model_copy(update={"plate": Plate(wells=24, use=("A1",))}), home=tmp_path / "one")
+    run.pick(listed(run, tmp_path / "mine.csv", 2), arm="chemist", by="Anna")
+    with pytest.raises(CampaignError, match=r"lists of chemist find no place.*--arm chemist --withdraw"):
+        run.propose(FREE)
+    run.withdraw("chemist")
+    assert len(run.propose(FREE).picks) == 1
+
+
+def test_measured_numbers_named_by_their_ids_are_refused_by_row(tmp_path):
+    space = {"parameters": [{"type": "real", "name": "heat", "low": 20, "high": 120}]}
+    run = Campaign.create(parse_config({"name": "ovens", "space": space}, CampaignConfig), home=tmp_path / "home")
+    (tmp_path / "start.csv").write_text("heat,value\n20,1\n30,2\n")
+    run.ingest(tmp_path / "start.csv")
+    (tmp_path / "ids.csv").write_text("design_id\n" + "\n".join(run.dataset().ids))
+    with pytest.raises(DesignError, match="2 of 2 designs cannot be taken") as error:
+        run.pick(tmp_path / "ids.csv", arm="chemist")
+    assert {fault.cell for fault in error.value.faults} == {"20.0", "30.0"}
 
 
 def test_from_the_command_line(campaign, tmp_path, capsys):

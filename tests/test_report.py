@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
+from labloop.campaign.facade import Campaign
 from labloop.compare.arms import compare
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
@@ -373,6 +374,10 @@ def test_a_real_campaigns_ledger_fills_the_page(tmp_path):
     assert all(html_of(line) in html for line in data.next)
     assert len(data.next) == 2  # and whether another plate is worth it
     assert render(report_of(run)) == (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_campaign_that_has_just_begun_has_a_page(tmp_path, tfbind8_config):
+    assert "labloop ingest" in Campaign.create(tfbind8_config, home=tmp_path).report().read_text()
 
 
 def test_the_best_designs_name_every_arm_that_asked_for_them(tmp_path):

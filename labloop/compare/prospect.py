@@ -49,13 +49,6 @@ class Spread:
         return cls(sd=math.sqrt(variance), low=math.sqrt(low), high=math.sqrt(high), freedom=freedom, source=source)
 
 
-def pooled(groups: Sequence[FloatArray]) -> tuple[float, int]:
-    """Give the variance within groups and its degrees of freedom; NaN and 0 where no group has two values."""
-    freedom = sum(len(one) - 1 for one in groups if len(one) > 1)
-    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in groups if len(one) > 1)
-    return (squares / freedom, freedom) if freedom else (math.nan, 0)
-
-
 def powers(
     wells: Sequence[int], sd: float, differences: FloatArray, *, plates: int = 1, level: float = 1 - LEVEL, seed: int = 0
 ) -> FloatArray:

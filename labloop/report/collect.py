@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from labloop.config.limits import shown
 from labloop.errors import LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
+from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
 from labloop.rounds import properties, spending, state
@@ -35,6 +37,7 @@ def collect(campaign: Memory) -> ReportData:
     entries = state.rounds_now(campaign)
     measured = sorted({int(n) for n in results.loc[results["y"].notna(), "round"]})
     picked = results["round"].value_counts()
+    data, now = state.dataset(campaign), state.outlook(campaign)
     return ReportData(
         name=campaign.name, description=config.description, objective=config.objective, plate_shape=config.plate.shape,
         planned_rounds=config.rounds,
@@ -45,19 +48,18 @@ def collect(campaign: Memory) -> ReportData:
             ) for entry in entries
         ),
         measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
-        top=_top(campaign, results, texts), runs=ledger.runs(campaign.name),
-        comparisons={number: compare_round(campaign, number) for number in measured},
+        top=_top(campaign, data.lead, results, texts), runs=ledger.runs(campaign.name),
+        comparisons={number: compare_round(campaign, number, results=results) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
-        several=_several(campaign, results, texts), insight=kept_of(campaign),
+        several=_several(campaign, data, results, texts), insight=kept_of(campaign),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
-        next=_next(campaign), flags=_flags(campaign),
+        next=_next(campaign, now["next"]), flags=_flags(campaign, now.get("warnings", ())),
         head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip
 
 
-def _next(campaign: Memory) -> tuple[str, ...]:
+def _next(campaign: Memory, step: str) -> tuple[str, ...]:
     """The next step; and whether to go on, if the last round were planned once more and there is enough to plan by."""
-    step = state.outlook(campaign)["next"]
     said = (f"{step[:1].upper()}{step[1:]}",)
     try:
         return (*said, outlook(campaign, campaign.round_config(campaign.round(), by_hand=False)).stop)
@@ -65,9 +67,8 @@ def _next(campaign: Memory) -> tuple[str, ...]:
         return said
 
 
-def _several(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> dict[str, Any] | None:
+def _several(campaign: Memory, data: Dataset, picks: pd.DataFrame, texts: dict[str, str]) -> dict[str, Any] | None:
     """Every property of every measured design, and the compromises; None where there is one objective only."""
-    data = state.dataset(campaign)
     if data.properties is None or not len(data):
         return None
     arms = picks.groupby("design_id")["arm"].agg(lambda names: " + ".join(dict.fromkeys(names)))
@@ -87,7 +88,7 @@ def _short(space: DesignSpace, designs: pd.DataFrame) -> pd.DataFrame:
 
 def _texts(designs: pd.DataFrame, columns: list[str]) -> dict[str, str]:
     """Write each design as people do: a lone parameter by its value, several by name."""
-    values = designs[columns].to_dict("list")
+    values = designs.reindex(columns=columns).to_dict("list")  # nothing is known of a campaign that has just begun
     rows = zip(*values.values(), strict=True)
     if len(columns) == 1:
         return dict(zip(designs.index, (_cell(row[0]) for row in rows), strict=True))
@@ -128,9 +129,8 @@ def _wells(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.D
     return wells.merge(arms, how="left", on=["round", "design_id"]).assign(design=lambda w: w["design_id"].map(texts))
 
 
-def _top(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
+def _top(campaign: Memory, data: Dataset, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
     """The best measured designs with the arms of the first round that asked for each; the lab's own have none."""
-    data = state.dataset(campaign).lead
     rows = data.top(N_TOP)
     frame = pd.DataFrame(
         {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}
@@ -145,9 +145,9 @@ def _top(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.Dat
     return frame.join(asked, on="design_id").assign(design=frame["design_id"].map(texts))
 
 
-def _flags(campaign: Memory) -> tuple[str, ...]:
+def _flags(campaign: Memory, warnings: Sequence[str]) -> tuple[str, ...]:
     """Plates that are not what they were read as, and rounds that were closed without all of their wells, with the reason."""
-    flags = [f"{one[0].upper()}{one[1:]}." for one in state.standing(campaign).get("warnings", ())]
+    flags = [f"{one[0].upper()}{one[1:]}." for one in warnings]
     for event in campaign.ledger.events(campaign.name).to_dict("records"):
         detail = event["detail"] or {}
         if event["state"] == RoundState.CLOSED and detail.get("missing"):

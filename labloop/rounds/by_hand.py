@@ -80,9 +80,18 @@ def pick(
         here = _open_round(memory)
         data = state.dataset(memory, normalised=False) if here is None else round_data(memory, here.number)
         designs, ids = _read(memory, content, name, data)
-        if wells is not None and not 1 <= wells <= len(ids):
+        each = memory.config.plate.replicates
+        if wells is not None and not 1 <= wells <= len(ids) * each:
+            of = f" of {each} wells each (plate.replicates)" if each > 1 else ""
             raise CampaignError(
-                f"{name} has {len(ids)} designs and {arm} asks for {wells} wells: give as many designs as wells, or fewer wells"
+                f"{name} has {len(ids)} designs{of} and {arm} asks for {wells} wells: give as many designs as wells, or fewer "
+                "wells"
+            )
+        if wells is not None and wells % each:
+            near = max(wells // each, 1) * each
+            raise CampaignError(
+                f"{arm} asks for {wells} wells, which hold no whole number of designs of {each} wells each (plate.replicates): "
+                f"take {near} or {near + each}"
             )
         before = standing_lists(memory, here).get(arm)
         if here is not None and arm in memory.round_config(here, by_hand=False).arms:
@@ -148,7 +157,13 @@ def join(memory: Memory, entry: Round, data: Dataset) -> None:
     usable = {arm: _usable(one, data) for arm, one in lists.items()}
     share = total // (len(base) + max(1, sum(map(bool, usable.values()))))
     asked = {arm: min(len(ids), (lists[arm]["wells"] or 0) // each or max(1, share)) for arm, ids in usable.items() if ids}
-    if sum(asked.values()) > (most := total - len(base)):
+    most = total - len(base)
+    if len(asked) > most:
+        raise CampaignError(
+            f"round {entry.number} has {total} designs for {len(base)} arms of its own, and the lists of {', '.join(asked)} find "
+            f"no place: plan more plates, or take a list back (labloop pick {memory.name} --arm {next(iter(asked))} --withdraw)"
+        )
+    if sum(asked.values()) > most:
         log.warning("%s: people's arms ask for %d designs of %d; they get %d", memory.name, sum(asked.values()), total, most)
         asked = apportion(most, asked, least=1)
     designs = apportion(total - sum(asked.values()), base, least=1) | asked
@@ -221,7 +236,7 @@ def _read(memory: Memory, content: bytes, name: str, data: Dataset) -> tuple[pd.
     ids, columns = data.space.ids(X), ", ".join(data.space.columns)
     values = dict(zip(data.ids, data.y.tolist(), strict=True))
     for i, one in zip(good, ids, strict=True):
-        shown = ", ".join(cells.iloc[i])
+        shown = ", ".join(map(str, cells.iloc[i]))
         if one in first:
             found.append(Fault(lines[i], columns, f"is the design of row {first[one]} again: keep one of them", shown))
         elif one in values:

@@ -39,8 +39,8 @@ def insight(
             f"ingest {FEWEST - len(data)} more ('labloop ingest FILE.csv -c {memory.name}')"
         )
     place = _place(told, name, fits)
-    if found := judging.kept(memory, place):
-        return Insight.noted(found)
+    if found := _noted(memory, place):
+        return found
     made = look(
         lambda part, seed: told.plain(part, seed=seed), data, judge=told.name, fits=fits, seed=told.seed,
         to_value=objective.to_value, unit=objective.unit, property=name,
@@ -55,8 +55,16 @@ def kept_of(memory: Memory, told: Bench | None = None) -> Insight | None:
         told = told or judging.bench(memory)
     except CampaignError:
         return None
-    found = judging.kept(memory, _place(told, _of(memory, told, None)[2], FITS))
-    return None if found is None else Insight.noted(found)
+    return _noted(memory, _place(told, _of(memory, told, None)[2], FITS))
+
+
+def _noted(memory: Memory, place: str) -> Insight | None:
+    """Read what was kept; None where there is nothing, or what another release or an accident left there."""
+    found = judging.kept(memory, place)
+    try:
+        return None if found is None else Insight.noted(found)
+    except (KeyError, TypeError):
+        return None
 
 
 def _place(told: Bench, property: str, fits: int) -> str:

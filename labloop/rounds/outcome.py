@@ -17,13 +17,16 @@ from labloop.rounds import state
 from labloop.seeds import derive
 
 
-def compare_round(memory: Memory, number: int | None = None) -> Comparison:
+def compare_round(memory: Memory, number: int | None = None, *, results: pd.DataFrame | None = None) -> Comparison:
     """Compare the arms of one round (the latest that has results, where no number is given).
+
+    Args:
+        results: those of `state.results`, where they are known already.
 
     Raises:
         CampaignError: no well of a round has been measured yet.
     """
-    results = state.results(memory)
+    results = state.results(memory) if results is None else results
     if number is None:
         with_results = results.loc[results["y"].notna(), "round"]
         if with_results.empty:
@@ -53,7 +56,8 @@ def compare_properties(memory: Memory, data: Dataset) -> Fronts | None:
     arms = {
         str(arm): Y[[place[one] for one in mine["design_id"].drop_duplicates()]] for arm, mine in known.groupby("arm", sort=False)
     }
-    before = Y[[i for one, i in place.items() if one not in set(known["design_id"])]]
+    chosen = set(known["design_id"])
+    before = Y[[i for one, i in place.items() if one not in chosen]]
     return compare_fronts(data.properties.goal, before, arms, seed=derive(memory.config.seed, "fronts"))
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.differences import ALL_BUT_PROPOSERS, allowed
-from labloop.compare.prospect import Spread, found_best, next_plate, pooled, smallest
+from labloop.compare.prospect import Spread, found_best, next_plate, smallest
 from labloop.compare.results import spell
+from labloop.compare.statistics import variance
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
@@ -106,7 +107,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
     """
     config = preset("rounds/default.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
-    data, results = state.dataset(memory), state.results(memory)
+    data, results = state.dataset(memory).lead, state.results(memory)  # wells are compared by the leading objective
     if len(data) < state.ENOUGH:
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to plan by: labloop ingest FILE.csv -c {memory.name}"
@@ -133,10 +134,10 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
 
 def _reading(recent: pd.DataFrame, data: Dataset) -> Spread:
     groups = [rows["y"].to_numpy(float) for _, rows in recent.groupby(["round", "arm"])]
-    variance, freedom = pooled(groups)
+    within, freedom = variance(groups)
     if freedom >= 3:
         rounds = ", ".join(str(int(one)) for one in sorted(recent["round"].unique()))
-        return Spread.of(variance, freedom, f"wells within arms of round {rounds}")
+        return Spread.of(within, freedom, f"wells within arms of round {rounds}")
     top = data.y[data.top(max(4, len(data) // 4))]
     return Spread.of(float(top.var(ddof=1)), len(top) - 1, "the best quarter of what was measured, as no plate has come back yet")
 

@@ -101,11 +101,12 @@ def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: Round
     told = judging.bench(memory, config)
     ids = space.ids(X)
     said = _said(memory, told, X, ids)
-    table = pd.concat(
-        [_of_file(read, len(X)), pd.DataFrame({"design_id": ids}), space.decode_as_written(X), _values(memory, told.data, said),
+    ours = pd.concat(
+        [pd.DataFrame({"design_id": ids}), space.decode_as_written(X), _values(memory, told.data, said),
          _allowed(memory, X), _neighbours(told.data, X, ids, memory.config.objective)],
         axis=1,
     )  # fmt: skip
+    table = pd.concat([_of_file(read, len(X), {"rank", "row", "chance", *ours.columns}), ours], axis=1)
     worth = np.where(table["allowed"], said["worth"], np.nan)
     rank = pd.Series(-worth).rank(method="min").astype("Int64")
     table.insert(0, "rank", rank)
@@ -116,17 +117,22 @@ def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: Round
     )  # fmt: skip
 
 
+_SAID = ("mean", "std", "belief", "worth", "chance")
+
+
 def _said(memory: Memory, told: Bench, X: FloatArray, ids: list[str]) -> dict[str, FloatArray]:
     """Ask the judge, or what was kept of an earlier question: mean, std, belief's std (n, k), worth and chance (n,)."""
     name = f"{told.data.fingerprint}/predictions-{told.key}.json"
-    known = judging.kept(memory, name) or {}
-    if new := [i for i, one in enumerate(dict.fromkeys(ids)) if one not in known]:
-        distinct = list(dict.fromkeys(ids))
-        rows = np.array([ids.index(distinct[i]) for i in new])
-        found = _asked(told, memory, X[rows])
-        known = {**known, **{distinct[i]: {key: one[k].tolist() for key, one in found.items()} for k, i in enumerate(new)}}
+    kept = judging.kept(memory, name) or {}
+    known = {one: found for one, found in kept.items() if isinstance(found, dict) and found.keys() >= set(_SAID)}
+    first: dict[str, int] = {}
+    for i, one in enumerate(ids):
+        first.setdefault(one, i)
+    if new := [one for one in first if one not in known]:
+        found = _asked(told, memory, X[[first[one] for one in new]])
+        known = {**known, **{one: {key: values[k].tolist() for key, values in found.items()} for k, one in enumerate(new)}}
         judging.keep(memory, name, known)
-    return {key: np.array([known[one][key] for one in ids], dtype=float) for key in ("mean", "std", "belief", "worth", "chance")}
+    return {key: np.array([known[one][key] for one in ids], dtype=float) for key in _SAID}
 
 
 def _asked(told: Bench, memory: Memory, X: FloatArray) -> dict[str, FloatArray]:
@@ -147,11 +153,10 @@ def _asked(told: Bench, memory: Memory, X: FloatArray) -> dict[str, FloatArray]:
     return found
 
 
-def _of_file(read: DesignCells | None, n: int) -> pd.DataFrame:
+def _of_file(read: DesignCells | None, n: int, taken: set[str]) -> pd.DataFrame:
     """What the file says of its rows besides the designs; a column that has the name of one of ours is left out."""
     if read is None:
         return pd.DataFrame({"row": np.arange(1, n + 1)})
-    taken = {"rank", "predicted", "low", "high", "unit", "belief_std", "allowed", "refused_by", "known", "measured", "chance"}
     others = read.others[[one for one in read.others.columns if one not in taken and not one.startswith("nearest_")]]
     return pd.concat([pd.DataFrame({"row": read.lines}), others], axis=1)
 

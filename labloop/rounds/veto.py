@@ -121,7 +121,8 @@ def _replace(
     wells_left = picks[picks["design_id"] != design_id]["arm"].value_counts()
     events = memory.ledger.events(memory.name)
     mine = events[events["round"] == number]
-    gone = {detail["design_id"] for detail in mine.loc[mine["kind"] == VETO, "detail"]} | set(picks["design_id"])
+    vetoes = mine.loc[mine["kind"] == VETO, "detail"]
+    gone = {detail["design_id"] for detail in vetoes} | set(picks["design_id"])
     reserve = mine.loc[mine["kind"] == RESERVE, "detail"]
     if reserve.empty:
         raise CampaignError(
@@ -131,8 +132,7 @@ def _replace(
     for arm in sorted(arms, key=lambda one: (int(wells_left.get(one, 0)), order.index(one))):
         left = [one for one in reserve.iloc[-1]["arms"].get(arm, []) if one["design_id"] not in gone]
         if left:
-            last = memory.ledger.events(memory.name)["detail"][mine.index[mine["kind"] == VETO]]
-            ranks = [*picks.loc[picks["arm"] == arm, "rank"], *_ranks(last, arm)]
+            ranks = [*picks.loc[picks["arm"] == arm, "rank"], *_ranks(vetoes, arm)]
             rank = int(max(ranks)) + 1
             came = pd.DataFrame([{"arm": arm, "rank": rank, **left[0]}])
             told: dict[str, Any] | None = {"arm": arm, "design_id": left[0]["design_id"], "rank": rank}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,8 @@ class Why:
     round: int | None
     """The latest that picked it."""
     picks: tuple[dict[str, Any], ...]
-    """One an arm: `arm`, `rank`, `of`, `proposer`, `predicted`, `low`, `high` (90 % of readings), `bound`, `beta`, in the lab's
-    unit; None where nobody judged."""
+    """One an arm: `arm`, `rank`, `of` (its picks, vetoed ones too), `proposer`, `predicted`, `low`, `high` (90 % of readings),
+    `bound`, `beta`, in the lab's unit; None where nobody judged."""
     offers: tuple[dict[str, Any], ...]
     """One a pool that held it: `arm`, `proposer`, `rank`, `n` of the pool, `score`."""
     credits: dict[str, dict[str, int]]
@@ -91,7 +92,8 @@ def _pick(row: pd.Series[Any], here: pd.DataFrame, objective: Objective) -> dict
     if np.isfinite(mean + std):
         ends = np.sort(objective.to_value(np.array([mean - Z * std, mean + Z * std]))).tolist()
     return {
-        "arm": row["arm"], "rank": int(row["rank"]), "of": int((here["arm"] == row["arm"]).sum()), "proposer": row["proposer"],
+        "arm": row["arm"], "rank": int(row["rank"]), "of": int(here.loc[here["arm"] == row["arm"], "rank"].max()),
+        "proposer": row["proposer"],
         "predicted": _value(objective, mean), "low": ends[0], "high": ends[1], "bound": _value(objective, bound),
         "beta": beta if np.isfinite(beta) else None,
     }  # fmt: skip
@@ -142,7 +144,7 @@ def differences(space: DesignSpace, old: pd.DataFrame, new: pd.DataFrame) -> lis
     told = []
     for parameter in space:
         if isinstance(parameter, Letters):
-            pairs = zip(*(str(one[parameter.name]) for one in values), strict=False)
+            pairs = zip_longest(*(str(one[parameter.name]) for one in values), fillvalue="–")
             told += [f"{parameter.name} {place}: {a} → {b}" for place, (a, b) in enumerate(pairs, 1) if a != b]
         else:
             told += [

@@ -17,7 +17,7 @@ import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, ConfigError
 from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
@@ -127,10 +127,23 @@ def backtest(
         workers: side by side on so many processes, see `labloop.runtime.workers`.
 
     Raises:
-        CampaignError: too few designs are measured, or no round came back to be replayed, or no arm chose anything.
+        CampaignError: too few designs are measured, or several properties, or no round came back to be replayed, or no arm
+            chose anything.
+        ConfigError: no split, round, batch or arm is asked for.
     """
     config = preset("rounds/quick.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
+    for rule, keeps in (
+        ("a split", splits > 0), ("a round", rounds > 0), ("a design a round (batch)", batch is None or batch > 0),
+        ("an arm", arms is None or len(arms) > 0),
+    ):  # fmt: skip
+        if not keeps:
+            raise ConfigError(f"a backtest needs {rule} at least")
+    if memory.config.goal is not None:
+        raise CampaignError(
+            f"{memory.name} has several properties, and a backtest tries arms by one value: compare rounds that came back "
+            f"(labloop compare {memory.name})"
+        )
     chosen = _pick_arms(config, arms, split=True)
     data = state.dataset(memory)
     if len(data) < FEWEST:
