@@ -46,7 +46,9 @@ def test_a_list_is_a_space_with_no_other_design(campaign):
     for X in (space.sample(20, rng), space.mutate(data.X[:20], rng, steps=2), space.neighbours(data.X[0])):
         assert space.feasible(X).all()
     assert (space.repair(data.X[:5]) == data.X[:5]).all()
+    assert not space.check(space.decode_as_written(data.X[:5]))
     other = campaign.config.space.listing()[~np.isin(campaign.config.space.listing_ids, data.ids)][:20]
+    assert {fault.row for fault in space.check(space.decode_as_written(other))} == set(range(len(other)))
     assert not space.feasible(other).any()
     assert space.feasible(space.repair(other)).all()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -66,8 +68,11 @@ def test_a_table_beside_the_campaign_is_taken_in_whole_and_names_the_options(tmp
         ("descriptors: solvents.csv, options: [water, acetone]", TABLE, "say nothing of acetone"),
         ("smiles: solvents.csv", TABLE, "has no column `smiles`"),
         ("options: [water, THF], computed: {ecfp: [[1], [2]]}", TABLE, "leave it out"),
+        ("descriptors: solvents.csv", "solvent,polarity\nwater,1,2\nTHF,3,4\n", "more cells than the header names"),
+        ("descriptors: .", TABLE, "is no file"),
+        ('descriptors: "a\\0b.csv"', TABLE, "cannot be read"),
     ],
-    ids=["missing", "words", "twice", "unknown option", "no molecules", "computed of nothing"],
+    ids=["missing", "words", "twice", "unknown option", "no molecules", "computed of nothing", "more cells", "folder", "no name"],
 )
 def test_a_bad_table_is_refused_with_its_place(tmp_path, what, table, said):
     with pytest.raises(ConfigError, match=r"campaign\.yaml") as told:
@@ -196,13 +201,41 @@ def test_embeddings_are_descriptors_and_a_matrix_is_its_mean_position(tmp_path):
     assert solvent.descriptors == {"water": {"e0": 1, "e1": 2}, "THF": {"e0": 1, "e1": 3}, "DMF": {"e0": 3, "e1": 0}}
 
 
+def test_a_pipe_is_no_table_and_what_is_packed_stays_so(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ConfigError, match=r"pipe\.csv is no file"):
+        load(tmp_path, "descriptors: pipe.csv")
+    (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
+    with pytest.raises(ConfigError, match="is not a CSV table"):
+        load(tmp_path, "descriptors: packed.csv.gz")
+
+
+@pytest.mark.parametrize("told", ["5", "[{name: [x], type: choice}]", "[{name: m, type: mixture, components: 5}]"])
+def test_parameters_that_are_none_are_told_with_their_place(tmp_path, told):
+    (tmp_path / "shelf.csv").write_text("x,m\nA,1\nB,2\n")
+    (tmp_path / "campaign.yaml").write_text(f"name: c\nspace:\n  parameters: {told}\n  library: shelf.csv\n")
+    with pytest.raises(ConfigError, match=r"line 3, space\.parameters"):
+        load_config(tmp_path / "campaign.yaml", CampaignConfig)
+
+
+def header(text: str, numbers: int = 4) -> bytes:
+    return len(text).to_bytes(8, "little") + text.encode() + np.zeros(numbers).tobytes()
+
+
+VECTOR = '{"dtype": "F64", "shape": [2], "data_offsets": [0, 16]}'
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (header("[" * 100_000), "is not a safetensors file"),
+        (header(f'{{"a": {VECTOR}, "a": {VECTOR}}}'), "'a' stands there twice"),
+        (header(f'{{"a": {VECTOR}, "b": {VECTOR}}}'), "of several vectors"),
+        (header(f'{{"a": {VECTOR.replace("[2]", "[]").replace("16", "8")}}}'), r"shape \[\] is of no vector"),
         (b"solvent,polarity", "is not a safetensors file"), (b"", "is not a safetensors file"),
         (safetensors(a=np.zeros(2), b=np.zeros(3)), "'a' has 2 numbers of 3"), (safetensors(), "holds no vector"),
     ],
-    ids=["words", "empty", "lengths", "none"],
+    ids=["deep", "twice", "shared", "scalar", "words", "empty", "lengths", "none"],
 )  # fmt: skip
 def test_embeddings_that_are_none_are_refused(tmp_path, content, said):
     (tmp_path / "esm.safetensors").write_bytes(content)

@@ -63,6 +63,14 @@ def test_a_campaign_on_a_block_of_24_with_18_wells_and_three_temperatures(tmp_pa
     assert "at most 1 value of temperature per 2 columns" in page
 
 
+def test_a_part_too_small_for_a_design_stays_empty(tmp_path: Path) -> None:
+    plate = {"wells": 24, "use": ["A1:C4", "A5"], "replicates": 2}
+    run = started(config(plate=plate, limits={"temperature": {"per": "2 columns", "at_most": 1}}), tmp_path)
+    wells = placed(run.propose(rounds(), out=tmp_path / "plate"))
+    assert len(wells) == 12
+    assert wells["column"].max() <= 4
+
+
 def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
     """The lab likes 100 degrees, and a judge that has seen enough of it says so."""
     run = started(config(plate=BLOCK, limits={"temperature": {"at_most": 1}}), tmp_path, n=80)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
     """
     found = copy.deepcopy(dict(values))
     space = found.get("space")
-    for i, one in enumerate(space.get("parameters") or () if isinstance(space, dict) else ()):
-        if not isinstance(one, dict) or one.get("type") != "choice":
+    for i, one in _parameters(space):
+        if one.get("type") != "choice":
             continue
         for what in ("descriptors", "smiles"):
             told = one.get(what)
@@ -41,7 +42,7 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
                 continue
             try:
                 if what == "descriptors" and told.endswith(".safetensors"):
-                    one[what] = embeddings(_fitting(folder / told))
+                    one[what] = embeddings(_content(folder / told), Path(told).name)
                 else:
                     table = _read(folder / told, str(one.get("name", "")))
                     one[what] = _numbers(table, told) if what == "descriptors" else _molecules(table, told)
@@ -56,14 +57,20 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
     return found
 
 
+def _parameters(space: Any) -> list[tuple[int, dict[str, Any]]]:
+    """List the parameters that have a name, with their places; what else stands there is refused with the rest of the file."""
+    told = space.get("parameters") if isinstance(space, dict) else None
+    every = enumerate(told if isinstance(told, list) else ())
+    return [(i, one) for i, one in every if isinstance(one, dict) and isinstance(one.get("name"), str)]
+
+
 def _library(path: Path, space: Mapping[str, Any]) -> dict[str, list[str]]:
     """Read a library's columns, those of the parameters; others are the lab's own. Parameters learn from it what they lack."""
     table = _table(path)
     found: dict[str, list[str]] = {}
-    for one in space.get("parameters") or ():
-        if not isinstance(one, dict) or "name" not in one:
-            continue
-        for column in one.get("components") or [one["name"]]:
+    for _, one in _parameters(space):
+        components = one.get("components")
+        for column in map(str, components if isinstance(components, list) else [one["name"]]):
             if column not in table.columns:
                 raise ConfigError(f"{path.name} has no column {column!r} ({', '.join(map(str, table.columns))})")
             found[column] = [str(cell).strip() for cell in table[column]]
@@ -71,8 +78,8 @@ def _library(path: Path, space: Mapping[str, Any]) -> dict[str, list[str]]:
             if blank is not None:
                 raise ConfigError(f"{path.name}, row {blank + 2}: {column} is blank: mend it, or take the row out")
         if one.get("type") == "choice":
-            one.setdefault("options", list(dict.fromkeys(canonical_text(cell) for cell in found[one["name"]])))
-        lengths = {len(cell) for cell in found.get(str(one["name"]), ())}
+            one.setdefault("options", list(dict.fromkeys(canonical_text(cell) for cell in found.get(one["name"], ()))))
+        lengths = {len(cell) for cell in found.get(one["name"], ())}
         if one.get("type") == "sequence" and lengths and not one.get("parent"):
             one.setdefault("length", [min(lengths), max(lengths)] if len(lengths) > 1 else max(lengths))
     return found
@@ -89,26 +96,30 @@ def _read(path: Path, parameter: str) -> pd.DataFrame:
     return table.drop(columns=key)
 
 
-def _fitting(path: Path) -> Path:
-    """See that a file is there, and not too large."""
+def _content(path: Path) -> bytes:
+    """Read a file that is there, is one, and is not too large."""
     try:
-        size = path.stat().st_size
-        path.open("rb").close()
-    except OSError as error:
-        raise ConfigError(
-            f"{path.name} cannot be read ({error.strerror or error}); paths start at the campaign's file"
-        ) from error
-    if size > SIZE:
+        if path.exists() and not path.is_file():  # a pipe may never end
+            raise ConfigError(f"{path.name or path} is no file: name a table")
+        with path.open("rb") as file:
+            content = file.read(SIZE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path.name} cannot be read ({reason}); paths start at the campaign's file") from error
+    if len(content) > SIZE:
         raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
-    return path
+    return content
 
 
 def _table(path: Path) -> pd.DataFrame:
     """Read a CSV of text."""
     try:
-        return pd.read_csv(_fitting(path), dtype=str, skipinitialspace=True, keep_default_na=False)
+        table = pd.read_csv(BytesIO(_content(path)), dtype=str, skipinitialspace=True, keep_default_na=False)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
+        raise ConfigError(f"{path.name}: rows have more cells than the header names ({', '.join(map(str, table.columns))})")
+    return table
 
 
 def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:

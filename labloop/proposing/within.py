@@ -96,6 +96,8 @@ def choose_within(
     found: dict[str, list[Picks]] = {name: [] for name in arms}
     for i, share in enumerate(shares.tolist()):
         here = {name: n for name, n in zip(arms, share, strict=True) if n}
+        if not here:  # a part of fewer wells than a design takes
+            continue
         for name, picks in _part(work, i, here, {name: offers[name] for name in here}).items():
             found[name].append(picks)
     for (name, _, scope), values in work.levels.items():
@@ -139,7 +141,8 @@ def _offer(work: _Work, name: str, pool: Pool) -> _Offer:
             order = [place[one] for one in picks.pool.ids if one in place]
         except MethodError:
             n //= 2
-    order += [i for i, one in enumerate(pool.ids) if i not in set(order) and one not in work.data.taken]
+    ordered = set(order)
+    order += [i for i, one in enumerate(pool.ids) if i not in ordered and one not in work.data.taken]
     return _Offer(pool=pool.take(np.array(order, dtype=np.int64)), worth=np.linspace(1, 0, len(order) + 1)[:-1])
 
 

@@ -46,11 +46,8 @@ class ListedSpace(DesignSpace):
     def _shelf(self) -> Listing:
         return Listing(self._listing, self.distance)
 
-    @cached_property
-    def _shelved(self) -> frozenset[str]:
-        return frozenset(self.ids(self._listing))
-
-    def _broken(self, X: FloatArray) -> dict[str, Array]:
+    def broken(self, X: FloatArray) -> dict[str, Array]:
+        """Tell which rows of valid encodings are not listed."""
         return {"is in the list": np.flatnonzero(~self.feasible(X))}
 
 
