@@ -12,6 +12,7 @@ from fakes import Flat
 from test_vessels import COUPLING, ROUND, config, measure, started
 
 from labloop.campaign.checks import check_configs
+from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
@@ -268,3 +269,28 @@ def test_a_simulation_says_what_of_a_campaign_it_ignores():
     told = " ".join(ignored(block, batch=18))
     assert "batch-wide limits" in told
     assert "prices and budget" in told
+
+
+def test_a_level_is_chosen_that_has_designs_left_for_all_arms(tmp_path: Path) -> None:
+    """Where few designs have a value, arms that like the same one must not be sent where there is nothing for one of them."""
+    space = {
+        "parameters": [
+            {"type": "real", "name": "temperature", "low": 20, "high": 90, "step": 5},
+            {"type": "choice", "name": "solvent", "options": ["DMF", "MeCN", "EtOH", "water"]},
+        ]
+    }
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}}
+    told = {"name": "tiny", "space": space, "plate": {**BLOCK, "replicates": 2}, "limits": limits, "rounds": 3}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    every = run.config.space.decode(run.config.space.listing()).sample(20, random_state=3)
+    every.assign(value=np.arange(20.0)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    arms = {"one": {"proposers": ["random"], "wells": 10}, "other": {"proposers": ["fakes:Near"], "wells": 8}}
+    for number in (1, 2):  # in a third round fewer than three temperatures have three designs left
+        out = tmp_path / f"plate{number}"
+        wells = placed(run.propose(parse_config({"arms": arms, "judge": "gp"}, RoundConfig), out=out))
+        assert len(wells) == 18
+        assert wells["design_id"].nunique() == 9
+        assert (wells.groupby((wells["column"] - 1) // 2)["temperature"].nunique() == 1).all()
+        measure(run, out, number, lambda designs, seed: designs["temperature"].to_numpy(float))
+        assert run.close() is not None

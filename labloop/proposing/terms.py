@@ -12,6 +12,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.limits import Limit, Prices
 from labloop.errors import ConfigError
 from labloop.plates.layout import Part, parts_of
+from labloop.space.constraints import Allowed
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
 from labloop.space.parameters import Choice
@@ -150,6 +151,12 @@ class Terms:
         for i, size in enumerate(sizes):
             found[self.scope(limit, i)] = found.get(self.scope(limit, i), 0) + size
         return found
+
+
+def narrowed(space: DesignSpace, *rules: Allowed) -> DesignSpace:
+    """Keep a space, with its encoding, to further rules."""
+    told = {name: getattr(space, name) for name in DesignSpace.model_fields}
+    return DesignSpace.model_validate({**told, "constraints": (*space.constraints, *rules)}) if rules else space
 
 
 def cheapest(prices: Prices, space: DesignSpace, replicates: int) -> float:

@@ -7,6 +7,7 @@ moved to a level by where the judge puts it among these. Then every arm's select
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +21,7 @@ from labloop.plates.layout import apportion
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
-from labloop.proposing.terms import Terms
+from labloop.proposing.terms import Terms, narrowed
 from labloop.registry import create
 from labloop.seeds import derive, generator
 from labloop.space.constraints import Allowed
@@ -66,6 +67,19 @@ class _Work:
     reserve: list[float] = field(default_factory=list)
     """What each resource holds back for every design to come: what a quarter of the candidates make do with, within its total."""
     taken: list[FloatArray] = field(default_factory=list)
+    free: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of a listable space, how many designs could be chosen when the round began, by parameter and its value."""
+
+    def room(self, name: str, values: list[Level]) -> float:
+        """Count the designs with one of some values of a parameter that may still be chosen; infinite where none lists them."""
+        space = self.data.space
+        if not space.listable:
+            return np.inf
+        if name not in self.free:
+            X = space.listing()
+            self.free[name] = _values(space, name, X[space.fresh(X, known=self.data.taken)])
+        used = sum((_values(space, name, X) for X in self.taken), Counter[str]())
+        return sum(self.free[name][one] - used[one] for one in map(canonical_text, values))
 
 
 def choose_within(
@@ -158,11 +172,12 @@ def _part(work: _Work, part: int, here: Mapping[str, int], offers: Mapping[str, 
         assert limit.at_most is not None
         by_level = _by_level(work, name, here, offers, values if len(values) == limit.at_most else None)
         while len(values) < limit.at_most:
-            gains = {level: _worth(by_level, [*values, level], here) for level in by_level if level not in values}
+            gains = {level: _gain(work, name, by_level, [*values, level], here) for level in by_level if level not in values}
             if not gains:
                 break
-            best = max(gains, key=lambda level: (gains[level], str(level)))
-            if values and gains[best] <= _worth(by_level, values, here) + 1e-9:
+            best = max(gains, key=lambda level: (*gains[level], str(level)))
+            full, worth = _gain(work, name, by_level, values, here)
+            if values and gains[best] <= (full, worth + 1e-9):
                 break
             values.append(best)
         offers = {arm: _together([by_level[value][arm] for value in values if value in by_level]) for arm in here}
@@ -170,17 +185,25 @@ def _part(work: _Work, part: int, here: Mapping[str, int], offers: Mapping[str, 
     return _filled(work, part, here, offers, narrowed(work.data.space, *rules))
 
 
-def narrowed(space: DesignSpace, *rules: Allowed) -> DesignSpace:
-    """Keep a space, with its encoding, to further rules."""
-    told = {name: getattr(space, name) for name in DesignSpace.model_fields}
-    return DesignSpace.model_validate({**told, "constraints": (*space.constraints, *rules)}) if rules else space
+def _values(space: DesignSpace, name: str, X: FloatArray) -> Counter[str]:
+    return Counter(map(canonical_text, space.decode(X)[name].tolist()))
+
+
+Gain = tuple[float, float]
+"""How many of a part's designs there are at some levels, and what the best of them are worth: a full part comes first."""
+
+
+def _gain(
+    work: _Work, name: str, by_level: Mapping[Level, Mapping[str, _Offer]], values: list[Level], here: Mapping[str, int]
+) -> Gain:  # fmt: skip
+    return min(work.room(name, values), sum(here.values())), _worth(by_level, values, here)
 
 
 def _worth(by_level: Mapping[Level, Mapping[str, _Offer]], values: list[Level], here: Mapping[str, int]) -> float:
     """Sum the worth of the best designs that every arm would have at these levels, as many as it has wells."""
     total = 0.0
     for arm, n in here.items():
-        every = np.concatenate([by_level[value][arm].worth for value in values if value in by_level])
+        every = np.concatenate([np.zeros(0), *(by_level[value][arm].worth for value in values if value in by_level)])
         total += float(-np.sort(-every)[:n].sum())
     return total
 
@@ -190,7 +213,7 @@ def _by_level(
 ) -> dict[Level, dict[str, _Offer]]:  # fmt: skip
     """Give what each arm could choose at each level: the designs that have it, and the others moved there."""
     space = work.data.space
-    candidates = only if only is not None else _candidates(space, name, here, offers)
+    candidates = only if only is not None else _candidates(work, name, here, offers)
     found: dict[Level, dict[str, _Offer]] = {level: {} for level in candidates}
     for arm, n in here.items():
         offer = offers[arm]
@@ -207,15 +230,20 @@ def _by_level(
     return found
 
 
-def _candidates(space: DesignSpace, name: str, here: Mapping[str, int], offers: Mapping[str, _Offer]) -> list[Level]:
-    """List the values that could be levels: those of what the arms like best."""
+def _candidates(work: _Work, name: str, here: Mapping[str, int], offers: Mapping[str, _Offer]) -> list[Level]:
+    """List the values that could be levels: those of what the arms like best, or all where none of these has designs enough."""
+    space = work.data.space
     parameter = next(one for one in space if one.name == name)
     if isinstance(parameter, Choice):
         return list(parameter.options)
     values = [space.decode(offers[arm].pool.X[: 4 * n])[name].to_numpy() for arm, n in here.items()]
     distinct = np.unique(np.concatenate(values))
-    some = distinct[np.unique(np.linspace(0, len(distinct) - 1, min(LEVELS, len(distinct))).round().astype(int))]
-    return some.tolist()  # type: ignore[no-any-return]
+    some: list[Level] = distinct[
+        np.unique(np.linspace(0, len(distinct) - 1, min(LEVELS, len(distinct))).round().astype(int))
+    ].tolist()
+    if any(work.room(name, [value]) >= sum(here.values()) for value in some):
+        return some
+    return np.unique(space.decode(space.listing())[name].to_numpy()).tolist()  # type: ignore[no-any-return]
 
 
 def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:
@@ -269,7 +297,9 @@ def _filled(
     for _ in range(REFILLS):
         held = np.concatenate([work.data.pending, *work.taken]) if work.taken else work.data.pending
         data = replace(work.data, space=space, pending=held)
-        pools = {arm: _enough(work, offers[arm].pool, keys, data, n) for arm, n in need.items()}
+        pools = {arm: _enough(work, arm, offers[arm].pool, keys, data, n) for arm, n in need.items()}
+        if len({one for pool in pools.values() for one in pool.ids}) < sum(need.values()):
+            pools = {arm: _with_any(work, arm, pool, keys, data, sum(need.values())) for arm, pool in pools.items()}
         config = work.config.model_copy(update={"arms": {arm: work.config.arms[arm] for arm in need}})
         try:
             picks = work.choose(config, pools, work.posterior, data, need, **work.setting)
@@ -283,8 +313,8 @@ def _filled(
     raise MethodError(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
 
 
-def _enough(work: _Work, pool: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset, n: int) -> Pool:
-    """Keep what may be chosen; where that is little, add neighbours of it, which no proposer has an opinion of."""
+def _enough(work: _Work, arm: str, pool: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset, n: int) -> Pool:
+    """Keep what may be chosen; where that is little, add its neighbours, then any others: no proposer has an opinion of them."""
     kept = _affordable(work, pool, keys, data)
     rng = generator(work.setting["seed"], "round", work.setting["number"], "enough")
     for steps in (1, 2, 3):
@@ -292,15 +322,29 @@ def _enough(work: _Work, pool: Pool, keys: list[tuple[int, tuple[int, ...]]], da
             break
         parents = np.arange(max(4 * n, 64)) % len(pool)
         X = data.space.mutate(pool.X[parents], rng, steps=steps)
-        good = np.flatnonzero(data.space.feasible(X))
-        good = good[data.space.fresh(X[good], known={*data.taken, *kept.ids})]
-        more = Pool(
-            space=pool.space, X=X[good], score=np.full(len(good), np.nan), proposer=pool.proposer[parents[good]],
-            ids=tuple(data.space.ids(X[good])), notes=pool.notes,
-        )  # fmt: skip
-        more = _affordable(work, more, keys, data)
-        kept = _together([_Offer(pool=one, worth=np.full(len(one), -float(i))) for i, one in enumerate((kept, more))]).pool
-    return kept
+        kept = _joined(work, kept, X, pool.proposer[parents], keys, data)
+    return kept if len(kept) >= n else _with_any(work, arm, kept, keys, data, n)
+
+
+def _with_any(work: _Work, arm: str, kept: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset, n: int) -> Pool:
+    """Add whatever else there is to choose from behind a pool."""
+    rng = generator(work.setting["seed"], "round", work.setting["number"], "any")
+    X = rng.permutation(data.space.listing()) if data.space.listable else data.space.sample(max(4 * n, 64), rng)
+    return _joined(work, kept, X, np.full(len(X), next(iter(work.config.arms[arm].proposers)), dtype=object), keys, data)
+
+
+def _joined(
+    work: _Work, kept: Pool, X: FloatArray, proposer: Array, keys: list[tuple[int, tuple[int, ...]]], data: Dataset
+) -> Pool:  # fmt: skip
+    """Add those of some designs X (m, d) that may be chosen and are not there behind a pool."""
+    good = np.flatnonzero(data.space.feasible(X))
+    good = good[data.space.fresh(X[good], known={*data.taken, *kept.ids})]
+    more = Pool(
+        space=kept.space, X=X[good], score=np.full(len(good), np.nan), proposer=proposer[good],
+        ids=tuple(data.space.ids(X[good])), notes=kept.notes,
+    )  # fmt: skip
+    more = _affordable(work, more, keys, data)
+    return _together([_Offer(pool=one, worth=np.full(len(one), -float(i))) for i, one in enumerate((kept, more))]).pool
 
 
 def _affordable(work: _Work, pool: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset) -> Pool:
