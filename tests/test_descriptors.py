@@ -100,6 +100,8 @@ def test_smiles_that_are_none_are_refused_with_their_option():
     pytest.importorskip("rdkit")
     with pytest.raises(ValueError, match="'ethanol': RDKit cannot read 'C1CC'"):
         Choice(name="solvent", options=tuple(MOLECULES), smiles={**MOLECULES, "ethanol": "C1CC"})
+    with pytest.raises(ValueError, match="'ethanol': has 20,000 letters, at most 2,000 are read"):
+        Choice(name="solvent", options=tuple(MOLECULES), smiles={**MOLECULES, "ethanol": "C" * 20_000})
 
 
 def test_coordinates_keep_the_distances_that_a_similarity_tells():

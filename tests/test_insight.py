@@ -265,6 +265,15 @@ def test_what_decides_is_found_with_its_direction_and_spread(run):
     assert {one.level.split()[0] for one in found.effects if one.factor == "feed"} == {"acid", "amine"}
 
 
+def test_positions_that_some_designs_do_not_have_are_told_too(tmp_path):
+    space = {"parameters": [{"type": "sequence", "name": "dna", "alphabet": "ACGT", "length": [4, 6]}]}
+    run = Campaign.create(config(space=space), home=tmp_path / "home")
+    designs = run.config.space.decode(run.config.space.sample(40, np.random.default_rng(0)))
+    run.ingest(written(tmp_path / "start.csv", designs.assign(value=designs["dna"].str.len().to_numpy(float))))
+    found = run.insight(config=ROUND, fits=2)
+    assert "no letter" in {one.level for one in found.effects}
+
+
 def test_a_judge_that_knows_nothing_is_not_trusted(run, tmp_path):
     flat = run.insight(config=FLAT)
     assert not flat.trusted

@@ -41,9 +41,9 @@ def test_names_spell_mutants_and_spelled_ones_are_named():
     [
         ("V1A", "at 1 the parent has M"), ("M99A", "positions 1 to"), ("24", "no substitution"),
         ("M1B", "'B' are not in the alphabet"),
-        ("M1A;K2A;T3A;A4C;Y5A;I6A", "at most 5 mutations"),
+        ("M1A;K2A;T3A;A4C;Y5A;I6A", "at most 5 mutations"), ("M1A;M1C", "position 1 is changed already"),
     ],
-    ids=["other letter", "beyond", "no name", "no letter", "too many"],
+    ids=["other letter", "beyond", "no name", "no letter", "too many", "twice"],
 )  # fmt: skip
 def test_a_name_that_cannot_be_is_refused_with_its_reason(cell, said):
     with pytest.raises(DesignError) as told:
@@ -68,6 +68,10 @@ def test_small_spaces_are_listed_whole():
     assert len(X) == space.size == 1 + 4 * 3 + 6 * 9
     assert len(set(space.ids(X))) == len(X)
     assert differing(space, X).max() == 2
+
+
+def test_more_mutants_than_any_number_says_are_without_end():
+    assert mutants.count(1_200, 20, 600) == np.inf
 
 
 def test_random_mutated_and_repaired_designs_keep_the_number_of_mutations():

@@ -308,6 +308,12 @@ def test_fasta_is_a_row_a_sequence_and_pairs_in_a_header_are_columns(tmp_path):
     path.write_text(">first\n>second\nCCGTACGA\n")
     with pytest.raises(IngestError, match=r"line 1: the header 'first' has no sequence below it"):
         FastaText().read(path.read_bytes(), path.name, known=("dna",))
+    path.write_text(">first\nCCGTACGA\n")
+    (part,) = FastaText().read(path.read_bytes(), path.name, known=("name",))  # a space may call its sequence so
+    assert part.table.columns["name"].texts.tolist() == ["CCGTACGA"]
+    path.write_text("".join(f">{i} a{i}=1\nA\n" for i in range(7_000)))
+    with pytest.raises(IngestError, match="7,002 columns of 7,000 rows"):
+        FastaText().read(path.read_bytes(), path.name, known=("dna",))
 
 
 class Sticker:

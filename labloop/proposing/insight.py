@@ -233,6 +233,7 @@ def _levels(data: Dataset, site: _Site) -> list[_Level]:
     if site.block.kind == "onehot":
         parameter = site.parameter
         words = list(parameter.alphabet) if isinstance(parameter, Sequence) else [str(one) for one in parameter.options]  # type: ignore[union-attr]
+        words += ["no letter"] if site.block.gap else []
         counts, eye = part.sum(0).round().astype(int), np.eye(part.shape[1])
         return [_Level(site, word, int(n), eye[i]) for i, (word, n) in enumerate(zip(words, counts.tolist(), strict=True)) if n]
     if isinstance(site.parameter, Mixture):

@@ -20,6 +20,8 @@ BITS = 2_048
 DIGITS = 6
 MOST = 64
 """Coordinates kept of a set at most."""
+LONGEST = 2_000
+"""Letters of a molecule at most: RDKit takes hours for a polymer that is spelled out."""
 PHYSICAL = (
     "MolWt", "MolLogP", "TPSA", "MolMR", "NumHAcceptors", "NumHDonors", "NumRotatableBonds", "RingCount", "NumAromaticRings",
     "FractionCSP3", "LabuteASA", "MaxPartialCharge", "MinPartialCharge", "NumHeteroatoms", "NumValenceElectrons", "BalabanJ",
@@ -32,8 +34,12 @@ def molecules(smiles: Mapping[str, str]) -> dict[str, list[list[float]]]:
     """Describe the molecule of each option: one set a name, a row (m,) an option, in order; numbers of six decimals.
 
     Raises:
-        ValueError: RDKit is not there, or cannot read one of them.
+        ValueError: RDKit is not there, or cannot read one of them, or one is too long.
     """
+    if long := [option for option, text in smiles.items() if len(text) > LONGEST]:
+        raise ValueError(
+            f"smiles of {long[0]!r}: has {len(smiles[long[0]]):,} letters, at most {LONGEST:,} are read: leave it out"
+        )
     try:
         chem = importlib.import_module("rdkit.Chem")
         fingerprints = importlib.import_module("rdkit.Chem.rdFingerprintGenerator")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def spelled(text: str, parent: str) -> str:
     Raises:
         ValueError: the text is no such name, or another letter stands there in the parent; the message completes a rule.
     """
-    letters = list(parent)
+    letters, changed = list(parent), set[int]()
     if text.strip().upper() == PARENT:
         return parent
     for part in _APART.split(text.strip().removeprefix("p.").strip("[]")):
@@ -45,6 +46,9 @@ def spelled(text: str, parent: str) -> str:
             raise ValueError(f"{part}: the parent has positions 1 to {len(parent)}")
         if parent[place - 1] != old:
             raise ValueError(f"{part}: at {place} the parent has {parent[place - 1]}")
+        if place in changed:
+            raise ValueError(f"{part}: position {place} is changed already, by what stands before")
+        changed.add(place)
         letters[place - 1] = new
     return "".join(letters)
 
@@ -57,7 +61,8 @@ def named(text: str, parent: str) -> str:
 
 def count(length: int, letters: int, most: int) -> float:
     """How many mutants of at most so many substitutions there are, the parent among them."""
-    return float(sum(math.comb(length, k) * (letters - 1) ** k for k in range(most + 1)))
+    n = sum(math.comb(length, k) * (letters - 1) ** k for k in range(most + 1))
+    return float(n) if n < sys.float_info.max else math.inf
 
 
 def listing(parent: Array, letters: int, most: int) -> Array:

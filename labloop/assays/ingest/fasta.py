@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from labloop.assays.ingest.cells import Part
 from labloop.assays.ingest.columns import ROLES
 from labloop.assays.ingest.long import tabulate
-from labloop.assays.ingest.text import decode, peek
+from labloop.assays.ingest.text import CELLS, decode, peek
 from labloop.errors import IngestError
 from labloop.registry import plugin
 
@@ -44,7 +44,7 @@ class FastaText:
             if not line or line.startswith(";"):
                 continue
             if line.startswith(">"):
-                rows.append({own: "", **_header(line[1:])})
+                rows.append({**_header(line[1:]), own: ""})
                 lines.append(number)
             elif not rows:
                 raise IngestError(f"{name} line {number}: a sequence stands before the first header: FASTA begins with >name")
@@ -52,8 +52,12 @@ class FastaText:
                 rows[-1][own] += "".join(line.split())
         for number, row in zip(lines, rows, strict=True):
             if not row[own]:
-                raise IngestError(f"{name} line {number}: the header {row['name']!r} has no sequence below it: take it out")
+                raise IngestError(
+                    f"{name} line {number}: the header {row.get('name', '')!r} has no sequence below it: take it out"
+                )
         header = list(dict.fromkeys(key for row in rows for key in row))
+        if len(header) * len(rows) > CELLS:
+            raise IngestError(f"{name}: its headers make {len(header):,} columns of {len(rows):,} rows, too many to read at once")
         cells = [[row.get(key, "") for row in rows] for key in header]
         return [Part(table=tabulate(name, header, cells, lines, form=f"{encoding}, FASTA", remarks=()), where="the sequences")]
 
