@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
 from labloop.cli.serve.desk import spoken
+from labloop.cli.serve.patient import Patient
 from labloop.cli.serve.sessions import COOKIE, file_name
 from labloop.cli.serve.settings import settings_of
 from labloop.cli.serve.site import site
@@ -448,6 +449,21 @@ def test_ten_readers_and_two_writers_at_once_lose_nothing(app, at_the_lab):
     assert len(run.ledger.measurements("tfbind8")) == before + 120
     assert sorted(run.ledger.files("tfbind8")["by"].tolist()[-12:]) == ["Ann"] * 6 + ["Ben"] * 6
     assert run.ledger.verify()[0].faults == ()
+
+
+def test_an_answer_that_is_there_at_once_holds_nobody_up(monkeypatch):
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, *work):
+            future = super().submit(*work)
+            wait([future])
+            return future
+
+    monkeypatch.setattr("labloop.cli.serve.patient.ThreadPoolExecutor", AtOnce)
+    patient, found = Patient(), []
+    asking = threading.Thread(target=lambda: found.append(patient.ask("how many", 1, lambda: 42).value), daemon=True)
+    asking.start()
+    asking.join(20)
+    assert found == [42]
 
 
 def test_the_command_refuses_what_would_be_open(bench, capsys, monkeypatch):
