@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -82,6 +83,14 @@ def test_labloop_alone_says_what_comes_next_here(lab, capsys):
     (lab / "scheduled.yaml").write_text(yaml.safe_dump(scheduled))
     run(capsys, "init", "scheduled.yaml", "--home", "elsewhere")
     assert "by_itself waits for the lab" in run(capsys, "next", "--home", "elsewhere")
+
+
+def test_what_cannot_be_read_is_no_beginning(lab, capsys):
+    (lab / "folder.yaml").mkdir()
+    (lab / "gone.yaml").symlink_to("nowhere")
+    os.mkfifo(lab / "pipe.yaml")
+    (lab / "mine.yaml").write_text(CAMPAIGN.read_text())
+    assert "labloop init mine.yaml" in run(capsys)
 
 
 def test_a_terminal_shows_how_far_long_work_is(monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+import yaml
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
@@ -156,6 +157,18 @@ def test_predictions_go_to_csv_excel_and_json(run, tmp_path):
     assert told["units"] == {"predicted": "%"}
     with pytest.raises(LabloopError, match=r"name the file \.csv, \.xlsx"):
         found.write(tmp_path / "out.txt")
+
+
+@pytest.mark.parametrize("unit", ["nM", "/min"])
+def test_a_unit_between_brackets_is_shown(tmp_path, capsys, unit):
+    objective = {"assay": "hplc", "unit": unit}
+    made = Campaign.create(config(objective=objective), home=tmp_path)
+    made.ingest(written(tmp_path / "start.csv", table()))
+    (tmp_path / "round.yaml").write_text(yaml.safe_dump({"arms": {"a": {"proposers": "random"}}, "judge": "fakes:Ridge"}))
+    asked = written(tmp_path / "ask.csv", fresh())
+    told = ["predict", made.name, str(asked), str(tmp_path / "round.yaml"), "--home", str(tmp_path), "--plugins", "fakes"]
+    assert main(told) == 0
+    assert f"[{unit}]" in capsys.readouterr().out
 
 
 def test_fasta_is_asked_about_and_picked(tmp_path, tfbind8_config):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from fastapi.testclient import TestClient
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
 from labloop.cli.serve.desk import spoken
+from labloop.cli.serve.patient import Patient
 from labloop.cli.serve.sessions import COOKIE, file_name
 from labloop.cli.serve.settings import settings_of
 from labloop.cli.serve.site import site
@@ -448,6 +450,64 @@ def test_ten_readers_and_two_writers_at_once_lose_nothing(app, at_the_lab):
     assert len(run.ledger.measurements("tfbind8")) == before + 120
     assert sorted(run.ledger.files("tfbind8")["by"].tolist()[-12:]) == ["Ann"] * 6 + ["Ben"] * 6
     assert run.ledger.verify()[0].faults == ()
+
+
+def test_who_says_yes_a_second_time_is_not_told_that_nothing_was_done(bench, app, monkeypatch):
+    run = Campaign.open("tfbind8")
+    run.ingest("start.csv")
+    run.propose("round.yaml")
+    ann, ben = browser(app).login("Ann"), browser(app).login("Ben")
+    monkeypatch.setattr("labloop.cli.serve.jobs._RUN", [sys.executable, "-c", "import signal; signal.pause()"])
+    assert ann.fill("/c/tfbind8/approve").status_code == 303
+    assert ben.fill("/c/tfbind8/approve").status_code == 303
+    assert "is approved. labloop is at work for tfbind8 already" in ben.seen("/c/tfbind8")
+
+
+def test_a_ledger_that_took_anothers_place_is_what_is_read(app, at_the_lab, bench_page):
+    assert "Round 1" in bench_page.seen("/c/tfbind8")
+    home = Path("labloop-data")
+    home.rename("kept")
+    assert "no campaign here yet" in bench_page.seen("/")
+    assert main(["init", "campaign.yaml"]) == 0
+    assert "No round has been opened" in bench_page.seen("/c/tfbind8")
+    home.rename("fresh")
+    Path("kept").rename(home)
+    assert "Round 1" in bench_page.seen("/c/tfbind8")
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3"], ids=len)
+def test_a_length_that_is_no_number_of_bytes_is_refused(app, length):
+    answer = browser(app).post("/login", content=b"x", headers={"Origin": HERE, "Content-Length": length})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("::1", "http://[::1]:8791"), ("127.0.0.2", "http://127.0.0.2:8791"), ("127.0.0.1", HERE)]
+)
+def test_the_page_is_told_to_be_where_it_listens(host, url):
+    told = settings_of(host=host, token=TOKEN)
+    assert told.url == url
+    assert url.removeprefix("http://") in told.hosts
+
+
+def test_a_port_that_there_is_not_is_said(bench, capsys):
+    assert main(["serve", "--port", "99999"]) == 1
+    assert "--port" in capsys.readouterr().err
+
+
+def test_an_answer_that_is_there_at_once_holds_nobody_up(monkeypatch):
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, *work):
+            future = super().submit(*work)
+            wait([future])
+            return future
+
+    monkeypatch.setattr("labloop.cli.serve.patient.ThreadPoolExecutor", AtOnce)
+    patient, found = Patient(), []
+    asking = threading.Thread(target=lambda: found.append(patient.ask("how many", 1, lambda: 42).value), daemon=True)
+    asking.start()
+    asking.join(20)
+    assert found == [42]
 
 
 def test_the_command_refuses_what_would_be_open(bench, capsys, monkeypatch):

@@ -123,6 +123,11 @@ def _beginnings(folder: Path) -> list[dict[str, str]]:
 
 
 def _is_campaign(path: Path) -> bool:
-    """Say whether a file looks like a campaign's: `space:` begins one of its lines."""
-    with path.open("rb") as file:
-        return any(line.startswith(b"space:") for line in file.read(100_000).splitlines())
+    """Say whether a file looks like a campaign's: `space:` begins one of its lines. What cannot be read is none."""
+    try:
+        if not path.is_file():  # a pipe would keep us waiting
+            return False
+        with path.open("rb") as file:
+            return any(line.startswith(b"space:") for line in file.read(100_000).splitlines())
+    except OSError:
+        return False

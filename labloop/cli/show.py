@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from labloop.space.objective import Objective
     from labloop.studies.study import Result
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def dump(value: Any) -> None:

@@ -256,5 +256,8 @@ def _onwards(desk: Desk, name: str, who: Session, key: str) -> str:
     """Let the scheduler go on, or where there is none go on here."""
     if Server.configured() is not None:
         return wake(name, key)
-    desk.jobs.start(name, ["step", name, "--until", "waiting"], what="writes the plate's files", by=who.name)
+    try:
+        desk.jobs.start(name, ["step", name, "--until", "waiting"], what="writes the plate's files", by=who.name)
+    except CampaignError as error:  # the word that was given holds all the same
+        return f"{error}."
     return "Its files are being written."

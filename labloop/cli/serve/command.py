@@ -72,8 +72,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise LabloopError(f"{host}, port {port}: {error.strerror or error}: choose another --port or --host") from error
+    except (OSError, OverflowError) as error:
+        raise LabloopError(
+            f"{host}, port {port}: {getattr(error, 'strerror', None) or error}: choose another --port or --host"
+        ) from error
 
 
 def _say(settings: Settings, *, json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ class Desk:
         self.jobs = Jobs(settings)
         self._patient = Patient()
         self._reading: tuple[Path, Ledger] | None = None
+        self._file: tuple[int, int] | None = None
+        self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -77,9 +80,15 @@ class Desk:
             yield Campaign(stored_config(ledger, name), ledger, place)
 
     def _ledger(self) -> tuple[Path, Ledger]:
-        if self._reading is None:
-            self._reading = open_ledger(self.settings.home, self.settings.ledger)
-        return self._reading
+        """Give the folder and its ledger, anew where another file has taken its place, such as a backup that was restored."""
+        with self._lock:
+            if self._reading is None or _file_of(self._reading[1]) != self._file:
+                old, self._reading = self._reading, None
+                if old is not None:
+                    old[1].close()
+                self._reading = open_ledger(self.settings.home, self.settings.ledger)
+                self._file = _file_of(self._reading[1])
+            return self._reading
 
     def ask(self, campaign: Campaign, what: str, count: Callable[[], Any], *more: Any, patience: float | None = None) -> Answer:
         """Ask what takes the whole dataset; the answer holds until the ledger goes on (or what is in `more` does)."""
@@ -117,6 +126,15 @@ class Desk:
         self.uploads.close()
         if self._reading is not None:
             self._reading[1].close()
+
+
+def _file_of(ledger: Ledger) -> tuple[int, int] | None:
+    """Tell a ledger's file from another at its path; None where it has none."""
+    try:
+        found = Path(ledger.where).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _NEXT = {

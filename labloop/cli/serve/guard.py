@@ -30,6 +30,7 @@ _HEADERS = {
 }
 _OPEN = ("/login", "/static/")
 """What is there for whoever is not logged in, also where reading needs a login."""
+_DIGITS = 18
 _SMALL = 64 << 10
 """Bytes of a request by somebody who is not logged in."""
 
@@ -71,7 +72,7 @@ class Guard:
         elif self.settings.private and not known and not is_open:
             return RedirectResponse(f"/login?next={quote(path, safe='/')}", 303)
         told = headers.get("content-length", "0")
-        if not told.isdigit() or int(told) > largest:
+        if not told.isdecimal() or len(told) > _DIGITS or int(told) > largest:
             return _no(413, too_much(largest))
         return None
 

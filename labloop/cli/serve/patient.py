@@ -35,7 +35,7 @@ class Patient:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="labloop-count")
         self._kept: OrderedDict[Hashable, tuple[Hashable, Answer]] = OrderedDict()
         self._asked: dict[Hashable, tuple[Hashable, Future[Answer]]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an answer that is there at once is kept by who asks
 
     def ask(self, what: Hashable, key: Hashable, count: Callable[[], Any], *, patience: float = PATIENCE) -> Answer:
         """Give the answer, if it is there in time.

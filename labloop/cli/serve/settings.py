@@ -27,6 +27,8 @@ class Settings:
     """What browsers may write into the header Host; another name leads here by a forged address (DNS rebinding)."""
     origins: frozenset[str]
     """Where forms may come from."""
+    address: str = "127.0.0.1"
+    """What it listens on, as it stands in a URL."""
     secure: bool = False
     """Whether browsers come by TLS."""
     private: bool = False
@@ -38,7 +40,7 @@ class Settings:
     @property
     def url(self) -> str:
         """Where a person finds it."""
-        return min(self.origins, key=lambda one: ("127.0.0.1" not in one, len(one), one))
+        return min(self.origins, key=lambda one: (f"//{self.address}" not in one, len(one), one))
 
 
 def settings_of(
@@ -81,7 +83,8 @@ def settings_of(
         raise LabloopError("say by which name browsers reach it: --name lab.example.org")
     if not 1 <= largest <= 1024:
         raise LabloopError(f"--largest {largest}: take 1 to 1024 MB")
-    own = ["127.0.0.1", "localhost", "[::1]"] if local else [f"[{host}]" if ":" in host else host]
+    address = f"[{host}]" if ":" in host else host
+    own = [address, *(["127.0.0.1", "localhost", "[::1]"] if local else [])]
     here = {f"{one}:{port}" for one in own} if host not in ("0.0.0.0", "::") else set()
     known = {one.lower() for one in names}
     if not proxied:
@@ -92,7 +95,7 @@ def settings_of(
     return Settings(
         home=home, ledger=ledger, token=token or secrets.token_urlsafe(18), made_token=token is None, hosts=frozenset(hosts),
         origins=frozenset(f"{scheme}://{_bare(one, 443 if secure else 80)}" for one in reached), secure=secure,
-        private=not local or proxied, largest=largest << 20, plugins=plugins,
+        private=not local or proxied, largest=largest << 20, plugins=plugins, address=address,
     )  # fmt: skip
 
 
