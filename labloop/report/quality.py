@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 
 from labloop.assays.quality.plates import PlateQuality
-from labloop.assays.quality.report import Inspection
+from labloop.assays.quality.report import QualityReport
 from labloop.assays.quality.statistics import Effect, Figure
 from labloop.config.policies import MEANING, RATE
 from labloop.report import figures
@@ -19,7 +19,7 @@ from labloop.report.tables import NONE, Column, Numbers, Table
 from labloop.space.objective import Objective
 
 
-def plates(found: Inspection, assay: str) -> Table:
+def plates(found: QualityReport, assay: str) -> Table:
     """One row a plate: how good its controls are, whether its place tells on a well, what was flagged."""
     columns = (
         Column("Plate"), Column("Designs", "number"),
@@ -39,7 +39,7 @@ def plates(found: Inspection, assay: str) -> Table:
     return Table(columns, rows)
 
 
-def policies(found: Inspection) -> Table:
+def policies(found: QualityReport) -> Table:
     """What each rule flagged, what that means, and what its policy did to the dataset."""
     columns = (
         Column("Rule"), Column("What it says", "small"), Column("Readings", "number"), Column("Policy"),
@@ -59,7 +59,7 @@ def policies(found: Inspection) -> Table:
     return Table(columns, rows)
 
 
-def controls(found: Inspection, assay: str, numbers: Numbers) -> Table:
+def controls(found: QualityReport, assay: str, numbers: Numbers) -> Table:
     """Each control's level on each plate."""
     columns = (
         Column("Plate"), Column("Control"), Column("Role"), Column("Wells", "number"), Column("Median", "number"),
@@ -74,7 +74,7 @@ def controls(found: Inspection, assay: str, numbers: Numbers) -> Table:
     return Table(columns, rows)
 
 
-def sentences(found: Inspection, assay: str) -> list[str]:
+def sentences(found: QualityReport, assay: str) -> list[str]:
     """What there is to say beside the tables."""
     agree = found.replicates.get(assay)
     told = [f"{found.n_used:,} readings are used, {found.n_dropped} left out and {found.n_downweighted} downweighted."]
@@ -93,7 +93,7 @@ def sentences(found: Inspection, assay: str) -> list[str]:
     return told + [f"{NONE} stands for: {why}." for why in sorted(whys)]
 
 
-def flagged(found: Inspection | None, assay: str) -> dict[tuple[str, str], str]:
+def flagged(found: QualityReport | None, assay: str) -> dict[tuple[str, str], str]:
     """The flags of each well, in words: plate and well to the rules."""
     if found is None or found.flags.empty:
         return {}
@@ -106,7 +106,7 @@ def flagged(found: Inspection | None, assay: str) -> dict[tuple[str, str], str]:
     return told
 
 
-def levels(found: Inspection, assay: str, objective: Objective, numbers: Numbers) -> Spec | None:
+def levels(found: QualityReport, assay: str, objective: Objective, numbers: Numbers) -> Spec | None:
     """Every control's median over the plates, in the order in which they came in; None where there are no controls."""
     held = [(one, level) for one in found.plates if one.assay == assay for level in one.controls if level.median is not None]
     if objective.transform != "identity":
@@ -154,7 +154,7 @@ def effect(found: Effect) -> str:
     return f"{found.size:+z.2f}{' !' * (found.p <= RATE)}".replace("-", "−")
 
 
-def of_assay(found: Inspection | None, assay: str) -> list[PlateQuality]:
+def of_assay(found: QualityReport | None, assay: str) -> list[PlateQuality]:
     """The assay's plates."""
     return [] if found is None else [one for one in found.plates if one.assay == assay]
 
