@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
+
+from labloop.runtime.environment import Environment
 
 LOGIN = (
     "log in on its page with all of what stands behind PREFECT_SERVER_API_AUTH_STRING=, such as lab:PASSWORD, in the one field"
@@ -65,8 +66,9 @@ class Server:
     @classmethod
     def configured(cls) -> Self | None:
         """The server that `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING` name; None where none is named."""
-        url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-        return cls(url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url.startswith(("http://", "https://")) else None
+        said = Environment.now()
+        url = (said.prefect_url or "").rstrip("/")
+        return cls(url, said.prefect_auth or "") if url.startswith(("http://", "https://")) else None
 
     def wake(self, campaign: str, *, key: str) -> bool:
         """Ask for a tick of a campaign now; the same key again asks for nothing more.
