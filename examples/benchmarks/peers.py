@@ -5,12 +5,12 @@
 Settings, fixed before any result was seen: 24 conditions drawn at random from the whole table, then three plates of 12; seed s
 has the same start for everybody; all of both as shipped. BayBE (the extra `peers`) gets its own encodings of the molecules,
 Mordred's descriptors (its default) and ECFP, and its default recommender; labloop the arms `gp` and `bo` of
-`config/rounds/small.yaml`, with the campaign's descriptors and, as `… without`, with names alone. Told are the mean of each plate,
-of all three, and of the ten best wells of the three plates, with standard errors over seeds; CPU-seconds of a whole campaign;
-and what labloop's arms are ahead by of each BayBE, paired by seed, with a 95 % interval (Student's t).
+`config/rounds/small.yaml`, with the campaign's descriptors and, as `… without`, with names alone. Told are the mean of each
+plate, of all three, and of the ten best wells of the three plates, with standard errors over seeds; CPU-seconds of a whole
+campaign; and what labloop's arms are ahead by of each BayBE, paired by seed, with a 95 % interval (Student's t).
 
-Another complete table: `--lab lookup:FILE.csv` and a campaign for it. `--only labloop` or `--only baybe` runs a half, `--out` adds
-to the rows that a file keeps, `--told FILE …` shows those of earlier runs.
+Another complete table: `--lab lookup:FILE.csv` and a campaign for it. `--only labloop` or `--only baybe` runs a half, `--out`
+adds to the rows that a file keeps, `--told FILE …` shows those of earlier runs.
 """
 
 from __future__ import annotations
