@@ -79,7 +79,9 @@ def said_of(kind: str, detail: dict[str, Any]) -> str | None:
 
 def _told(kind: str, number: int | None, detail: dict[str, Any]) -> Iterator[str]:
     if kind == ALLOCATED:
-        yield (f"Round {number}: " if number else "") + detail["said"]
+        for one in (detail, *detail.get("proposers", {}).values()):
+            if "said" in one:
+                yield (f"Round {number}: " if number else "") + one["said"]
     elif kind == JOINED:
         for one in detail["arms"]:
             wells, n = detail["wells"][one["arm"]], len(one["ids"])
