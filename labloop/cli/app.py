@@ -144,7 +144,7 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
 @app.command(group=_lab)
 def propose(
     campaign: str,
-    config: Path | None = None,
+    config: Annotated[Path | None, Parameter(name=["--round", "--config"])] = None,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
     workers: int | str = 1,
@@ -157,7 +157,7 @@ def propose(
 
     Args:
         campaign: the campaign's name.
-        config: the round's YAML file [default: config/rounds/default.yaml].
+        config: the round's YAML file, or auto: arms by the last backtest [default: config/rounds/default.yaml].
         out: folder for pick list, plate map, manifest and the empty assay CSV.
         workers: train side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
         on_failure: a proposer that fails: `drop` goes on without it, `stop` trains the others and stops

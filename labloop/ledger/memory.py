@@ -22,6 +22,10 @@ from labloop.runtime.artifacts import Artifacts
 ALLOCATED = "allocated"
 """The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why; `proposers` tells the
 same of the wells of each arm whose proposers take turns."""
+BACKTESTED = "backtested"
+"""The kind of event that keeps a backtest: its `arms`, best first, and the `round` that has them."""
+BY_BACKTEST = "arms_by_backtest"
+"""The kind of event that tells which arms a round took from a backtest, and why, before it trains."""
 JOINED = "hand_arms"
 """The kind of event by which people's lists join a round: `arms`, a list, and `wells` of every arm of the round."""
 
