@@ -126,7 +126,7 @@ class CampaignConfig(Config):
         """Say what no file should ask for, each with its place; a ledger that was begun with it opens all the same."""
         out: list[tuple[Place, str]] = []
         read: dict[str, str] = {}  # which assay each column is of
-        every = [("objectives", name, one) for name, one in self.objectives.items()]
+        every: list[tuple[str, str, Target | Threshold]] = [("objectives", name, one) for name, one in self.objectives.items()]
         every += [("constraints", name, one) for name, one in self.constraints.items()]
         for part, name, one in every:
             column = one.column or name
