@@ -2,8 +2,8 @@
 
 Arms may have different numbers of wells, so each is asked what any k of its wells add on average, k being the smallest arm's:
 along a ray (`labloop.space.pareto.rays`) the mean of the farthest of k wells drawn without replacement has a closed form. The
-p-value is of permuting wells between two arms, and corrected for the number of pairs (Holm); the intervals are percentiles over resampled wells, which lean towards zero a
-little, as a resample holds fewer different wells.
+p-value is of permuting wells between two arms, and corrected for the number of pairs (Holm); the intervals are percentiles over
+resampled wells, which lean towards zero a little, as a resample holds fewer different wells.
 """
 
 from __future__ import annotations
