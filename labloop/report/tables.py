@@ -43,6 +43,11 @@ class Numbers:
     objective: Objective
     spread: float
 
+    @property
+    def unit(self) -> str:
+        """The lab's unit as it follows a title."""
+        return f", {self.objective.unit}" if self.objective.unit else ""
+
     def value(self, x: float | None) -> str:
         if x is None or pd.isna(x):
             return NONE
@@ -77,10 +82,10 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
         Column("Arm", "arm"),
         *((Column("Proposer"),) if proposers else ()),
         Column("Wells", "number", "measured of picked; the rest failed or has no result yet"),
-        Column("Mean", "number", "in the lab's unit; geometric where the campaign works on logarithms"),
+        Column(f"Mean{numbers.unit}", "number", "geometric where the campaign works on logarithms"),
         Column("95 % interval", "number", "of the mean"),
-        Column(f"Top {top_k}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
-        Column("Best", "number"),
+        Column(f"Top {top_k}{numbers.unit}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
+        Column(f"Best{numbers.unit}", "number"),
         Column("Hits", "number", "wells better than the best value that was known when the round was proposed"),
         Column("Hit rate", "number", "with Wilson's 95 % interval"),
         Column("Computing", "number", "seconds its proposers ran"),
@@ -136,10 +141,11 @@ def needed(gap: Difference) -> str:
 
 def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> Table:
     """Every other proposer against the best of the free baselines."""
+    unit, logs = (numbers.unit, "") if numbers.objective.transform == "identity" else ("", " of logarithms")
     columns = (
         Column("Arm", "arm"), Column("Proposer"), Column("Against", "text", "the free baseline that is hardest for it to beat"),
         Column("Of", "text", "these plates' wells, or the proposers, with rounds as the sample"), Column("Rounds"),
-        Column("Wells", "number"), Column("Difference", "number", "of means, in the direction of better"),
+        Column("Wells", "number"), Column(f"Difference{unit}", "number", f"of means{logs}, in the direction of better"),
         Column("95 % interval", "number"), Column("p", "number"), Column("p, all looks", "number"),
     )  # fmt: skip
     rows = tuple(
@@ -157,7 +163,7 @@ def calibration(entries: Sequence[Calibration], numbers: Numbers, betas: Mapping
     Args:
         betas: by arm, those that its bounds were taken with.
     """
-    logs = " (in logarithms)" if numbers.objective.transform != "identity" else ""
+    logs = " (in logarithms)" if numbers.objective.transform != "identity" else numbers.unit
     columns = (
         Column("Arm", "arm"), Column("Wells", "number"), Column("Within 1 std", "number", "a calibrated judge: 68 %"),
         Column("Within 2 std", "number", "a calibrated judge: 95 %"),
@@ -197,8 +203,8 @@ def top(frame: pd.DataFrame, numbers: Numbers) -> Table:
     """The best designs, best first."""
     has_mean = "mean" in frame.columns
     columns = (
-        Column("", "number"), Column("Design", "code"), Column("Value", "number"),
-        *((Column("Predicted", "number", "by the reference surrogate before it was measured"),) if has_mean else ()),
+        Column("", "number"), Column("Design", "code"), Column(f"Value{numbers.unit}", "number"),
+        *((Column(f"Predicted{numbers.unit}", "number", "by the judge before it was measured"),) if has_mean else ()),
         Column("Round"), Column("Arm", "arm"), Column("Proposer"), Column("Id", "small"),
     )  # fmt: skip
     rows = []

@@ -35,6 +35,21 @@ PAUSE = 2.0
 """Seconds before a server that is busy is asked again."""
 
 
+SERVED = "LABLOOP_SERVE_URL"
+"""The environment's name of the address of `labloop serve`, to which Prefect's pages of a campaign lead back."""
+
+
+def report_key(campaign: str) -> str:
+    """Name a campaign's page among Prefect's artifacts, which take lower case, digits and dashes."""
+    return f"{campaign.lower().replace('_', '-')}-report"
+
+
+def bench_page(campaign: str) -> str:
+    """Give the address of a campaign on the page of `labloop serve`; '' where the environment names none."""
+    url = os.environ.get(SERVED, "").rstrip("/")
+    return f"{url}/c/{quote(campaign)}" if url.startswith(("http://", "https://")) else ""
+
+
 class NoAnswer(Exception):
     """The server cannot be reached, or refuses; the message says which."""
 
@@ -67,6 +82,15 @@ class Server:
         """The server that `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING` name; None where none is named."""
         url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
         return cls(url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url.startswith(("http://", "https://")) else None
+
+    @property
+    def site(self) -> str:
+        """Where people find its pages: PREFECT_UI_URL, else where its API is."""
+        return os.environ.get("PREFECT_UI_URL", "").rstrip("/") or self.url.removesuffix("/api")
+
+    def page_of(self, campaign: str) -> str:
+        """Give the address of a campaign's page there, which ticks write; the newest version is on top."""
+        return f"{self.site}/artifacts/key/{quote(report_key(campaign))}"
 
     def wake(self, campaign: str, *, key: str) -> bool:
         """Ask for a tick of a campaign now; the same key again asks for nothing more.
