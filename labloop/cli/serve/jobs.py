@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from labloop.cli.serve.settings import Settings
 from labloop.errors import CampaignError
+from labloop.runtime.environment import VARIABLES
 
 _TAIL = 4000
 _MOST = 40
@@ -99,10 +100,10 @@ class Jobs:
         given = [("--home", self._settings.home), ("--ledger", self._settings.ledger)]
         options = [text for name, value in given if value is not None for text in (name, str(value))]
         options += [text for one in self._settings.plugins for text in ("--plugins", one)]
-        environment = {name: value for name, value in os.environ.items() if name != "LABLOOP_SERVE_TOKEN"}
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLES["serve_token"]}
         job.child = subprocess.Popen(
             [*_RUN, *command, *options, "--verbose"], stdin=subprocess.DEVNULL, stdout=job.answer or job.log, stderr=job.log,
-            env={**environment, "LABLOOP_USER": job.by},
+            env={**environment, VARIABLES["user"]: job.by},
         )  # fmt: skip
         job.began = time.monotonic()
         if (old := self._jobs.pop(key, None)) is not None:
