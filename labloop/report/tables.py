@@ -143,7 +143,8 @@ def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> PageTable:
     """Every other proposer against the best of the free baselines."""
     unit, logs = (numbers.unit, "") if numbers.objective.transform == "identity" else ("", " of logarithms")
     columns = (
-        Heading("Arm", "arm"), Heading("Proposer"), Heading("Against", "text", "the free baseline that is hardest for it to beat"),
+        Heading("Arm", "arm"), Heading("Proposer"),
+        Heading("Against", "text", "the free baseline that is hardest for it to beat"),
         Heading("Of", "text", "these plates' wells, or the proposers, with rounds as the sample"), Heading("Rounds"),
         Heading("Wells", "number"), Heading(f"Difference{unit}", "number", f"of means{logs}, in the direction of better"),
         Heading("95 % interval", "number"), Heading("p", "number"), Heading("p, all looks", "number"),

@@ -36,10 +36,6 @@ PAUSE = 2.0
 """Seconds before a server that says it is busy is asked again."""
 
 
-SERVED = "LABLOOP_SERVE_URL"
-"""The environment's name of the address of `labloop serve`, to which Prefect's pages of a campaign lead back."""
-
-
 def report_key(campaign: str) -> str:
     """Name a campaign's page among Prefect's artifacts, which take lower case, digits and dashes."""
     return f"{campaign.lower().replace('_', '-')}-report"
@@ -47,7 +43,7 @@ def report_key(campaign: str) -> str:
 
 def bench_page(campaign: str) -> str:
     """Give the address of a campaign on the page of `labloop serve`; '' where the environment names none."""
-    url = os.environ.get(SERVED, "").rstrip("/")
+    url = (Environment.now().serve_url or "").rstrip("/")
     return f"{url}/c/{quote(campaign)}" if url.startswith(("http://", "https://")) else ""
 
 
@@ -88,7 +84,7 @@ class Server:
     @property
     def site(self) -> str:
         """Where people find its pages: PREFECT_UI_URL, else where its API is."""
-        return os.environ.get("PREFECT_UI_URL", "").rstrip("/") or self.url.removesuffix("/api")
+        return (Environment.now().prefect_site or self.url.removesuffix("/api")).rstrip("/")
 
     def page_of(self, campaign: str) -> str:
         """Give the address of a campaign's page there, which ticks write; the newest version is on top."""
