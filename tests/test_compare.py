@@ -15,6 +15,7 @@ from scipy import stats
 
 from labloop.compare import measures, statistics
 from labloop.compare.arms import compare
+from labloop.compare.figures import whose
 from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison, spell
@@ -500,3 +501,7 @@ def test_a_design_twice_in_an_arm_is_refused():
 def test_numbers_get_the_decimals_their_uncertainty_deserves():
     assert [spell(0.123456, 0.02), spell(1234.6, 300.0), spell(-0.0001, 0.1)] == ["0.123", "1,230", "0.00"]
     assert [spell(-1.5, 0.3), spell(math.nan, 1.0)] == ["−1.50", "–"]
+
+
+def test_a_name_that_ends_in_s_is_written_as_people_do():
+    assert (whose("bo"), whose("letters")) == ("bo's", "letters'")

@@ -521,6 +521,17 @@ def test_a_campaign_says_whether_another_plate_is_worth_it(app, at_the_lab):
     until(lambda: stop in browser(app).seen("/c/tfbind8"), 60)
 
 
+def test_the_page_leads_to_prefect(app, monkeypatch):
+    assert "In Prefect" not in browser(app).seen("/c/tfbind8")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert 'href="http://127.0.0.1:4200/artifacts/key/tfbind8-report"' in browser(app).get("/c/tfbind8").text
+    row = {"campaign": "tfbind8", "prefect": "scheduled", "prefect_url": "http://127.0.0.1:4200/deployments/deployment/7"}
+    told = dict.fromkeys(("round", "state", "since", "until"), None) | {"waits_for": "the lab", "what": "", "overdue": False}
+    agenda = {"server": "It answers.", "campaigns": [told | row | {"prefect_page": "http://127.0.0.1:4200/artifacts/key/x"}]}
+    monkeypatch.setattr("labloop.cli.serve.desk.agenda", lambda **_: agenda)
+    until(lambda: f'href="{row["prefect_url"]}"' in browser(app).get("/schedule").text, 30)
+
+
 def test_a_campaign_that_nobody_knows_is_a_page_that_says_so(untouched):
     answer = browser(untouched).get("/c/none")
     assert answer.status_code == 404

@@ -175,17 +175,20 @@ def propose(
 
 @app.command(group=_lab)
 def report(
-    campaign: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None, common: Common = Common()
-) -> None:
+    campaign: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    why: Annotated[bool, Parameter(negative="")] = False, common: Common = Common(),
+) -> None:  # fmt: skip
     """Write the campaign's report, one HTML page that opens without a network.
 
     Args:
         campaign: the campaign's name.
         out: the page's path [default: report.html in the campaign's folder].
+        why: with what the judge looks at and whether it can be trusted, which trains it some times, as `labloop why` does.
     """
     common.start()
+    run = common.open(campaign)
     with show.progress(json=common.json):
-        page = common.open(campaign).report(out)
+        page = run.report(out, why=why)
     show.written(page, json=common.json)
 
 

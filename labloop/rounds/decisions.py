@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from labloop.compare.figures import whose
 from labloop.ledger import Round
 from labloop.ledger.batches import VETO
 from labloop.ledger.memory import ALLOCATED, BY_BACKTEST, JOINED, Memory
@@ -94,7 +95,7 @@ def _told(kind: str, number: int | None, detail: dict[str, Any]) -> Iterator[str
     else:
         spots = ", ".join(f"{plate}:{well}" for plate, well in detail["wells"])
         new = detail["replacement"]
-        came = f"{new['arm']}'s next choice {new['design_id']} came in" if new else "the well stays empty"
+        came = f"{whose(new['arm'])} next choice {new['design_id']} came in" if new else "the well stays empty"
         of = f" of round {number}" if number else ""
         arms = " and ".join(detail["arms"])
         yield f"{detail['by']} took design {detail['design_id']} of {arms} out of {spots}{of}: {detail['reason']}; {came}"

@@ -24,6 +24,7 @@ from labloop.plates.batch import render
 from labloop.registry import available
 from labloop.rounds.exports import exported
 from labloop.rounds.outlook import Outlook
+from labloop.runtime.prefect_api import Server
 
 pages = APIRouter()
 _SHEETS = (RoundState.EXPORTED, RoundState.MEASURED, RoundState.CLOSED)
@@ -62,6 +63,7 @@ def campaign(request: Request, name: str) -> HTMLResponse:
     status = desk.ask(run, "status", run.status, patience=max(0.0, end - time.monotonic()))
     measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
     verdict = desk.ask(run, "verdict", lambda: run.compare("all").sentence, patience=0.01) if measured else None
+    server = Server.configured()
     gain = desk.ask(run, "plan", lambda: _plan(run), patience=0.01)
     job = desk.jobs.of(name)
     busy = job is not None and job.running
@@ -72,7 +74,9 @@ def campaign(request: Request, name: str) -> HTMLResponse:
         asked=verdict_of(run, last.number)[0] if last is not None else "", job=job, stand=stand,
         gain=gain,
         may_open=stage in (None, RoundState.CLOSED),
-        scheduled=run.config.schedule is not None, presets=PRESETS, assays=list(run.config.assays),
+        scheduled=run.config.schedule is not None,
+        prefect=server.page_of(name) if server is not None and run.config.schedule is not None else "",
+        presets=PRESETS, assays=list(run.config.assays),
         refresh=3 if busy else 2 if waits else None,
     )  # fmt: skip
 
