@@ -21,6 +21,8 @@ from labloop.runtime.artifacts import Artifacts
 
 ALLOCATED = "allocated"
 """The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why."""
+HISTORY = "history"
+"""The kind of event that keeps what a round knew of other campaigns: `sources`, see `labloop.rounds.related`."""
 JOINED = "hand_arms"
 """The kind of event by which people's lists join a round: `arms`, a list, and `wells` of every arm of the round."""
 
