@@ -20,7 +20,7 @@ from labloop.plates.batch import RESERVED
 from labloop.plates.vessel import Plate
 from labloop.space.constraints import Excluded
 from labloop.space.design_space import DesignSpace
-from labloop.space.goal import Goal, Limit, Target
+from labloop.space.goal import Goal, Target, Threshold
 from labloop.space.objective import Objective
 
 PropertyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,62}$")]
@@ -56,7 +56,7 @@ class CampaignConfig(Config):
     """What is improved; of several `objectives`, the first."""
     objectives: dict[PropertyName, Target] = Field(default_factory=dict)
     """Several properties to improve at once, instead of `objective`."""
-    constraints: dict[PropertyName, Limit] = Field(default_factory=dict)
+    constraints: dict[PropertyName, Threshold] = Field(default_factory=dict)
     """Properties that must only be good enough."""
     assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
     """How each assay's files are read, by the assay's name."""

@@ -29,7 +29,7 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import by_hand, evidence, intake, related, spending, state, veto
+from labloop.rounds import by_hand, intake, related, sharing, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.judging import past_of
@@ -116,7 +116,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
     related.keep(memory, number, sources)
-    evidence.allocate(memory, memory.round(number))
+    sharing.allocate(memory, memory.round(number))
     by_hand.join(memory, memory.round(number), data)
     log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))
 

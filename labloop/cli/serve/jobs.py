@@ -14,6 +14,7 @@ from typing import IO
 
 from labloop.cli.serve.settings import Settings
 from labloop.errors import CampaignError
+from labloop.runtime.environment import VARIABLES
 
 _TAIL = 4000
 _RUN = [sys.executable, "-c", "from labloop.cli import run; run()"]
@@ -64,10 +65,10 @@ class Jobs:
             if now is not None and now.child.poll() is None:
                 raise CampaignError(f"labloop is at work for {campaign} already: {now.what}, started by {now.by}")
             log = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the job is remembered)
-            environment = {key: value for key, value in os.environ.items() if key != "LABLOOP_SERVE_TOKEN"}
+            environment = {key: value for key, value in os.environ.items() if key != VARIABLES["serve_token"]}
             child = subprocess.Popen(
                 [*_RUN, *command, *options, "--verbose"], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env={**environment, "LABLOOP_USER": by},
+                env={**environment, VARIABLES["user"]: by},
             )  # fmt: skip
             if now is not None:
                 now.log.close()

@@ -45,7 +45,7 @@ def index(request: Request) -> HTMLResponse:
 def schedule(request: Request) -> HTMLResponse:
     """Show what is planned and what waits for whom, with what the Prefect server says."""
     desk = desk_of(request)
-    told = desk.agenda()
+    told = desk.overview()
     return desk.page(request, "schedule.html", told=told.value, refresh=None if told.fresh else 2)
 
 
