@@ -25,7 +25,7 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
 from labloop.surrogates.auto import Auto
 from labloop.surrogates.gp import GP
-from labloop.surrogates.transfer import Transfer
+from labloop.surrogates.lending import Lending
 
 SPACE = DesignSpace(parameters=(Sequence(name="dna", length=5, alphabet="ACGT"),))
 DESIGNS = SPACE.decode(SPACE.listing())
@@ -97,7 +97,7 @@ class TestOtherModels:
         assert helped.history[0].used
 
     def test_factors_left_out_are_those_of_fits_without_the_design(self):
-        found = Transfer.of(replace(measured(HERE, 12), history=(related(HERE),)))
+        found = Lending.of(replace(measured(HERE, 12), history=(related(HERE),)))
         assert found is not None
         fitted, data = found.fitted, found.data
         all_but_first = fitted.conditioned(replace(data, history=()).take(np.arange(1, 12)))

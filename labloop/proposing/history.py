@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from labloop.proposing.dataset import Dataset
+from labloop.registry import create, load
 from labloop.types import FloatArray
 
 ENOUGH = 5
@@ -37,8 +38,19 @@ def cold(data: Dataset) -> Dataset:
 
 
 def of_cold(data: Dataset) -> list[dict[str, Any]]:
-    """Tell of each campaign that it is taken at its word, as `Evidence.notes` tells of one that was tried."""
+    """Tell of each campaign that it is taken at its word, as `TaskEvidence.notes` tells of one that was tried."""
     return [{"label": one.label, "designs": len(one), "correlation": None, "gain": None, "used": True} for one in data.history]
+
+
+def for_proposer(proposer: str, data: Dataset) -> Dataset:
+    """Give a proposer what it can learn from: other campaigns as tasks, or their designs at values that they may have here."""
+    if is_cold(data):
+        return cold(data)
+    if not data.history or getattr(load("proposers", proposer), "several_tasks", False):
+        return data
+    if data.properties is not None:
+        return replace(data, history=())
+    return create("surrogates", "auto", {}).lent(data)  # type: ignore[no-any-return]
 
 
 def _borrowed(made: Dataset, data: Dataset, known: FloatArray) -> Dataset:

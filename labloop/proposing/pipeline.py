@@ -21,7 +21,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.history import cold, is_cold, of_cold
+from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
@@ -139,7 +139,7 @@ def train(training: Training, data: Dataset) -> TrainedPool:
             f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
         )
     started, cpu = time.perf_counter(), time.process_time()
-    pool = _offer(proposer, _with_history(training.proposer, data), training)
+    pool = _offer(proposer, for_proposer(training.proposer, data), training)
     spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu
     if len(set(pool.ids)) != training.n or set(pool.ids) & data.taken:
         raise MethodError(
@@ -148,17 +148,6 @@ def train(training: Training, data: Dataset) -> TrainedPool:
         )
     log.info("%s offered %d designs in %.1f s", training.proposer, len(pool), spent)
     return TrainedPool(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
-
-
-def _with_history(proposer: str, data: Dataset) -> Dataset:
-    """Give a proposer what it can learn from: other campaigns as tasks, or their designs at values that they may have here."""
-    if is_cold(data):
-        return cold(data)
-    if not data.history or getattr(load("proposers", proposer), "several_tasks", False):
-        return data
-    if data.properties is not None:
-        return replace(data, history=())
-    return create("surrogates", "auto", {}).lent(data)  # type: ignore[no-any-return]
 
 
 def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:

@@ -35,7 +35,7 @@ MOST = 1_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Source:
+class RelatedSource:
     """One related campaign or file, as it was read."""
 
     label: str
@@ -70,7 +70,7 @@ class Source:
         return replace(made, label=self.label, column=self.column)
 
 
-def read(config: CampaignConfig, ledger: Ledger | None, home: Path) -> list[Source]:
+def read(config: CampaignConfig, ledger: Ledger | None, home: Path) -> list[RelatedSource]:
     """Read every related campaign and file that a configuration names.
 
     Args:
@@ -83,7 +83,7 @@ def read(config: CampaignConfig, ledger: Ledger | None, home: Path) -> list[Sour
     return [_file(one, config) if one.file is not None else _campaign(one, config, ledger, home) for one in config.history]
 
 
-def _file(told: Related, config: CampaignConfig) -> Source:
+def _file(told: Related, config: CampaignConfig) -> RelatedSource:
     assert told.file is not None
     name = printable(told.file.name)
     rows = related_rows(content_of(told.file), name, told, config)
@@ -97,7 +97,7 @@ def _file(told: Related, config: CampaignConfig) -> Source:
     return _source(told, config, f"file {name}", designs, y, tuple(skipped))
 
 
-def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> Source:
+def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> RelatedSource:
     assert told.campaign is not None
     if told.home is not None or ledger is None:
         place, other = open_ledger(told.home, None) if told.home is not None else open_ledger(home, None)
@@ -123,7 +123,7 @@ def _property(told: Related, config: CampaignConfig) -> Objective:
 
 def _source(
     told: Related, config: CampaignConfig, origin: str, designs: pd.DataFrame, y: Any, skipped: Sequence[str]
-) -> Source:  # fmt: skip
+) -> RelatedSource:  # fmt: skip
     if not len(designs):
         raise IngestError(
             f"history: {told.label} has no measured design of this space"
@@ -138,7 +138,7 @@ def _source(
         rows = np.sort(np.concatenate([top, np.setdiff1d(rows, top)[: MOST - len(top)]]))  # in the order of their ids, a hash
     kept = config.space.decode_as_written(made.X[rows])
     table = {name: [_plain(cell) for cell in kept[name]] for name in config.space.columns} | {"y": made.y[rows].tolist()}
-    return Source(label=told.label, origin=origin, column=column, table=table, measured=len(made), skipped=tuple(skipped))
+    return RelatedSource(label=told.label, origin=origin, column=column, table=table, measured=len(made), skipped=tuple(skipped))
 
 
 def _plain(cell: Any) -> Any:
@@ -148,7 +148,7 @@ def _plain(cell: Any) -> Any:
 # ---- with a round
 
 
-def now(memory: Memory) -> list[Source]:
+def now(memory: Memory) -> list[RelatedSource]:
     """Read what is related now; a file that is gone counts as the ledger keeps it.
 
     Raises:
@@ -176,12 +176,12 @@ def now(memory: Memory) -> list[Source]:
     return found
 
 
-def with_history(memory: Memory, data: Dataset, sources: Sequence[Source]) -> Dataset:
+def with_history(memory: Memory, data: Dataset, sources: Sequence[RelatedSource]) -> Dataset:
     """Give a dataset with what others know."""
     return data if not sources else replace(data, history=tuple(one.dataset(memory.config) for one in sources))
 
 
-def keep(memory: Memory, number: int, sources: Sequence[Source]) -> None:
+def keep(memory: Memory, number: int, sources: Sequence[RelatedSource]) -> None:
     """Keep with a round what it knows of others: `sources`, each with `label`, `from`, `sha256`, `designs` (how many), `skipped`,
     and `table`, columns of designs and `y`, or `same_as`, the round that has the table."""
     if not sources:
@@ -197,7 +197,7 @@ def keep(memory: Memory, number: int, sources: Sequence[Source]) -> None:
     memory.ledger.add_event(memory.name, HISTORY, {"sources": told}, number)
 
 
-def of_round(memory: Memory, number: int) -> list[Source]:
+def of_round(memory: Memory, number: int) -> list[RelatedSource]:
     """Take from the ledger what a round knew of others.
 
     Raises:
@@ -209,7 +209,7 @@ def of_round(memory: Memory, number: int) -> list[Source]:
     for of, detail in every:
         if of != number:
             continue
-        one = Source(
+        one = RelatedSource(
             label=detail["label"], origin=detail["from"], column=detail["column"], table=tables.get(detail["sha256"], {}),
             measured=detail["measured"], skipped=tuple(detail["skipped"]), note=detail["note"],
         )  # fmt: skip
@@ -225,7 +225,7 @@ def _kept(memory: Memory) -> list[tuple[int, dict[str, Any]]]:
     return [(int(of), one) for of, detail in zip(events["round"], events["detail"], strict=True) for one in detail["sources"]]
 
 
-def _latest(memory: Memory) -> list[Source]:
+def _latest(memory: Memory) -> list[RelatedSource]:
     rounds = [of for of, _ in _kept(memory)]
     return of_round(memory, max(rounds)) if rounds else []
 

@@ -26,7 +26,7 @@ from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
 from labloop.surrogates._kernels import LETTERS, DesignKernel
 from labloop.surrogates._logs import Logs
-from labloop.surrogates._related import Related
+from labloop.surrogates._related import TaskTerm
 from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
@@ -52,7 +52,7 @@ class Prior(nn.Module):
 
     def __init__(
         self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,),
-        related: Sequence[Related] = (),
+        related: Sequence[TaskTerm] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets, related=related)

@@ -34,7 +34,7 @@ from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.surrogates._logs import Logs
-from labloop.surrogates._related import Related
+from labloop.surrogates._related import TaskTerm
 
 LETTERS = "letters"
 """What a kernel sees of options and letters without descriptors: whether they differ."""
@@ -56,7 +56,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     has_lengthscale = False
 
     def __init__(
-        self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,), related: Sequence[Related] = ()
+        self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,), related: Sequence[TaskTerm] = ()
     ) -> None:
         """
         Args:
@@ -99,9 +99,9 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         self.related = nn.ModuleList(related)
 
     @property
-    def tasks(self) -> list[Related]:
+    def tasks(self) -> list[TaskTerm]:
         """The terms of other campaigns."""
-        return [one for one in self.related if isinstance(one, Related)]
+        return [one for one in self.related if isinstance(one, TaskTerm)]
 
     def penalty(self) -> Tensor:
         """Give minus the log prior density of all hyper-parameters, up to a constant."""

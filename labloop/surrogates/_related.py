@@ -35,7 +35,7 @@ KEPT = 3
 """Sets of designs whose places in the other task are kept between calls."""
 
 
-class Task(Protocol):
+class OtherTask(Protocol):
     """An exact fitted Gaussian process, standardised."""
 
     @property
@@ -52,10 +52,10 @@ class Task(Protocol):
         ...
 
 
-class Related(nn.Module):
+class TaskTerm(nn.Module):
     """The term of one other task."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: OtherTask) -> None:
         super().__init__()
         self._task = task
         self.share = Logs(1, centre=0.1, spread=2.0, start=0.3)
@@ -98,7 +98,7 @@ class Related(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class TaskEvidence:
     """How far another campaign predicts what is measured here."""
 
     label: str
@@ -126,7 +126,7 @@ class Fitted(Protocol):
 F = TypeVar("F", bound=Fitted)
 
 
-def helped(alone: F, data: Dataset, fit: Callable[[Sequence[Related]], F], task: Callable[[Dataset], Related]) -> F:
+def helped(alone: F, data: Dataset, fit: Callable[[Sequence[TaskTerm]], F], task: Callable[[Dataset], TaskTerm]) -> F:
     """Fit with other campaigns where held-out designs say so: none, the best one, or all that help by themselves, together.
 
     Args:
@@ -148,7 +148,7 @@ def helped(alone: F, data: Dataset, fit: Callable[[Sequence[Related]], F], task:
             if n * together.density() - base > gains[first]:
                 best, used = together, helping
     found = tuple(
-        Evidence(label=one.label, designs=len(one), correlation=agreement(task(one), data), gain=gains[i], used=i in used)
+        TaskEvidence(label=one.label, designs=len(one), correlation=agreement(task(one), data), gain=gains[i], used=i in used)
         for i, one in enumerate(data.history)
     )
     for one in found:
@@ -159,7 +159,7 @@ def helped(alone: F, data: Dataset, fit: Callable[[Sequence[Related]], F], task:
     return replace(best, history=found)  # type: ignore[type-var]
 
 
-def agreement(term: Related, data: Dataset) -> float:
+def agreement(term: TaskTerm, data: Dataset) -> float:
     """Give the rank correlation of what a campaign alone predicts with what is measured here, which it has never seen."""
     with torch.no_grad():
         told = term.place(torch.tensor(data.X, dtype=torch.float64, device=term.share.log.device))[0].cpu().numpy()

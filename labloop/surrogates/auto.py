@@ -28,9 +28,9 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
-from labloop.surrogates._related import Evidence
+from labloop.surrogates._related import TaskEvidence
 from labloop.surrogates.kernel_networks import worth_trying
-from labloop.surrogates.transfer import Transfer
+from labloop.surrogates.lending import Lending
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
@@ -57,7 +57,7 @@ class Auto:
 
     def lent(self, data: Dataset) -> Dataset:
         """Give the dataset for methods that know one task only: with what helpful campaigns of its history let expect."""
-        found = Transfer.of(data)
+        found = Lending.of(data)
         return found.lent() if found is not None and found.helps else replace(data, history=())
 
     def fit(self, data: Dataset, *, seed: int) -> Stacked:
@@ -69,7 +69,7 @@ class Auto:
         if len(data) < 2:
             raise MethodError(f"the judge needs at least 2 measured designs, not {len(data)}: measure a first plate")
         fitted: dict[str, Member] = {}
-        told = Transfer.of(data)
+        told = Lending.of(data)
         lent = told if told is not None and told.helps else None
         for name in self.members:
             if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
@@ -96,7 +96,7 @@ class Stacked:
     most: float
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
     notes: Mapping[str, Any]
-    history: tuple[Evidence, ...] = ()
+    history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns."""
 
     @property

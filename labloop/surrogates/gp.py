@@ -42,7 +42,7 @@ from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
 from labloop.surrogates._kernels import LETTERS, encodings
-from labloop.surrogates._related import Evidence, Related, helped
+from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
 from labloop.types import Array, FloatArray
 
@@ -123,7 +123,7 @@ class GP:
         log.info("gp: sees %s of options and letters (left-out log density a design: %s)", "+".join(best), shown)
         return fits[best] if some is data else self._fitted(data, seed, best)
 
-    def _fitted(self, data: Dataset, seed: int, sets: tuple[str, ...], related: Sequence[Related] = ()) -> FittedGP:
+    def _fitted(self, data: Dataset, seed: int, sets: tuple[str, ...], related: Sequence[TaskTerm] = ()) -> FittedGP:
         rows = self._support(data, seed)
         y = scaled(data.y, rows)
         device = pick_device()
@@ -190,7 +190,7 @@ class FittedGP:
     """What is seen of options and letters: that they differ, or which descriptors."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """How the fit stepped back, for a person to read; empty where it did not."""
-    history: tuple[Evidence, ...] = ()
+    history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns, whether they are used or not."""
 
     @property
@@ -298,13 +298,13 @@ _SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()
 """Fits of other campaigns' datasets, as long as somebody holds them."""
 
 
-def _task(data: Dataset) -> Related:
+def _task(data: Dataset) -> TaskTerm:
     """Make a term of another campaign's dataset: hyper-parameters fitted to `SOME` of its designs at most, conditioned on all."""
     if data not in _SOURCES:
         some = data if len(data) <= SOME else data.take(generator(0, "gp", "history").permutation(len(data))[:SOME])
         fitted = GP(max_points=max(len(some), 2)).fit(some, seed=0)
         _SOURCES[data] = fitted if some is data else fitted.conditioned(data)
-    return Related(_SOURCES[data])
+    return TaskTerm(_SOURCES[data])
 
 
 def _believable(sem: FloatArray, replicates: Array, notes: dict[str, str]) -> FloatArray:

@@ -27,14 +27,14 @@ LENT = 1_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Transfer:
+class Lending:
     """The part of y that other campaigns account for."""
 
     fitted: FittedGP
     data: Dataset
 
     @classmethod
-    def of(cls, data: Dataset) -> Transfer | None:
+    def of(cls, data: Dataset) -> Lending | None:
         """Fit; None where there is no other campaign, or too little measured here to tell."""
         if not data.history or len(data) < ENOUGH:
             return None
