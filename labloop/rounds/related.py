@@ -233,6 +233,15 @@ def _latest(memory: Memory) -> list[RelatedSource]:
 # ---- before there is a campaign
 
 
+def datasets(config: CampaignConfig) -> list[Dataset]:
+    """Give what is related as datasets, without a ledger of this campaign.
+
+    Raises:
+        CampaignError, IngestError: as `read`.
+    """
+    return [one.dataset(config) for one in read(config, None, open_home())] if config.history else []
+
+
 def told(config: CampaignConfig, home: Path | None = None) -> list[str]:
     """Say what is related, one sentence each, without a ledger of this campaign.
 
