@@ -6,9 +6,9 @@
 120 °C of the direct arylation, with 200 of the 576 conditions measured at 90 °C (Shields et al. 2021). `dna`: binding of SIX6
 (Barrera et al. 2016), with 400 8-mers of an older assay that is made up: on a logarithmic scale, with noise, two fifths of it
 another protein's (SIX6 with its letters exchanged). `reaction-misleads` and `dna-misleads`: a campaign that looks the same and is
-not: options, or letters, exchanged for one another. `reaction-flipped`: the 90 °C yields with their sign turned. `--start 0` makes
-the first plate of history alone, beside a random one. The table gives means over the seeds, and of the paired differences the mean
-with its 95 % interval.
+not: options, or letters, exchanged for one another. `reaction-flipped`: the 90 °C yields with their sign turned. `--start 0`
+makes the first plate of history alone, beside a random one. The table gives means over the seeds, and of the paired differences
+the mean with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         cpu = mine.groupby("history")["cpu"].mean()
         told.append({
             "pair": pair, "arm": arm, "plate": number, "seeds": len(gain), "without": f"{wide['without'].mean():.3f}",
-            "with": f"{wide['with'].mean():.3f}", "difference": f"{gain.mean():+.3f}",
-            "interval": f"{gain.mean() - half:+.3f} to {gain.mean() + half:+.3f}", "cpu": f"{cpu['without']:.1f} / {cpu['with']:.1f}",
+            "with": f"{wide['with'].mean():.3f}", "gain": f"{gain.mean():+.3f}",
+            "interval": f"{gain.mean() - half:+.3f} to {gain.mean() + half:+.3f}",
+            "cpu": f"{cpu['without']:.1f} / {cpu['with']:.1f}",
         })  # fmt: skip
     return pd.DataFrame(told)
 
