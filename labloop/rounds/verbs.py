@@ -29,7 +29,7 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import by_backtest, by_hand, intake, sharing, spending, state, veto
+from labloop.rounds import by_backtest, by_hand, intake, related, sharing, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.judging import past_of
@@ -115,8 +115,9 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
 
 def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     readings.check(memory)  # the round learns from what stands in the ledger before it opens
-    data = state.dataset(memory)
-    if len(data) < state.ENOUGH and config.judge is not None:
+    sources = related.now(memory)
+    data = related.with_history(memory, state.dataset(memory), sources)
+    if len(data) < state.ENOUGH and config.judge is not None and not data.history:
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
             f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
@@ -127,6 +128,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
+    related.keep(memory, number, sources)
     sharing.allocate(memory, memory.round(number))
     by_hand.join(memory, memory.round(number), data)
     log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))

@@ -22,6 +22,7 @@ from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.registry import available, create, parse_plugin
+from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
@@ -58,6 +59,7 @@ def simulate(
     mode: Literal["separate", "shared"] = "separate",
     on_failure: Literal["stop", "drop"] = "drop",
     workers: Workers = 1,
+    history: Sequence[Dataset] | None = None,
 ) -> pd.DataFrame:
     """Run simulated campaigns and tell what each arm's plates were worth.
 
@@ -73,6 +75,7 @@ def simulate(
         on_failure: what becomes of a proposer that fails in a round: `drop` goes on without it there, an arm without any other
             has no wells in that round, and `note` has the reason; `stop` ends the simulation.
         workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
+        history: what other campaigns know; what the campaign's file names under `history`, if None.
 
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note. Values are
@@ -88,7 +91,9 @@ def simulate(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
         )
     if not isinstance(campaign, CampaignConfig):
-        campaign = load_config(campaign, CampaignConfig)
+        campaign = load_config(campaign, CampaignConfig).anchored(Path(campaign).parent)
+    if history is None:
+        history = related.datasets(campaign)
     if round_config is None:
         round_config = preset("rounds/quick.yaml")
     if not isinstance(round_config, RoundConfig):
@@ -114,7 +119,7 @@ def simulate(
     loops = [
         _Loop(
             campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch,
-            on_failure=on_failure,
+            on_failure=on_failure, history=tuple(history),
         )
         for seed, one in runs
     ]  # fmt: skip
@@ -231,6 +236,7 @@ class _Loop:
     rounds: int
     batch: int
     on_failure: Literal["stop", "drop"] = "drop"
+    history: tuple[Dataset, ...] = ()
 
     def run(self, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         """Yield one row an arm and round."""
@@ -319,6 +325,9 @@ class _Loop:
         }
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
+        return replace(self._measured(measured), history=self.history)
+
+    def _measured(self, measured: pd.DataFrame) -> Dataset:
         designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
         known, failed = np.isfinite(values), designs[measured["status"] == "failed_design"]
         space, goal = self.campaign.space, self.campaign.goal
