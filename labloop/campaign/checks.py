@@ -8,7 +8,7 @@ from typing import Any
 from labloop.campaign.start import start_file
 from labloop.config.campaign import CampaignConfig
 from labloop.config.limits import shown
-from labloop.config.ramp import resolve
+from labloop.config.ramp import ramped
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
@@ -116,11 +116,13 @@ def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
     """Say how the wells are shared that no arm names as its own."""
     names, wells = config.sharing, config.designs(campaign.plate)
     total = sum(wells[name] for name in names)
+    evidence = config.allocation.rule == "evidence"
+    inside = f"; those of {' and '.join(config.turns)} by what its proposers achieved" if evidence and config.turns else ""
     if len(names) < 2:
-        return "every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names"
-    if config.allocation.rule == "evidence":
+        return ("every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names") + inside
+    if evidence:
         floor = config.allocation.least(total, len(names))
-        return f"{total} designs by what the arms achieved, at least {floor} each; evenly until the first round came back"
+        return f"{total} designs by what the arms achieved, at least {floor} each{inside}; evenly until the first round came back"
     return f"{total} designs by weights" if config.allocation.weights else f"{total} designs evenly"
 
 
@@ -129,6 +131,6 @@ def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int
     document = read_yaml(path)
     for one in config.plugins():
         try:
-            create(one.kind, one.name, resolve(one.options, round_number=1, rounds=rounds))
+            create(one.kind, one.name, ramped(one.options, round_number=1, rounds=rounds))
         except ConfigError as error:
             raise ConfigError(f"{document.source}: {document.where(one.place)}: {error}") from error
