@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def _logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(scope="class")
+def short_search() -> Iterator[None]:
+    """A search of few generations of few designs: it costs the baselines of a contract more than their models do."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ensemble", "forest", "pairwise"):
+            module = import_module(f"labloop.methods.{name}")
+            patch.setattr(module, "search", partial(module.search, generations=8, population=128))
+        yield
 
 
 @pytest.fixture
