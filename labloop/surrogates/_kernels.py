@@ -226,7 +226,8 @@ class _Effects(nn.Module):
         super().__init__()
         self.columns = columns
         self.variance = Logs(1, centre=0.3, spread=2.0, start=start)
-        self.lengths = Logs(len(columns), centre=math.exp(math.sqrt(2) - 3), spread=math.sqrt(3), start=0.5)
+        # A number's whole range: what it does by itself is smooth, and goes on beyond the data.
+        self.lengths = Logs(len(columns), centre=1.0, spread=math.sqrt(3), start=1.0)
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
         """Give the term (..., n, m), or its diagonal (..., n)."""
