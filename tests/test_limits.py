@@ -23,7 +23,9 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
 from labloop.proposing.terms import Terms
 from labloop.rounds import spending
+from labloop.space.design_space import DesignSpace
 from labloop.studies.ignored import ignored
+from labloop.studies.simulate import simulate
 
 BLOCK = {"wells": 24, "use": 18}
 PRICES = {
@@ -266,10 +268,54 @@ def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
 def test_a_simulation_says_what_of_a_campaign_it_ignores():
     plain = load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
     assert ignored(plain, batch=24) == []
-    block = load_config(preset("campaigns/block24.yaml"), CampaignConfig)
-    told = " ".join(ignored(block, batch=18))
-    assert "batch-wide limits" in told
-    assert "prices and budget" in told
+    controls = {**BLOCK, "controls": [{"name": "blank", "wells": 2}]}
+    assert "controls" in " ".join(ignored(config(plate=controls), batch=18))
+
+
+class Watched:
+    """A lab that keeps what it was asked to measure."""
+
+    def __init__(self, space: DesignSpace) -> None:
+        self.space, self.asked = space, list[pd.DataFrame]()
+
+    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+        self.asked.append(designs)
+        noise = np.random.default_rng(seed).normal(size=len(designs))
+        return pd.DataFrame({"value": designs["temperature"].to_numpy(float) + noise, "status": "ok"})
+
+
+def simulated(run: CampaignConfig, lab: Watched, **settings: object) -> pd.DataFrame:
+    told: dict[str, object] = {"start": 12, "start_quantile": 1.0, "rounds": 2, "batch": 18, "seeds": 1, "arms": ["random"]}
+    found = simulate(run, lab, **{**told, **settings})  # type: ignore[arg-type]
+    lab.asked = [one for one in lab.asked if len(one) == told["batch"]]
+    return found
+
+
+def test_a_simulated_batch_keeps_the_limits_and_replicates_of_the_bench() -> None:
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}}
+    run = config(plate={**BLOCK, "replicates": 3}, limits=limits, prices=PRICES)
+    lab = Watched(run.space)
+    found = simulated(run, lab)
+    assert found["n_wells"].tolist() == [18, 18]
+    for wells in lab.asked:
+        assert wells.value_counts(list(run.space.columns)).tolist() == [3] * 6
+        assert wells["temperature"].nunique() <= 3
+    assert run.prices is not None
+    once = [one.drop_duplicates() for one in lab.asked]
+    assert found["price"].tolist() == pytest.approx([run.prices.of(one, run.space, replicates=3).sum() for one in once])
+
+
+def test_simulated_rounds_end_when_the_budget_does() -> None:
+    run = config(plate=BLOCK, budget={"wells": 40})
+    found = simulated(run, Watched(run.space), rounds=3)
+    assert found["n_wells"].tolist() == [18, 18, 0]
+    assert "36 of the budget's 40 wells are spent" in found["note"].iloc[2]
+
+
+def test_a_simulated_batch_is_a_whole_number_of_designs() -> None:
+    run = config(plate={**BLOCK, "replicates": 4})
+    with pytest.raises(ConfigError, match=r"no whole number of designs of 4 wells each .* take --batch 16"):
+        simulated(run, Watched(run.space))
 
 
 def test_a_level_is_chosen_that_has_designs_left_for_all_arms(tmp_path: Path) -> None:

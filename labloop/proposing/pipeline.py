@@ -197,17 +197,7 @@ def judge(
         posterior=posterior, data=data.lead, correction=correction, past=before, progress=(number, rounds),
         notes={"judge": name, **getattr(posterior, "notes", {}), **({} if related is None else {"history": related})},
     )  # fmt: skip
-    if data.properties is None:
-        return lead
-    columns = range(1, len(data.properties.goal.names))
-    blank = [_unknown(0.0 if j < data.properties.goal.m else np.nan) for j in range(len(data.properties.goal.names))]
-    fitted = [surrogate.fit(data.of(j), seed=derive(seed_of, j)) if len(data.of(j)) > 1 else blank[j] for j in columns]
-    return panel(lead, tuple(believing(one) for one in fitted), data)
-
-
-def _unknown(value: float) -> Posterior:
-    """Give the belief of a property that nobody measured, which tells no design from another."""
-    return lambda X: (np.full(len(X), value), np.full(len(X), 1e-6))
+    return lead if data.properties is None else panel(lead, surrogate, data, seed=seed_of)
 
 
 def decide(

@@ -34,6 +34,7 @@ from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.judging import past_of
 from labloop.rounds.outcome import compare_round
+from labloop.rounds.properties import foretold
 from labloop.rounds.training import designs_of, round_data, train_all, trainings
 from labloop.runtime.workers import Workers
 from labloop.seeds import derive
@@ -197,6 +198,7 @@ def batch(memory: Memory, number: int | None = None) -> Batch:
         campaign=memory.name, round=entry.number, picks=picks, wells=memory.ledger.wells(memory.name, entry.number),
         designs=designs, names=None if names.empty else names,
         manifest=manifest, objective=run.objective, properties=_form(run), shape=run.plate.shape,
+        predictions=foretold(run, memory.ledger.events(memory.name), entry.number),
         arms=tuple(memory.round_config(entry).arms),
     )  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +12,14 @@ class Logs(nn.Module):
     A prior on the logarithm is a log-normal prior; the density is taken over the logarithm, which moves no mode to zero.
     """
 
-    def __init__(self, k: int, *, centre: float, spread: float, start: float) -> None:
+    centre: Tensor
+
+    def __init__(self, k: int, *, centre: float | list[float], spread: float, start: float | list[float]) -> None:
         super().__init__()
-        self.log = nn.Parameter(torch.full((k,), math.log(start), dtype=torch.float64))
-        self.centre, self.spread = math.log(centre), spread
+        begin, middle = (torch.as_tensor(one, dtype=torch.float64).expand(k).log() for one in (start, centre))
+        self.log = nn.Parameter(begin.clone())
+        self.register_buffer("centre", middle.clone())
+        self.spread = spread
 
     def forward(self) -> Tensor:
         return self.log.exp()

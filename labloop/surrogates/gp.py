@@ -79,6 +79,8 @@ class GP:
     tells what each is worth; `left_out`: the one set, or all of them, that predicts designs best that are left out; or `none`."""
     motifs: bool = True
     """Whether short words of a sequence count wherever they stand, besides letters at their places."""
+    effects: bool = True
+    """Whether what each factor does by itself is a term of its own, where a space has several factors and little is measured."""
 
     def fit(self, data: Dataset, *, seed: int) -> FittedGP:
         """Fit to all measured designs; the seed only draws inducing designs.
@@ -135,7 +137,9 @@ class GP:
         X, t, doubt = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, y.t, y.doubt))
         known = torch.tensor(np.nan_to_num(sem**2, nan=0.0), dtype=torch.float64, device=device) + doubt
         known_noise = bool(np.isfinite(sem).any())
-        prior = Prior(data, motifs=self.motifs, measured_noise=known_noise, sets=sets, related=related).to(device)
+        prior = Prior(data, motifs=self.motifs, measured_noise=known_noise, sets=sets, effects=self.effects, related=related).to(
+            device
+        )
         support = torch.as_tensor(rows, device=device)
         if told := maximise(prior, X[support], t[support], known[support], self.iterations):
             notes["fit"] = told
