@@ -35,6 +35,7 @@ from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import scheduled
 from labloop.campaign.step import inbox_of
 from labloop.errors import LabloopError
+from labloop.runtime.environment import VARIABLES, Environment
 from labloop.runtime.files import turn
 from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server
 
@@ -86,13 +87,13 @@ def serve(
     Raises:
         LabloopError: no server is named or answers, it has no password, or another process serves this folder.
     """
-    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data").absolute()
+    place = Path(home or Environment.now().home or "labloop-data").absolute()
     server = _wait_for_server(patience)
     _want_password(server, no_auth=no_auth)
     # Runs are processes of their own: they find the ledger through the environment, never through what Prefect stores.
-    os.environ["LABLOOP_HOME"] = str(place)
+    os.environ[VARIABLES["home"]] = str(place)
     if ledger is not None:
-        os.environ["LABLOOP_LEDGER"] = ledger
+        os.environ[VARIABLES["ledger"]] = ledger
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
     with turn(place / ".schedule") as free:
         if not free:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from labloop.compare import measures, statistics
 from labloop.compare.arms import compare
-from labloop.compare.pairs import Block, Pair
+from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison, spell
 from labloop.space.objective import Objective
@@ -45,7 +45,7 @@ def quick(picks: pd.DataFrame, **options: object) -> Comparison:
 
 
 def pair_of(*rounds: tuple[np.ndarray, np.ndarray]) -> Pair:
-    return Pair("a", "b", tuple(Block(own, np.empty(0), 0.0, number) for number, own in enumerate(rounds, 1)))
+    return Pair("a", "b", tuple(RoundPair(own, np.empty(0), 0.0, number) for number, own in enumerate(rounds, 1)))
 
 
 def equal_arms(rounds: int, seed: int = 0, *, shift: float = 0.0, names: str = "ab", n: int = 16) -> pd.DataFrame:

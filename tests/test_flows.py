@@ -12,6 +12,7 @@ import fakes
 import pandas as pd
 import pytest
 import yaml
+from scheduling import PATIENCE
 
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
@@ -32,7 +33,7 @@ def prefect_server():
             "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_HOME": tempfile.mkdtemp(),
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": f"{PATIENCE:.0f}",
         }.items():
             environment.setenv(name, value)
         environment.delenv("PREFECT_API_URL", raising=False)
@@ -40,7 +41,7 @@ def prefect_server():
         from prefect.testing.utilities import prefect_test_harness
 
         quiet = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
-        with prefect_test_harness(server_startup_timeout=180), temporary_settings(quiet):
+        with prefect_test_harness(server_startup_timeout=int(PATIENCE)), temporary_settings(quiet):
             yield
 
 

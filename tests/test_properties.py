@@ -11,7 +11,7 @@ import pytest
 from labloop.campaign.facade import Campaign
 from labloop.compare.hypervolume import compare_fronts
 from labloop.compare.statistics import holm
-from labloop.config import CampaignConfig, RoundConfig, parse_config, preset
+from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.success import Success
@@ -91,11 +91,33 @@ def test_a_limit_of_an_objective_is_of_the_same_values():
         ({"objectives": {"a": {}, "cost": {}}}, "a is the name of another column"),
         ({"objectives": {"gloss": {"required": False}, "cost": {"required": False}}}, "one at least must be required"),
         ({"constraints": {"smell": {"at_least": -1, "transform": "log"}}}, "no logarithm"),
+        (
+            {"objectives": {"gloss": {"assay": ["x", "y"]}, "cost": {}}},
+            r"objectives.gloss.assay: is one assay's name, not \['x', 'y'\]",
+        ),
+        ({"constraints": {"smell": {"at_least": 4, "assay": ["x"]}}}, "constraints.smell.assay: is one assay's name"),
+        ({"objective": {"assay": ["x", "y"]}}, "objective.assay: is the name of one assay"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(more, said):
     with pytest.raises(ConfigError, match=said):
         config(**more)
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ("objectives: {gloss: {column: x}, cost: {column: x}}", "objectives.cost.column: column 'x' is read as 'gloss' already"),
+        ("objectives: {gloss: {}, cost: {column: gloss}}", "objectives.cost.column: column 'gloss' is read as 'gloss' already"),
+        ("objectives: {gloss: {}, cost: {}}\nconstraints: {smell: {column: cost, at_least: 1}}", "constraints.smell.column"),
+    ],
+    ids=["one column", "another's name", "a limit's"],
+)
+def test_two_properties_cannot_be_read_from_one_column(properties, said, tmp_path):
+    file = tmp_path / "paint.yaml"
+    file.write_text(f"name: paint\nspace: {{parameters: [{{type: real, name: a, low: 0, high: 1}}]}}\n{properties}\n")
+    with pytest.raises(ConfigError, match=said):
+        load_config(file, CampaignConfig)
 
 
 # ---- the lab's files

@@ -31,7 +31,7 @@ from labloop.studies.demo import rehearse
 
 alt = pytest.importorskip("altair", reason="the packages of labloop-toolkit[report] are not installed")
 _page = pytest.importorskip("labloop.report.page")
-render, View = _page.render, _page.View
+render, PageView = _page.render, _page.PageView
 
 BINDING = Objective(assay="binding", unit="E")
 SECONDS = Objective(assay="run time", direction="min", unit="s")
@@ -216,7 +216,7 @@ def test_names_that_look_like_markup_stay_text():
 
 def test_figures_follow_the_vega_lite_schema():
     logs, waiting = campaign(rounds=2, objective=KD), campaign(rounds=1, measured=0)
-    found = View(logs).figures | {"promised": View(waiting).figures["promised"]}
+    found = PageView(logs).figures | {"promised": PageView(waiting).figures["promised"]}
     kinds = {re.sub(r"\d", "", name): spec for name, spec in found.items()}
     assert set(kinds) == {"progress", "strips", "differences", "predicted", "platevalue", "platearm", "promised"}
     for spec in kinds.values():
@@ -253,14 +253,14 @@ def test_the_tiles_tell_the_best_the_start_and_what_was_lost():
 
 def test_best_so_far_never_gets_worse():
     for data, better in ((campaign(), np.maximum), (campaign(rounds=2, objective=SECONDS), np.minimum)):
-        line = [row["value"] for row in View(data).figures["progress"]["datasets"]["best"]]
+        line = [row["value"] for row in PageView(data).figures["progress"]["datasets"]["best"]]
         assert 2 <= len(line) <= len(data.rounds) + 2
         assert line == better.accumulate(line).tolist()
 
 
 def test_the_best_is_marked_at_the_well_of_the_arm_that_found_it():
     for data in (campaign(), campaign(rounds=2, objective=SECONDS), campaign(rounds=4, measured=3, seed=5)):
-        tables = View(data).figures["progress"]["datasets"]
+        tables = PageView(data).figures["progress"]["datasets"]
         dots, found = pd.DataFrame(tables["wells"]), pd.DataFrame(tables["found"])
         assert found["x"].iloc[0] == 0
         assert len(found) > 1
@@ -273,19 +273,19 @@ def test_the_best_is_marked_at_the_well_of_the_arm_that_found_it():
 def test_a_bound_is_told_with_its_beta():
     data = campaign(rounds=2)
     beta = data.picks["arm"].map({"offline": 1.5, "bo": 1.0, "free": np.nan}) - (data.picks["round"] == 2) * 0.5
-    told = View(replace(data, picks=data.picks.assign(beta=beta))).tables()["calibration"]
+    told = PageView(replace(data, picks=data.picks.assign(beta=beta))).tables()["calibration"]
     titles = [column.title for column in told.columns]
     rows = {row[0]: dict(zip(titles, row, strict=True)) for row in told.rows}
     assert {arm: row["β of the bound"] for arm, row in rows.items()} == {
         "all arms": "–", "offline": "1.50 to 1.00", "bo": "1.00 to 0.50", "free": "–",
     }  # fmt: skip
     assert "Better than the bound" in titles
-    assert View(data).tables()["calibration"].rows[1][titles.index("β of the bound")] == "–"
+    assert PageView(data).tables()["calibration"].rows[1][titles.index("β of the bound")] == "–"
 
 
 def test_each_measured_well_is_a_dot_in_its_arms_colour():
     data = campaign()
-    spec = View(data).figures["progress"]
+    spec = PageView(data).figures["progress"]
     dots = pd.DataFrame(spec["datasets"]["wells"])
     assert dots["arm"].value_counts().to_dict() == data.picks[data.picks["y"].notna()]["arm"].value_counts().to_dict()
     assert len({json.dumps(layer.get("mark")) for layer in spec["layer"]}) > 3
@@ -293,7 +293,7 @@ def test_each_measured_well_is_a_dot_in_its_arms_colour():
 
 def test_a_plate_shows_every_well_with_value_design_and_arm():
     data = campaign(rounds=1)
-    found = View(data).figures
+    found = PageView(data).figures
     wells = pd.DataFrame(found["plate0value"]["datasets"]["wells"]).set_index("well")
     assert len(wells) == len(data.wells)
     expected = data.measurements.dropna(subset=["well"]).set_index("well")
@@ -307,7 +307,7 @@ def test_a_plate_shows_every_well_with_value_design_and_arm():
 
 def test_values_and_predictions_are_in_the_labs_unit():
     data = campaign(rounds=1, objective=KD)
-    rows = pd.DataFrame(View(data).figures["predicted0"]["datasets"]["rows"])
+    rows = pd.DataFrame(PageView(data).figures["predicted0"]["datasets"]["rows"])
     picks = data.picks[(data.picks["arm"] == "offline") & data.picks["y"].notna()]
     assert rows["value"].tolist() == pytest.approx((10.0 ** -picks["y"]).tolist(), rel=1e-4)
     assert (rows["low"] < rows["mean"]).all()

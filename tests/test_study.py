@@ -15,7 +15,9 @@ import labloop.studies.study_job
 from labloop.cli import main
 from labloop.config.read import parse_config, preset
 from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.space.goal import Goal
 from labloop.studies import page
+from labloop.studies.properties import share_of
 from labloop.studies.simulate import simulate
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, interval, standings
@@ -42,6 +44,24 @@ def quick(tmp_path_factory):
 
 
 # ---- running
+
+
+def test_arms_are_ranked_by_hypervolume_where_a_lab_has_several_properties():
+    labs = {"branincurrin": {"campaign": CAMPAIGNS / "branincurrin.yaml"}}
+    result = study(config(labs=labs, starts=[10], batch=4, seeds=3, quantile=1.0))
+    last = result.rows[result.rows["round"] == 2].set_index(["arm", "seed"])
+    np.testing.assert_allclose(last["best_share"], last["hypervolume"] / result.rows["hypervolume"].max())
+    table = last["hypervolume"].unstack("arm").mean()
+    ranks = {row["arm"]: row["best"]["mean"] for row in result.summary["ranks"]}
+    assert (ranks["random"] < ranks["mutate"]) == (table["random"] > table["mutate"])
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "share"), [("min", 2.0, 1.0), ("min", 6.0, 0.0), ("max", 5.0, 0.75), ("max", np.nan, 0.0)]
+)
+def test_a_value_within_limits_is_a_share_of_what_arms_came_to(direction, value, share):
+    goal = Goal.model_validate({"targets": {"x": {"direction": direction, "assay": "x"}}, "limits": {"y": {"at_least": 1}}})
+    assert share_of(goal, value, [2.0, np.nan, 6.0]) == share
 
 
 def test_the_quick_study_gives_a_row_a_lab_arm_seed_and_round(quick):

@@ -8,7 +8,7 @@ from typing import Any
 from labloop.campaign.start import start_file
 from labloop.config.campaign import CampaignConfig
 from labloop.config.limits import shown
-from labloop.config.ramp import resolve
+from labloop.config.ramp import ramped
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
@@ -131,6 +131,6 @@ def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int
     document = read_yaml(path)
     for one in config.plugins():
         try:
-            create(one.kind, one.name, resolve(one.options, round_number=1, rounds=rounds))
+            create(one.kind, one.name, ramped(one.options, round_number=1, rounds=rounds))
         except ConfigError as error:
             raise ConfigError(f"{document.source}: {document.where(one.place)}: {error}") from error

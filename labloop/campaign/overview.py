@@ -21,7 +21,7 @@ def scheduled(*, home: Path | str | None = None, ledger: str | None = None) -> l
     return [one for one in every if one.config.schedule is not None]
 
 
-def agenda(
+def overview(
     *, home: Path | str | None = None, ledger: str | None = None, server: Server | None = None, now: datetime | None = None
 ) -> dict[str, Any]:
     """Tell for each scheduled campaign its round, whom it waits for, until when, and when Prefect looks at it next.

@@ -26,7 +26,7 @@ RAYS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class HypervolumeGain:
     """What an arm's wells add, in units of the range of each objective."""
 
     arm: str
@@ -62,7 +62,7 @@ class Fronts:
 
     k: int
     """Wells that each arm's gain is of."""
-    arms: tuple[Gain, ...]
+    arms: tuple[HypervolumeGain, ...]
     differences: tuple[GainDifference, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def compare_fronts(
     }
     front = {Y.tobytes() for Y in every[goal.front(every)]}
     told = tuple(
-        Gain(
+        HypervolumeGain(
             arm=name, n_wells=len(R), n_front=sum(one.tobytes() in front for one in arms[name]), gain=gain(R),
             low=float(np.quantile(resampled[name], 0.025)), high=float(np.quantile(resampled[name], 0.975)),
         ) for name, R in reached.items()

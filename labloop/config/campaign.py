@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labloop.config.assay import Assay
-from labloop.config.base import Config, Named, named
+from labloop.config.base import Config, Named, Place, named
 from labloop.config.goals import spelled_out
 from labloop.config.limits import Budget, Limits, Prices
 from labloop.config.round import RoundConfig
@@ -19,7 +19,7 @@ from labloop.plates.batch import RESERVED
 from labloop.plates.vessel import Plate
 from labloop.space.constraints import Excluded
 from labloop.space.design_space import DesignSpace
-from labloop.space.goal import Goal, Limit, Target
+from labloop.space.goal import Goal, Target, Threshold
 from labloop.space.objective import Objective
 
 PropertyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,62}$")]
@@ -55,7 +55,7 @@ class CampaignConfig(Config):
     """What is improved; of several `objectives`, the first."""
     objectives: dict[PropertyName, Target] = Field(default_factory=dict)
     """Several properties to improve at once, instead of `objective`."""
-    constraints: dict[PropertyName, Limit] = Field(default_factory=dict)
+    constraints: dict[PropertyName, Threshold] = Field(default_factory=dict)
     """Properties that must only be good enough."""
     assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
     """How each assay's files are read, by the assay's name."""
@@ -121,6 +121,20 @@ class CampaignConfig(Config):
     @classmethod
     def _spelled_out(cls, raw: Any) -> Any:
         return spelled_out(raw)
+
+    def mistaken(self) -> list[tuple[Place, str]]:
+        """Say what no file should ask for, each with its place; a ledger that was begun with it opens all the same."""
+        out: list[tuple[Place, str]] = []
+        read: dict[str, str] = {}  # which assay each column is of
+        every: list[tuple[str, str, Target | Threshold]] = [("objectives", name, one) for name, one in self.objectives.items()]
+        every += [("constraints", name, one) for name, one in self.constraints.items()]
+        for part, name, one in every:
+            column = one.column or name
+            other = read.setdefault(column, one.assay)
+            if other != one.assay:
+                key = (part, name, *(("column",) if one.column else ()))
+                out.append((key, f"column {column!r} is read as {other!r} already: give each property a column of its own"))
+        return out
 
     @model_validator(mode="after")
     def _properties(self) -> Self:

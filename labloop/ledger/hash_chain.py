@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Table, func, select
 from labloop.ledger import tables as t
 from labloop.ledger.database import insert_block, insert_once
 from labloop.ledger.digest import RowDigest, blocks
+from labloop.runtime.environment import Environment
 
 START = ""
 """What the first link of a campaign has for the hash before."""
@@ -39,7 +40,7 @@ def rows_of(connection: Connection, campaign: int) -> dict[str, int]:
 
 def whoami() -> str:
     """Name who writes: `$LABLOOP_USER`, else the user of this computer."""
-    if name := os.environ.get("LABLOOP_USER", "").strip():
+    if name := (Environment.now().user or "").strip():
         return name
     try:
         return getpass.getuser()

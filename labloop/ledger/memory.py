@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +17,7 @@ from labloop.errors import CampaignError, LedgerError
 from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.runtime.artifacts import Artifacts
+from labloop.runtime.environment import Environment
 
 ALLOCATED = "allocated"
 """The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why; `proposers` tells the
@@ -46,7 +46,7 @@ class Memory:
     @cached_property
     def artifacts(self) -> Artifacts:
         """Trained models: in the campaign's folder, or below `$LABLOOP_ARTIFACTS`, a folder or URL that machines share."""
-        shared = os.environ.get("LABLOOP_ARTIFACTS")
+        shared = Environment.now().artifacts
         return Artifacts(f"{shared.rstrip('/')}/{self.name}" if shared else self.folder / "models")
 
     def round(self, number: int | None = None) -> Round:
@@ -122,8 +122,9 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
 
 def place_of(home: Path | str | None, ledger: str | None) -> tuple[Path, Path | str, Path]:
     """Tell the home folder, the ledger's file or URL, and where a server's ledger has its heads noted; nothing is opened."""
-    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
-    return place, ledger or os.environ.get("LABLOOP_LEDGER") or place / "ledger.db", place / "ledger.heads"
+    said = Environment.now()
+    place = Path(home or said.home or "labloop-data")
+    return place, ledger or said.ledger or place / "ledger.db", place / "ledger.heads"
 
 
 def stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:

@@ -191,7 +191,7 @@ def train(data: Dataset, options: BRAID, *, seed: int) -> Trained:
     """
     device = pick_device()
     kept = Checkpoint.of(data, options, seed, device)
-    states = States(data.space, diffusion.Schedule.cosine(options.steps).to(device), device)
+    states = States(data.space, diffusion.NoiseSchedule.cosine(options.steps).to(device), device)
     designs = data.X.astype(np.float32)
     if options.unlabelled is not None:
         designs = np.concatenate([designs, read_unlabelled(data.space, options.unlabelled)])

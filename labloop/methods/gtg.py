@@ -273,7 +273,7 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
     net = TemporalUNet.fresh(states.shape[2], options.dim, options.dim_mults, options.activation, generator=rng)
     steps = max(1, round(options.warm_start * options.steps)) if warm(net) else options.steps
     average = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in net.state_dict().items()}
-    schedule = diffusion.Schedule.cosine(options.timesteps).to(device)
+    schedule = diffusion.NoiseSchedule.cosine(options.timesteps).to(device)
     returns = (states[:, :, -1].mean(1) + 1) / 2
     standard = _standard(returns)
     returns = (returns - standard["return_mean"]) / standard["return_std"]
@@ -319,7 +319,7 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
     rng = torch_generator(seed, "gtg", "sample", device=device)
     net = TemporalUNet.fresh(channels, options.dim, options.dim_mults, options.activation, generator=torch.Generator(device))
     net.load_state_dict(dict(trained.denoiser))
-    schedule = diffusion.Schedule.cosine(options.timesteps).to(device)
+    schedule = diffusion.NoiseSchedule.cosine(options.timesteps).to(device)
     target = (options.alpha - trained.return_mean) / trained.return_std
     limit = torch.ones(channels, device=device)
     limit[-1] = 2 * max(SCORE_LIMIT, options.alpha) - 1

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
-from labloop.config.ramp import resolve
+from labloop.config.ramp import ramped
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
@@ -58,7 +58,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Trained:
+class TrainedPool:
     """A pool with what it cost."""
 
     pool: Pool
@@ -77,7 +77,7 @@ def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
         named += [("proposers", name, options) for name, options in arm.proposers.items()]
         named += [("selectors", name, options) for name, options in arm.selector.items()]
     for kind, name, options in named:
-        create(kind, name, resolve(options, round_number=number, rounds=rounds))
+        create(kind, name, ramped(options, round_number=number, rounds=rounds))
 
 
 def check_exporters(config: CampaignConfig) -> None:
@@ -102,7 +102,7 @@ def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: i
         Training(
             arm=name,
             proposer=proposer,
-            options=resolve(options, round_number=number, rounds=rounds),
+            options=ramped(options, round_number=number, rounds=rounds),
             n=int(min(pool_size(arm, data, wells), room)),
             seed=derive(seed, "round", number, "propose", name, proposer),
         )
@@ -123,7 +123,7 @@ def pool_size(arm: Arm, data: Dataset, wells: int) -> int:
     return max(arm.pool or wells, wells)
 
 
-def train(training: Training, data: Dataset) -> Trained:
+def train(training: Training, data: Dataset) -> TrainedPool:
     """Train one proposer and let it offer its pool.
 
     One that runs out of memory is tried again with half its `batch_size`, as often as it takes.
@@ -146,7 +146,7 @@ def train(training: Training, data: Dataset) -> Trained:
             "it breaks the proposer's contract (labloop.testing.ProposerContract)"
         )
     log.info("%s offered %d designs in %.1f s", training.proposer, len(pool), spent)
-    return Trained(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
+    return TrainedPool(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
 
 
 def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
@@ -178,7 +178,7 @@ def judge(
     """
     assert config.judge is not None
     ((name, options),) = config.judge.items()
-    surrogate = create("surrogates", name, resolve(options, round_number=number, rounds=rounds))
+    surrogate = create("surrogates", name, ramped(options, round_number=number, rounds=rounds))
     seed_of = derive(seed, "round", number, "judge")
     posterior = believing(surrogate.fit(data.lead, seed=seed_of))
     before = past if isinstance(past, Past) else Past.of(*past) if past else None
@@ -271,7 +271,7 @@ def choose(
     def select(name: str, n: int) -> Picks:
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
-        made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
+        made = create("selectors", selector, ramped(options, round_number=number, rounds=rounds))
         if terms is not None and terms.prices is not None and hasattr(made, "priced"):
             made = made.priced(terms.price)
         return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]

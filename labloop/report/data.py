@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from labloop.assays.quality.report import Inspection
+from labloop.assays.quality.report import QualityReport
 from labloop.compare import arms as compare
 from labloop.compare.results import Comparison
 from labloop.ledger.states import RoundState
@@ -67,7 +67,7 @@ class ReportData:
     """By round."""
     overall: Comparison | None = None
     """Over all measured rounds."""
-    quality: Inspection | None = None
+    quality: QualityReport | None = None
     """What quality control found."""
     others: pd.DataFrame = field(default_factory=_no_rows(*OTHERS))
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""

@@ -36,7 +36,7 @@ for (const place of document.querySelectorAll("[data-figure]")) {
 
 def render(data: ReportData) -> str:
     """Make the page's HTML."""
-    view = View(data)
+    view = PageView(data)
     return document("page.html", view.figures, data=data, view=view)
 
 
@@ -62,7 +62,7 @@ def document(template: str, figures: Mapping[str, Spec], **shown: Any) -> str:
 
 def picture(data: ReportData, name: str) -> bytes | None:
     """Draw one of the page's figures as a PNG; None where the data have none of this name."""
-    spec = View(data).figures.get(name)
+    spec = PageView(data).figures.get(name)
     return None if spec is None else bytes(vl_convert.vegalite_to_png({**spec, "width": 640, "background": "white"}, scale=1.5))
 
 
@@ -78,7 +78,7 @@ def _json(spec: Mapping[str, Any]) -> Markup:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class PageView:
     """Everything the template shows, ready to print."""
 
     data: ReportData
@@ -197,7 +197,7 @@ class View:
     def plates_left_out(self) -> int:
         return max(0, len(self.data.wells[["round", "plate"]].drop_duplicates()) - PLATES)
 
-    def tables(self) -> dict[str, tables.Table]:
+    def tables(self) -> dict[str, tables.PageTable]:
         found = {}
         if (c := self.facts.comparison) is not None:
             found["arms"] = tables.arms(c.arms, self.facts.numbers, c.top_k)

@@ -19,7 +19,7 @@ from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import (
     FAILURES,
-    Trained,
+    TrainedPool,
     Training,
     notes_of,
     plan,
@@ -121,7 +121,7 @@ def _train_beside(memory: Memory, number: int, workers: Workers) -> dict[str, st
     return failed
 
 
-def _store_run(memory: Memory, entry: Round, key: str, training: Training, trained: Trained) -> None:
+def _store_run(memory: Memory, entry: Round, key: str, training: Training, trained: TrainedPool) -> None:
     pool, notes = trained.pool, notes_of(trained.pool)
     memory.ledger.add_run(
         memory.name, entry.number, key=key, proposer=training.proposer, arm=training.arm, options=training.options,
@@ -181,14 +181,14 @@ def designs_of(pool: Pool) -> pd.DataFrame:
     return pool.space.decode(pool.X).assign(design_id=pool.ids, in_space=True)
 
 
-def _train_kept(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained:
+def _train_kept(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> TrainedPool:
     """Train on this machine, on its device when that is free, stages kept; see `keeping`."""
     training, data, store, earlier = job
     with device_lock(), keeping(store, earlier):
         return train(training, data)
 
 
-def _tried(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained | str:
+def _tried(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> TrainedPool | str:
     """Train as `_train_kept` does; the reason where that fails, so that the others' processes go on."""
     try:
         return _train_kept(job)

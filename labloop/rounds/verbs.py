@@ -29,7 +29,7 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import by_backtest, by_hand, evidence, intake, spending, state, veto
+from labloop.rounds import by_backtest, by_hand, intake, sharing, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.judging import past_of
@@ -127,7 +127,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
-    evidence.allocate(memory, memory.round(number))
+    sharing.allocate(memory, memory.round(number))
     by_hand.join(memory, memory.round(number), data)
     log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))
 

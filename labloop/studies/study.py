@@ -25,6 +25,7 @@ from labloop.proposing.pipeline import check_plugins
 from labloop.registry import create
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
+from labloop.studies.properties import COMPROMISE, came_to, share_of
 from labloop.studies.simulate import _pick_arms
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, standings
@@ -63,7 +64,10 @@ class Result:
 
     `batch_mean`, `top10_mean` and `best` are in the lab's unit, over the wells that have a value. `NAME_share` is the same as a
     share of the lab's range, 1 the best whatever the direction; there a well whose design failed by itself (`n_failed`) counts as
-    0, the lab's worst. `coverage` is the share of chosen designs whose reading lay within the judge's 90 % interval.
+    0, the lab's worst. In a lab of several properties the three shares are the hypervolume's (`hypervolume`; with one objective
+    and limits, of the best that keeps them, `best_in_limits`), so that arms are ranked by it: 1 is the most that any arm came to,
+    0 nothing. `batch_mean` averages it over the rounds, the other two take it at the end. `coverage` is the share of chosen
+    designs whose reading lay within the judge's 90 % interval.
     """
     summary: dict[str, Any]
     """See `labloop.studies.standings.standings`."""
@@ -249,13 +253,17 @@ def _rows(done: Sequence[tuple[Job, Mapping[str, Any]]]) -> pd.DataFrame:
     for job, outcome in done:
         place = {"lab": job.lab, "start": job.start, "noise": job.noise, "arm": job.arm, "seed": job.seed}
         low, high = _scale(job.lab, done)
+        came = [came_to(one) for other, each in done if other.lab == job.lab for one in each["rows"]]
         for row in outcome["rows"]:
             values = {measure: np.nan if row[measure] is None else row[measure] for measure in MEASURES}
             shares = {f"{measure}_share": _share(value, low, high, row["n_failed"]) for measure, value in values.items()}
             good = row["n_wells"] - row["n_failed"]
             shares["batch_mean_share"] *= good / max(1, good + row["n_failed"]) if good else 1.0
+            if job.campaign.goal is not None:
+                shares = dict.fromkeys(shares, share_of(job.campaign.goal, came_to(row), came))
             rows.append({**row, **place, **values, **shares})
-    table = pd.DataFrame(rows)[list(COLUMNS)]
+    table = pd.DataFrame(rows)
+    table = table[[*COLUMNS, *(name for name in COMPROMISE if name in table)]]
     return table.astype({"coverage": float})
 
 

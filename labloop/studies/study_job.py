@@ -56,6 +56,8 @@ class Job(BaseModel):
         told = self.model_dump(mode="json", exclude={"lab", "campaign", "config"})
         told["config"] = self.config.model_dump(mode="json", exclude_defaults=True, exclude=None if self.selects else {"judge"})
         told["campaign"] = self.campaign.model_dump(mode="json", include={"space", "objective", "seed"})
+        if self.campaign.goal is not None:
+            told["goal"] = self.campaign.goal.model_dump(mode="json")
         told["version"] = version("labloop-toolkit")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
