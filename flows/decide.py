@@ -98,7 +98,7 @@ def try_arms(
 ) -> dict[str, Any]:  # fmt: skip
     """Try arms on what is measured, and show the verdict in Prefect."""
     run = Campaign.open(campaign, home=home, ledger=ledger)
-    told = backtest(run, config, arms=arms, splits=splits, replay=replay, workers=workers)
+    told = backtest(run, config, arms=arms, splits=splits, replay=replay, workers=workers, keep=True)
     text = "\n".join([f"# {campaign}", told.sentence, "", *(f"- {one}" for one in told.caveats)])
     create_markdown_artifact(text, key=f"{key_of(campaign)}-backtest", description=f"Arms tried on what {campaign} has measured")
     return told.to_dict()
@@ -109,7 +109,8 @@ def backtest_arms(
     campaign: str, config: str | None = None, arms: list[str] | None = None, splits: int = 8, replay: bool = False,
     workers: int | str = 1, home: str | None = None, ledger: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Try arms on what the campaign has measured, as `labloop backtest`; nothing is stored.
+    """Try arms on what the campaign has measured, as `labloop backtest`; it is kept, and `propose_round` with the config `auto`
+    takes its arms from it.
 
     Args:
         campaign: the campaign's name.

@@ -51,7 +51,7 @@ def propose_round(
 
     Args:
         campaign: the campaign's name.
-        config: the round's YAML file; the shipped default where none is given.
+        config: the round's YAML file, the shipped default where none is given; `auto` takes arms by the last backtest.
         out: folder for the plate's files.
         home: folder of ledger and reports, as `labloop --home`.
         ledger: database URL, as `labloop --ledger`.

@@ -65,6 +65,7 @@ def test_status_is_useful_without_a_server(bench, capsys):
     told = json.loads(run(capsys, "schedule", "--status", "--json"))
     assert told["campaigns"][0]["waits_for"] == "a person"
     assert told["campaigns"][0]["prefect"] is None
+    assert told["campaigns"][0]["prefect_url"] is None
     (bench / "round.yaml").unlink()
     run(capsys, "reject", "tfbind8", "--reason", "no")
     assert "round.yaml" in run(capsys, "schedule", "--status")

@@ -118,11 +118,13 @@ def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
     """Say how the wells are shared that no arm names as its own."""
     names, wells = config.sharing, config.designs(campaign.plate)
     total = sum(wells[name] for name in names)
+    evidence = config.allocation.rule == "evidence"
+    inside = f"; those of {' and '.join(config.turns)} by what its proposers achieved" if evidence and config.turns else ""
     if len(names) < 2:
-        return "every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names"
-    if config.allocation.rule == "evidence":
+        return ("every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names") + inside
+    if evidence:
         floor = config.allocation.least(total, len(names))
-        return f"{total} designs by what the arms achieved, at least {floor} each; evenly until the first round came back"
+        return f"{total} designs by what the arms achieved, at least {floor} each{inside}; evenly until the first round came back"
     return f"{total} designs by weights" if config.allocation.weights else f"{total} designs evenly"
 
 

@@ -204,8 +204,14 @@ class Campaign(Memory):
         """Compare the arms by what their wells added to the hypervolume; None with one objective, or before a round."""
         return compare_properties(self, self.dataset())
 
-    def report(self, path: Path | str | None = None) -> Path:
-        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given."""
+    def report(self, path: Path | str | None = None, *, why: bool = False) -> Path:
+        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given.
+
+        Args:
+            why: look into the judge first, as `insight` does; the page shows it.
+        """
         from labloop.report import report_of, write_report  # drawing loads when a page is written
 
+        if why:
+            self.insight()
         return write_report(Path(path) if path else self.folder / "report.html", report_of(self))

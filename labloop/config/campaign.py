@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labloop.config.assay import Assay
-from labloop.config.base import Config, Named, named
+from labloop.config.base import Config, Named, Place, named
 from labloop.config.goals import spelled_out
 from labloop.config.history import History
 from labloop.config.limits import Budget, Limits, Prices
@@ -127,6 +127,20 @@ class CampaignConfig(Config):
     @classmethod
     def _spelled_out(cls, raw: Any) -> Any:
         return spelled_out(raw)
+
+    def mistaken(self) -> list[tuple[Place, str]]:
+        """Say what no file should ask for, each with its place; a ledger that was begun with it opens all the same."""
+        out: list[tuple[Place, str]] = []
+        read: dict[str, str] = {}  # which assay each column is of
+        every: list[tuple[str, str, Target | Threshold]] = [("objectives", name, one) for name, one in self.objectives.items()]
+        every += [("constraints", name, one) for name, one in self.constraints.items()]
+        for part, name, one in every:
+            column = one.column or name
+            other = read.setdefault(column, one.assay)
+            if other != one.assay:
+                key = (part, name, *(("column",) if one.column else ()))
+                out.append((key, f"column {column!r} is read as {other!r} already: give each property a column of its own"))
+        return out
 
     @model_validator(mode="after")
     def _properties(self) -> Self:

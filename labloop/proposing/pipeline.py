@@ -239,7 +239,7 @@ def decide(
     Raises:
         MethodError: the arms' pools hold too few designs that may be chosen.
     """
-    pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
+    pools = {arm: Pool.interleave(together, config.arms[arm].shares) for arm, together in offered.items()}
     posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
     setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
     chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)

@@ -18,7 +18,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.evidence import share
+from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.registry import available, create, parse_plugin
@@ -246,7 +246,7 @@ class _Loop:
         seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
-        history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
+        history, incumbent = pd.DataFrame(columns=["arm", "proposer", "round", "y"]), dict[int, float | None]()
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
             incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
@@ -268,7 +268,10 @@ class _Loop:
                 mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
                 values = mine["value"].to_numpy(float)
                 y = self.campaign.objective.to_y(values[np.isfinite(values)])
-                history = pd.concat([history, pd.DataFrame({"arm": arm, "round": number, "y": y})], ignore_index=True)
+                offered_by = table[table["arm"] == arm].set_index("design_id")["proposer"]
+                by = offered_by.reindex(mine.loc[np.isfinite(values), "design_id"]).to_numpy()
+                told = pd.DataFrame({"arm": arm, "proposer": by, "round": number, "y": y})
+                history = pd.concat([history, told], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
@@ -294,15 +297,12 @@ class _Loop:
             yield row, seen.pop() if seen else None
 
     def _shared(self, history: pd.DataFrame, incumbent: dict[int, float | None], number: int) -> RoundConfig:
-        """Share the wells of a round by what the arms achieved, where the configuration says so."""
-        sharing, even = self.config.sharing, self.config.wells(self.batch)
-        if self.config.allocation.rule != "evidence" or len(sharing) < 2:
+        """Share the wells of a round by what the arms and their proposers achieved, where the configuration says so."""
+        if self.config.allocation.rule != "evidence":
             return self.config
-        wells = sum(even[arm] for arm in sharing)
-        floor = self.config.allocation.least(wells, len(sharing))
-        seed = derive(self.seed, "round", number, "allocation")
-        found = share(history, sharing, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
-        return self.config.allocated(found.wells)
+        seed, even = derive(self.seed, "round", number, "allocation"), self.config.wells(self.batch)
+        found, inside = shared(self.config, history, designs=even, incumbent=incumbent, number=number, seed=seed)
+        return self.config.allocated(found.wells if found else {}, {arm: one.wells for arm, one in inside.items()})
 
     def _row(
         self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
