@@ -17,7 +17,7 @@ from scheduling import ROUND, die_with_the_test, free_port, process, run, until
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
-from labloop.campaign.overview import agenda
+from labloop.campaign.overview import overview
 from labloop.cli import main
 from labloop.runtime.prefect_api import NoAnswer, Server, wake
 from labloop.studies.demo import measure_plate
@@ -73,7 +73,7 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
         Server(server.url).deployments()
     with process([*SCHEDULE[:-1], "* * * * * */30"], dict(os.environ), bench / "schedule.log"):  # the sixth field: seconds
         until(lambda: campaign.state(1) == "PROPOSED")
-        until(lambda: agenda()["campaigns"][0]["waits_for"] == "a person")
+        until(lambda: overview()["campaigns"][0]["waits_for"] == "a person")
         assert "a person" in run(capsys, "schedule", "--status")
         assert "another labloop schedule" in run(capsys, "schedule", code=1)
         assert "goes on now" in approve(capsys)

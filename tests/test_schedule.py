@@ -19,7 +19,7 @@ import yaml
 from scheduling import free_port, run
 
 from labloop.campaign.facade import Campaign
-from labloop.campaign.overview import agenda
+from labloop.campaign.overview import overview
 from labloop.config.read import parse_config, preset
 from labloop.config.schedule import Schedule
 from labloop.runtime.prefect_api import NoAnswer, Server, wake
@@ -72,6 +72,7 @@ def test_status_is_useful_without_a_server(bench, no_page, capsys):
     told = json.loads(run(capsys, "schedule", "--status", "--json"))
     assert told["campaigns"][0]["waits_for"] == "a person"
     assert told["campaigns"][0]["prefect"] is None
+    assert told["campaigns"][0]["prefect_url"] is None
     (bench / "round.yaml").unlink()
     run(capsys, "reject", "tfbind8", "--reason", "no")
     assert "round.yaml" in run(capsys, "schedule", "--status")
@@ -79,7 +80,7 @@ def test_status_is_useful_without_a_server(bench, no_page, capsys):
 
 def test_a_campaign_without_a_schedule_is_nobodys_business(bench, capsys):
     run(capsys, "init", preset("campaigns/promoter.yaml"))
-    assert [one["campaign"] for one in agenda()["campaigns"]] == ["tfbind8"]
+    assert [one["campaign"] for one in overview()["campaigns"]] == ["tfbind8"]
 
 
 def test_schedule_needs_a_server_and_says_how_to_start_one(bench, capsys):

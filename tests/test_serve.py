@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import threading
@@ -16,6 +17,7 @@ pytest.importorskip("python_multipart", reason="pip install 'labloop-toolkit[ser
 
 from conftest import set_up_bench
 from fastapi.testclient import TestClient
+from scheduling import until
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
@@ -115,6 +117,8 @@ WRITES = {
     "/c/tfbind8/veto": {"well": "tfbind8-R01-P1:A01", "reason": "no"}, "/c/tfbind8/go": {"now": "true"},
     "/c/tfbind8/propose": {"round": "quick"}, "/c/tfbind8/file": {"file": b"dna,value\nACGTACGT,1\n"},
     "/c/tfbind8/pick": {"file": b"dna\nACGTACGT\n", "arm": "chemist"}, "/logout": {},
+    "/c/tfbind8/ask/predict": {"file": b"dna\nACGTACGT\n"}, "/c/tfbind8/ask/why": {},
+    "/c/tfbind8/ask/backtest": {"arms": "random"},
 }  # fmt: skip
 """Every form that writes, filled in."""
 
@@ -134,8 +138,10 @@ def events():
 
 def test_every_form_of_the_site_is_among_those_that_are_tried_here(app):
     from labloop.cli.serve.actions import actions
+    from labloop.cli.serve.questions import questions
 
-    posts = {route.path.replace("{name}", "tfbind8") for route in actions.routes if "POST" in route.methods}
+    routes = [*actions.routes, *questions.routes]
+    posts = {route.path.replace("{name}", "tfbind8") for route in routes if "POST" in route.methods}
     assert posts - {"/login"} - {one for one in posts if "{key}" in one} == set(WRITES)
 
 
@@ -423,6 +429,107 @@ def test_designs_of_ones_own_become_an_arm(bench, bench_page):
     events = Campaign.open("tfbind8").ledger.events("tfbind8")
     told = [detail for detail in events["detail"] if detail and detail.get("arm") == "chemist"]
     assert (told[0]["by"], told[0]["file"]) == ("Ann Bench", "mine.csv")
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """Commands that the page starts find the plug-ins of the tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("LABLOOP_PLUGINS", "fakes")
+
+
+def answered(page, what):
+    """Wait for what a question was answered."""
+    found = None
+
+    def done():
+        nonlocal found
+        key = next(one for one in page.app.state.desk.jobs._jobs if one[1:2] == (what,))
+        found = page.app.state.desk.jobs.of(*key)
+        return not found.running
+
+    until(done, 120)
+    assert found.answer is not None, found.lines
+    return found.answer
+
+
+def test_designs_are_predicted_beside_the_page_and_the_answer_is_the_persons_own(bench, children, app, bench_page):
+    run = Campaign.open("tfbind8")
+    run.ingest("start.csv")
+    run.ensure_round("round.yaml")  # whose judge is quickly trained
+    before = events()
+    hostile = {"file": (f"../{HOSTILE}.csv", f"dna,maker\nACGTACGT,{HOSTILE}\nAAAACCCC,=cmd()\n".encode())}
+    assert bench_page.fill("/c/tfbind8/ask/predict", files=hostile).headers["location"] == "/c/tfbind8/ask#predict"
+    said = answered(bench_page, "predict")
+    page = bench_page.get("/c/tfbind8/ask").text
+    assert len(said["designs"]) == 2
+    assert "ACGTACGT" in page
+    assert "<script>alert" not in page
+    table = bench_page.get("/c/tfbind8/ask/predictions.csv").text
+    assert len(table.splitlines()) == 3
+    assert "'=cmd()" in table
+    assert events() == before
+    ben = browser(app).login("Ben")
+    assert "ACGTACGT" not in ben.seen("/c/tfbind8/ask")
+    assert ben.get("/c/tfbind8/ask/predictions.csv").status_code == 404
+
+
+def test_designs_that_cannot_be_are_told_cell_by_cell(bench, bench_page):
+    Campaign.open("tfbind8").ingest("start.csv")
+    answer = bench_page.fill("/c/tfbind8/ask/predict", files={"file": ("mine.csv", b"dna\nACGTACGT\nACGX\n")})
+    assert answer.status_code == 409
+    assert "mine.csv" in answer.text
+    assert "ACGX" in answer.text
+    assert not bench_page.app.state.desk.uploads._held
+
+
+def test_arms_are_tried_on_what_is_measured(bench, bench_page):
+    Campaign.open("tfbind8").ingest("start.csv")
+    assert bench_page.fill("/c/tfbind8/ask/backtest", arms="--home, x").status_code == 409
+    assert bench_page.fill("/c/tfbind8/ask/backtest", arms="random, mutate").status_code == 303
+    said = answered(bench_page, "backtest")
+    seen = bench_page.seen("/c/tfbind8/ask")
+    assert said["sentence"] in seen
+    assert {one["arm"] for one in said["arms"]} == {"random", "mutate"}
+
+
+def test_no_more_questions_are_worked_on_than_the_computer_bears(bench, bench_page, monkeypatch):
+    monkeypatch.setattr("labloop.cli.serve.jobs._RUN", [sys.executable, "-c", "import signal; signal.pause()"])
+    assert bench_page.fill("/c/tfbind8/ask/why").status_code == 303
+    assert bench_page.fill("/c/tfbind8/ask/why").status_code == 409
+    assert bench_page.fill("/c/tfbind8/ask/backtest").status_code == 303
+    answer = bench_page.fill("/c/tfbind8/ask/predict", files={"file": ("x.csv", b"dna\nACGTACGT\n")})
+    assert answer.status_code == 409
+    assert "at work already" in answer.text
+
+
+def test_a_touched_well_says_why_it_is_there_to_who_may_know(app, at_the_lab, bench_page):
+    well = "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01"
+    wells = Campaign.open("tfbind8").ledger.wells("tfbind8", 1).dropna(subset=["design_id"])
+    well = f"/c/tfbind8/round/1?well={wells['plate'].iloc[0]}:{wells['well'].iloc[0]}"
+    assert "Why is it here?" not in bench_page.seen(well)
+    assert "Why is it here?" in bench_page.seen(f"{well}&arms=true")
+    said = Campaign.open("tfbind8").why(well.partition("=")[2]).said
+    until(lambda: said in bench_page.seen(f"{well}&arms=true&why=true").replace("&#39;", "'"), 60)
+    assert said not in browser(app).seen(f"{well}&arms=true&why=true")
+
+
+def test_a_campaign_says_whether_another_plate_is_worth_it(app, at_the_lab):
+    run = Campaign.open("tfbind8")
+    run.ingest(at_the_lab)
+    stop = run.plan(run.config.schedule.round(0)).stop
+    until(lambda: stop in browser(app).seen("/c/tfbind8"), 60)
+
+
+def test_the_page_leads_to_prefect(app, monkeypatch):
+    assert "In Prefect" not in browser(app).seen("/c/tfbind8")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert 'href="http://127.0.0.1:4200/artifacts/key/tfbind8-report"' in browser(app).get("/c/tfbind8").text
+    row = {"campaign": "tfbind8", "prefect": "scheduled", "prefect_url": "http://127.0.0.1:4200/deployments/deployment/7"}
+    told = dict.fromkeys(("round", "state", "since", "until"), None) | {"waits_for": "the lab", "what": "", "overdue": False}
+    agenda = {"server": "It answers.", "campaigns": [told | row | {"prefect_page": "http://127.0.0.1:4200/artifacts/key/x"}]}
+    monkeypatch.setattr("labloop.cli.serve.desk.agenda", lambda **_: agenda)
+    until(lambda: f'href="{row["prefect_url"]}"' in browser(app).get("/schedule").text, 30)
 
 
 def test_a_campaign_that_nobody_knows_is_a_page_that_says_so(untouched):

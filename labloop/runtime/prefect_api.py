@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
+
+from labloop.runtime.environment import Environment
 
 LOGIN = (
     "log in on its page with all of what stands behind PREFECT_SERVER_API_AUTH_STRING=, such as lab:PASSWORD, in the one field"
@@ -33,6 +34,17 @@ WAITS = (4.0, 8.0, 12.0)
 
 PAUSE = 2.0
 """Seconds before a server that says it is busy is asked again."""
+
+
+def report_key(campaign: str) -> str:
+    """Name a campaign's page among Prefect's artifacts, which take lower case, digits and dashes."""
+    return f"{campaign.lower().replace('_', '-')}-report"
+
+
+def bench_page(campaign: str) -> str:
+    """Give the address of a campaign on the page of `labloop serve`; '' where the environment names none."""
+    url = (Environment.now().serve_url or "").rstrip("/")
+    return f"{url}/c/{quote(campaign)}" if url.startswith(("http://", "https://")) else ""
 
 
 class NoAnswer(Exception):
@@ -65,8 +77,18 @@ class Server:
     @classmethod
     def configured(cls) -> Self | None:
         """The server that `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING` name; None where none is named."""
-        url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-        return cls(url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url.startswith(("http://", "https://")) else None
+        said = Environment.now()
+        url = (said.prefect_url or "").rstrip("/")
+        return cls(url, said.prefect_auth or "") if url.startswith(("http://", "https://")) else None
+
+    @property
+    def site(self) -> str:
+        """Where people find its pages: PREFECT_UI_URL, else where its API is."""
+        return (Environment.now().prefect_site or self.url.removesuffix("/api")).rstrip("/")
+
+    def page_of(self, campaign: str) -> str:
+        """Give the address of a campaign's page there, which ticks write; the newest version is on top."""
+        return f"{self.site}/artifacts/key/{quote(report_key(campaign))}"
 
     def wake(self, campaign: str, *, key: str) -> bool:
         """Ask for a tick of a campaign now; the same key again asks for nothing more.
