@@ -32,7 +32,7 @@ def load_config(path: Path | str, model: type[C]) -> C:
     except ConfigError as error:
         raise ConfigError(f"{document.source}: {error}") from error
     config = parse_config(values, model, source=document.source, where=document.where)
-    faults = []
+    faults = [f"{document.where(place)}: {said}" for place, said in config.mistaken()] if hasattr(config, "mistaken") else []
     for one in config.plugins() if hasattr(config, "plugins") else ():
         try:
             find(one.kind, one.name)

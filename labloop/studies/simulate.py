@@ -18,10 +18,11 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.evidence import share
+from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.registry import available, create, parse_plugin
+from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
@@ -58,6 +59,7 @@ def simulate(
     mode: Literal["separate", "shared"] = "separate",
     on_failure: Literal["stop", "drop"] = "drop",
     workers: Workers = 1,
+    history: Sequence[Dataset] | None = None,
 ) -> pd.DataFrame:
     """Run simulated campaigns and tell what each arm's plates were worth.
 
@@ -73,6 +75,7 @@ def simulate(
         on_failure: what becomes of a proposer that fails in a round: `drop` goes on without it there, an arm without any other
             has no wells in that round, and `note` has the reason; `stop` ends the simulation.
         workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
+        history: what other campaigns know; what the campaign's file names under `history`, if None.
 
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note. Values are
@@ -88,7 +91,9 @@ def simulate(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
         )
     if not isinstance(campaign, CampaignConfig):
-        campaign = load_config(campaign, CampaignConfig)
+        campaign = load_config(campaign, CampaignConfig).anchored(Path(campaign).parent)
+    if history is None:
+        history = related.datasets(campaign)
     if round_config is None:
         round_config = preset("rounds/quick.yaml")
     if not isinstance(round_config, RoundConfig):
@@ -114,7 +119,7 @@ def simulate(
     loops = [
         _Loop(
             campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch,
-            on_failure=on_failure,
+            on_failure=on_failure, history=tuple(history),
         )
         for seed, one in runs
     ]  # fmt: skip
@@ -231,6 +236,7 @@ class _Loop:
     rounds: int
     batch: int
     on_failure: Literal["stop", "drop"] = "drop"
+    history: tuple[Dataset, ...] = ()
 
     def run(self, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         """Yield one row an arm and round."""
@@ -240,7 +246,7 @@ class _Loop:
         seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
-        history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
+        history, incumbent = pd.DataFrame(columns=["arm", "proposer", "round", "y"]), dict[int, float | None]()
         for number in range(1, self.rounds + 1):
             data = self._dataset(measured)
             incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
@@ -262,7 +268,10 @@ class _Loop:
                 mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
                 values = mine["value"].to_numpy(float)
                 y = self.campaign.objective.to_y(values[np.isfinite(values)])
-                history = pd.concat([history, pd.DataFrame({"arm": arm, "round": number, "y": y})], ignore_index=True)
+                offered_by = table[table["arm"] == arm].set_index("design_id")["proposer"]
+                by = offered_by.reindex(mine.loc[np.isfinite(values), "design_id"]).to_numpy()
+                told = pd.DataFrame({"arm": arm, "proposer": by, "round": number, "y": y})
+                history = pd.concat([history, told], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
@@ -288,15 +297,12 @@ class _Loop:
             yield row, seen.pop() if seen else None
 
     def _shared(self, history: pd.DataFrame, incumbent: dict[int, float | None], number: int) -> RoundConfig:
-        """Share the wells of a round by what the arms achieved, where the configuration says so."""
-        sharing, even = self.config.sharing, self.config.wells(self.batch)
-        if self.config.allocation.rule != "evidence" or len(sharing) < 2:
+        """Share the wells of a round by what the arms and their proposers achieved, where the configuration says so."""
+        if self.config.allocation.rule != "evidence":
             return self.config
-        wells = sum(even[arm] for arm in sharing)
-        floor = self.config.allocation.least(wells, len(sharing))
-        seed = derive(self.seed, "round", number, "allocation")
-        found = share(history, sharing, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
-        return self.config.allocated(found.wells)
+        seed, even = derive(self.seed, "round", number, "allocation"), self.config.wells(self.batch)
+        found, inside = shared(self.config, history, designs=even, incumbent=incumbent, number=number, seed=seed)
+        return self.config.allocated(found.wells if found else {}, {arm: one.wells for arm, one in inside.items()})
 
     def _row(
         self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
@@ -319,6 +325,9 @@ class _Loop:
         }
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
+        return replace(self._measured(measured), history=self.history)
+
+    def _measured(self, measured: pd.DataFrame) -> Dataset:
         designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
         known, failed = np.isfinite(values), designs[measured["status"] == "failed_design"]
         space, goal = self.campaign.space, self.campaign.goal

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gpytorch
@@ -32,6 +33,8 @@ from torch import Tensor, nn
 from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
+from labloop.surrogates._logs import Logs
+from labloop.surrogates._related import TaskTerm
 
 LETTERS = "letters"
 """What a kernel sees of options and letters without descriptors: whether they differ."""
@@ -47,35 +50,19 @@ def encodings(space: DesignSpace) -> list[tuple[str, ...]]:
     return [(LETTERS,), *((name,) for name in names), *([(LETTERS, *names)] if names else [])]
 
 
-class Logs(nn.Module):
-    """Positive hyper-parameters (k,) held as logarithms, with independent normal priors on these.
-
-    A prior on the logarithm is a log-normal prior; the density is taken over the logarithm, which moves no mode to zero.
-    """
-
-    def __init__(self, k: int, *, centre: float, spread: float, start: float) -> None:
-        super().__init__()
-        self.log = nn.Parameter(torch.full((k,), math.log(start), dtype=torch.float64))
-        self.centre, self.spread = math.log(centre), spread
-
-    def forward(self) -> Tensor:
-        return self.log.exp()
-
-    def penalty(self) -> Tensor:
-        """Give minus the log prior density, up to a constant."""
-        return 0.5 * (((self.log - self.centre) / self.spread) ** 2).sum()
-
-
 class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     """The kernel above, over encodings X (..., n, d) float64 of one space."""
 
     has_lengthscale = False
 
-    def __init__(self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,)) -> None:
+    def __init__(
+        self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,), related: Sequence[TaskTerm] = ()
+    ) -> None:
         """
         Args:
             sets: what is seen of options and letters: `LETTERS`, that they differ, and names of descriptor sets. One that has
                 none of these is seen as letters.
+            related: terms of what other campaigns found.
         """
         super().__init__()
         described = [one for one in space.described if one.name in sets]
@@ -109,6 +96,12 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )
+        self.related = nn.ModuleList(related)
+
+    @property
+    def tasks(self) -> list[TaskTerm]:
+        """The terms of other campaigns."""
+        return [one for one in self.related if isinstance(one, TaskTerm)]
 
     def penalty(self) -> Tensor:
         """Give minus the log prior density of all hyper-parameters, up to a constant."""
@@ -125,6 +118,8 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         K = v[0] * parts[0] if len(parts) == 1 else v[0] * parts[0] + v[1] * parts[1] + v[2] * parts[0] * parts[1]
         for words in self.words:
             K = K + words(x1, x2, self.twins, diag)
+        for task in self.related:
+            K = K + task(x1, x2, diag)
         return K
 
     def _hamming(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:

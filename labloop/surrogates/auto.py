@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +30,9 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
+from labloop.surrogates._related import TaskEvidence
 from labloop.surrogates.kernel_networks import worth_trying
+from labloop.surrogates.lending import Lending
 from labloop.surrogates.warp import Warp, chosen
 from labloop.types import FloatArray
 
@@ -58,6 +60,11 @@ class Auto:
     warp: bool = True
     """See the logarithm of the measurements where that predicts far better."""
 
+    def lent(self, data: Dataset) -> Dataset:
+        """Give the dataset for methods that know one task only: with what helpful campaigns of its history let expect."""
+        found = Lending.of(data)
+        return found.lent() if found is not None and found.helps else replace(data, history=())
+
     def fit(self, data: Dataset, *, seed: int) -> Stacked:
         """Fit every member and weigh them.
 
@@ -67,18 +74,22 @@ class Auto:
         if len(data) < 2:
             raise MethodError(f"the judge needs at least 2 measured designs, not {len(data)}: measure a first plate")
         fitted: dict[str, Member] = {}
-        warp = chosen(data, seed=derive(seed, "auto", "warp")) if self.warp else Warp()
+        told = Lending.of(data)
+        lent = told if told is not None and told.helps else None
+        # What other campaigns measured is on their scale, so with their help the measurements are seen as they are.
+        warp = chosen(data, seed=derive(seed, "auto", "warp")) if self.warp and lent is None else Warp()
         data = warp.seen(data)
         for name in self.members:
             if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
                 continue
             try:
-                fitted[name] = MEMBERS[name](data, derive(seed, "auto", name))
+                own = derive(seed, "auto", name)  # the Gaussian process knows several tasks by itself
+                fitted[name] = MEMBERS[name](data, own) if lent is None or name == "gp" else lent.member(MEMBERS[name], own)
             except MethodError as error:
                 log.warning("judge: goes on without %s: %s", name, error)
         if not fitted:
             raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
-        return stacked(fitted, data.y, warp)
+        return replace(stacked(fitted, data.y, warp), history=() if told is None else told.fitted.history)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,6 +104,8 @@ class Stacked:
     most: float
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
     notes: Mapping[str, Any]
+    history: tuple[TaskEvidence, ...] = ()
+    """What was found of other campaigns."""
     warp: Warp = field(default_factory=Warp)
     """What members see of y; weights, width and most are on its scale."""
 
