@@ -17,7 +17,7 @@ import pytest
 from labloop.assays.ingest.reader import Reader
 from labloop.errors import DesignError, IngestError, MethodError
 from labloop.plates.exporter import Exporter
-from labloop.plates.transfer import Sheet
+from labloop.plates.transfer import TransferPlan
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.protocols import Proposer
@@ -322,7 +322,7 @@ class ReaderContract:
                     assert name in refusal
 
 
-def toy_sheet(space: DesignSpace, n: int = 5) -> Sheet:
+def toy_sheet(space: DesignSpace, n: int = 5) -> TransferPlan:
     """A sheet of n random designs and two controls on a plate of 96 wells."""
     designs = space.decode(space.sample(n, generator(0, "toy sheet")))
     wells = [f"A{i:02d}" for i in range(1, n + 3)]
@@ -338,7 +338,7 @@ def toy_sheet(space: DesignSpace, n: int = 5) -> Sheet:
         }
     )
     told = table.loc[: n - 1, ["source_plate", "source_well", "sample", "design_id"]]
-    return Sheet(
+    return TransferPlan(
         stem="toy-R01", designs=pd.concat([told, designs], axis=1), transfers=table, space=space, flanks={}, source_wells=384,
         plate_wells=96,
     )  # fmt: skip

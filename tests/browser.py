@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scheduling import PATIENCE
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """Where the browser is; None where there is none."""
 
@@ -29,19 +31,19 @@ class Page:
         self.value("window.labloopLeft = true")  # which the page that comes does not have
         self._ask("Page.navigate", url=url)
         here = f"location.href.startsWith({json.dumps(url)}) && !window.labloopLeft"
-        self._until(f"{here} && document.readyState === 'complete'", 30)
+        self._until(f"{here} && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
         """Give the value of a JavaScript expression."""
         return self._ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def text(self, *wanted: str, seconds: float = 60) -> str:
+    def text(self, *wanted: str) -> str:
         """Give the text that a reader sees, once all that is wanted stands there.
 
         Raises:
             AssertionError: it does not come; the message has the text that there is.
         """
-        return str(self._until("document.body.innerText", seconds, wanted))
+        return str(self._until("document.body.innerText", wanted))
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Keep what the window shows, or the `whole` page, as a PNG file."""
@@ -82,20 +84,20 @@ class Page:
         find = f"[...document.querySelectorAll('button, a')].find(one => one.innerText.trim() === {json.dumps(button)})"
         assert self.value(f"!!{find}"), f"no {button!r} on {self.value('location.href')}: {self.value('document.body.innerText')}"
         self.value(f"window.labloopLeft = true, {find}.click()")
-        self._until("!window.labloopLeft && document.readyState === 'complete'", 30)
+        self._until("!window.labloopLeft && document.readyState === 'complete'")
 
-    def _until(self, expression: str, seconds: float, wanted: tuple[str, ...] = ()) -> Any:
-        end = time.monotonic() + seconds
+    def _until(self, expression: str, wanted: tuple[str, ...] = ()) -> Any:
+        end = time.monotonic() + PATIENCE
         while not (found := self.value(expression)) or any(one not in str(found) for one in wanted):
             missing = [one for one in wanted if one not in str(found)]
             assert time.monotonic() < end, f"{missing or expression} does not come at {self.value('location.href')}: {found}"
-            time.sleep(0.3)
+            time.sleep(0.1)
         return found
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._asked += 1
         self._socket.send(json.dumps({"id": self._asked, "method": method, "params": parameters}))
-        while (answer := json.loads(self._socket.recv(timeout=60))).get("id") != self._asked:
+        while (answer := json.loads(self._socket.recv(timeout=PATIENCE))).get("id") != self._asked:
             continue
         assert "error" not in answer, f"{method}: {answer}"
         return answer["result"]
@@ -113,15 +115,15 @@ def browser(folder: Path) -> Iterator[Page]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not (told.exists() and told.read_text().count("\n")):
             assert time.monotonic() < end, "Chromium does not start"
             assert child.poll() is None, f"Chromium ended with {child.returncode}"
             time.sleep(0.2)
-        with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().splitlines()[0]}/json/list", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().splitlines()[0]}/json/list", timeout=PATIENCE) as answer:
             (tab,) = [one for one in json.load(answer) if one["type"] == "page"]
         with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
             yield Page(socket)
     finally:
         child.terminate()
-        child.wait(20)
+        child.wait(PATIENCE)

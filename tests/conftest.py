@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +59,47 @@ def tfbind8_config() -> CampaignConfig:
     return load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig)
 
 
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a campaign that has a schedule, its round's file and a start CSV; no server is named."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], object], Path], Path]:
+    """Copy into a folder what a function makes in an empty one: it is made once, and each test has its own to change.
+
+    Not for what keeps the path of where it was made, such as a schedule that names the files of its rounds.
+    """
+    kept: dict[Callable[[Path], object], Path] = {}
+
+    def copy(make: Callable[[Path], object], place: Path) -> Path:
+        if make not in kept:
+            folder = tmp_path_factory.mktemp("once")
+            make(folder)
+            kept[make] = folder
+        return shutil.copytree(kept[make], place, dirs_exist_ok=True)
+
+    return copy
+
+
+@cache
+def _start() -> str:
+    return draw_start(open_lab("tfbind8"), 100, seed=0).to_csv(index=False)
+
+
+def set_up_bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder with a campaign that has a schedule, its round's file and a start CSV; no server is named."""
+    monkeypatch.chdir(folder)
     for name in ("LABLOOP_HOME", "LABLOOP_LEDGER", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("labloop.campaign.inbox.folder.SETTLE", 0)
     text = preset("campaigns/tfbind8.yaml").read_text()
-    (tmp_path / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
-    (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
-    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv("start.csv", index=False)
+    (folder / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
+    (folder / "round.yaml").write_text(yaml.safe_dump(ROUND))
+    (folder / "start.csv").write_text(_start())
     assert main(["init", "campaign.yaml"]) == 0
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a campaign that has a schedule, its round's file and a start CSV."""
+    return set_up_bench(tmp_path, monkeypatch)
 
 
 # ---- a PostgreSQL server of our own, thrown away at the end

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from labloop.cli import main
+from labloop.runtime.prefect_api import NoAnswer
 
 ROUND = {
     "arms": {
@@ -54,10 +55,19 @@ def process(arguments, environment, log):
             child.wait()
 
 
-def until(what, seconds: float):
-    """Wait for something true, looking five times a second; returns it."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not come"
+PATIENCE = 300.0
+"""Seconds after which what is waited for does not come: it is long, for a machine that does much else, and costs only a fault."""
+
+
+def until(what, seconds: float = PATIENCE):
+    """Wait for something true, looking five times a second; returns it. A server that gives no answer yet is asked again."""
+    end, last = time.monotonic() + seconds, None
+    while True:
+        try:
+            found = what()
+        except NoAnswer as error:
+            found, last = None, error
+        if found:
+            return found
+        assert time.monotonic() < end, f"it did not come: {last or what}"
         time.sleep(0.2)
-    return found

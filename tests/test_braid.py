@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from torch import nn  # noqa: E402
 
-from labloop.config.ramp import resolve  # noqa: E402
+from labloop.config.ramp import ramped  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
 from labloop.methods._composition import count_3mers, distance_of_3mers  # noqa: E402
 from labloop.methods._conservative import Reward, _whitening, conserve, train_reward  # noqa: E402
-from labloop.methods._diffusion import Schedule  # noqa: E402
+from labloop.methods._diffusion import NoiseSchedule  # noqa: E402
 from labloop.methods._prior import States, load_denoiser, read_unlabelled, train_prior, walk  # noqa: E402
 from labloop.methods.braid import BRAID, STRL, BRAIDBonus, Guidance, finetune, sample, train  # noqa: E402
 from labloop.proposing.dataset import Dataset  # noqa: E402
@@ -57,7 +57,7 @@ class TestGuidance(ProposerContract):
 
 
 def states_of(space: DesignSpace, steps: int = 8) -> States:
-    return States(space, Schedule.cosine(steps), torch.device("cpu"))
+    return States(space, NoiseSchedule.cosine(steps), torch.device("cpu"))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -368,7 +368,7 @@ def test_boot_is_the_least_of_the_heads_or_the_greatest_and_bonus_is_taken_off()
 
 def test_a_round_file_schedules_the_penalty():
     options = {"penalty": {"first": -0.5, "last": 1.0}}
-    first, last = (create("proposers", "labloop.methods.braid:BRAID", resolve(options, round_number=i, rounds=4)) for i in (1, 4))
+    first, last = (create("proposers", "labloop.methods.braid:BRAID", ramped(options, round_number=i, rounds=4)) for i in (1, 4))
     assert (first.penalty, last.penalty) == (-0.5, 1.0)
     with pytest.raises(ConfigError, match="options: form, mode, penalty, kl"):
         create("proposers", "labloop.methods.braid:STRL", {"penalti": 1})

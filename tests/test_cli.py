@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pandas as pd
 import pytest
@@ -103,6 +104,23 @@ def test_a_terminal_shows_how_far_long_work_is(monkeypatch):
     with progress.progress(json=True):
         assert sum(track(3, "counting")) == 3
     assert "counting" not in said.getvalue()
+
+
+def test_work_that_is_soon_done_shows_nothing_and_work_that_is_not_says_what_it_is(monkeypatch):
+    said, drawn = io.StringIO(), threading.Event()
+
+    class Told(io.StringIO):
+        def write(self, text):
+            if "comparing arms" in text:
+                drawn.set()
+            return said.write(text)
+
+    monkeypatch.setattr(progress, "err", Console(file=Told(), force_terminal=True, width=100))
+    with progress.progress(json=False, what="comparing arms", after=600):
+        pass
+    assert said.getvalue().strip() == ""
+    with progress.progress(json=False, what="comparing arms", after=0.001):
+        assert drawn.wait(30)
 
 
 def test_verify_tells_how_far_it_is(lab, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labloop.config.campaign import CampaignConfig
-from labloop.config.ramp import resolve
+from labloop.config.ramp import ramped
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
@@ -30,7 +30,7 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
     for arm in config.arms.values():
         for kind, plugins in (("proposers", arm.proposers), ("selectors", arm.selector)):
             for name, options in plugins.items():
-                create(kind, name, resolve(options, round_number=1, rounds=4))
+                create(kind, name, ramped(options, round_number=1, rounds=4))
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_edge_and_controls_take_their_wells():
 
 def test_schedules_run_from_the_first_round_to_the_last():
     options = {"beta": {"first": -1.0, "last": 2.0}, "keep": 3}
-    beta = [resolve(options, round_number=r, rounds=4)["beta"] for r in (1, 2, 3, 4, 7)]
+    beta = [ramped(options, round_number=r, rounds=4)["beta"] for r in (1, 2, 3, 4, 7)]
     assert beta == [-1.0, 0.0, 1.0, 2.0, 2.0]
-    assert resolve(options, round_number=2, rounds=4)["keep"] == 3
+    assert ramped(options, round_number=2, rounds=4)["keep"] == 3
 
 
 def test_unknown_plugins_and_options_are_named_with_what_there_is():

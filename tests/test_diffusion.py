@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from labloop.methods import _diffusion as diffusion
-from labloop.methods._diffusion import Schedule
+from labloop.methods._diffusion import NoiseSchedule
 
 diffusers = pytest.importorskip("diffusers", reason="the independent implementation is not installed")
 
-SCHEDULES = {"cosine": Schedule.cosine(200), "linear": Schedule.linear(1000), "short": Schedule.cosine(8)}
+SCHEDULES = {"cosine": NoiseSchedule.cosine(200), "linear": NoiseSchedule.linear(1000), "short": NoiseSchedule.cosine(8)}
 
 
 @pytest.fixture(params=sorted(SCHEDULES))
-def schedule(request: pytest.FixtureRequest) -> Schedule:
+def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
     return SCHEDULES[request.param]
 
 
@@ -25,7 +25,7 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def theirs(kind: str, schedule: Schedule, **options: object):
+def theirs(kind: str, schedule: NoiseSchedule, **options: object):
     cls = getattr(diffusers, kind)
     made = cls(num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), clip_sample=False, **options)
     # diffusers keeps float32 levels: give it ours, so that a difference is one of formula and not of rounding.
@@ -39,7 +39,7 @@ def theirs(kind: str, schedule: Schedule, **options: object):
 # ---- schedules
 
 
-def test_levels_fall_strictly_from_almost_one_to_almost_nothing(schedule: Schedule) -> None:
+def test_levels_fall_strictly_from_almost_one_to_almost_nothing(schedule: NoiseSchedule) -> None:
     x = torch.zeros(1)
     levels = torch.stack([schedule.alpha_bar(t, x) for t in range(-1, len(schedule))])
     assert levels.dtype == torch.float64
@@ -64,7 +64,7 @@ def test_betas_agree_with_diffusers(name: str, theirs_name: str) -> None:
     torch.testing.assert_close(ours.betas.float(), other.betas, rtol=2e-6, atol=1e-9)
 
 
-def test_times_visited_start_at_the_last_end_at_the_first_and_never_repeat(schedule: Schedule) -> None:
+def test_times_visited_start_at_the_last_end_at_the_first_and_never_repeat(schedule: NoiseSchedule) -> None:
     assert schedule.times(len(schedule)) == list(range(len(schedule) - 1, -1, -1))
     assert schedule.times(10 * len(schedule)) == schedule.times(len(schedule))
     for steps in (1, 2, 5):
@@ -77,7 +77,7 @@ def test_times_visited_start_at_the_last_end_at_the_first_and_never_repeat(sched
 # ---- forward
 
 
-def test_noised_samples_have_the_stated_mean_and_variance(schedule: Schedule) -> None:
+def test_noised_samples_have_the_stated_mean_and_variance(schedule: NoiseSchedule) -> None:
     x0 = torch.full((200_000,), 1.5, dtype=torch.float64)
     for t in (0, len(schedule) // 2, len(schedule) - 1):
         level = float(schedule.alpha_bar(t, x0))
@@ -86,20 +86,20 @@ def test_noised_samples_have_the_stated_mean_and_variance(schedule: Schedule) ->
         assert x.var().item() == pytest.approx(1 - level, rel=0.02)
 
 
-def test_q_sample_agrees_with_diffusers(schedule: Schedule) -> None:
+def test_q_sample_agrees_with_diffusers(schedule: NoiseSchedule) -> None:
     x0, noise, t = draw(6, 4, 3), draw(6, 4, 3, seed=1), torch.arange(6)
     ours = diffusion.q_sample(schedule, x0, t, noise)
     torch.testing.assert_close(ours, theirs("DDPMScheduler", schedule).add_noise(x0, noise, t), rtol=1e-12, atol=1e-12)
 
 
-def test_the_two_ways_to_say_a_prediction_are_inverse(schedule: Schedule) -> None:
+def test_the_two_ways_to_say_a_prediction_are_inverse(schedule: NoiseSchedule) -> None:
     x0, noise, t = draw(8, 5), draw(8, 5, seed=1), torch.arange(8)
     x = diffusion.q_sample(schedule, x0, t, noise)
     torch.testing.assert_close(diffusion.x0_from_eps(schedule, x, t, noise), x0, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(diffusion.eps_from_x0(schedule, x, t, x0), noise, rtol=1e-6, atol=1e-6)
 
 
-def test_v_prediction_agrees_with_diffusers_and_trusts_x_where_noise_is_low(schedule: Schedule) -> None:
+def test_v_prediction_agrees_with_diffusers_and_trusts_x_where_noise_is_low(schedule: NoiseSchedule) -> None:
     x0, noise, t = draw(8, 5), draw(8, 5, seed=1), torch.arange(8)
     x = diffusion.q_sample(schedule, x0, t, noise)
     v = theirs("DDIMScheduler", schedule).get_velocity(x0, noise, t)
@@ -108,7 +108,7 @@ def test_v_prediction_agrees_with_diffusers_and_trusts_x_where_noise_is_low(sche
         torch.testing.assert_close(diffusion.x0_from_v(schedule, x, 0, torch.zeros_like(x)), x, rtol=1e-3, atol=1e-3)
 
 
-def test_a_times_tensor_and_a_number_mean_the_same(schedule: Schedule) -> None:
+def test_a_times_tensor_and_a_number_mean_the_same(schedule: NoiseSchedule) -> None:
     x, x0, noise = draw(4, 3, 2), draw(4, 3, 2, seed=1), draw(4, 3, 2, seed=2)
     t = torch.full((4,), 5)
     for one, other in (
@@ -122,7 +122,7 @@ def test_a_times_tensor_and_a_number_mean_the_same(schedule: Schedule) -> None:
 # ---- reverse
 
 
-def test_step_variance_is_the_posterior_of_ddpm(schedule: Schedule) -> None:
+def test_step_variance_is_the_posterior_of_ddpm(schedule: NoiseSchedule) -> None:
     x = torch.zeros(1)
     for t in range(len(schedule)):
         before = float(schedule.alpha_bar(t - 1, x))
@@ -132,7 +132,7 @@ def test_step_variance_is_the_posterior_of_ddpm(schedule: Schedule) -> None:
 
 
 @pytest.mark.parametrize("t", [7, 4, 1])
-def test_ddpm_step_agrees_with_diffusers(schedule: Schedule, t: int) -> None:
+def test_ddpm_step_agrees_with_diffusers(schedule: NoiseSchedule, t: int) -> None:
     x, eps = draw(5, 3), draw(5, 3, seed=1)
     other = theirs("DDPMScheduler", schedule).step(eps, t, x, generator=torch.Generator().manual_seed(3)).prev_sample
     noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(3), dtype=x.dtype)
@@ -159,7 +159,7 @@ def test_ddim_step_agrees_with_diffusers(eta: float, clip: bool) -> None:
         torch.testing.assert_close(ours, stepped, rtol=1e-6, atol=1e-6)
 
 
-def test_ddim_with_eta_one_between_neighbours_is_ddpm(schedule: Schedule) -> None:
+def test_ddim_with_eta_one_between_neighbours_is_ddpm(schedule: NoiseSchedule) -> None:
     x, x0, noise = draw(5, 3), draw(5, 3, seed=1), draw(5, 3, seed=2)
     for t in range(0, len(schedule), 7):
         torch.testing.assert_close(
@@ -167,7 +167,7 @@ def test_ddim_with_eta_one_between_neighbours_is_ddpm(schedule: Schedule) -> Non
         )
 
 
-def test_float32_steps_stay_near_float64_ones(schedule: Schedule) -> None:
+def test_float32_steps_stay_near_float64_ones(schedule: NoiseSchedule) -> None:
     x, x0, noise = draw(64, 3), draw(64, 3, seed=1), draw(64, 3, seed=2)
     for t in range(0, len(schedule), 7):
         wide = diffusion.ddpm_step(schedule, x, t, x0, noise)
@@ -176,7 +176,7 @@ def test_float32_steps_stay_near_float64_ones(schedule: Schedule) -> None:
         torch.testing.assert_close(narrow.double(), wide, rtol=1e-5, atol=1e-5)
 
 
-def gaussian_denoiser(schedule: Schedule, mean: float, std: float):
+def gaussian_denoiser(schedule: NoiseSchedule, mean: float, std: float):
     """The best possible prediction where clean samples are N(mean, std²), by conditioning of joint Gaussians."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:

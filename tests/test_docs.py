@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ sys.path.insert(0, str(DOCS))
 
 from _pages.commands import commands  # noqa: E402
 from _pages.keys import FILES, _family, keys, rows_of  # noqa: E402
-from _pages.plugins import plugins  # noqa: E402
+from _pages.plugins import KINDS, plugins  # noqa: E402
+from _pages.text import described  # noqa: E402
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
@@ -122,6 +124,17 @@ def test_every_plug_in_is_in_the_reference():
     for kind in ("proposers", "surrogates", "selectors", "readers", "exporters", "labs"):
         for name in available(kind):
             assert f"### {name}\n" in page
+
+
+def test_every_option_of_every_plug_in_says_what_it_is():
+    from labloop.registry import available, load
+
+    bare = []
+    for kind in KINDS:
+        for name in available(kind):
+            words = described(cls := load(kind, name))
+            bare += [f"{cls.__name__}.{one.name}" for one in fields(cls) if not words.get(one.name)]
+    assert not bare, "write a sentence under each"
 
 
 def test_every_public_name_has_a_docstring():

@@ -23,8 +23,8 @@ from labloop.config.round import RoundConfig
 from labloop.errors import BatchError, CampaignError, ConfigError, LabloopError
 from labloop.plates.orders import IDT, Twist
 from labloop.plates.robots import Echo, Hamilton, Opentrons
-from labloop.plates.transfer import Sheet
-from labloop.rounds.exports import sheet_of
+from labloop.plates.transfer import TransferPlan
+from labloop.rounds.exports import transfer_plan
 from labloop.rounds.tidy import tidy, write_tidy
 from labloop.runtime.spreadsheet import neutral
 from labloop.testing import TOY_SPACES, ExporterContract
@@ -59,8 +59,8 @@ def campaign(tmp_path_factory) -> Campaign:
 
 
 @pytest.fixture(scope="module")
-def sheet(campaign) -> Sheet:
-    return sheet_of(campaign.batch(), campaign.config)
+def sheet(campaign) -> TransferPlan:
+    return transfer_plan(campaign.batch(), campaign.config)
 
 
 def table(content: bytes) -> pd.DataFrame:
@@ -101,13 +101,13 @@ def test_neither_sources_nor_worklists_nor_orders_tell_the_arms_apart(campaign, 
         text = written[kind].read_text()
         assert not [word for word in (*ids, "first", "second", "random") if word in text]
     arm = campaign.batch().picks.set_index("design_id")["arm"]
-    order = sheet_of(campaign.batch(), campaign.config).designs["design_id"].map(arm).tolist()
+    order = transfer_plan(campaign.batch(), campaign.config).designs["design_id"].map(arm).tolist()
     assert len(set(order[:12])) == 2  # the arms are mixed in the order, not one after the other
 
 
 def test_more_designs_than_a_source_plate_holds_go_on_in_the_next(tmp_path):
     campaign = started(tmp_path, plate={"wells": 384, "edge": "use", "source_wells": 96})
-    sheet = sheet_of(campaign.batch(), campaign.config)
+    sheet = transfer_plan(campaign.batch(), campaign.config)
     assert sheet.designs["source_plate"].value_counts().to_dict() == {
         "promoter-R01-S1": 96, "promoter-R01-S2": 96, "promoter-R01-S3": 96, "promoter-R01-S4": 90,
     }  # fmt: skip
@@ -119,7 +119,7 @@ def test_more_designs_than_a_source_plate_holds_go_on_in_the_next(tmp_path):
 
 def test_names_of_source_plates_fit_a_workbooks_sheet_however_long_the_campaigns_name_is(tmp_path):
     campaign = started(tmp_path, name="a" * 60)
-    sheets = workbook(IDT().export(sheet_of(campaign.batch(), campaign.config))["idt.xlsx"])
+    sheets = workbook(IDT().export(transfer_plan(campaign.batch(), campaign.config))["idt.xlsx"])
     assert all(len(name) <= 31 for name in sheets)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labloop.methods import gtg
-from labloop.methods._diffusion import Schedule, clean
+from labloop.methods._diffusion import NoiseSchedule, clean
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import Trajectories, build_trajectories
 from labloop.methods.gtg import GTG
@@ -148,7 +148,7 @@ def test_training_lowers_the_loss_and_bfloat16_learns_as_well() -> None:
 
 def test_an_output_of_zero_means_the_posterior_under_letters_of_equal_chance() -> None:
     """Against Bayes' rule written out with normal densities; numbers are left as they are where noise is low."""
-    space, schedule = TOY_SPACES["mixed"], Schedule.cosine(200)
+    space, schedule = TOY_SPACES["mixed"], NoiseSchedule.cosine(200)
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, space.d + 1, generator=rng, dtype=torch.float64)
     for t in (0, 60, 199):

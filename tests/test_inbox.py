@@ -86,7 +86,7 @@ def test_temporary_names_and_folders_are_left_alone(run, box):
     for name in (".hidden.csv", "~$plate.xlsx", "plate.csv.part", "plate.csv.TMP", "plate.csv~", "plate.crdownload"):
         (box / name).write_text(GOOD)
     (box / "last week").mkdir()
-    assert look(box) == inbox.Found()
+    assert look(box) == inbox.InboxFiles()
 
 
 def test_the_oldest_file_comes_first(box):
@@ -203,7 +203,7 @@ def test_a_file_that_raises_anything_is_rejected_with_a_sentence_and_a_log(obeyi
     assert said in why
     assert "Traceback" not in why
     assert "Traceback" in (box / "rejected" / "bad.csv.log.txt").read_text()
-    assert look(box) == inbox.Found()
+    assert look(box) == inbox.InboxFiles()
     assert len(obeying.ledger.files(obeying.name)) == 0
 
 
@@ -397,7 +397,7 @@ def test_nothing_waits_for_a_file_that_changes_for_ever(box, clock):
 
 
 def test_a_look_that_remembers_nothing_writes_nothing(tmp_path):
-    assert inbox.look(tmp_path / "nowhere", remember=False) == inbox.Found()
+    assert inbox.look(tmp_path / "nowhere", remember=False) == inbox.InboxFiles()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -430,7 +430,7 @@ def test_a_file_that_was_taken_in_mid_number_comes_back_as_a_correction(run, box
     assert (box / "done" / "plate.2.csv").read_text() == first + more
     kept = {sha256_of(box / "done" / name) for name in ("plate.csv", "plate.2.csv")}
     assert kept == set(run.ledger.files(run.name)["sha256"])
-    assert look(box) == inbox.Found()
+    assert look(box) == inbox.InboxFiles()
 
 
 def test_a_file_that_was_rejected_half_written_comes_back_whole(run, box):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labloop.assays.ingest import STATUSES, AssayFile, read_assay, sha256_of
+from labloop.assays.ingest import STATUSES, AssayFile, ReadOptions, read_assay, sha256_of
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.errors import Fault, IngestError, grouped
@@ -51,7 +51,7 @@ def read(tmp_path, tfbind8_config):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         if wells is None:
             wells, designs = laid_out(config)
-        return read_assay(path, config, wells=wells, designs=designs, **options)
+        return read_assay(path, config, wells=wells, designs=designs, options=ReadOptions(**options))
 
     return go
 

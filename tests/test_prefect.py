@@ -16,7 +16,7 @@ from scheduling import ROUND, die_with_the_test, free_port, process, run, until
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
-from labloop.campaign.overview import agenda
+from labloop.campaign.overview import overview
 from labloop.cli import main
 from labloop.runtime.prefect_api import NoAnswer, Server, wake
 from labloop.studies.demo import measure_plate
@@ -40,14 +40,8 @@ def prefect(tmp_path_factory):
     }  # fmt: skip
     server = Server(told["PREFECT_API_URL"], "lab:secret")
 
-    def answers():
-        try:
-            return server.deployments() is not None
-        except NoAnswer:
-            return False
-
     with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
-        until(answers, 180)
+        until(lambda: server.deployments() is not None)
         yield told
 
 
@@ -65,7 +59,7 @@ SCHEDULE = [sys.executable, "-c", "from labloop.cli import run; run()", "schedul
 def approve(capsys) -> str:
     """Approve the plate as soon as the tick that proposed it has let go of the campaign."""
     capsys.readouterr()
-    until(lambda: main(["approve", "tfbind8"]) == 0, 60)
+    until(lambda: main(["approve", "tfbind8"]) == 0)
     printed = capsys.readouterr()
     return printed.out + printed.err
 
@@ -77,21 +71,18 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
     with pytest.raises(NoAnswer, match="password"):
         Server(server.url).deployments()
     with process([*SCHEDULE[:-1], "* * * * * */30"], dict(os.environ), bench / "schedule.log"):  # the sixth field: seconds
-        until(lambda: campaign.state(1) == "PROPOSED", 180)
-        until(lambda: agenda()["campaigns"][0]["waits_for"] == "a person", 60)
+        until(lambda: campaign.state(1) == "PROPOSED")
+        until(lambda: overview()["campaigns"][0]["waits_for"] == "a person")
         assert "a person" in run(capsys, "schedule", "--status")
         assert "another labloop schedule" in run(capsys, "schedule", code=1)
         assert "goes on now" in approve(capsys)
-        until(lambda: campaign.state(1) == "EXPORTED", 60)
+        until(lambda: campaign.state(1) == "EXPORTED")
         form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
         assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
-        until(lambda: campaign.state(2) == "PROPOSED", 90)
+        until(lambda: campaign.state(2) == "PROPOSED")
         # What a pinned-version fault breaks silently: the clock itself makes a run, and it runs to its end.
         done = {"state": {"type": {"any_": ["COMPLETED"]}}}
-        until(
-            lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]],
-            120,
-        )
+        until(lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]])
         assert {one.campaign for one in server.planned()} == {"tfbind8"}
         watching = server._ask("POST", "automations/filter", {})
         assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
@@ -104,9 +95,9 @@ def test_a_file_starts_the_tick_when_it_arrives(server, bench, capsys):
     began = datetime.now(UTC).isoformat()
     with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log"):
         completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "start_time": {"after_": began}}
-        until(lambda: server._ask("POST", "flow_runs/filter", {"flow_runs": completed}), 120)  # the look at the beginning
+        until(lambda: server._ask("POST", "flow_runs/filter", {"flow_runs": completed}))  # the look at the beginning
         (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
-        until(lambda: campaign.state(1) == "PROPOSED", 120)
+        until(lambda: campaign.state(1) == "PROPOSED")
     assert "files have come into its inbox" in (bench / "schedule.log").read_text()
 
 
@@ -123,15 +114,15 @@ def test_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, ben
             return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
 
         began = datetime.now(UTC).isoformat()
-        until(crashed, 120)
+        until(crashed)
         assert "exited with status code: -9" in crashed()[0]["state"]["message"]
         wake("tfbind8", "again")
-        until(lambda: campaign.state(1) == "PROPOSED", 120)
+        until(lambda: campaign.state(1) == "PROPOSED")
         assert scheduler.poll() is None
         (forks,) = [child for child in children(scheduler.pid) if b"forkserver" in command_of(child)]
         os.kill(forks, signal.SIGKILL)
         approve(capsys)
-        until(lambda: campaign.state(1) == "EXPORTED", 120)
+        until(lambda: campaign.state(1) == "EXPORTED")
         assert scheduler.poll() is None
 
 
@@ -157,7 +148,7 @@ def test_a_person_finds_the_campaigns_form_schedule_and_page_in_prefect(server, 
     site, folder = server.url.removesuffix("/api"), bench / "pages"
     folder.mkdir()
     with process(SCHEDULE, dict(os.environ), bench / "schedule.log"), browser(folder / "profile") as page:
-        until(lambda: server._ask("POST", "artifacts/latest/filter", {"artifacts": {"key": {"any_": ["tfbind8-b-report"]}}}), 120)
+        until(lambda: server._ask("POST", "artifacts/latest/filter", {"artifacts": {"key": {"any_": ["tfbind8-b-report"]}}}))
         page.open(f"{site}/login")
         page.value("localStorage.setItem('prefect-password', btoa('lab:secret'))")
         deployment = f"{site}/deployments/deployment/{server.deployments()['tfbind8_b']}"

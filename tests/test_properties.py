@@ -10,10 +10,12 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.compare.hypervolume import compare_fronts
+from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.success import Success
+from labloop.report.compromises import sentences
 from labloop.space.goal import Goal
 from labloop.space.pareto import hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import simulate
@@ -319,6 +321,12 @@ def test_arms_are_compared_by_the_volume_they_add():
     same = compare_fronts(goal, before, {"a": poor, "b": poor}, seed=0, draws=400)
     assert same.differences[0].difference == 0
     assert same.differences[0].p == 1.0
+    assert told.differences[0].p_holm == told.differences[0].p  # one pair
+    three = compare_fronts(goal, before, {"good": good, "poor": poor, "worse": poor - 0.1}, seed=0, draws=400)
+    assert [one.p_holm for one in three.differences] == holm([one.p for one in three.differences])
+    assert all(one.p_holm >= one.p for one in three.differences)
+    assert "with all pairs counted" in sentences(three)[0]
+    assert "cannot decide" in sentences(same)[0]
 
 
 # ---- a round

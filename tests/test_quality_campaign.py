@@ -392,7 +392,7 @@ def test_a_second_assay_is_added_stored_and_shown_and_not_learned_from(tmp_path,
 def test_the_report_outlines_flagged_wells_and_says_what_policies_did(tmp_path):
     pytest.importorskip("altair", reason="the packages of labloop-toolkit[report] are not installed")
     from labloop.report import report_of
-    from labloop.report.page import View, render
+    from labloop.report.page import PageView, render
 
     run, form = first_round(tmp_path)
     at = of_designs(run, form)[3]
@@ -400,7 +400,7 @@ def test_the_report_outlines_flagged_wells_and_says_what_policies_did(tmp_path):
     run.ingest(tmp_path / "echo.csv")
     send(run, form, tmp_path / "a.csv")
     data = report_of(run)
-    view = View(data)
+    view = PageView(data)
     plates = {plate["title"].rsplit(" ", 1)[-1]: plate["specs"] for plate in view.plates}
     (spec,) = [one for name, one in plates[form["plate"][at]].items() if name.endswith("value")]
     assert [well["well"] for well in spec["datasets"]["wells"] if well["flag"]] == [form["well"][at]]

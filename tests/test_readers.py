@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labloop.assays.ingest import AssayFile, Wish, explain_assay, read_assay
+from labloop.assays.ingest import AssayFile, ReadOptions, explain_assay, read_assay
 from labloop.assays.ingest import read as reading
 from labloop.assays.ingest.cells import Column, Part, Table
 from labloop.assays.ingest.echo import EchoReport
@@ -63,8 +63,8 @@ def laid_out(campaign: str) -> dict[str, pd.DataFrame]:
 def options_of(told: dict[str, Any]) -> dict[str, Any]:
     options = told.get("options", {})
     waiting = tuple(options.get("waiting", ()))
-    wish = Wish(read=options.get("read"), plates=tuple(options.get("plates", ())), waiting=lambda: waiting)
-    return {"assay": options.get("assay"), "wish": wish, **laid_out(told["campaign"])}
+    said = {name: options[name] for name in ("assay", "read", "plates") if name in options}
+    return {"options": ReadOptions(waiting=lambda: waiting, **said), **laid_out(told["campaign"])}
 
 
 def ingest(path: Path, told: dict[str, Any]) -> AssayFile:
@@ -139,9 +139,7 @@ def drawn(first: str = "0.5", *, head: str = "", **wells: str) -> str:
 
 def six6(path: Path, **options: Any) -> AssayFile:
     waiting = options.pop("waiting", ())
-    reader, assay = options.pop("reader", None), options.pop("assay", None)
-    wish = Wish(waiting=lambda: waiting, **options)
-    return read_assay(path, CONFIGS["six6"], **laid_out("six6"), wish=wish, reader=reader, assay=assay)
+    return read_assay(path, CONFIGS["six6"], **laid_out("six6"), options=ReadOptions(waiting=lambda: waiting, **options))
 
 
 P1, P2 = "six6-R01-P1", "six6-R01-P2"
@@ -378,12 +376,16 @@ def test_explaining_a_file_with_faults_shows_how_far_it_was_understood():
     assert "damaged" in str(told.refusal)
 
 
+def begin(folder) -> None:
+    run = Campaign.create(CONFIGS["six6"], home=folder / "home")
+    run.propose(parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig), out=folder / "out")
+    run.ledger.close()
+
+
 @pytest.fixture
-def campaign(tmp_path) -> Campaign:
+def campaign(tmp_path, made_once) -> Campaign:
     """The campaign of the examples with a first plate in the lab: six6-R01-P1, full of random designs."""
-    run = Campaign.create(CONFIGS["six6"], home=tmp_path / "home")
-    run.propose(parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig), out=tmp_path / "out")
-    return run
+    return Campaign.open("six6", home=made_once(begin, tmp_path) / "home")
 
 
 def test_a_plate_comes_back_as_a_grid_and_its_round_is_measured(campaign, tmp_path):

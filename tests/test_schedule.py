@@ -9,16 +9,16 @@ import re
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 from scheduling import free_port, run
 
-from labloop.campaign.overview import agenda
+from labloop.campaign.overview import overview
 from labloop.config.read import parse_config, preset
 from labloop.config.schedule import Schedule
 from labloop.runtime.prefect_api import NoAnswer, Server, wake
@@ -65,6 +65,7 @@ def test_status_is_useful_without_a_server(bench, capsys):
     told = json.loads(run(capsys, "schedule", "--status", "--json"))
     assert told["campaigns"][0]["waits_for"] == "a person"
     assert told["campaigns"][0]["prefect"] is None
+    assert told["campaigns"][0]["prefect_url"] is None
     (bench / "round.yaml").unlink()
     run(capsys, "reject", "tfbind8", "--reason", "no")
     assert "round.yaml" in run(capsys, "schedule", "--status")
@@ -72,7 +73,7 @@ def test_status_is_useful_without_a_server(bench, capsys):
 
 def test_a_campaign_without_a_schedule_is_nobodys_business(bench, capsys):
     run(capsys, "init", preset("campaigns/promoter.yaml"))
-    assert [one["campaign"] for one in agenda()["campaigns"]] == ["tfbind8"]
+    assert [one["campaign"] for one in overview()["campaigns"]] == ["tfbind8"]
 
 
 def test_schedule_needs_a_server_and_says_how_to_start_one(bench, capsys):
@@ -121,7 +122,7 @@ def test_the_units_start_commands_that_exist_on_loopback_only():
 
 @contextmanager
 def answering(routes, password=None):
-    """A server on a free port that answers each path with (status, JSON) and remembers what it was asked."""
+    """A server on a free port that answers each path with (status, JSON), or a function's, and keeps what it was asked."""
     wanted = None if password is None else "Basic " + base64.b64encode(password.encode()).decode()
     asked: list[tuple[str, dict | None, str]] = []
 
@@ -130,19 +131,21 @@ def answering(routes, password=None):
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             asked.append((self.path, body, self.headers.get("Authorization") or ""))
-            status, answer = routes.get(self.path, (404, {}))
+            found = routes.get(self.path, (404, {}))
+            status, answer = found() if callable(found) else found
             if wanted is not None and self.headers.get("Authorization") != wanted:
                 status, answer = 401, {}
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+            with suppress(OSError):  # who asked may have gone
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
         do_POST = do_GET
 
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
@@ -176,6 +179,29 @@ def test_a_server_that_will_not_is_told_and_no_error(routes, said, monkeypatch):
     monkeypatch.setattr("labloop.runtime.prefect_api.PAUSE", 0)
     with answering(routes) as (url, _):
         assert said in wake("c", "abc", server=Server(url))
+
+
+def slowly(*, until, times):
+    """Give an answer only when told, so many times, and then at once."""
+    left = iter([True] * times)
+
+    def answer():
+        if next(left, False):
+            until.wait()
+        return DEPLOYMENT["/api/deployments/name/tick/c"]
+
+    return answer
+
+
+@pytest.mark.parametrize(("times", "said"), [(1, "goes on now"), (99, "is slow: it took the question 3 times")])
+def test_a_server_that_is_slow_is_asked_again_and_told_from_one_that_is_not_there(times, said, monkeypatch):
+    monkeypatch.setattr("labloop.runtime.prefect_api.WAITS", (0.01, 10.0, 10.0) if times == 1 else (0.01, 0.01, 0.01))
+    told = threading.Event()
+    with answering({**DEPLOYMENT, "/api/deployments/name/tick/c": slowly(until=told, times=times)}) as (url, _):
+        try:
+            assert said in wake("c", "abc", server=Server(url))
+        finally:
+            told.set()
 
 
 FILTER = {"/api/deployments/filter": (200, [])}

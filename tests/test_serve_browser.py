@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 from browser import CHROMIUM, browser
-from scheduling import free_port, process, until
+from scheduling import PATIENCE, free_port, process, until
 
 from labloop.campaign.facade import Campaign
 from labloop.studies.demo import measure_plate
@@ -36,11 +36,11 @@ def served(bench):
         def answers():
             assert child.poll() is None, (bench / "serve.log").read_text()
             try:
-                return urlopen(f"http://127.0.0.1:{port}/", timeout=20).status == 200
+                return urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE).status == 200
             except OSError:
                 return False
 
-        until(answers, 90)
+        until(answers)
         yield f"http://127.0.0.1:{port}"
 
 
@@ -67,7 +67,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
             page.open(home)
             page.text(button)
             page.press(button)
-            page.text("Done", seconds=120)
+            page.text("Done")
             page.press("Go on")
 
         page.size(1400)
@@ -93,7 +93,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         page.text("Round 1: is this the plate?")
         page.press("Approve the plate")
         page.text("Round 1 is approved")
-        until(lambda: run.state(1) == "EXPORTED", 60)
+        until(lambda: run.state(1) == "EXPORTED")
         page.open(f"{home}/round/1")
         page.text("To take to the lab", "The plate is blinded")
         taken = bench / "taken"
@@ -129,15 +129,15 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         # Compared, and the next plate approved.
         work("Do what comes next")
         page.text("Round 2: is this the plate?", "Waits for a person", "Designs measured\n196")
-        until(lambda: "being counted" not in page.text("Best so far"), 60)
+        until(lambda: "being counted" not in page.text("Best so far"))
         keep("campaign")
         page.open(f"{home}/round/1")
         page.text("What each arm got", "offline", "free")
         page.open(home)
         page.press("Approve the plate")
         page.text("Round 2 is approved")
-        until(lambda: run.state(2) == "EXPORTED", 60)
+        until(lambda: run.state(2) == "EXPORTED")
         page.open(f"{home}/report")
-        page.text("CAMPAIGN REPORT", "Arm against arm", seconds=90)
+        page.text("CAMPAIGN REPORT", "Arm against arm")
     assert "Traceback" not in (bench / "serve.log").read_text()
     assert set(run.ledger.files("tfbind8")["by"]) == {"Ann Bench"}

@@ -87,10 +87,7 @@ def name_of(model: type) -> str:
     kind = getattr(model, "model_fields", {}).get("type")
     if kind is not None and get_origin(kind.annotation) is Literal:
         return f"{model.__name__} (type: {', '.join(map(str, get_args(kind.annotation)))})"
-    return f"{model.__name__} of {model.__module__.rpartition('.')[2]}" if model.__name__ in _TWICE else model.__name__
-
-
-_TWICE = {"Limit"}
+    return model.__name__
 
 
 def anchor(model: type) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from labloop.compare import measures
 from labloop.compare.differences import allowed
-from labloop.compare.pairs import Block, Pair, chosen, pair_of
+from labloop.compare.pairs import Pair, RoundPair, chosen, pair_of
 from labloop.compare.plan import Plan
 from labloop.compare.statistics import Draws, holm, mean_limits, wilson
 from labloop.config.campaign import CampaignConfig
@@ -82,7 +82,7 @@ SETTINGS = (
 )
 
 
-def blocks(setting: Setting, number: int, rng: np.random.Generator) -> dict[tuple[int, int], tuple[Block, Block]]:
+def blocks(setting: Setting, number: int, rng: np.random.Generator) -> dict[tuple[int, int], tuple[RoundPair, RoundPair]]:
     """Draw a round: for each pair of arms the block as it comes in at first, and as it is in the end."""
     here = [arm for arm in range(setting.arms) if rng.random() < setting.stay]
     level = rng.normal()
@@ -99,17 +99,20 @@ def blocks(setting: Setting, number: int, rng: np.random.Generator) -> dict[tupl
             depth = min(setting.wells[first], setting.wells[second])
             own = tuple(y[arm][: depth - common] for arm in (first, second))
             wells = setting.wells[first], setting.wells[second]
-            whole = Block((own[0], own[1]), same, number=number, wells=wells)
+            whole = RoundPair((own[0], own[1]), same, number=number, wells=wells)
             late = [round(setting.out * w) for w in wells]
             early = [np.sort(part)[round(setting.out * len(part)) :] for part in own]
-            found[first, second] = Block((early[0], early[1]), same, number=number, wells=wells, out=(late[0], late[1])), whole
+            found[first, second] = (
+                RoundPair((early[0], early[1]), same, number=number, wells=wells, out=(late[0], late[1])),
+                whole,
+            )
     return found
 
 
 def looks(setting: Setting, rng: np.random.Generator, plan: Plan) -> dict[str, bool]:
     """Run a campaign and say which kinds of verdict ever named a winner."""
     said = {"plates": False, "arms": False, "first plate": False}
-    before: dict[tuple[int, int], list[Block]] = {}
+    before: dict[tuple[int, int], list[RoundPair]] = {}
     for number in range(1, setting.rounds + 1):
         drawn = blocks(setting, number, rng)
         for stage in (0, 1) if setting.out else (1,):
@@ -183,7 +186,8 @@ def coverage(repetitions: int) -> pd.DataFrame:
             for i in range(repetitions):
                 rng = np.random.default_rng([i, 3])
                 made = [
-                    Block((spread * (draw(rng, n) - centre) + 0.5 + centre, draw(rng, n)), np.empty(0), bar, r) for r in range(5)
+                    RoundPair((spread * (draw(rng, n) - centre) + 0.5 + centre, draw(rng, n)), np.empty(0), bar, r)
+                    for r in range(5)
                 ]
                 one = Pair("a", "b", (made[0],))
                 told = {

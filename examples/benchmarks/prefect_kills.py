@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import math
 import os
 import random
@@ -272,8 +273,12 @@ def torture(folder: Path, *, rounds: int, kills: int, seed: int, forget: bool, d
     finally:
         machines.end()
 
-    def plates(one: Campaign) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in steps.plates_of(one).glob("tfbind8*")}
+    def plates(one: Campaign) -> dict[str, Any]:
+        found: dict[str, Any] = {path.name: path.read_bytes() for path in steps.plates_of(one).glob("tfbind8*")}
+        for name in [name for name in found if name.endswith("_manifest.json")]:
+            found[name] = json.loads(found[name])
+            del found[name]["ledger"]  # the chain's head: it holds the hours, and the files by which the results came
+        return found
 
     told = [line.split() for line in (folder / "finished").read_text().splitlines()]
     finished, last = Counter(seed for seed, _ in told), {seed: float(at) for seed, at in told}

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from labloop.methods._composition import count_3mers, distance_of_3mers
 from labloop.methods._conservative import Reward
-from labloop.methods._diffusion import Schedule
+from labloop.methods._diffusion import NoiseSchedule
 from labloop.methods._prior import States
 from labloop.methods.braid import (
     BRAID,
@@ -121,7 +121,7 @@ def main() -> None:
 def share_prior(codes: Array, *, seed: int) -> tuple[States, Mapping[str, Tensor], float]:
     """Fit the prior to all designs, the measured ones too; returns its weights and the CPU-seconds."""
     options, cpu = BRAID(), time.process_time()
-    states = States(SPACE, Schedule.cosine(options.steps), pick_device())
+    states = States(SPACE, NoiseSchedule.cosine(options.steps), pick_device())
     with without_denormals():
         prior, _ = learn_prior(states, np.eye(4, dtype=np.float32)[codes].reshape(len(codes), -1), options, seed=seed)
     return states, prior, time.process_time() - cpu

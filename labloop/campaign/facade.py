@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from labloop.assays.ingest import Explanation
+from labloop.assays.ingest import Explanation, ReadOptions
 from labloop.assays.quality import report as quality_report
 from labloop.campaign import approval
 from labloop.campaign import step as stepping
@@ -25,7 +25,7 @@ from labloop.rounds import predict as predicting
 from labloop.rounds import veto as vetoing
 from labloop.rounds import why as reasons
 from labloop.rounds.correction import Corrected
-from labloop.rounds.intake import Receipt, Request
+from labloop.rounds.intake import Receipt
 from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
@@ -102,8 +102,8 @@ class Campaign(Memory):
         Raises:
             IngestError: with every faulty cell, or with the rows that the ledger has already; nothing was stored.
         """
-        request = Request(assay=assay, read=read, plates=plates, reader=reader, again=again, name=name)
-        return intake.ingest(self, Path(path), request, dry_run=dry_run)
+        options = ReadOptions(assay=assay, read=read, plates=plates, reader=reader, again=again, name=name)
+        return intake.ingest(self, Path(path), options, dry_run=dry_run)
 
     def correct(
         self,
@@ -124,8 +124,8 @@ class Campaign(Memory):
         Raises:
             IngestError: a row matches no reading, or it cannot be told which; nothing was stored.
         """
-        request = Request(assay=assay, read=read, plates=plates, reader=reader, name=name)
-        return intake.correct(self, path, request, reason=reason, dry_run=dry_run)
+        options = ReadOptions(assay=assay, read=read, plates=plates, reader=reader, name=name)
+        return intake.correct(self, path, options, reason=reason, dry_run=dry_run)
 
     def explain(
         self,
@@ -138,8 +138,8 @@ class Campaign(Memory):
         name: str | None = None,
     ) -> Explanation:
         """Tell what `ingest` would make of a file; nothing is stored, and a refusal is told, not raised."""
-        request = Request(assay=assay, read=read, plates=plates, reader=reader, name=name)
-        return intake.explain(self, path, request)
+        options = ReadOptions(assay=assay, read=read, plates=plates, reader=reader, name=name)
+        return intake.explain(self, path, options)
 
     def dataset(self) -> Dataset:
         """Take every measurement so far, with the designs that are in the lab now as pending.
@@ -204,8 +204,14 @@ class Campaign(Memory):
         """Compare the arms by what their wells added to the hypervolume; None with one objective, or before a round."""
         return compare_properties(self, self.dataset())
 
-    def report(self, path: Path | str | None = None) -> Path:
-        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given."""
+    def report(self, path: Path | str | None = None, *, why: bool = False) -> Path:
+        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given.
+
+        Args:
+            why: look into the judge first, as `insight` does; the page shows it.
+        """
         from labloop.report import report_of, write_report  # drawing loads when a page is written
 
+        if why:
+            self.insight()
         return write_report(Path(path) if path else self.folder / "report.html", report_of(self))

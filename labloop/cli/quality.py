@@ -10,7 +10,7 @@ from labloop.cli.app import Common, _lab, app
 
 if TYPE_CHECKING:
     from labloop.assays.quality.plates import PlateQuality
-    from labloop.assays.quality.report import Inspection
+    from labloop.assays.quality.report import QualityReport
     from labloop.assays.quality.statistics import Effect, Figure
 
 
@@ -48,7 +48,7 @@ def revise(campaign: str, config: Path, *, reason: str, common: Common = Common(
     show.status(run.status(), json=False)
 
 
-def _print(found: Inspection, campaign: str) -> None:
+def _print(found: QualityReport, campaign: str) -> None:
     if not found.plates:
         show.out.print(f"No reading of {campaign} names a plate and a well, so there is no plate to look at.")
     many = len({plate.assay for plate in found.plates}) > 1

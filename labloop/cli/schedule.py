@@ -104,10 +104,10 @@ def schedule(
     """
     common.start()
     if status:
-        from labloop.campaign.overview import agenda
+        from labloop.campaign.overview import overview
 
-        told = agenda(home=common.home, ledger=common.ledger)
-        return show.dump(told) if common.json else _agenda(told)
+        told = overview(home=common.home, ledger=common.ledger)
+        return show.dump(told) if common.json else _print_overview(told)
     logging.getLogger("labloop").setLevel(logging.INFO)
     os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported
     try:
@@ -117,7 +117,7 @@ def schedule(
     deploy.serve(home=common.home, ledger=common.ledger, cron=cron, no_auth=no_auth)
 
 
-def _agenda(told: dict[str, Any]) -> None:
+def _print_overview(told: dict[str, Any]) -> None:
     show.out.print(Text(told["server"]))
     if not told["campaigns"]:
         show.out.print("No campaign has a schedule: put a section `schedule:` into its file before labloop init.")

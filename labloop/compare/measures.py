@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy  # which loads scipy.stats on first use: it takes a second
 
-from labloop.compare.pairs import Block, Pair
+from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.statistics import LEVEL, POWER, TOP_WELLS, Draws, top, variance, wilson
 
 _NAN = float("nan")
@@ -101,7 +101,7 @@ def top_means(pair: Pair, top_k: int, draws: Draws) -> Found:
     return Found(estimate, low, high, p_of(0.0), "relabelled own wells, arms a shift apart")
 
 
-def _relabelled(blocks: list[Block], k: int, estimate: float, rng: np.random.Generator) -> Callable[[float], float]:
+def _relabelled(blocks: list[RoundPair], k: int, estimate: float, rng: np.random.Generator) -> Callable[[float], float]:
     """Two-sided p that one arm is another shifted by so much, each time of the same relabellings."""
     y = [np.concatenate(block.own) for block in blocks]
     cuts = [len(block.own[0]) for block in blocks]
@@ -148,7 +148,7 @@ def hit_rates(pair: Pair) -> Found:
     return Found(estimate, low, high, 1.0 if estimate == 0 else 1 - inner, "Newcombe")
 
 
-def _newcombe(blocks: list[Block], level: float) -> tuple[float, float, float]:
+def _newcombe(blocks: list[RoundPair], level: float) -> tuple[float, float, float]:
     weights = np.array([block.weight for block in blocks])
     shares = (weights / weights.sum()).tolist()
     estimate = below = above = 0.0

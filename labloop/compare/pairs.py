@@ -16,7 +16,7 @@ LOST = ("failed", "excluded", "missing")
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class RoundPair:
     """One round of two arms: y of the wells that only the first chose, only the second, and both; and the round's incumbent."""
 
     own: tuple[FloatArray, FloatArray]
@@ -57,7 +57,7 @@ class Pair:
 
     first: str
     second: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[RoundPair, ...]
     refused: bool = False
     """Whether too many wells are out for any verdict."""
     left_out: tuple[int, ...] = ()
@@ -126,7 +126,7 @@ def pair_of(rows: Mapping[str, pd.DataFrame], first: str, second: str, *, share:
             both = a.index.intersection(b.index)
             own = a.drop(both).to_numpy(float), b.drop(both).to_numpy(float)
             at = float(sides[0]["incumbent"].iloc[0])
-            blocks.append(Block(own, a[both].to_numpy(float), at, number, wells, (out[0], out[1])))
+            blocks.append(RoundPair(own, a[both].to_numpy(float), at, number, wells, (out[0], out[1])))
     return chosen(Pair(first, second, tuple(blocks), uneven=uneven), share)
 
 

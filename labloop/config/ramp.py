@@ -9,7 +9,7 @@ from labloop.errors import ConfigError
 from labloop.registry import Options
 
 
-def resolve(options: Mapping[str, Any], *, round_number: int, rounds: int) -> Options:
+def ramped(options: Mapping[str, Any], *, round_number: int, rounds: int) -> Options:
     """Replace each schedule `{first: a, last: b}` by its number in this round (linear from round 1 to the last planned)."""
     progress = min(max((round_number - 1) / max(rounds - 1, 1), 0.0), 1.0)
     found = dict(options)

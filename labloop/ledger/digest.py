@@ -67,6 +67,23 @@ def blocks(n: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
+class _Codes(dict[str, int]):
+    """The CRC-32 of texts, remembered: the blocks of a file, and of a chain, speak of the same designs, plates and wells."""
+
+    def __missing__(self, text: str) -> int:
+        code = self[text] = crc32(text.encode("utf-8", "surrogatepass"))
+        return code
+
+    def trim(self) -> None:
+        """Forget all where they have become many."""
+        if len(self) > _REMEMBERED:
+            self.clear()
+
+
+_REMEMBERED = 100_000
+_CODES = _Codes()
+
+
 def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     """Write a column's cells as bytes, and each as a 64-bit number that depends on nothing but the cell."""
     kinds = set(map(type, cells)) - {type(None)}
@@ -86,5 +103,6 @@ def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
         plain = [cell if isinstance(cell, str | int | float | None) else repr(cell) for cell in cells]
         return "m", repr(list(cells)).encode(), np.concatenate([_column([cell])[2] for cell in plain])
     codes, texts = pd.factorize(np.array(cells, dtype=object))
-    numbers = np.array([*(crc32(text.encode("utf-8", "surrogatepass")) for text in texts), _NONE], dtype=np.uint64)
+    numbers = np.array([*map(_CODES.__getitem__, texts), _NONE], dtype=np.uint64)
+    _CODES.trim()
     return "t", codes.astype("<i4").tobytes() + json.dumps(texts.tolist()).encode(), numbers[codes]

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Table, func, select
 from labloop.ledger import tables as t
 from labloop.ledger.database import insert_block, insert_once
 from labloop.ledger.digest import RowDigest, blocks
+from labloop.runtime.environment import Environment
 
 START = ""
 """What the first link of a campaign has for the hash before."""
@@ -39,7 +40,7 @@ def rows_of(connection: Connection, campaign: int) -> dict[str, int]:
 
 def whoami() -> str:
     """Name who writes: `$LABLOOP_USER`, else the user of this computer."""
-    if name := os.environ.get("LABLOOP_USER", "").strip():
+    if name := (Environment.now().user or "").strip():
         return name
     try:
         return getpass.getuser()
@@ -75,6 +76,8 @@ class Link:
         self.number = 1 + (last[0] if last else 0)
         self.before = last[1] if last else START
         """The hash of the link before."""
+        self.hash: str | None = None
+        """Its own, once it is closed."""
         self._digests: dict[str, tuple[list[str], RowDigest]] = {}
 
     def next(self, table: Table) -> int:
@@ -125,9 +128,9 @@ class Link:
             "at": self.at,
             "by": self._by,
         }
-        hashed = chained_hash(self.before, content=content, checks=checks, **row)
-        self.connection.execute(t.link.insert().values(**row, content=content, checks=checks, hash=hashed))
-        return hashed
+        self.hash = chained_hash(self.before, content=content, checks=checks, **row)
+        self.connection.execute(t.link.insert().values(**row, content=content, checks=checks, hash=self.hash))
+        return self.hash
 
     @property
     def written(self) -> dict[str, int]:

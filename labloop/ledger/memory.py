@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,9 +17,17 @@ from labloop.errors import CampaignError, LedgerError
 from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.runtime.artifacts import Artifacts
+from labloop.runtime.environment import Environment
 
 ALLOCATED = "allocated"
-"""The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why."""
+"""The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why; `proposers` tells the
+same of the wells of each arm whose proposers take turns."""
+BACKTESTED = "backtested"
+"""The kind of event that keeps a backtest: its `arms`, best first, and the `round` that has them."""
+BY_BACKTEST = "arms_by_backtest"
+"""The kind of event that tells which arms a round took from a backtest, and why, before it trains."""
+HISTORY = "history"
+"""The kind of event that keeps what a round knew of other campaigns: `sources`, see `labloop.rounds.related`."""
 JOINED = "hand_arms"
 """The kind of event by which people's lists join a round: `arms`, a list, and `wells` of every arm of the round."""
 
@@ -41,7 +48,7 @@ class Memory:
     @cached_property
     def artifacts(self) -> Artifacts:
         """Trained models: in the campaign's folder, or below `$LABLOOP_ARTIFACTS`, a folder or URL that machines share."""
-        shared = os.environ.get("LABLOOP_ARTIFACTS")
+        shared = Environment.now().artifacts
         return Artifacts(f"{shared.rstrip('/')}/{self.name}" if shared else self.folder / "models")
 
     def round(self, number: int | None = None) -> Round:
@@ -70,7 +77,8 @@ class Memory:
         events = self.ledger.events(self.name)
         events = events[events["round"] == entry.number]
         for detail in events.loc[events["kind"] == ALLOCATED, "detail"]:
-            config = config.allocated(detail["wells"])
+            proposers = {arm: told["wells"] for arm, told in detail.get("proposers", {}).items()}
+            config = config.allocated(detail.get("wells", {}), proposers)
         joined = events.loc[events["kind"] == JOINED, "detail"].tolist() if by_hand else []
         if joined and joined[-1]["arms"]:  # the last word counts
             config = config.joined(joined[-1]["arms"], joined[-1]["wells"])
@@ -116,8 +124,9 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
 
 def place_of(home: Path | str | None, ledger: str | None) -> tuple[Path, Path | str, Path]:
     """Tell the home folder, the ledger's file or URL, and where a server's ledger has its heads noted; nothing is opened."""
-    place = Path(home or os.environ.get("LABLOOP_HOME") or "labloop-data")
-    return place, ledger or os.environ.get("LABLOOP_LEDGER") or place / "ledger.db", place / "ledger.heads"
+    said = Environment.now()
+    place = Path(home or said.home or "labloop-data")
+    return place, ledger or said.ledger or place / "ledger.db", place / "ledger.heads"
 
 
 def stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:

@@ -22,26 +22,26 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Schedule:
+class NoiseSchedule:
     """How much noise each of T steps adds. `betas` is (T,) float64: rounded in float32, late ᾱ would lose most of its digits."""
 
     betas: Tensor
 
     @classmethod
-    def cosine(cls, steps: int, *, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
+    def cosine(cls, steps: int, *, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
         """ᾱ follows a squared cosine (Nichol & Dhariwal, ICML 2021, eq. 17); each β at most `max_beta`."""
         angle = (torch.arange(steps + 1, dtype=torch.float64) / steps + s) / (1 + s) * (math.pi / 2)
         level = torch.cos(angle) ** 2
         return cls((1 - level[1:] / level[:-1]).clamp(max=max_beta))
 
     @classmethod
-    def linear(cls, steps: int, *, start: float = 1e-4, end: float = 0.02) -> Schedule:
+    def linear(cls, steps: int, *, start: float = 1e-4, end: float = 0.02) -> NoiseSchedule:
         """β grows evenly from `start` to `end` (DDPM, section 4, where T = 1000)."""
         return cls(torch.linspace(start, end, steps, dtype=torch.float64))
 
-    def to(self, device: torch.device | str) -> Schedule:
+    def to(self, device: torch.device | str) -> NoiseSchedule:
         """Move it to the device of the samples, which spares every step a wait."""
-        return Schedule(self.betas.to(device))
+        return NoiseSchedule(self.betas.to(device))
 
     def __len__(self) -> int:
         return len(self.betas)
@@ -67,25 +67,25 @@ class Schedule:
 # ---- forward, and between the ways to say what the network knows
 
 
-def q_sample(schedule: Schedule, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
     """Noise clean samples to time t (DDPM eq. 4)."""
     level = schedule.alpha_bar(t, x0)
     return level.sqrt().to(x0.dtype) * x0 + (1 - level).sqrt().to(x0.dtype) * noise
 
 
-def x0_from_eps(schedule: Schedule, x: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
+def x0_from_eps(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
     """The clean sample that x_t and its noise imply."""
     level = schedule.alpha_bar(t, x)
     return (x - (1 - level).sqrt().to(x.dtype) * eps) * level.rsqrt().to(x.dtype)
 
 
-def eps_from_x0(schedule: Schedule, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
+def eps_from_x0(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
     """The noise that x_t and its clean sample imply."""
     level = schedule.alpha_bar(t, x)
     return (x - level.sqrt().to(x.dtype) * x0) * (1 - level).rsqrt().to(x.dtype)
 
 
-def x0_from_v(schedule: Schedule, x: Tensor, t: Tensor | int, v: Tensor) -> Tensor:
+def x0_from_v(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, v: Tensor) -> Tensor:
     """The clean sample that x_t and v = √ᾱ·ε - √(1-ᾱ)·x0 imply (Salimans & Ho, ICLR 2022): x_t itself where noise is low."""
     level = schedule.alpha_bar(t, x)
     return level.sqrt().to(x.dtype) * x - (1 - level).sqrt().to(x.dtype) * v
@@ -94,13 +94,13 @@ def x0_from_v(schedule: Schedule, x: Tensor, t: Tensor | int, v: Tensor) -> Tens
 # ---- reverse
 
 
-def step_variance(schedule: Schedule, t: Tensor | int, t_next: Tensor | int, like: Tensor) -> Tensor:
+def step_variance(schedule: NoiseSchedule, t: Tensor | int, t_next: Tensor | int, like: Tensor) -> Tensor:
     """Variance of the exact reverse step from t to t_next < t given x0: β̃_t where t_next = t-1 (DDPM eq. 7), 0 where it is -1."""
     now, after = schedule.alpha_bar(t, like), schedule.alpha_bar(t_next, like)
     return (1 - after) / (1 - now) * (1 - now / after)
 
 
-def ddpm_step(schedule: Schedule, x: Tensor, t: Tensor | int, x0: Tensor, noise: Tensor) -> Tensor:
+def ddpm_step(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, x0: Tensor, noise: Tensor) -> Tensor:
     """Ancestral step from t to t-1: draw from the posterior of x_{t-1} given x_t and the predicted x0 (DDPM eq. 6-7)."""
     now, after = schedule.alpha_bar(t, x), schedule.alpha_bar(torch.as_tensor(t) - 1, x)
     alpha = now / after
@@ -110,7 +110,7 @@ def ddpm_step(schedule: Schedule, x: Tensor, t: Tensor | int, x0: Tensor, noise:
 
 
 def ddim_step(
-    schedule: Schedule, x: Tensor, t: Tensor | int, t_next: Tensor | int, x0: Tensor, noise: Tensor, *, eta: float = 0.0
+    schedule: NoiseSchedule, x: Tensor, t: Tensor | int, t_next: Tensor | int, x0: Tensor, noise: Tensor, *, eta: float = 0.0
 ) -> Tensor:
     """Step from t to any earlier t_next (DDIM eq. 12): `eta` 0 adds no noise, 1 as much as an ancestral step.
 
@@ -123,7 +123,7 @@ def ddim_step(
 
 
 def sample(
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     denoise: Denoiser,
     x: Tensor,
     *,
@@ -164,7 +164,9 @@ def classifier_free(unconditional: Tensor, conditional: Tensor, w: float) -> Ten
     return unconditional + w * (conditional - unconditional)
 
 
-def gradient_guidance(schedule: Schedule, x: Tensor, t: Tensor | int, eps: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
+def gradient_guidance(
+    schedule: NoiseSchedule, x: Tensor, t: Tensor | int, eps: Tensor, value: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Shift the noise estimate towards larger `value` of x_t (Dhariwal & Nichol, NeurIPS 2021, algorithm 2).
 
     Args:
@@ -176,7 +178,7 @@ def gradient_guidance(schedule: Schedule, x: Tensor, t: Tensor | int, eps: Tenso
     return eps - (1 - schedule.alpha_bar(t, x)).sqrt().to(x.dtype) * slope
 
 
-def clean(schedule: Schedule, blocks: tuple[Block, ...], x: Tensor, t: Tensor, output: Tensor) -> Tensor:
+def clean(schedule: NoiseSchedule, blocks: tuple[Block, ...], x: Tensor, t: Tensor, output: Tensor) -> Tensor:
     """Make the clean trajectory x̂0 of the network's output, both (b, H, d+1), so that an output of 0 is a sensible guess already.
 
     Numbers and the score: output is v, which leaves x_t alone where noise is low. One-hot blocks: output is the logits of a

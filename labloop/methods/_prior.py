@@ -50,7 +50,7 @@ class States:
     """Designs x in [0, 1], soft or hard, as states of a diffusion, and a network's output as an estimate of x0."""
 
     space: DesignSpace
-    schedule: diffusion.Schedule
+    schedule: diffusion.NoiseSchedule
     device: torch.device
 
     @cached_property

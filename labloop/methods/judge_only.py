@@ -31,6 +31,7 @@ class JudgeOnly:
 
     family: ClassVar[str] = "Bayesian"
     cost: ClassVar[str] = "the judge, once more"
+    several_tasks: ClassVar[bool] = True
 
     members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
     """Kinds of model that the judge listens to."""

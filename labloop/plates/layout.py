@@ -24,7 +24,7 @@ _TILE = (4, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class PlatePart:
     """Wells of one plate that share what a batch-wide limit asks for, such as one temperature: a plate, some of its columns."""
 
     plate: int
@@ -35,7 +35,7 @@ class Part:
     """For each split that was asked for, the scope that these wells lie in: plate, band of rows, band of columns."""
 
 
-def parts_of(plate: Plate, *, plates: int, seed: int, splits: Sequence[tuple[int, int]]) -> list[Part]:
+def parts_of(plate: Plate, *, plates: int, seed: int, splits: Sequence[tuple[int, int]]) -> list[PlatePart]:
     """Cut a round's plates into parts that lie in one scope of every split; wells of controls are in none.
 
     Args:
@@ -48,11 +48,11 @@ def parts_of(plate: Plate, *, plates: int, seed: int, splits: Sequence[tuple[int
             if (r, c) not in held:
                 scopes = tuple((i, (r - 1) // high if high else 0, (c - 1) // wide if wide else 0) for high, wide in splits)
                 found.setdefault(((i,), *scopes), []).append((r, c))
-    return [Part(plate=key[0][0], wells=tuple(wells), scopes=key[1:]) for key, wells in found.items()]
+    return [PlatePart(plate=key[0][0], wells=tuple(wells), scopes=key[1:]) for key, wells in found.items()]
 
 
 def lay_out(
-    plate: Plate, picks: pd.DataFrame, *, plates: int, names: Sequence[str], seed: int, parts: Sequence[Part] = (),
+    plate: Plate, picks: pd.DataFrame, *, plates: int, names: Sequence[str], seed: int, parts: Sequence[PlatePart] = (),
     places: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Give every control and every picked design its wells, as many as the plate has replicates; two arms share a design.

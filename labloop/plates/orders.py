@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from labloop.errors import BatchError
-from labloop.plates.transfer import Sheet
+from labloop.plates.transfer import TransferPlan
 from labloop.plates.wells import well_name
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import csv_bytes, xlsx_bytes
@@ -34,8 +34,9 @@ class IDT:
     shortest: Annotated[int, Field(ge=1)] = 5
     """Bases, flanks included."""
     longest: Annotated[int, Field(ge=1)] = 100
+    """Letters of an oligo, at most."""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_idt.xlsx`, or `…_idt.csv` (`…_idt_1.csv` … where there are several plates).
 
         Raises:
@@ -50,14 +51,14 @@ class IDT:
                 "of exporter idt to those of your scale, or mend flanks in the campaign"
             )
 
-        texts = _checked(sheet, "idt", self.parameter, fault)
+        texts = _checked(plan, "idt", self.parameter, fault)
         plates: dict[str, dict[str, tuple[str, str]]] = {}
-        for plate, well, name, design in sheet.tubes():
+        for plate, well, name, design in plan.tubes():
             plates.setdefault(plate, {})[well] = (name, texts[design])
-        rows, columns = sheet.source_shape
+        rows, columns = plan.source_shape
         every = [well_name(r, c) for r in range(1, rows + 1) for c in range(1, columns + 1)]
         sheets = {
-            plate: [_HEADER, *((well, *held.get(well, ("", ""))) for well in (every if sheet.source_wells == 384 else held))]
+            plate: [_HEADER, *((well, *held.get(well, ("", ""))) for well in (every if plan.source_wells == 384 else held))]
             for plate, held in plates.items()
         }
         if self.form == "xlsx":
@@ -80,19 +81,22 @@ class Twist:
     shortest: Annotated[int, Field(ge=1)] = 300
     """Base pairs, flanks included."""
     longest: Annotated[int, Field(ge=1)] = 1_800
+    """Letters of a sequence, at most."""
     gc_low: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of G and C, at least."""
     gc_high: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Share of G and C, at most."""
     homopolymer: Annotated[int, Field(ge=1)] = 10
     """The longest run of one letter."""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_twist.csv`.
 
         Raises:
             BatchError: there is no DNA to order, or a fragment or its name is not one that Twist takes.
         """
-        texts = _checked(sheet, "twist", self.parameter, self._fault)
-        lines = ((name, texts[design]) for _, _, name, design in sheet.tubes())
+        texts = _checked(plan, "twist", self.parameter, self._fault)
+        lines = ((name, texts[design]) for _, _, name, design in plan.tubes())
         return {"twist.csv": csv_bytes([("Name", "Sequence"), *lines])}
 
     def _fault(self, text: str) -> str | None:
@@ -112,15 +116,15 @@ class Twist:
         return None
 
 
-def _checked(sheet: Sheet, vendor: str, parameter: str | None, fault: Callable[[str], str | None]) -> dict[str, str]:
-    """Give the sequences of a sheet by `design_id`, when every one of them, and its name, can be ordered.
+def _checked(plan: TransferPlan, vendor: str, parameter: str | None, fault: Callable[[str], str | None]) -> dict[str, str]:
+    """Give the sequences of a plan by `design_id`, when every one of them, and its name, can be ordered.
 
     Raises:
         BatchError: the first that cannot, by well and design, and how many more.
     """
-    texts = sheet.sequences(parameter)
+    texts = plan.sequences(parameter)
     found = []
-    for plate, well, name, design in sheet.tubes():
+    for plate, well, name, design in plan.tubes():
         said = fault(texts[design]) if _NAME.fullmatch(name) else f"a name that vendors do not take ({name})"
         if said:
             found.append(f"{plate}, well {well}, design {design} has {said}")

@@ -10,7 +10,7 @@ from pydantic import Field
 from labloop.errors import BatchError
 from labloop.plates.batch import ASSAY_COLUMNS
 from labloop.plates.statuses import FORM_HELP, STATUSES
-from labloop.plates.transfer import Sheet
+from labloop.plates.transfer import TransferPlan
 from labloop.plates.wells import parse_well
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import xlsx_bytes
@@ -20,14 +20,14 @@ from labloop.runtime.spreadsheet import xlsx_bytes
 class Form:
     """The empty results form as an Excel workbook, its statuses as a drop-down; `labloop ingest` takes it back filled in."""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_form.xlsx`: a row a well, plate after plate and row by row."""
-        order = {plate: i for i, plate in enumerate(sorted(set(sheet.transfers["plate"]), key=lambda one: (len(one), one)))}
+        order = {plate: i for i, plate in enumerate(sorted(set(plan.transfers["plate"]), key=lambda one: (len(one), one)))}
         wells = sorted(
-            zip(sheet.transfers["plate"].astype(str), sheet.transfers["well"].astype(str), strict=True),
+            zip(plan.transfers["plate"].astype(str), plan.transfers["well"].astype(str), strict=True),
             key=lambda one: (order[one[0]], parse_well(one[1])),
         )
-        lines = [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, None, sheet.unit, None, None, None, None) for plate, well in wells)]
+        lines = [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, None, plan.unit, None, None, None, None) for plate, well in wells)]
         return {"form.xlsx": xlsx_bytes({"results": lines}, choices={"status": STATUSES})}
 
 
@@ -42,22 +42,22 @@ class Fasta:
     width: Annotated[int, Field(ge=1)] = 60
     """Letters a line."""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_designs.fasta`.
 
         Raises:
             BatchError: designs have no sequence, or none of that name.
         """
-        known = [one.name for one in sheet.space if one.type == "sequence"]
+        known = [one.name for one in plan.space if one.type == "sequence"]
         wanted = [one for one in known if self.parameter in (None, one)]
         if not wanted:
             what = f"no sequence {self.parameter!r}; it has {', '.join(known)}" if known else "no sequence"
             raise BatchError(f"fasta: the space has {what}: leave fasta out of the exporters")
         lines = []
-        for _, _, name, design in sheet.tubes():
-            row = sheet.designs.loc[sheet.designs["design_id"] == design].iloc[0]
+        for _, _, name, design in plan.tubes():
+            row = plan.designs.loc[plan.designs["design_id"] == design].iloc[0]
             for parameter in wanted:
-                before, after = sheet.flanks.get(parameter, ("", "")) if self.flanks else ("", "")
+                before, after = plan.flanks.get(parameter, ("", "")) if self.flanks else ("", "")
                 text = f"{before}{row[parameter]}{after}"
                 lines.append(f">{name} {design}" + (f" {parameter}" if len(wanted) > 1 else ""))
                 lines += [text[i : i + self.width] for i in range(0, len(text), self.width)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from labloop.errors import BatchError
-from labloop.plates.transfer import Sheet
+from labloop.plates.transfer import TransferPlan
 from labloop.plates.wells import parse_well, row_name
 from labloop.registry import plugin
 from labloop.runtime.spreadsheet import csv_bytes
@@ -41,7 +41,7 @@ class Echo:
     plate_type: str = ""
     """The Echo's name for the assay plates' type; its software asks where it is empty."""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_echo.csv`.
 
         Raises:
@@ -51,11 +51,11 @@ class Echo:
             low = self.volume // _DROP * _DROP
             either = f"volume={low:g} or {low + _DROP:g}" if low else f"volume={_DROP:g}"
             raise BatchError(f"echo: {self.volume:g} nL are no whole drops of 2.5 nL: take {either}")
-        transfers = sheet.sourced()
-        if self.source_type.startswith("384") and sheet.source_wells != 384:
+        transfers = plan.sourced()
+        if self.source_type.startswith("384") and plan.source_wells != 384:
             first = transfers.iloc[0]
             raise BatchError(
-                f"echo: plate {first['source_plate']} (well {first['source_well']}: {first['sample']}) has {sheet.source_wells} "
+                f"echo: plate {first['source_plate']} (well {first['source_well']}: {first['sample']}) has {plan.source_wells} "
                 f"wells, a source plate of type {self.source_type} has 384: set plate.source_wells: 384 in the campaign, or name "
                 "your plates' type with source_type"
             )
@@ -65,7 +65,7 @@ class Echo:
         )  # fmt: skip
         lines = (
             (plate, self.source_type, short_well(well), to, self.plate_type, short_well(place), f"{self.volume:g}", sample)
-            for plate, well, to, place, sample in _moves(sheet)
+            for plate, well, to, place, sample in _moves(plan)
         )
         return {"echo.csv": csv_bytes([header, *lines])}
 
@@ -81,15 +81,15 @@ class Hamilton:
     volume: Annotated[float, Field(gt=0, le=1_000)]
     """µL of every transfer."""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_hamilton.csv`.
 
         Raises:
             BatchError: a control has no source.
         """
         header = ("Source Plate Name", "Source Well", "Destination Plate Name", "Destination Well", "Transfer Volume")
-        sheet.sourced()
-        lines = ((plate, short_well(w), to, short_well(p), f"{self.volume:g}") for plate, w, to, p, _ in _moves(sheet))
+        plan.sourced()
+        lines = ((plate, short_well(w), to, short_well(p), f"{self.volume:g}") for plate, w, to, p, _ in _moves(plan))
         return {"hamilton.csv": csv_bytes([header, *lines])}
 
 
@@ -107,13 +107,13 @@ class Opentrons:
     slots: tuple[str, ...] = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
     """Deck slots for source plates, then assay plates, in order; two of an OT-2's eleven are left for tips. Flex: D1, D2, …"""
 
-    def export(self, sheet: Sheet) -> Mapping[str, bytes]:
+    def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_opentrons.csv`.
 
         Raises:
             BatchError: there are more plates than slots, or a control has no source.
         """
-        transfers = sheet.sourced()
+        transfers = plan.sourced()
         plates = list(dict.fromkeys([*transfers["source_plate"], *transfers["plate"]]))
         if len(plates) > len(self.slots):
             raise BatchError(
@@ -127,10 +127,10 @@ class Opentrons:
         )  # fmt: skip
         lines = (
             (slot[plate], short_well(well), f"{self.volume:g}", slot[to], short_well(place), plate, to, sample)
-            for plate, well, to, place, sample in _moves(sheet)
+            for plate, well, to, place, sample in _moves(plan)
         )
         return {"opentrons.csv": csv_bytes([header, *lines])}
 
 
-def _moves(sheet: Sheet) -> Iterable[tuple[Any, ...]]:
-    return sheet.transfers[["source_plate", "source_well", "plate", "well", "sample"]].itertuples(index=False, name=None)
+def _moves(plan: TransferPlan) -> Iterable[tuple[Any, ...]]:
+    return plan.transfers[["source_plate", "source_well", "plate", "well", "sample"]].itertuples(index=False, name=None)

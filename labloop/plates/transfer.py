@@ -13,7 +13,7 @@ from labloop.space.design_space import DesignSpace
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Sheet:
+class TransferPlan:
     """A batch as exporters see it. It is blinded: nothing in it tells arms apart.
 
     Designs stand in their source plates in the order of their assay wells, which is random, so that the sources tell no arm

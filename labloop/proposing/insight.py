@@ -59,7 +59,7 @@ class Factor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class LevelMean:
     """The mean prediction with a factor at one level."""
 
     factor: str
@@ -98,7 +98,7 @@ class Insight:
     property: str = ""
     factors: tuple[Factor, ...] = ()
     """The most important first."""
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[LevelMean, ...] = ()
     """In the space's order."""
     notes: tuple[str, ...] = field(default=())
 
@@ -111,7 +111,7 @@ class Insight:
         """Take what `to_dict` gave."""
         return cls(**{
             **told, "factors": tuple(Factor(**one) for one in told["factors"]),
-            "effects": tuple(Effect(**one) for one in told["effects"]), "notes": tuple(told["notes"]),
+            "effects": tuple(LevelMean(**one) for one in told["effects"]), "notes": tuple(told["notes"]),
         })  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def look(
     ends = np.sort([to_value(centre - deviation), to_value(centre + deviation)], axis=0)
     values = to_value(centre)
     effects = tuple(
-        Effect(
+        LevelMean(
             factor=one.site.name, parameter=one.site.block.parameter, position=one.site.position, level=one.label,
             number=one.number, n=one.n, value=float(values[i]), low=float(ends[0, i]), high=float(ends[1, i]),
         ) for i, one in enumerate(levels)

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
-from labloop.config.ramp import resolve
+from labloop.config.ramp import ramped
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
@@ -58,7 +59,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Trained:
+class TrainedPool:
     """A pool with what it cost."""
 
     pool: Pool
@@ -77,7 +78,7 @@ def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
         named += [("proposers", name, options) for name, options in arm.proposers.items()]
         named += [("selectors", name, options) for name, options in arm.selector.items()]
     for kind, name, options in named:
-        create(kind, name, resolve(options, round_number=number, rounds=rounds))
+        create(kind, name, ramped(options, round_number=number, rounds=rounds))
 
 
 def check_exporters(config: CampaignConfig) -> None:
@@ -102,7 +103,7 @@ def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: i
         Training(
             arm=name,
             proposer=proposer,
-            options=resolve(options, round_number=number, rounds=rounds),
+            options=ramped(options, round_number=number, rounds=rounds),
             n=int(min(pool_size(arm, data, wells), room)),
             seed=derive(seed, "round", number, "propose", name, proposer),
         )
@@ -123,7 +124,7 @@ def pool_size(arm: Arm, data: Dataset, wells: int) -> int:
     return max(arm.pool or wells, wells)
 
 
-def train(training: Training, data: Dataset) -> Trained:
+def train(training: Training, data: Dataset) -> TrainedPool:
     """Train one proposer and let it offer its pool.
 
     One that runs out of memory is tried again with half its `batch_size`, as often as it takes.
@@ -138,7 +139,7 @@ def train(training: Training, data: Dataset) -> Trained:
             f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
         )
     started, cpu = time.perf_counter(), time.process_time()
-    pool = _offer(proposer, data, training)
+    pool = _offer(proposer, for_proposer(training.proposer, data), training)
     spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu
     if len(set(pool.ids)) != training.n or set(pool.ids) & data.taken:
         raise MethodError(
@@ -146,7 +147,7 @@ def train(training: Training, data: Dataset) -> Trained:
             "it breaks the proposer's contract (labloop.testing.ProposerContract)"
         )
     log.info("%s offered %d designs in %.1f s", training.proposer, len(pool), spent)
-    return Trained(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
+    return TrainedPool(pool=pool, seconds=spent, cpu_seconds=cpu_spent)
 
 
 def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
@@ -178,9 +179,13 @@ def judge(
     """
     assert config.judge is not None
     ((name, options),) = config.judge.items()
-    surrogate = create("surrogates", name, resolve(options, round_number=number, rounds=rounds))
+    surrogate = create("surrogates", name, ramped(options, round_number=number, rounds=rounds))
     seed_of = derive(seed, "round", number, "judge")
+    related = of_cold(data) if is_cold(data) else None
+    data = cold(data) if is_cold(data) else data
     posterior = believing(surrogate.fit(data.lead, seed=seed_of))
+    if data.history:
+        related = [one.notes() for one in getattr(posterior, "history", ())]
     before = past if isinstance(past, Past) else Past.of(*past) if past else None
     correction = Correction.learnt(before)
     if not correction.none:
@@ -190,7 +195,7 @@ def judge(
         )  # fmt: skip
     lead = Judgement(
         posterior=posterior, data=data.lead, correction=correction, past=before, progress=(number, rounds),
-        notes={"judge": name, **getattr(posterior, "notes", {})},
+        notes={"judge": name, **getattr(posterior, "notes", {}), **({} if related is None else {"history": related})},
     )  # fmt: skip
     return lead if data.properties is None else panel(lead, surrogate, data, seed=seed_of)
 
@@ -224,7 +229,7 @@ def decide(
     Raises:
         MethodError: the arms' pools hold too few designs that may be chosen.
     """
-    pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
+    pools = {arm: Pool.interleave(together, config.arms[arm].shares) for arm, together in offered.items()}
     posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
     setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
     chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)
@@ -261,7 +266,7 @@ def choose(
     def select(name: str, n: int) -> Picks:
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
-        made = create("selectors", selector, resolve(options, round_number=number, rounds=rounds))
+        made = create("selectors", selector, ramped(options, round_number=number, rounds=rounds))
         if terms is not None and terms.prices is not None and hasattr(made, "priced"):
             made = made.priced(terms.price)
         return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ import pandas as pd
 from labloop.config.campaign import CampaignConfig
 from labloop.config.limits import Limit, Prices
 from labloop.errors import ConfigError
-from labloop.plates.layout import Part, parts_of
+from labloop.plates.layout import PlatePart, parts_of
 from labloop.space.constraints import Allowed
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
@@ -43,7 +43,7 @@ class Terms:
 
     space: DesignSpace
     replicates: int
-    parts: tuple[Part, ...]
+    parts: tuple[PlatePart, ...]
     """Parts of the plates with one scope of each limit; a single part without wells where no limit speaks of plates."""
     splits: tuple[tuple[int, int], ...]
     levels: tuple[tuple[str, Limit], ...]
@@ -72,7 +72,7 @@ class Terms:
         ]
         splits = tuple(dict.fromkeys(one.split for _, one in every if one.split is not None))
         each = config.plate.replicates
-        whole = Part(plate=0, wells=())
+        whole = PlatePart(plate=0, wells=())
         parts = tuple(parts_of(config.plate, plates=plates, seed=seed, splits=splits)) if splits else (whole,)
         resources = [one for name, limit in every for one in _resources(name, limit, config.space, each, before)]
         if money is not None and config.prices is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.config.ramp import resolve
+from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
@@ -143,7 +143,7 @@ def _by_turns(picks: Picks, space: DesignSpace) -> Picks:
 def _offer(work: _Work, name: str, pool: Pool) -> _Offer:
     """Order an arm's pool as its selector would, as far as that can tell; the rest follows as offered."""
     ((selector, options),) = work.config.arms[name].selector.items()
-    told = resolve(options, round_number=work.setting["number"], rounds=work.setting["rounds"])
+    told = ramped(options, round_number=work.setting["number"], rounds=work.setting["rounds"])
     made = create("selectors", selector, {**told, **({"refine": 0} if "refine" in told else {})})
     order: list[int] = []
     place = {one: i for i, one in enumerate(pool.ids)}

@@ -9,8 +9,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from labloop.compare.hypervolume import Fronts
-from labloop.report.tables import Column, Table
+from labloop.compare.hypervolume import Fronts, GainDifference
+from labloop.report.tables import Heading, PageTable
 from labloop.space.goal import Goal
 
 Spec = dict[str, Any]
@@ -68,37 +68,43 @@ def _axis(goal: Goal, name: str) -> str:
     return f"{name}{f', {one.unit}' if one.unit else ''} ({'lower' if one.direction == 'min' else 'higher'} is better)"
 
 
-def table(told: Several) -> Table:
-    """Table the compromises, in the order of the leading objective."""
+def table(told: Several) -> PageTable:
+    """Tabulate the compromises, in the order of the leading objective."""
     names = list(told.goal.names)
     units = [told.goal.properties[name].unit for name in names]
     columns = (
-        Column("Design", "code"), *(Column(f"{n}, {u}" if u else n, "number") for n, u in zip(names, units)), Column("Arm"),
+        Heading("Design", "code"), *(Heading(f"{n}, {u}" if u else n, "number") for n, u in zip(names, units)), Heading("Arm"),
     )  # fmt: skip
     rows = tuple(
         (str(one["design"]), *(("–" if pd.isna(one[n]) else f"{one[n]:.4g}") for n in names), str(one["arm"] or "–"))
         for one in told.front.head(ROWS).to_dict("records")
     )
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
-def gains(fronts: Fronts) -> Table:
-    """Table what each arm adds to the hypervolume, with 95 % intervals."""
+def gains(fronts: Fronts) -> PageTable:
+    """Tabulate what each arm adds to the hypervolume, with 95 % intervals."""
     columns = (
-        Column("Arm"), Column("Wells", "number"), Column("On the front", "number"), Column(f"{fronts.k} wells add", "number"),
-        Column("95 % interval", "number"),
+        Heading("Arm"), Heading("Wells", "number"), Heading("On the front", "number"), Heading(f"{fronts.k} wells add", "number"),
+        Heading("95 % interval", "number"),
     )  # fmt: skip
     rows = tuple(
         (one.arm, str(one.n_wells), str(one.n_front), f"{one.gain:.3g}", f"{one.low:.3g} to {one.high:.3g}")
         for one in fronts.arms
     )
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
 def sentences(fronts: Fronts) -> list[str]:
-    """Say of each pair of arms which added more."""
-    return [
-        f"{one.first} added {one.difference:+.3g} to the hypervolume against {one.second} "
-        f"({one.low:.3g} to {one.high:.3g}, p = {one.p:.2g} by permuting wells)"
-        for one in fronts.differences
-    ]
+    """Say of each pair of arms which added more, and whether that is more than chance with all pairs counted."""
+    several = len(fronts.differences) > 1
+
+    def said(one: GainDifference) -> str:
+        counted = f", {one.p_holm:.2g} with all pairs counted" if several else ""
+        open_ = "" if one.decided else ": the data cannot decide"
+        return (
+            f"{one.first} added {one.difference:+.3g} to the hypervolume against {one.second} "
+            f"({one.low:.3g} to {one.high:.3g}, p = {one.p:.2g} by permuting wells{counted}){open_}"
+        )
+
+    return [said(one) for one in fronts.differences]

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from labloop.assays.quality.report import Inspection
+from labloop.assays.quality.report import QualityReport
 from labloop.compare import arms as compare
 from labloop.compare.results import Comparison
 from labloop.ledger.states import RoundState
 from labloop.proposing.insight import Insight
+from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
@@ -67,7 +68,7 @@ class ReportData:
     """By round."""
     overall: Comparison | None = None
     """Over all measured rounds."""
-    quality: Inspection | None = None
+    quality: QualityReport | None = None
     """What quality control found."""
     others: pd.DataFrame = field(default_factory=_no_rows(*OTHERS))
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
@@ -81,6 +82,10 @@ class ReportData:
     """What comes next: the next step, and whether another plate is worth it as far as `labloop plan` can tell."""
     spent: str = ""
     """Wells and money so far, in words, where the campaign has a budget or prices."""
+    space: DesignSpace | None = None
+    """What a design is; with `designs`, what the best have in common is drawn."""
+    designs: pd.DataFrame = field(default_factory=_no_rows())
+    """Every known design by its id, with the space's columns."""
     limits: tuple[str, ...] = ()
     """Batch-wide limits, in words."""
     head: str = ""

@@ -6,9 +6,9 @@ from typing import Any
 
 import altair as alt
 
-from labloop.proposing.insight import Effect, Insight
+from labloop.proposing.insight import Insight, LevelMean
 from labloop.report.figures import INK, RAMP, SOFT, Spec, finished
-from labloop.report.tables import Column, Numbers, Table
+from labloop.report.tables import Heading, Numbers, PageTable
 
 FACTORS = 24
 """Factors whose importance is drawn, the most important first."""
@@ -29,17 +29,17 @@ def titles(told: Insight) -> dict[str, str]:
     return {f"effects{i}": name for i, name in enumerate(dict.fromkeys(one.parameter for one in told.effects))}
 
 
-def table(told: Insight, numbers: Numbers) -> Table:
-    """Table every level's mean prediction."""
+def table(told: Insight, numbers: Numbers) -> PageTable:
+    """Tabulate every level's mean prediction."""
     columns = (
-        Column("Factor"), Column("Level", "code"), Column("Designs", "number", "measured ones that have it"),
-        Column("Mean prediction", "number", "of all measured designs, set to this level"),
-        Column("± 1 sd over fits", "number"),
+        Heading("Factor"), Heading("Level", "code"), Heading("Designs", "number", "measured ones that have it"),
+        Heading("Mean prediction", "number", "of all measured designs, set to this level"),
+        Heading("± 1 sd over fits", "number"),
     )  # fmt: skip
     rows = tuple(
         (one.factor, one.level, str(one.n), numbers.value(one.value), numbers.between(one.low, one.high)) for one in told.effects
     )
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
 def _of(name: str) -> alt.Chart:
@@ -66,7 +66,7 @@ def _importance(told: Insight) -> Spec:
     return finished(layers, max(60, 20 * len(rows)), rows=rows)
 
 
-def _letters(told: Insight, mine: list[Effect], numbers: Numbers) -> Spec:
+def _letters(told: Insight, mine: list[LevelMean], numbers: Numbers) -> Spec:
     rows = [_row(one, numbers) | {"position": one.position} for one in mine]
     letters = sorted({one.level for one in mine})
     x = alt.X("position:O", title="position", axis=alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False))
@@ -95,7 +95,7 @@ def _clear(rows: list[dict[str, Any]], *, down: bool) -> list[dict[str, Any]]:
     return found
 
 
-def _levels(told: Insight, mine: list[Effect], numbers: Numbers) -> Spec:
+def _levels(told: Insight, mine: list[LevelMean], numbers: Numbers) -> Spec:
     rows = [_row(one, numbers) for one in mine]
     y = alt.Y(
         "level:N", sort=[one.level for one in mine], title=None,
@@ -110,7 +110,7 @@ def _levels(told: Insight, mine: list[Effect], numbers: Numbers) -> Spec:
     return finished(layers, max(60, 22 * len(rows)), rows=rows, mean=[{"value": _short(told.mean)}])
 
 
-def _row(one: Effect, numbers: Numbers) -> dict[str, Any]:
+def _row(one: LevelMean, numbers: Numbers) -> dict[str, Any]:
     return {
         "level": one.level, "value": _short(one.value), "low": _short(one.low), "high": _short(one.high), "n": one.n,
         "shown": f"{numbers.value(one.value)} ({numbers.between(one.low, one.high)})",

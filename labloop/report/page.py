@@ -25,6 +25,10 @@ from labloop.report.facts import Facts
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE
 
+JUDGED = 12
+"""Wells without which nothing is said of the judge."""
+WEAK, SURE = 0.2, 0.45
+"""A rank correlation, and a share of wells within one standard deviation, below which a judge is not to be trusted."""
 _HERE = Path(__file__).parent
 _DRAW = """
 for (const place of document.querySelectorAll("[data-figure]")) {
@@ -36,7 +40,7 @@ for (const place of document.querySelectorAll("[data-figure]")) {
 
 def render(data: ReportData) -> str:
     """Make the page's HTML."""
-    view = View(data)
+    view = PageView(data)
     return document("page.html", view.figures, data=data, view=view)
 
 
@@ -62,7 +66,7 @@ def document(template: str, figures: Mapping[str, Spec], **shown: Any) -> str:
 
 def picture(data: ReportData, name: str) -> bytes | None:
     """Draw one of the page's figures as a PNG; None where the data have none of this name."""
-    spec = View(data).figures.get(name)
+    spec = PageView(data).figures.get(name)
     return None if spec is None else bytes(vl_convert.vegalite_to_png({**spec, "width": 640, "background": "white"}, scale=1.5))
 
 
@@ -78,7 +82,7 @@ def _json(spec: Mapping[str, Any]) -> Markup:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class PageView:
     """Everything the template shows, ready to print."""
 
     data: ReportData
@@ -111,6 +115,37 @@ class View:
     def effects(self) -> dict[str, str]:
         """Figures of what the judge predicts for each level, with the parameter's name."""
         return {} if self.data.insight is None else insight.titles(self.data.insight)
+
+    @property
+    def judge_words(self) -> list[str]:
+        """Say in words where the judge cannot be trusted; nothing where it can, or too little is known."""
+        found = [] if self.data.insight is None or self.data.insight.trusted else [self.data.insight.trust]
+        every = [one for one in (self.facts.comparison.calibration if self.facts.comparison else ()) if one.arm is None]
+        for one in every:
+            if one.n >= JUDGED and one.rho < WEAK:
+                found.append(
+                    f"The judge cannot be trusted to rank designs: of {one.n} wells, what it predicted and what they gave go "
+                    f"together by ρ = {spell(one.rho, 0.1)}, where 1 is perfect and 0 is chance."
+                )
+            if one.n >= JUDGED and one.within_1_std < SURE:
+                found.append(
+                    f"The judge is too sure of itself: {tables.percent(one.within_1_std)} of {one.n} wells came within the one "
+                    "standard deviation that it gave, where 68 % should."
+                )
+        return found
+
+    @property
+    def best_words(self) -> str:
+        """Say which designs are called the best."""
+        told = self.drawn.best
+        return "" if told is None else f"the best {told.n} of {told.of:,} measured designs"
+
+    @property
+    def logos(self) -> dict[str, str]:
+        """Figures of letters, with the sequence's name."""
+        told = self.drawn.best
+        names = [] if told is None else dict.fromkeys(str(row["parameter"]) for row in told.letters)
+        return {f"logo{i}": name for i, name in enumerate(names)}
 
     @property
     def gains(self) -> list[str]:
@@ -197,7 +232,7 @@ class View:
     def plates_left_out(self) -> int:
         return max(0, len(self.data.wells[["round", "plate"]].drop_duplicates()) - PLATES)
 
-    def tables(self) -> dict[str, tables.Table]:
+    def tables(self) -> dict[str, tables.PageTable]:
         found = {}
         if (c := self.facts.comparison) is not None:
             found["arms"] = tables.arms(c.arms, self.facts.numbers, c.top_k)

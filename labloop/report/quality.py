@@ -10,25 +10,25 @@ import altair as alt
 import pandas as pd
 
 from labloop.assays.quality.plates import PlateQuality
-from labloop.assays.quality.report import Inspection
+from labloop.assays.quality.report import QualityReport
 from labloop.assays.quality.statistics import Effect, Figure
 from labloop.config.policies import MEANING, RATE
 from labloop.report import figures
 from labloop.report.figures import OKABE_ITO, Spec
-from labloop.report.tables import NONE, Column, Numbers, Table
+from labloop.report.tables import NONE, Heading, Numbers, PageTable
 from labloop.space.objective import Objective
 
 
-def plates(found: Inspection, assay: str) -> Table:
+def plates(found: QualityReport, assay: str) -> PageTable:
     """One row a plate: how good its controls are, whether its place tells on a well, what was flagged."""
     columns = (
-        Column("Plate"), Column("Designs", "number"),
-        Column("Z′", "number", "1 less three spreads of both controls over the gap between them; above 0.5 is a good assay"),
-        Column("Robust Z′", "number", "of medians and median deviations: one bad well does not spoil it"),
-        Column("Window", "number", "spreads of the positive control that fit between the two controls' bands"),
-        Column("Edge", "number", f"outer minus inner wells in robust standard deviations; ! where p is at most {RATE:g}"),
-        Column("Drift", "number", f"Spearman's ρ of value and order of reading; ! where p is at most {RATE:g}"),
-        Column("Flags", "small"),
+        Heading("Plate"), Heading("Designs", "number"),
+        Heading("Z′", "number", "1 less three spreads of both controls over the gap between them; above 0.5 is a good assay"),
+        Heading("Robust Z′", "number", "of medians and median deviations: one bad well does not spoil it"),
+        Heading("Window", "number", "spreads of the positive control that fit between the two controls' bands"),
+        Heading("Edge", "number", f"outer minus inner wells in robust standard deviations; ! where p is at most {RATE:g}"),
+        Heading("Drift", "number", f"Spearman's ρ of value and order of reading; ! where p is at most {RATE:g}"),
+        Heading("Flags", "small"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -36,14 +36,14 @@ def plates(found: Inspection, assay: str) -> Table:
             effect(one.drift), ", ".join(f"{rule} {n}" for rule, n in found.flags_of(one).items()) or NONE,
         ) for one in found.plates if one.assay == assay
     )  # fmt: skip
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
-def policies(found: Inspection) -> Table:
+def policies(found: QualityReport) -> PageTable:
     """What each rule flagged, what that means, and what its policy did to the dataset."""
     columns = (
-        Column("Rule"), Column("What it says", "small"), Column("Readings", "number"), Column("Policy"),
-        Column("Dataset", "small"),
+        Heading("Rule"), Heading("What it says", "small"), Heading("Readings", "number"), Heading("Policy"),
+        Heading("Dataset", "small"),
     )  # fmt: skip
     several = found.flags["assay"].nunique() > 1
     rows = tuple(
@@ -56,14 +56,14 @@ def policies(found: Inspection) -> Table:
         )
         for one in found.effects()
     )
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
-def controls(found: Inspection, assay: str, numbers: Numbers) -> Table:
+def controls(found: QualityReport, assay: str, numbers: Numbers) -> PageTable:
     """Each control's level on each plate."""
     columns = (
-        Column("Plate"), Column("Control"), Column("Role"), Column("Wells", "number"), Column("Median", "number"),
-        Column("Mean", "number"), Column("CV", "number", "standard deviation as a share of the mean"),
+        Heading("Plate"), Heading("Control"), Heading("Role"), Heading("Wells", "number"), Heading("Median", "number"),
+        Heading("Mean", "number"), Heading("CV", "number", "standard deviation as a share of the mean"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -71,10 +71,10 @@ def controls(found: Inspection, assay: str, numbers: Numbers) -> Table:
             NONE if level.cv.value is None else f"{100 * level.cv.value:.1f} %",
         ) for one in found.plates if one.assay == assay for level in one.controls
     )  # fmt: skip
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
-def sentences(found: Inspection, assay: str) -> list[str]:
+def sentences(found: QualityReport, assay: str) -> list[str]:
     """What there is to say beside the tables."""
     agree = found.replicates.get(assay)
     told = [f"{found.n_used:,} readings are used, {found.n_dropped} left out and {found.n_downweighted} downweighted."]
@@ -93,7 +93,7 @@ def sentences(found: Inspection, assay: str) -> list[str]:
     return told + [f"{NONE} stands for: {why}." for why in sorted(whys)]
 
 
-def flagged(found: Inspection | None, assay: str) -> dict[tuple[str, str], str]:
+def flagged(found: QualityReport | None, assay: str) -> dict[tuple[str, str], str]:
     """The flags of each well, in words: plate and well to the rules."""
     if found is None or found.flags.empty:
         return {}
@@ -106,7 +106,7 @@ def flagged(found: Inspection | None, assay: str) -> dict[tuple[str, str], str]:
     return told
 
 
-def levels(found: Inspection, assay: str, objective: Objective, numbers: Numbers) -> Spec | None:
+def levels(found: QualityReport, assay: str, objective: Objective, numbers: Numbers) -> Spec | None:
     """Every control's median over the plates, in the order in which they came in; None where there are no controls."""
     held = [(one, level) for one in found.plates if one.assay == assay for level in one.controls if level.median is not None]
     if objective.transform != "identity":
@@ -154,18 +154,19 @@ def effect(found: Effect) -> str:
     return f"{found.size:+z.2f}{' !' * (found.p <= RATE)}".replace("-", "−")
 
 
-def of_assay(found: Inspection | None, assay: str) -> list[PlateQuality]:
+def of_assay(found: QualityReport | None, assay: str) -> list[PlateQuality]:
     """The assay's plates."""
     return [] if found is None else [one for one in found.plates if one.assay == assay]
 
 
-def others(frame: pd.DataFrame) -> Table:
+def others(frame: pd.DataFrame) -> PageTable:
     """Assays beside the objective's: what came in of each."""
     columns = (
-        Column("Assay"), Column("Readings", "number"), Column("Designs", "number"), Column("Median", "number"), Column("Unit"),
+        Heading("Assay"), Heading("Readings", "number"), Heading("Designs", "number"), Heading("Median", "number"),
+        Heading("Unit"),
     )  # fmt: skip
     rows = tuple(
         (str(one["assay"]), str(one["readings"]), str(one["designs"]), f"{one['median']:.4g}", str(one["unit"] or NONE))
         for one in frame.to_dict("records")
     )
-    return Table(columns, rows)
+    return PageTable(columns, rows)

@@ -20,7 +20,7 @@ NONE = "–"
 
 
 @dataclass(frozen=True)
-class Column:
+class Heading:
     """A column's title, how its cells look, and what it means where the title does not say it."""
 
     title: str
@@ -29,10 +29,10 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table of the page: columns, and rows of text."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[Heading, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
@@ -42,6 +42,11 @@ class Numbers:
 
     objective: Objective
     spread: float
+
+    @property
+    def unit(self) -> str:
+        """The lab's unit as it follows a title."""
+        return f", {self.objective.unit}" if self.objective.unit else ""
 
     def value(self, x: float | None) -> str:
         if x is None or pd.isna(x):
@@ -71,19 +76,19 @@ def seconds(spent: float | None) -> str:
     return f"{spent / 60:.0f} min" if spent < 5400 else f"{spent / 3600:.1f} h"
 
 
-def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, proposers: bool = False) -> Table:
+def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, proposers: bool = False) -> PageTable:
     """What each arm, or each proposer of each arm, got from its wells."""
     columns = (
-        Column("Arm", "arm"),
-        *((Column("Proposer"),) if proposers else ()),
-        Column("Wells", "number", "measured of picked; the rest failed or has no result yet"),
-        Column("Mean", "number", "in the lab's unit; geometric where the campaign works on logarithms"),
-        Column("95 % interval", "number", "of the mean"),
-        Column(f"Top {top_k}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
-        Column("Best", "number"),
-        Column("Hits", "number", "wells better than the best value that was known when the round was proposed"),
-        Column("Hit rate", "number", "with Wilson's 95 % interval"),
-        Column("Computing", "number", "seconds its proposers ran"),
+        Heading("Arm", "arm"),
+        *((Heading("Proposer"),) if proposers else ()),
+        Heading("Wells", "number", "measured of picked; the rest failed or has no result yet"),
+        Heading(f"Mean{numbers.unit}", "number", "geometric where the campaign works on logarithms"),
+        Heading("95 % interval", "number", "of the mean"),
+        Heading(f"Top {top_k}{numbers.unit}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
+        Heading(f"Best{numbers.unit}", "number"),
+        Heading("Hits", "number", "wells better than the best value that was known when the round was proposed"),
+        Heading("Hit rate", "number", "with Wilson's 95 % interval"),
+        Heading("Computing", "number", "seconds its proposers ran"),
     )
     rows = []
     for one in summaries:
@@ -94,19 +99,19 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
             numbers.value(one.mean_value), numbers.between(one.mean_value_low, one.mean_value_high),
             numbers.value(one.top_mean_value), numbers.value(one.best_value), hits, rate, seconds(one.seconds),
         ))  # fmt: skip
-    return Table(columns, tuple(rows))
+    return PageTable(columns, tuple(rows))
 
 
-def differences(comparison: Comparison) -> Table:
+def differences(comparison: Comparison) -> PageTable:
     """Every difference between two arms, with how its interval was made."""
     columns = (
-        Column("First", "arm"), Column("Second", "arm"), Column("Measure"),
-        Column("Of", "text", "these plates' wells, or the arms, with rounds as the sample"), Column("Rounds"),
-        Column("First minus second", "number"), Column("95 % interval", "number"),
-        Column("p", "number", "below .05 exactly where the interval leaves no difference out"),
-        Column("p, all looks", "number", "corrected for pairs of arms and for looking after every round: a verdict needs .05"),
-        Column("Needed", "number", "what would show a true difference of this size with 80 % power: wells an arm, or rounds"),
-        Column("How", "small"),
+        Heading("First", "arm"), Heading("Second", "arm"), Heading("Measure"),
+        Heading("Of", "text", "these plates' wells, or the arms, with rounds as the sample"), Heading("Rounds"),
+        Heading("First minus second", "number"), Heading("95 % interval", "number"),
+        Heading("p", "number", "below .05 exactly where the interval leaves no difference out"),
+        Heading("p, all looks", "number", "corrected for pairs of arms and for looking after every round: a verdict needs .05"),
+        Heading("Needed", "number", "what would show a true difference of this size with 80 % power: wells an arm, or rounds"),
+        Heading("How", "small"),
     )  # fmt: skip
     words = {"mean": "mean", "top_mean": f"top {comparison.top_k}", "hit_rate": "hit rate"}
     rows = []
@@ -124,7 +129,7 @@ def differences(comparison: Comparison) -> Table:
             f"{low} to {high}".replace("-", "−") if math.isfinite(scale) else NONE, _p(gap.p), _p(gap.p_looks),
             needed(gap), gap.method,
         ))  # fmt: skip
-    return Table(columns, tuple(rows))
+    return PageTable(columns, tuple(rows))
 
 
 def needed(gap: Difference) -> str:
@@ -134,13 +139,15 @@ def needed(gap: Difference) -> str:
     return f"{gap.wells_needed:,} wells" if gap.wells_needed is not None else NONE
 
 
-def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> Table:
+def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> PageTable:
     """Every other proposer against the best of the free baselines."""
+    unit, logs = (numbers.unit, "") if numbers.objective.transform == "identity" else ("", " of logarithms")
     columns = (
-        Column("Arm", "arm"), Column("Proposer"), Column("Against", "text", "the free baseline that is hardest for it to beat"),
-        Column("Of", "text", "these plates' wells, or the proposers, with rounds as the sample"), Column("Rounds"),
-        Column("Wells", "number"), Column("Difference", "number", "of means, in the direction of better"),
-        Column("95 % interval", "number"), Column("p", "number"), Column("p, all looks", "number"),
+        Heading("Arm", "arm"), Heading("Proposer"),
+        Heading("Against", "text", "the free baseline that is hardest for it to beat"),
+        Heading("Of", "text", "these plates' wells, or the proposers, with rounds as the sample"), Heading("Rounds"),
+        Heading("Wells", "number"), Heading(f"Difference{unit}", "number", f"of means{logs}, in the direction of better"),
+        Heading("95 % interval", "number"), Heading("p", "number"), Heading("p, all looks", "number"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -148,23 +155,25 @@ def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> Table:
             numbers.y(one.estimate), f"{numbers.y(one.low)} to {numbers.y(one.high)}", _p(one.p), _p(one.p_looks),
         ) for one in entries
     )  # fmt: skip
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
-def calibration(entries: Sequence[Calibration], numbers: Numbers, betas: Mapping[str, Sequence[float]] | None = None) -> Table:
+def calibration(
+    entries: Sequence[Calibration], numbers: Numbers, betas: Mapping[str, Sequence[float]] | None = None
+) -> PageTable:
     """How the reference surrogate's stored predictions held up.
 
     Args:
         betas: by arm, those that its bounds were taken with.
     """
-    logs = " (in logarithms)" if numbers.objective.transform != "identity" else ""
+    logs = " (in logarithms)" if numbers.objective.transform != "identity" else numbers.unit
     columns = (
-        Column("Arm", "arm"), Column("Wells", "number"), Column("Within 1 std", "number", "a calibrated judge: 68 %"),
-        Column("Within 2 std", "number", "a calibrated judge: 95 %"),
-        Column("Better than the bound", "number", "readings better than what the design was worth at β standard deviations"),
-        Column("β of the bound", "number", "standard deviations on the worse side, in the order of rounds"),
-        Column("Spearman's ρ", "number", "of predicted and measured"),
-        Column(f"Over-optimism{logs}", "number", "predicted minus measured, in the direction of better"),
+        Heading("Arm", "arm"), Heading("Wells", "number"), Heading("Within 1 std", "number", "a calibrated judge: 68 %"),
+        Heading("Within 2 std", "number", "a calibrated judge: 95 %"),
+        Heading("Better than the bound", "number", "readings better than what the design was worth at β standard deviations"),
+        Heading("β of the bound", "number", "standard deviations on the worse side, in the order of rounds"),
+        Heading("Spearman's ρ", "number", "of predicted and measured"),
+        Heading(f"Over-optimism{logs}", "number", "predicted minus measured, in the direction of better"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -172,7 +181,7 @@ def calibration(entries: Sequence[Calibration], numbers: Numbers, betas: Mapping
             beta(betas.get(one.arm, ()) if betas and one.arm else ()), spell(one.rho, 0.1), numbers.y(one.optimism),
         ) for one in entries
     )  # fmt: skip
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
 def beta(found: Sequence[float]) -> str:
@@ -181,25 +190,25 @@ def beta(found: Sequence[float]) -> str:
     return NONE if not known else known[0] if len(set(known)) == 1 else f"{known[0]} to {known[-1]}"
 
 
-def overlaps(entries: Sequence[Overlap]) -> Table:
+def overlaps(entries: Sequence[Overlap]) -> PageTable:
     """Designs that arms have in common."""
     columns = (
-        Column("First", "arm"), Column("Second", "arm"), Column("Among"), Column("In both", "number"),
-        Column("First has", "number"), Column("Second has", "number"), Column("Jaccard", "number"),
+        Heading("First", "arm"), Heading("Second", "arm"), Heading("Among"), Heading("In both", "number"),
+        Heading("First has", "number"), Heading("Second has", "number"), Heading("Jaccard", "number"),
     )  # fmt: skip
     rows = tuple(
         (o.first, o.second, o.of, str(o.n_shared), str(o.n_first), str(o.n_second), spell(o.jaccard, 0.1)) for o in entries
     )
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
-def top(frame: pd.DataFrame, numbers: Numbers) -> Table:
+def top(frame: pd.DataFrame, numbers: Numbers) -> PageTable:
     """The best designs, best first."""
     has_mean = "mean" in frame.columns
     columns = (
-        Column("", "number"), Column("Design", "code"), Column("Value", "number"),
-        *((Column("Predicted", "number", "by the reference surrogate before it was measured"),) if has_mean else ()),
-        Column("Round"), Column("Arm", "arm"), Column("Proposer"), Column("Id", "small"),
+        Heading("", "number"), Heading("Design", "code"), Heading(f"Value{numbers.unit}", "number"),
+        *((Heading(f"Predicted{numbers.unit}", "number", "by the judge before it was measured"),) if has_mean else ()),
+        Heading("Round"), Heading("Arm", "arm"), Heading("Proposer"), Heading("Id", "small"),
     )  # fmt: skip
     rows = []
     for i, one in enumerate(frame.to_dict("records"), start=1):
@@ -208,14 +217,14 @@ def top(frame: pd.DataFrame, numbers: Numbers) -> Table:
             str(i), text(one["design"]), numbers.value(one["value"]), *predicted, round_name(one["round"]), text(one["arm"]),
             text(one["proposer"]), text(one["design_id"]),
         ))  # fmt: skip
-    return Table(columns, tuple(rows))
+    return PageTable(columns, tuple(rows))
 
 
-def runs(frame: pd.DataFrame) -> Table:
+def runs(frame: pd.DataFrame) -> PageTable:
     """How each batch was made."""
     columns = (
-        Column("Round"), Column("Arm", "arm"), Column("Proposer"), Column("Time", "number"), Column("Device"),
-        Column("Seed", "small"), Column("Data fingerprint", "small"), Column("Notes", "small"),
+        Heading("Round"), Heading("Arm", "arm"), Heading("Proposer"), Heading("Time", "number"), Heading("Device"),
+        Heading("Seed", "small"), Heading("Data fingerprint", "small"), Heading("Notes", "small"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -223,7 +232,7 @@ def runs(frame: pd.DataFrame) -> Table:
             text(one["seed"]), text(one["fingerprint"]), notes(one["notes"]),
         ) for one in frame.to_dict("records")
     )  # fmt: skip
-    return Table(columns, rows)
+    return PageTable(columns, rows)
 
 
 def notes(told: Any, *, longest: int = 160) -> str:

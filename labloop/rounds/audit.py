@@ -33,7 +33,7 @@ _LOOKED_THROUGH = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Happening:
     """One thing that happened."""
 
     link: int
@@ -58,7 +58,7 @@ class Audit:
     """None for a control's well, or an empty one."""
     design: dict[str, Any]
     """The design's columns."""
-    steps: tuple[Step, ...]
+    steps: tuple[Happening, ...]
 
 
 def audit(memory: Memory, what: str) -> Audit:
@@ -137,7 +137,7 @@ def _no_spot(memory: Memory, name: str, plate: str, well: str) -> str:
 
 def _steps(
     trail: Trail, design_id: str | None, own: set[int], objective: Objective, betas: dict[tuple[int, str], float]
-) -> Iterator[Step]:  # fmt: skip
+) -> Iterator[Happening]:  # fmt: skip
     rounds = {int(one) for frame in (trail.proposals, trail.picks, trail.wells) for one in frame["round"]}
     states = {(row["round"], row["state"]): row for row in _records(trail.events) if row["state"]}
     for row in _records(trail.rounds):
@@ -200,7 +200,7 @@ def _value(objective: Objective, y: Any) -> str:
     return f"{float(objective.to_value(y)):.6g} {objective.unit}".rstrip()
 
 
-def _readings(trail: Trail) -> Iterator[Step]:
+def _readings(trail: Trail) -> Iterator[Happening]:
     rows = {int(row["id"]): row for row in _records(trail.readings)}
     newer = {int(row["supersedes"]): row for row in rows.values() if not pd.isna(row["supersedes"])}
     reasons = {
@@ -222,7 +222,7 @@ def _readings(trail: Trail) -> Iterator[Step]:
         yield _step(detail, "corrected", what + was + (f"; reason: {reason}" if reason else "") + note)
 
 
-def _flags(trail: Trail) -> Iterator[Step]:
+def _flags(trail: Trail) -> Iterator[Happening]:
     rows = {int(row["id"]): row for row in _records(trail.readings)}
     for row in _records(trail.flags):
         of = rows[int(row["measurement"])]
@@ -235,7 +235,7 @@ def _flags(trail: Trail) -> Iterator[Step]:
         yield _step({**row, "detail": told}, "flagged" if row["raised"] else "flag taken back", said)
 
 
-def _events(trail: Trail, design_id: str | None, rounds: set[int]) -> Iterator[Step]:
+def _events(trail: Trail, design_id: str | None, rounds: set[int]) -> Iterator[Happening]:
     """Events that name the design or one of its rounds, besides those told above."""
     for row in _records(trail.events):
         if row["kind"] in ("state", "correction", "quality", RESERVE):
@@ -264,10 +264,10 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
 
 
-def _step(row: dict[str, Any], what: str, said: str) -> Step:
+def _step(row: dict[str, Any], what: str, said: str) -> Happening:
     by = "unknown (before the chain)" if row["verb"] == "migration" else str(row["by"])
     detail = {key: None if _missing(value) else value for key, value in row.items() if key not in ("link", "at", "by", "verb")}
-    return Step(link=int(row["link"]), at=str(row["at"]), by=by, what=what, said=said, detail=detail)
+    return Happening(link=int(row["link"]), at=str(row["at"]), by=by, what=what, said=said, detail=detail)
 
 
 def _missing(value: Any) -> bool:

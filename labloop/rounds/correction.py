@@ -26,7 +26,7 @@ _PLACE = ("plate", "well", "round")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Correction:
+class CorrectedFile:
     """A file held against the readings that stand."""
 
     changes: pd.DataFrame
@@ -109,7 +109,7 @@ def _standing(ledger: Ledger, campaign: str, new: pd.DataFrame) -> pd.DataFrame:
     return ledger.measurements(campaign, plates=None if whole else plates)
 
 
-def _shown(found: Correction) -> pd.DataFrame:
+def _shown(found: CorrectedFile) -> pd.DataFrame:
     new, old = found.changes, found.old
     return pd.DataFrame(
         {
@@ -132,7 +132,7 @@ def reading(row: Mapping[Any, Any]) -> str:
     return f"{sign}{row['value']:.6g}{unit}" + (f", {status}" if status else "")
 
 
-def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str, grown: bool = False) -> Correction:
+def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str, grown: bool = False) -> CorrectedFile:
     """Match a file's rows with the readings that stand: by plate and well, or by design where a row names no well.
 
     Args:
@@ -178,7 +178,7 @@ def correction(new: pd.DataFrame, standing: pd.DataFrame, *, file: str, grown: b
     old = theirs.iloc[olds].drop(columns="place")
     changes = mine.iloc[rows].drop(columns="place").assign(supersedes=old["id"].to_numpy())
     more = mine.iloc[added].drop(columns="place").assign(supersedes=None)
-    return Correction(changes=changes, old=old, equal=equal, faults=tuple(faults), added=more)
+    return CorrectedFile(changes=changes, old=old, equal=equal, faults=tuple(faults), added=more)
 
 
 def _without_equal(new: pd.DataFrame, standing: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

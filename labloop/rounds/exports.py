@@ -11,7 +11,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.errors import BatchError
 from labloop.plates.batch import Batch, short_name, wells_with_samples
 from labloop.plates.exporter import Exporter
-from labloop.plates.transfer import Sheet
+from labloop.plates.transfer import TransferPlan
 from labloop.plates.wells import SHAPES, well_name
 from labloop.registry import Options, create
 from labloop.runtime.spreadsheet import csv_bytes
@@ -31,12 +31,12 @@ def exported(batch: Batch, config: CampaignConfig, exporters: Mapping[str, Optio
     """
     if not exporters:
         return {}
-    sheet = sheet_of(batch, config)
-    files = {f"{batch.stem}_sources.csv": _sources(sheet)}
+    plan = transfer_plan(batch, config)
+    files = {f"{batch.stem}_sources.csv": _sources(plan)}
     for name, options in exporters.items():
         exporter: Exporter = create("exporters", name, options)
         try:
-            made = exporter.export(sheet)
+            made = exporter.export(plan)
         except BatchError as error:
             without = f"labloop export {batch.campaign} --for none"
             raise BatchError(f"{error}. The plate's own files come without it: {without}") from error
@@ -44,7 +44,7 @@ def exported(batch: Batch, config: CampaignConfig, exporters: Mapping[str, Optio
     return files
 
 
-def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
+def transfer_plan(batch: Batch, config: CampaignConfig) -> TransferPlan:
     """Give every design of a batch its well in a source plate, and every assay well its source."""
     size = config.plate.source_wells or config.plate.wells
     wells = wells_with_samples(batch)
@@ -67,13 +67,13 @@ def sheet_of(batch: Batch, config: CampaignConfig) -> Sheet:
     transfers = transfers.sort_values("source_plate", key=lambda plates: plates.map(turns), kind="stable", ignore_index=True)
     told = batch.designs.loc[designs["design_id"]].reset_index(drop=True)
     flanks = {name: (one.five_prime, one.three_prime) for name, one in config.flanks.items()}
-    return Sheet(
+    return TransferPlan(
         stem=batch.stem, designs=pd.concat([designs, told], axis=1), transfers=transfers, space=config.space, flanks=flanks,
         source_wells=size, plate_wells=config.plate.wells, shape=shape, unit=config.objective.unit,
     )  # fmt: skip
 
 
-def _sources(sheet: Sheet) -> bytes:
-    columns = ["source_plate", "source_well", "sample", *sheet.space.columns]
-    table = sheet.designs[columns].astype(object).map(lambda cell: f"{cell:.10g}" if isinstance(cell, float) else str(cell))
+def _sources(plan: TransferPlan) -> bytes:
+    columns = ["source_plate", "source_well", "sample", *plan.space.columns]
+    table = plan.designs[columns].astype(object).map(lambda cell: f"{cell:.10g}" if isinstance(cell, float) else str(cell))
     return csv_bytes([columns, *table.itertuples(index=False, name=None)])

@@ -5,14 +5,13 @@ Every verb can be run again: known bytes change nothing, and what follows is rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from labloop.assays import readings
-from labloop.assays.ingest import AssayFile, Explanation, Wish, explain_assay, printable, read_assay, sha256_of
+from labloop.assays.ingest import AssayFile, Explanation, ReadOptions, explain_assay, printable, read_assay, sha256_of
 from labloop.errors import IngestError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
@@ -38,53 +37,33 @@ class Receipt:
     """What happened and what comes next, for a person."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person says of a file that the file may leave open."""
+def known(memory: Memory, options: ReadOptions) -> dict[str, Any]:
+    """Give all that a file is read with: wells laid out, designs, and what is said or waited for."""
 
-    assay: str | None = None
-    """The assay that it is of; the objective's where left out."""
-    read: str | None = None
-    """Which read to take, where a plate reader's file holds several: `450`."""
-    plates: Sequence[str] = ()
-    """The plate that it shows, where the file does not say, or pairs `Plate 1=NAME`."""
-    reader: str | None = None
-    """The reader to use, where several know the file."""
-    again: bool = False
-    """Whether readings that equal some of the ledger's were measured anew."""
-    name: str | None = None
-    """What the file is called, where that is not its path's name."""
+    @cache
+    def waiting() -> tuple[str, ...]:
+        return state.waiting_plates(memory, options.assay or memory.config.objective.assay)
 
-    def known(self, memory: Memory) -> dict[str, Any]:
-        """All that files are read with: wells laid out, designs, and what is wished or waited for."""
-
-        @cache
-        def waiting() -> tuple[str, ...]:
-            return state.waiting_plates(memory, self.assay or memory.config.objective.assay)
-
-        return {
-            "wells": memory.ledger.wells(memory.name),
-            "designs": state.designs(memory),
-            "wish": Wish(read=self.read, plates=tuple(self.plates), waiting=waiting),
-            "assay": self.assay,
-            "reader": self.reader,
-            "name": self.name,
-        }
+    return {
+        "wells": memory.ledger.wells(memory.name),
+        "designs": state.designs(memory),
+        "options": replace(options, waiting=waiting),
+    }
 
 
-def ingest(memory: Memory, path: Path, request: Request, *, dry_run: bool) -> Receipt:
+def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -> Receipt:
     """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
     digest = sha256_of(path)
-    name = request.name or printable(path.name)
+    name = options.name or printable(path.name)
     if memory.ledger.has_file(memory.name, digest):
         return _known(memory, name, digest)
-    file = read_assay(path, memory.config, **request.known(memory))
+    file = read_assay(path, memory.config, **known(memory, options))
     if dry_run:
-        return _receipt(_fresh(memory, file, request), stored=False, note="checked, nothing stored (dry run)")
+        return _receipt(_fresh(memory, file, options), stored=False, note="checked, nothing stored (dry run)")
     with memory.ledger.begin():  # nobody stores the same readings between the look and the deed
-        known = memory.ledger.has_file(memory.name, file.sha256)
-        file = file if known else _fresh(memory, file, request)
-        stored = not known and memory.ledger.add_file(
+        there = memory.ledger.has_file(memory.name, file.sha256)
+        file = file if there else _fresh(memory, file, options)
+        stored = not there and memory.ledger.add_file(
             memory.name, sha256=file.sha256, name=file.name, designs=file.designs,
             measurements=file.measurements.drop(columns="control"), reader=file.reader, dialect=file.dialect,
         )  # fmt: skip
@@ -105,9 +84,9 @@ def _known(memory: Memory, name: str, digest: str) -> Receipt:
     )  # fmt: skip
 
 
-def _fresh(memory: Memory, file: AssayFile, request: Request) -> AssayFile:
+def _fresh(memory: Memory, file: AssayFile, options: ReadOptions) -> AssayFile:
     """Leave out what the ledger has already, or refuse the file; one that is said to be measured anew is taken as it is."""
-    if request.again:
+    if options.again:
         return replace(file, dialect=f"{file.dialect}; measured anew, as was said")
     rows, left_out = fresh(memory, file)
     if not left_out:
@@ -128,7 +107,7 @@ def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
 
 
 def correct(
-    memory: Memory, path: Path | str, request: Request, *, reason: str, dry_run: bool,
+    memory: Memory, path: Path | str, options: ReadOptions, *, reason: str, dry_run: bool,
     grown_from: int | None = None,
 ) -> Corrected:  # fmt: skip
     """Read a corrected file and let its readings supersede those that stand of the same wells; see `Campaign.correct`.
@@ -136,20 +115,20 @@ def correct(
     Args:
         grown_from: rows that the file had, where an inbox's file was written on after it was taken; see `correction`.
     """
-    file = read_assay(path, memory.config, **request.known(memory))
+    file = read_assay(path, memory.config, **known(memory, options))
     done = correction.correct(memory.ledger, memory.name, file, reason=reason, dry_run=dry_run, grown_from=grown_from)
     if not dry_run:
         catch_up(memory)
     return done
 
 
-def explain(memory: Memory, path: Path | str, request: Request) -> Explanation:
+def explain(memory: Memory, path: Path | str, options: ReadOptions) -> Explanation:
     """Tell what `ingest` would make of a file."""
-    known = request.known(memory)
-    told = explain_assay(path, memory.config, **known)
+    given = known(memory, options)
+    told = explain_assay(path, memory.config, **given)
     if told.refusal is None and not memory.ledger.has_file(memory.name, sha256_of(path)):
         try:
-            _fresh(memory, read_assay(path, memory.config, **known), request)
+            _fresh(memory, read_assay(path, memory.config, **given), options)
         except IngestError as error:
             return replace(told, refusal=error)
     return told

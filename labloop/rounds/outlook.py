@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.differences import ALL_BUT_PROPOSERS, allowed
+from labloop.compare.figures import spell, whose
 from labloop.compare.prospect import Spread, found_best, next_plate, smallest
-from labloop.compare.results import spell
 from labloop.compare.statistics import variance
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
@@ -46,7 +46,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class ArmGain:
     """What another plate may gain with one arm's wells."""
 
     arm: str
@@ -75,7 +75,7 @@ class Outlook:
     shown: tuple[Shown, ...]
     best: Mapping[int, float]
     """By replicates: expected true value, above the arm's mean, of the design that reads best in an arm's share of the plate."""
-    gains: tuple[Gain, ...]
+    gains: tuple[ArmGain, ...]
     incumbent: float
     stop: str
     """When stopping is reasonable, in words."""
@@ -188,22 +188,22 @@ def _levels(memory: Memory, config: RoundConfig) -> dict[int, float]:
     return {plates: allowed(plan, "plates", over, waiting=False, part=part) for plates, over in looks}
 
 
-def _gain(memory: Memory, arm: str, n: int, recent: pd.DataFrame, incumbent: float, noise: Spread) -> Gain:
+def _gain(memory: Memory, arm: str, n: int, recent: pd.DataFrame, incumbent: float, noise: Spread) -> ArmGain:
     mine = recent[recent["arm"] == arm]
     mine = mine[mine["round"] == mine["round"].max()]
     if len(mine) < 3:
-        return Gain(arm=arm, wells=n, n_measured=len(mine), gain=math.nan, low=math.nan, high=math.nan, chance=math.nan)
+        return ArmGain(arm=arm, wells=n, n_measured=len(mine), gain=math.nan, low=math.nan, high=math.nan, chance=math.nan)
     drawn = next_plate(
         mine["y"].to_numpy(float), n, incumbent, noise.sd if noise.known else 0.0, seed=derive(memory.config.seed, "outlook", arm)
     )
     low, high = np.quantile(drawn, [0.1, 0.9])
-    return Gain(
+    return ArmGain(
         arm=arm, wells=n, n_measured=len(mine), gain=float(drawn.mean()), low=float(low), high=float(high),
         chance=float((drawn > 0).mean()),
     )  # fmt: skip
 
 
-def _stop(gains: tuple[Gain, ...], noise: Spread, worth: float | None) -> str:
+def _stop(gains: tuple[ArmGain, ...], noise: Spread, worth: float | None) -> str:
     known = [one for one in gains if math.isfinite(one.gain)]
     if not known:
         return "No arm of this round has a plate behind it: spend one before thinking of the end."
@@ -216,8 +216,8 @@ def _stop(gains: tuple[Gain, ...], noise: Spread, worth: float | None) -> str:
             "if its next wells are like its last."
         )
     if best.gain <= limit:
-        return f"Stopping comes near: the gain to expect, {best.arm}'s, is below {what}, but one plate of ten gains more."
-    return f"Go on: {best.arm}'s next plate is expected to gain more than {what}. Ask again when it is back."
+        return f"Stopping comes near: the gain to expect, {whose(best.arm)}, is below {what}, but one plate of ten gains more."
+    return f"Go on: {whose(best.arm)} next plate is expected to gain more than {what}. Ask again when it is back."
 
 
 def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[str, int]) -> list[str]:

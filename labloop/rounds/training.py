@@ -19,7 +19,7 @@ from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import (
     FAILURES,
-    Trained,
+    TrainedPool,
     Training,
     notes_of,
     plan,
@@ -28,7 +28,7 @@ from labloop.proposing.pipeline import (
 )
 from labloop.proposing.pool import Pool
 from labloop.registry import create
-from labloop.rounds import state
+from labloop.rounds import related, state
 from labloop.runtime.artifacts import Artifacts
 from labloop.runtime.checkpoints import folder_of, keeping
 from labloop.runtime.devices import device_lock
@@ -121,7 +121,7 @@ def _train_beside(memory: Memory, number: int, workers: Workers) -> dict[str, st
     return failed
 
 
-def _store_run(memory: Memory, entry: Round, key: str, training: Training, trained: Trained) -> None:
+def _store_run(memory: Memory, entry: Round, key: str, training: Training, trained: TrainedPool) -> None:
     pool, notes = trained.pool, notes_of(trained.pool)
     memory.ledger.add_run(
         memory.name, entry.number, key=key, proposer=training.proposer, arm=training.arm, options=training.options,
@@ -161,7 +161,9 @@ def round_data(memory: Memory, number: int) -> Dataset:
     known = _SNAPSHOTS.setdefault(memory, {})
     if number not in known:
         entry = memory.round(number)
-        data = state.dataset(memory.at(number), until=entry.snapshot, before_round=number)
+        then = memory.at(number)
+        data = state.dataset(then, until=entry.snapshot, before_round=number)
+        data = related.with_history(then, data, related.of_round(memory, number))
         if data.fingerprint != entry.fingerprint:
             raise CampaignError(
                 f"the data that round {number} of {memory.name} was opened on cannot be taken again (fingerprint "
@@ -181,14 +183,14 @@ def designs_of(pool: Pool) -> pd.DataFrame:
     return pool.space.decode(pool.X).assign(design_id=pool.ids, in_space=True)
 
 
-def _train_kept(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained:
+def _train_kept(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> TrainedPool:
     """Train on this machine, on its device when that is free, stages kept; see `keeping`."""
     training, data, store, earlier = job
     with device_lock(), keeping(store, earlier):
         return train(training, data)
 
 
-def _tried(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained | str:
+def _tried(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> TrainedPool | str:
     """Train as `_train_kept` does; the reason where that fails, so that the others' processes go on."""
     try:
         return _train_kept(job)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from labloop.errors import ConfigError
+from labloop.runtime.environment import VARIABLES, Environment
 
-VARIABLE = "LABLOOP_PLUGINS"
+VARIABLE = VARIABLES["plugins"]
 
 
 def allow(*modules: str | type) -> None:
@@ -34,4 +35,4 @@ def allow(*modules: str | type) -> None:
 
 def allowed() -> frozenset[str]:
     """The modules that the user has allowed."""
-    return frozenset(name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip()))
+    return frozenset(name for part in (Environment.now().plugins or "").split(",") if (name := part.strip()))

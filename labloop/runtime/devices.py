@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from labloop.errors import ConfigError
+from labloop.runtime.environment import Environment
 
 log = logging.getLogger("labloop")
 
@@ -34,7 +35,7 @@ def device_name() -> str:
     Raises:
         ConfigError: `LABLOOP_DEVICE` names no device, or one that there is not.
     """
-    wanted = os.environ.get("LABLOOP_DEVICE", "").strip()
+    wanted = (Environment.now().device or "").strip()
     kind, colon, number = wanted.partition(":")
     if (wanted and kind not in _KINDS) or (colon and not (number.isascii() and number.isdigit())):
         raise ConfigError(f"LABLOOP_DEVICE is {wanted!r}: set it to cpu, cuda or cuda:0, or leave it out")
@@ -80,7 +81,7 @@ def dealt_devices() -> list[str]:
 
     None where trainings use no CUDA device, or the one that `LABLOOP_DEVICE` names.
     """
-    if not device_name().startswith("cuda") or ":" in os.environ.get("LABLOOP_DEVICE", ""):
+    if not device_name().startswith("cuda") or ":" in (Environment.now().device or ""):
         return []
     named = named_devices()
     return [str(i) for i in range(_cuda_devices(asked=True))] if named is None else named

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any, Self
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
+
+from labloop.runtime.environment import Environment
 
 LOGIN = (
     "log in on its page with all of what stands behind PREFECT_SERVER_API_AUTH_STRING=, such as lab:PASSWORD, in the one field"
@@ -27,16 +29,26 @@ OPEN = "whoever reaches it can run code on this computer"
 FLOW = "tick"
 """The flow's name; each campaign's deployment has the campaign's."""
 
-WAIT = 4.0
-"""Seconds that an answer may take: a bench scientist waits for it after each file."""
-
+WAITS = (4.0, 8.0, 12.0)
+"""Seconds that an answer may take, each time it is asked for: a bench scientist waits for it after each file."""
 
 PAUSE = 2.0
-"""Seconds before a server that is busy is asked again."""
+"""Seconds before a server that says it is busy is asked again."""
+
+
+def report_key(campaign: str) -> str:
+    """Name a campaign's page among Prefect's artifacts, which take lower case, digits and dashes."""
+    return f"{campaign.lower().replace('_', '-')}-report"
+
+
+def bench_page(campaign: str) -> str:
+    """Give the address of a campaign on the page of `labloop serve`; '' where the environment names none."""
+    url = (Environment.now().serve_url or "").rstrip("/")
+    return f"{url}/c/{quote(campaign)}" if url.startswith(("http://", "https://")) else ""
 
 
 class NoAnswer(Exception):
-    """The server cannot be reached, or refuses; the message says which."""
+    """The server is not there, is too slow, or refuses; the message says which."""
 
 
 class Refused(NoAnswer):
@@ -65,8 +77,18 @@ class Server:
     @classmethod
     def configured(cls) -> Self | None:
         """The server that `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING` name; None where none is named."""
-        url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-        return cls(url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url.startswith(("http://", "https://")) else None
+        said = Environment.now()
+        url = (said.prefect_url or "").rstrip("/")
+        return cls(url, said.prefect_auth or "") if url.startswith(("http://", "https://")) else None
+
+    @property
+    def site(self) -> str:
+        """Where people find its pages: PREFECT_UI_URL, else where its API is."""
+        return (Environment.now().prefect_site or self.url.removesuffix("/api")).rstrip("/")
+
+    def page_of(self, campaign: str) -> str:
+        """Give the address of a campaign's page there, which ticks write; the newest version is on top."""
+        return f"{self.site}/artifacts/key/{quote(report_key(campaign))}"
 
     def wake(self, campaign: str, *, key: str) -> bool:
         """Ask for a tick of a campaign now; the same key again asks for nothing more.
@@ -128,23 +150,43 @@ class Server:
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.url}/{path}", data=data, headers=headers, method=method)
         try:
-            try:
-                with urlopen(request, timeout=WAIT) as answer:
-                    return json.load(answer)
-            except HTTPError as error:
-                if error.code != 503:
-                    raise
-                time.sleep(PAUSE)  # its SQLite is busy with another run; all that labloop asks may be asked twice
-                with urlopen(request, timeout=WAIT) as answer:
-                    return json.load(answer)
+            return _answer(request)
         except HTTPError as error:
             if error.code == 404:
                 raise _NotFound(f"{self.url} does not know {path}") from error
             if error.code in (401, 403):
                 raise Refused(f"the Prefect server at {self.url} wants another password: see PREFECT_API_AUTH_STRING") from error
             raise NoAnswer(f"the Prefect server at {self.url} answers {error.code}") from error
-        except (URLError, OSError, ValueError) as error:
+        except TimeoutError as error:
+            late = f"is slow: it took the question {len(WAITS)} times and did not answer within {sum(WAITS):g} seconds"
+            raise NoAnswer(f"the Prefect server at {self.url} {late}") from error
+        except (OSError, HTTPException, ValueError) as error:
             raise NoAnswer(f"no Prefect server answers at {self.url}") from error
+
+
+def _answer(request: Request) -> Any:
+    """Ask until there is an answer: all that labloop asks may be asked twice. Nobody there is told at once.
+
+    Raises:
+        HTTPError: the server answers something else, at last too.
+        TimeoutError: it takes each question, and is slow to answer.
+        OSError, HTTPException, ValueError: nobody is there, or it is no Prefect server.
+    """
+    for wait in WAITS[:-1]:
+        try:
+            return _answer_within(wait, request)
+        except HTTPError as error:
+            if error.code != 503:
+                raise
+            time.sleep(PAUSE)  # its SQLite is busy with another run
+        except TimeoutError:
+            continue
+    return _answer_within(WAITS[-1], request)
+
+
+def _answer_within(seconds: float, request: Request) -> Any:
+    with urlopen(request, timeout=seconds) as answer:
+        return json.load(answer)
 
 
 class _NotFound(NoAnswer):

@@ -53,7 +53,7 @@ class Target(Objective):
         return self
 
 
-class Limit(BaseModel):
+class Threshold(BaseModel):
     """A property that must only be good enough."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -101,7 +101,7 @@ class Goal(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     targets: dict[str, Target] = Field(min_length=1)
-    limits: dict[str, Limit] = Field(default_factory=dict)
+    limits: dict[str, Threshold] = Field(default_factory=dict)
 
     @cached_property
     def properties(self) -> Mapping[str, Objective]:

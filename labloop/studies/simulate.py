@@ -18,11 +18,12 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.evidence import share
+from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
+from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
 from labloop.studies.bench import Bench, nothing, whole
@@ -62,6 +63,7 @@ def simulate(
     mode: Literal["separate", "shared"] = "separate",
     on_failure: Literal["stop", "drop"] = "drop",
     workers: Workers = 1,
+    history: Sequence[Dataset] | None = None,
 ) -> pd.DataFrame:
     """Run simulated campaigns and tell what each arm's plates were worth.
 
@@ -78,6 +80,7 @@ def simulate(
         on_failure: what becomes of a proposer that fails in a round: `drop` goes on without it there, an arm without any other
             has no wells in that round, and `note` has the reason; `stop` ends the simulation.
         workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
+        history: what other campaigns know; what the campaign's file names under `history`, if None.
 
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note, and `price`
@@ -94,7 +97,9 @@ def simulate(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
         )
     if not isinstance(campaign, CampaignConfig):
-        campaign = load_config(campaign, CampaignConfig)
+        campaign = load_config(campaign, CampaignConfig).anchored(Path(campaign).parent)
+    if history is None:
+        history = related.datasets(campaign)
     if round_config is None:
         round_config = preset("rounds/quick.yaml")
     if not isinstance(round_config, RoundConfig):
@@ -122,7 +127,7 @@ def simulate(
     loops = [
         _Loop(
             campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds,
-            batch=bench.designs, on_failure=on_failure, bench=bench,
+            batch=bench.designs, on_failure=on_failure, bench=bench, history=tuple(history),
         )
         for seed, one in runs
     ]  # fmt: skip
@@ -200,6 +205,7 @@ class _Loop:
     on_failure: Literal["stop", "drop"] = "drop"
     bench: Bench | None = None
     """Whose replicates, limits and prices hold; none do where it is left out."""
+    history: tuple[Dataset, ...] = ()
 
     def run(self, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         """Yield one row an arm and round."""
@@ -209,7 +215,7 @@ class _Loop:
         seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
-        history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
+        history, incumbent = pd.DataFrame(columns=["arm", "proposer", "round", "y"]), dict[int, float | None]()
         chosen = nothing(columns)
         for number in range(1, self.rounds + 1):
             try:
@@ -244,7 +250,10 @@ class _Loop:
                 mine = whole(wells, self._names)
                 values = mine["value"].to_numpy(float)
                 y = self.campaign.objective.to_y(values[np.isfinite(values)])
-                history = pd.concat([history, pd.DataFrame({"arm": arm, "round": number, "y": y})], ignore_index=True)
+                offered_by = table[table["arm"] == arm].set_index("design_id")["proposer"]
+                by = offered_by.reindex(mine.loc[np.isfinite(values), "design_id"]).to_numpy()
+                told = pd.DataFrame({"arm": arm, "proposer": by, "round": number, "y": y})
+                history = pd.concat([history, told], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
@@ -272,15 +281,12 @@ class _Loop:
             yield row, seen.pop() if seen else None
 
     def _shared(self, history: pd.DataFrame, incumbent: dict[int, float | None], number: int) -> RoundConfig:
-        """Share the wells of a round by what the arms achieved, where the configuration says so."""
-        sharing, even = self.config.sharing, self.config.wells(self.batch)
-        if self.config.allocation.rule != "evidence" or len(sharing) < 2:
+        """Share the wells of a round by what the arms and their proposers achieved, where the configuration says so."""
+        if self.config.allocation.rule != "evidence":
             return self.config
-        wells = sum(even[arm] for arm in sharing)
-        floor = self.config.allocation.least(wells, len(sharing))
-        seed = derive(self.seed, "round", number, "allocation")
-        found = share(history, sharing, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
-        return self.config.allocated(found.wells)
+        seed, even = derive(self.seed, "round", number, "allocation"), self.config.wells(self.batch)
+        found, inside = shared(self.config, history, designs=even, incumbent=incumbent, number=number, seed=seed)
+        return self.config.allocated(found.wells if found else {}, {arm: one.wells for arm, one in inside.items()})
 
     def _row(
         self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
@@ -303,6 +309,9 @@ class _Loop:
         }
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
+        return replace(self._measured(measured), history=self.history)
+
+    def _measured(self, measured: pd.DataFrame) -> Dataset:
         designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
         known, failed = np.isfinite(values), designs[measured["status"] == "failed_design"]
         space, goal = self.campaign.space, self.campaign.goal

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.surrogates._kernels import LETTERS, DesignKernel, Logs
+from labloop.surrogates._kernels import LETTERS, DesignKernel
+from labloop.surrogates._logs import Logs
+from labloop.surrogates._related import TaskTerm
 from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
@@ -50,10 +53,12 @@ class Prior(nn.Module):
     """What is fitted: the kernel, the inferred noise variance s² and the constant mean c."""
 
     def __init__(
-        self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,), effects: bool = True
-    ) -> None:
+        self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,),
+        related: Sequence[TaskTerm] = (), effects: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets, effects=effects and len(data) <= EFFECTS)
+        effects = effects and len(data) <= EFFECTS
+        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets, related=related, effects=effects)
         centre = 0.01 if measured_noise else 0.1  # where replicates tell the noise, less is left to infer
         self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))

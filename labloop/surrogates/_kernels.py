@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gpytorch
@@ -34,6 +35,8 @@ from torch import Tensor, nn
 from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
+from labloop.surrogates._logs import Logs
+from labloop.surrogates._related import TaskTerm
 
 LETTERS = "letters"
 """What a kernel sees of options and letters without descriptors: whether they differ."""
@@ -51,42 +54,26 @@ def encodings(space: DesignSpace) -> list[tuple[str, ...]]:
     return [(LETTERS,), *((name,) for name in names), *([(LETTERS, *names)] if names else [])]
 
 
-class Logs(nn.Module):
-    """Positive hyper-parameters (k,) held as logarithms, with independent normal priors on these.
-
-    A prior on the logarithm is a log-normal prior; the density is taken over the logarithm, which moves no mode to zero.
-    """
-
-    centre: Tensor
-
-    def __init__(self, k: int, *, centre: float | list[float], spread: float, start: float | list[float]) -> None:
-        super().__init__()
-        begin, middle = (torch.as_tensor(one, dtype=torch.float64).expand(k).log() for one in (start, centre))
-        self.log = nn.Parameter(begin.clone())
-        self.register_buffer("centre", middle.clone())
-        self.spread = spread
-
-    def forward(self) -> Tensor:
-        return self.log.exp()
-
-    def penalty(self) -> Tensor:
-        """Give minus the log prior density, up to a constant."""
-        return 0.5 * (((self.log - self.centre) / self.spread) ** 2).sum()
-
-
 class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     """The kernel above, over encodings X (..., n, d) float64 of one space."""
 
     has_lengthscale = False
 
     def __init__(
-        self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,), effects: bool = False
+        self,
+        space: DesignSpace,
+        *,
+        motifs: bool = True,
+        sets: tuple[str, ...] = (LETTERS,),
+        related: Sequence[TaskTerm] = (),
+        effects: bool = False,
     ) -> None:
         """
         Args:
             effects: whether what each number does by itself is a term of its own, where there are several.
             sets: what is seen of options and letters: `LETTERS`, that they differ, and names of descriptor sets. One that has
                 none of these is seen as letters.
+            related: terms of what other campaigns found.
         """
         super().__init__()
         described = [one for one in space.described if one.name in sets]
@@ -125,8 +112,13 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )
-
+        self.related = nn.ModuleList(related)
         self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
+
+    @property
+    def tasks(self) -> list[TaskTerm]:
+        """The terms of other campaigns."""
+        return [one for one in self.related if isinstance(one, TaskTerm)]
 
     def penalty(self) -> Tensor:
         """Give minus the log prior density of all hyper-parameters, up to a constant."""
@@ -145,6 +137,8 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             K = K + self.effects(x1, x2, diag)
         for words in self.words:
             K = K + words(x1, x2, self.twins, diag)
+        for task in self.related:
+            K = K + task(x1, x2, diag)
         return K
 
     def _hamming(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,9 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
+from labloop.surrogates._related import TaskEvidence
 from labloop.surrogates.kernel_networks import worth_trying
+from labloop.surrogates.lending import Lending
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
@@ -53,6 +55,11 @@ class Auto:
     members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
     """Kinds of model to listen to; those that cannot work on the data are left out."""
 
+    def lent(self, data: Dataset) -> Dataset:
+        """Give the dataset for methods that know one task only: with what helpful campaigns of its history let expect."""
+        found = Lending.of(data)
+        return found.lent() if found is not None and found.helps else replace(data, history=())
+
     def fit(self, data: Dataset, *, seed: int) -> Stacked:
         """Fit every member and weigh them.
 
@@ -62,16 +69,19 @@ class Auto:
         if len(data) < 2:
             raise MethodError(f"the judge needs at least 2 measured designs, not {len(data)}: measure a first plate")
         fitted: dict[str, Member] = {}
+        told = Lending.of(data)
+        lent = told if told is not None and told.helps else None
         for name in self.members:
             if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
                 continue
             try:
-                fitted[name] = MEMBERS[name](data, derive(seed, "auto", name))
+                own = derive(seed, "auto", name)  # the Gaussian process knows several tasks by itself
+                fitted[name] = MEMBERS[name](data, own) if lent is None or name == "gp" else lent.member(MEMBERS[name], own)
             except MethodError as error:
                 log.warning("judge: goes on without %s: %s", name, error)
         if not fitted:
             raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
-        return stacked(fitted, data.y)
+        return replace(stacked(fitted, data.y), history=() if told is None else told.fitted.history)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,6 +96,8 @@ class Stacked:
     most: float
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
     notes: Mapping[str, Any]
+    history: tuple[TaskEvidence, ...] = ()
+    """What was found of other campaigns."""
 
     @property
     def noise_std(self) -> float:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
-from labloop.assays.ingest.choose import Wish, add_plates, join, stack, take
+from labloop.assays.ingest.choose import add_plates, join, stack, take
 from labloop.assays.ingest.columns import find_columns, lacks_plate, value_column
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
+from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import Marks, find_marks, instants
 from labloop.assays.ingest.read import Opened
 from labloop.assays.ingest.values import find_values
@@ -147,7 +148,14 @@ def named_assay(config: CampaignConfig, assay: str | None, file: str) -> str:
 
 
 def settle(
-    opened: Opened, config: CampaignConfig, assay: str, *, wells: pd.DataFrame, wish: Wish, file: str, value: str | None = None
+    opened: Opened,
+    config: CampaignConfig,
+    assay: str,
+    *,
+    wells: pd.DataFrame,
+    options: ReadOptions,
+    file: str,
+    value: str | None = None,
 ) -> tuple[Table, dict[str, str]]:
     """Make one table of what the file holds, and find its columns.
 
@@ -157,24 +165,24 @@ def settle(
     Raises:
         IngestError: a read, a plate or a sheet has to be chosen, or a column is missing.
     """
-    asked, wish = (
-        wish.read,
-        replace(wish, read=wish.read or config.assays[assay].read, place=f"assays.{assay}.read in the campaign"),
+    asked, options = (
+        options.read,
+        replace(options, read=options.read or config.assays[assay].read, place=f"assays.{assay}.read in the campaign"),
     )
     grids = [part for part in opened.parts if part.grid is not None]
     if grids and len(grids) < len(opened.parts):
         drawn, long = (next(part.where for part in opened.parts if (part.grid is None) is kind) for kind in (False, True))
         raise IngestError(f"{file}: holds a plate on {drawn} and a table on {long}: send one of them")
     if grids:
-        return join(grids, wish, wells, config.plate.shape, file), {name: name for name in ("value", "plate", "well")}
+        return join(grids, options, wells, config.plate.shape, file), {name: name for name in ("value", "plate", "well")}
     if asked and not any(part.read for part in opened.parts):
         raise IngestError(f"{file}: is a table without named reads, so --read {asked} means nothing: leave it out")
     tables = [part.table for part in opened.parts]
     lacking = [i for i, table in enumerate(tables) if lacks_plate(table.columns, config, assay, file=file)]
-    if wish.plates and not lacking:
+    if options.plates and not lacking:
         raise IngestError(f"{file}: its rows name their plates or designs themselves: leave --plate out")
-    if lacking and (wish.plates or any(opened.parts[i].plate for i in lacking) or wish.waiting()):
-        for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], wish, wells, file)):
+    if lacking and (options.plates or any(opened.parts[i].plate for i in lacking) or options.waiting()):
+        for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], options, wells, file)):
             tables[i] = table
     table = stack(tables)
     return table, find_columns(table.columns, config, assay, file=file, value=value)

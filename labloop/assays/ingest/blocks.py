@@ -58,7 +58,7 @@ class Cell:
 
 
 @dataclass
-class Block:
+class DrawnPlate:
     """A plate as drawn."""
 
     top: int
@@ -78,13 +78,13 @@ class Block:
         return row_number(self.cells[-1].letter), self.numbers[-1]
 
 
-def find_blocks(sheet: Sheet) -> list[list[Block]]:
+def find_blocks(sheet: Sheet) -> list[list[DrawnPlate]]:
     """Find every plate in a sheet, top to bottom; those that stand side by side under one header line come together.
 
     Raises:
         IngestError: a plate is cut short, has a gap, is too large, or is followed by rows that belong to no header.
     """
-    found: list[list[Block]] = []
+    found: list[list[DrawnPlate]] = []
     row, softmax = 0, is_softmax(sheet.rows)
     while row < len(sheet.rows):
         runs = _runs(sheet.rows[row])
@@ -108,7 +108,7 @@ def _runs(cells: Sequence[str]) -> list[tuple[int, range]]:
     return runs
 
 
-def _read(sheet: Sheet, top: int, runs: Sequence[tuple[int, range]], *, softmax: bool) -> list[Block]:
+def _read(sheet: Sheet, top: int, runs: Sequence[tuple[int, range]], *, softmax: bool) -> list[DrawnPlate]:
     """Read the plates below one line of column numbers; none where no rows of a plate follow."""
     left = runs[0][0]
     lettered = top + 1 < len(sheet.rows) and _letter(sheet.cell(top + 1, left - 1)) != ""
@@ -124,7 +124,7 @@ def _read(sheet: Sheet, top: int, runs: Sequence[tuple[int, range]], *, softmax:
         limit = runs[i + 1][0] - 1 if i + 1 < len(runs) else max(len(sheet.rows[row]) for row, _ in rows)
         if any(_letter(sheet.cell(row, place - 1), after=letter) not in ("", letter) for row, letter in rows):
             raise IngestError(f"{sheet.at(top)}: plates that stand side by side have other letters before the same row")
-        block = Block(top, place, numbers, bottom=rows[-1][0])
+        block = DrawnPlate(top, place, numbers, bottom=rows[-1][0])
         labels = _beside(sheet, block, rows, end, limit)
         for (row, letter), label in zip(rows, labels):
             block.cells += [Cell(row, letter, number, sheet.cell(row, place + j), label) for j, number in enumerate(numbers)]
@@ -204,7 +204,7 @@ def _whole(sheet: Sheet, rows: Sequence[tuple[int, str]], numbers: range) -> Non
         )
 
 
-def _beside(sheet: Sheet, block: Block, rows: Sequence[tuple[int, str]], end: int, limit: int) -> list[str]:
+def _beside(sheet: Sheet, block: DrawnPlate, rows: Sequence[tuple[int, str]], end: int, limit: int) -> list[str]:
     """Give each row the name of its read, if programs wrote one behind it; what else stands there is no part of the plate.
 
     Raises:

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Column, Part, Table, count, fold, listed
+from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import well_names
 from labloop.assays.ingest.titles import matches, mentions, same
 from labloop.errors import IngestError
 from labloop.types import Array
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What a person said about a file, by option or in the campaign's YAML."""
-
-    read: str | None = None
-    """The read to take, where there are several: `450`."""
-    plates: tuple[str, ...] = ()
-    """The plate's name, or pairs `Plate 1=NAME` where the file has names of its own."""
-    waiting: Callable[[], Sequence[str]] = tuple
-    """Gives the plates that wait for results: the one meant where nothing is said, if there is only one. Asked only then."""
-    place: str = "assays.….read"
-    """Where the campaign's YAML names the read."""
-
-
-def choose_read(parts: Sequence[Part], plates: Sequence[str], wish: Wish, file: str) -> str | None:
+def choose_read(parts: Sequence[Part], plates: Sequence[str], options: ReadOptions, file: str) -> str | None:
     """Tell which read is meant, by the file's name for it; None where the file names none.
 
     Args:
@@ -41,15 +28,15 @@ def choose_read(parts: Sequence[Part], plates: Sequence[str], wish: Wish, file: 
     """
     names = list(dict.fromkeys(part.read for part in parts if part.read is not None))
     found = names
-    if wish.read is not None and names:
-        wanted = wish.read
+    if options.read is not None and names:
+        wanted = options.read
         found = [name for name in names if same(name, wanted)] or [name for name in names if matches(wanted, name)]
     every, some = listed(map(repr, names), 20), listed(map(repr, found), 20)
-    how = f"choose one with --read '{(found or names or [''])[0]}', or for all files with {wish.place}"
+    how = f"choose one with --read '{(found or names or [''])[0]}', or for all files with {options.place}"
     if not found and names:
-        raise IngestError(f"{file}: has no read {wish.read!r}; it holds {every}: {how}")
-    if len(found) > 1 and wish.read is not None:
-        raise IngestError(f"{file}: the read {wish.read!r} could be {some}; it holds {every}: {how}")
+        raise IngestError(f"{file}: has no read {options.read!r}; it holds {every}: {how}")
+    if len(found) > 1 and options.read is not None:
+        raise IngestError(f"{file}: the read {options.read!r} could be {some}; it holds {every}: {how}")
     if len(found) > 1:
         raise IngestError(f"{file}: holds {len(names)} reads: {every}; {how}")
     lacking = set(plates) - {plate for part, plate in zip(parts, plates) if part.read in (*found, None)}
@@ -58,7 +45,7 @@ def choose_read(parts: Sequence[Part], plates: Sequence[str], wish: Wish, file: 
     return found[0] if found else None
 
 
-def name_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: str) -> list[tuple[str, str]]:
+def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, file: str) -> list[tuple[str, str]]:
     """Give for each part the plate that it shows, by labloop's name, and how that is known.
 
     What the file says comes first, then `--plate`, then the file's own name, then the only plate that waits.
@@ -72,8 +59,8 @@ def name_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: st
             f"{file}: shows wells, but labloop has laid out no plate yet: propose a round first, or send a table that "
             "writes the designs out"
         )
-    pairs = {said.strip(): name.strip() for said, equals, name in (one.partition("=") for one in wish.plates) if equals}
-    bare = [one.strip() for one in wish.plates if "=" not in one]
+    pairs = {said.strip(): name.strip() for said, equals, name in (one.partition("=") for one in options.plates) if equals}
+    bare = [one.strip() for one in options.plates if "=" not in one]
     for asked in (*bare, *pairs.values()):
         if asked not in laid:
             raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
@@ -94,7 +81,7 @@ def name_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: st
         elif len(bare) == 1 and len(open_groups) == 1:
             named.append((bare[0], "by --plate"))
         else:
-            named.append(_from_outside(part, open_groups, laid, taken, wish, file))
+            named.append(_from_outside(part, open_groups, laid, taken, options, file))
     return named
 
 
@@ -116,10 +103,10 @@ def _in_file(part: Part, laid: Sequence[str], file: str) -> str | None:
 
 
 def _from_outside(
-    part: Part, groups: Sequence[str | None], laid: Sequence[str], taken: set[str], wish: Wish, file: str
+    part: Part, groups: Sequence[str | None], laid: Sequence[str], taken: set[str], options: ReadOptions, file: str
 ) -> tuple[str, str]:
     """Find the plate where neither the file's content nor `--plate` names it."""
-    waiting = [name for name in wish.waiting() if name not in taken]
+    waiting = [name for name in options.waiting() if name not in taken]
     if part.firm:
         raise IngestError(
             f"{file}: {part.where}: the plate is called {part.plate!r}, which labloop did not lay out ({listed(laid)}); "
@@ -141,7 +128,7 @@ def _from_outside(
     )
 
 
-def join(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, shape: tuple[int, int], file: str) -> Table:
+def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape: tuple[int, int], file: str) -> Table:
     """Make one long table of plate grids: the columns `plate`, `well`, `value`, a row each well that was measured.
 
     Empty wells are left out: what labloop laid out there goes on waiting, which a remark says.
@@ -150,8 +137,8 @@ def join(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, shape: tuple[in
         IngestError: a read or a plate has to be chosen, two pictures show the same plate, or a plate is not of the lab's shape.
     """
     parts = [_untitled(part, wells) for part in parts]
-    named = name_plates(parts, wish, wells, file)
-    read = choose_read(parts, [name for name, _ in named], wish, file)
+    named = name_plates(parts, options, wells, file)
+    read = choose_read(parts, [name for name, _ in named], options, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
     for part, _, _ in drawn:
         if part.grid is not None and (part.grid[0] > shape[0] or part.grid[1] > shape[1] or part.grid == (8, 12) != shape):
@@ -165,7 +152,7 @@ def join(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, shape: tuple[in
             raise IngestError(
                 f"{file}: {listed(where)} all show plate {name}: keep one of them, or name their reads or plates in the file"
             )
-    tables, remarks = [], [] if read or not wish.read else [f"the file does not name its read, taken for {wish.read!r}"]
+    tables, remarks = [], [] if read or not options.read else [f"the file does not name its read, taken for {options.read!r}"]
     for part, name, source in drawn:
         table, waits = _filled(part.table, wells[wells["plate"].astype(str) == name])
         tables.append(replace(table, columns={"plate": Column.of([name] * len(table)), **table.columns}))
@@ -195,10 +182,10 @@ def _filled(table: Table, laid: pd.DataFrame) -> tuple[Table, list[str]]:
     return take(table, np.flatnonzero(given)), waits
 
 
-def add_plates(parts: Sequence[Part], wish: Wish, wells: pd.DataFrame, file: str) -> list[Table]:
+def add_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, file: str) -> list[Table]:
     """Give long tables that name no plates the plate that is meant, as a column `plate`."""
     tables = []
-    for part, (name, source) in zip(parts, name_plates(parts, wish, wells, file) if parts else []):
+    for part, (name, source) in zip(parts, name_plates(parts, options, wells, file) if parts else []):
         column = Column.of([name] * len(part.table))
         remarks = (*part.table.remarks, f"{part.where}: plate {name} ({source})")
         tables.append(replace(part.table, columns={"plate": column, **part.table.columns}, remarks=remarks))

@@ -11,8 +11,8 @@ import pandas as pd
 
 from labloop.assays.ingest.assay import describe, marks_of, named_assay, settle, understood
 from labloop.assays.ingest.cells import Part
-from labloop.assays.ingest.choose import Wish
 from labloop.assays.ingest.columns import known_names
+from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.read import content_of, digest, open_file, printable
 from labloop.assays.ingest.several import columns_of_properties, read_properties
 from labloop.config.campaign import CampaignConfig
@@ -47,10 +47,7 @@ def explain_assay(
     *,
     wells: pd.DataFrame,
     designs: pd.DataFrame,
-    assay: str | None = None,
-    wish: Wish | None = None,
-    reader: str | None = None,
-    name: str | None = None,
+    options: ReadOptions | None = None,
 ) -> Explanation:
     """Read a file as `read_assay` does, and tell what was recognised; a refusal is told, not raised.
 
@@ -58,21 +55,21 @@ def explain_assay(
         IngestError: the file is not there.
         ConfigError: there is no such reader.
     """
-    path, wish = Path(path), wish or Wish()
-    content, name = content_of(path), name or printable(path.name)
+    path, options = Path(path), options or ReadOptions()
+    content, name = content_of(path), options.name or printable(path.name)
     told: dict[str, Any] = {"file": name}
     try:
-        asked, assay = assay, named_assay(config, assay, name)
-        opened = open_file(content, name, known_names(config, assay), reader=reader or config.assays[assay].reader)
+        asked, assay = options.assay, named_assay(config, options.assay, name)
+        opened = open_file(content, name, known_names(config, assay), reader=options.reader or config.assays[assay].reader)
         told |= {"reader": opened.reader, "what": opened.what, "parts": tuple(map(_told, opened.parts))}
         columns = columns_of_properties(opened, config, asked, file=name)
         assay, value = next(iter(columns.items()), (assay, None))
-        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=name, value=value)
+        table, found = settle(opened, config, assay, wells=wells, options=options, file=name, value=value)
         marks = marks_of(table, found, config, assay)
         first = pd.DataFrame({one: table.columns[place].cells[:_FIRST] for one, place in found.items()})
         told |= {"dialect": describe(table, found, marks), "columns": found, "rows": first}
         file = (
-            read_properties(opened, columns, config, wells=wells, designs=designs, wish=wish, content=content, file=name)
+            read_properties(opened, columns, config, wells=wells, designs=designs, options=options, content=content, file=name)
             if columns
             else understood(
                 table, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labloop.assays.ingest.blocks import Block, Sheet, find_blocks
+from labloop.assays.ingest.blocks import DrawnPlate, Sheet, find_blocks
 from labloop.assays.ingest.cells import Column, Part, Table
 from labloop.assays.ingest.frame import cells_of
 from labloop.assays.ingest.parse import is_reading, shown_mark
@@ -112,7 +112,7 @@ def parts_of(sheet: Sheet, *, form: str, delimiter: str) -> list[Part]:
     return parts
 
 
-def _title(section: Sequence[Sequence[str]], blocks: Sequence[Block], i: int, sheet: Sheet) -> str | None:
+def _title(section: Sequence[Sequence[str]], blocks: Sequence[DrawnPlate], i: int, sheet: Sheet) -> str | None:
     """Name the read of the i-th plate of those that stand side by side."""
     if is_softmax(section):
         reads = softmax_reads(section)

@@ -10,8 +10,9 @@ import pandas as pd
 
 from labloop.assays.ingest.assay import AssayFile, named_assay, settle, understood
 from labloop.assays.ingest.cells import Table, count
-from labloop.assays.ingest.choose import Wish, take
+from labloop.assays.ingest.choose import take
 from labloop.assays.ingest.columns import value_column
+from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.read import Opened, digest
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
@@ -42,8 +43,8 @@ def columns_of_properties(opened: Opened, config: CampaignConfig, assay: str | N
 
 
 def read_properties(
-    opened: Opened, columns: dict[str, str], config: CampaignConfig, *, wells: pd.DataFrame, designs: pd.DataFrame, wish: Wish,
-    content: bytes, file: str,
+    opened: Opened, columns: dict[str, str], config: CampaignConfig, *, wells: pd.DataFrame, designs: pd.DataFrame,
+    options: ReadOptions, content: bytes, file: str,
 ) -> AssayFile:  # fmt: skip
     """Read every property of a table; a cell that is blank where others of its row are not was not measured.
 
@@ -54,7 +55,7 @@ def read_properties(
     faults, said = [], []
     blank: IngestError | None = None
     for assay, column in columns.items():
-        table, found = settle(opened, config, assay, wells=wells, wish=wish, file=file, value=column)
+        table, found = settle(opened, config, assay, wells=wells, options=options, file=file, value=column)
         rows = _of_property(table, found, list(columns.values()))
         if not len(rows):
             continue

@@ -17,7 +17,7 @@ _SAID = ["rule", "detail", "policy"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Inspection:
+class QualityReport:
     """What quality control found in a campaign, in the order in which plates came in."""
 
     plates: tuple[PlateQuality, ...]
@@ -67,7 +67,7 @@ class Inspection:
         }  # fmt: skip
 
 
-def inspect(memory: Memory) -> Inspection:
+def inspect(memory: Memory) -> QualityReport:
     """Take the figures of every plate and assay from readings that stand, those aside that a rule about the well sets aside."""
     rows = memory.ledger.measurements(memory.name)
     placed = with_places(memory, rows)
@@ -81,7 +81,7 @@ def inspect(memory: Memory) -> Inspection:
     dropped = used.dropped[used.dropped["design_id"].notna()]
     told = ["plate", "well", "design_id", "control", "value"]
     where = placed.set_index("id")[told]
-    return Inspection(
+    return QualityReport(
         plates=tuple(plate_quality(assay, plate, held, memory.config.plate.shape) for (assay, plate), held in plates_of(left)),
         replicates={assay: replicates(left[left["assay"] == assay]) for assay in by_assay},
         flags=flags.join(where, on="measurement").reset_index(drop=True)[["measurement", "assay", *told, *_SAID]],

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from labloop.campaign.inbox.errand import BEGINS, ENDED, Errand
 from labloop.errors import Fault, LabloopError, LedgerError
 from labloop.ledger import Ledger
+from labloop.runtime.environment import PREFIX
 
 SECONDS = 60
 """Of computing that a file may take; a whole 1,536-well plate takes less than one."""
@@ -62,7 +63,7 @@ def ingest(ledger: Ledger, campaign: str, path: Path, *, grown_from: int | None 
         # A lock that another writer holds costs no computing; the file has its own minute beside it.
         campaign=campaign, url=url, patience=patience, path=str(path), grown_from=grown_from, seconds=SECONDS,
         wall=int(SECONDS + patience), memory=MEMORY, folder=os.getcwd(), path_of_modules=_modules(),
-        environment={name: value for name, value in os.environ.items() if name.startswith("LABLOOP_")},
+        environment={name: value for name, value in os.environ.items() if name.startswith(PREFIX)},
     )  # fmt: skip
     try:
         helper = _Helper.mine()

@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import exc
 
-from labloop.assays.ingest import sha256_of
+from labloop.assays.ingest import ReadOptions, sha256_of
 from labloop.assays.ingest.cells import count
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
@@ -27,7 +27,6 @@ from labloop.errors import DesignError, IngestError, LabloopError, LedgerError
 from labloop.ledger import Ledger
 from labloop.ledger.memory import Memory
 from labloop.rounds import intake
-from labloop.rounds.intake import Request
 
 BEGINS = "begins"
 """The line that is written before the file is touched: what comes after it is the file's doing."""
@@ -142,7 +141,7 @@ def _told(memory: Memory, errand: Errand) -> dict[str, Any]:
         digest = sha256_of(path)
         if errand.grown_from is not None:
             return _corrected(memory, path, errand.grown_from)
-        receipt = intake.ingest(memory, path, Request(), dry_run=False)
+        receipt = intake.ingest(memory, path, ReadOptions(), dry_run=False)
         said = f"{receipt.n_measured} measured, {receipt.n_failed} without a value" if receipt.stored else receipt.note
         return {"kind": "stored", "said": said, "receipt": asdict(receipt)}
     except BaseException as error:  # noqa: BLE001 - whatever a reader raises, SystemExit too, is an answer about the file
@@ -160,7 +159,7 @@ def _told(memory: Memory, errand: Errand) -> dict[str, Any]:
 
 def _corrected(memory: Memory, path: Path, before: int) -> dict[str, Any]:
     reason = f"{path.name} was written on after it was taken with {count(before, 'row')}"
-    done = intake.correct(memory, path, Request(), reason=reason, dry_run=False, grown_from=before)
+    done = intake.correct(memory, path, ReadOptions(), reason=reason, dry_run=False, grown_from=before)
     said = f"written on after it was taken: {len(done.changes)} readings corrected, {done.added} new, {done.equal} as they were"
     receipt = {"file": done.file, "sha256": done.sha256, "reason": reason, "n_rows": len(done.changes) + done.added + done.equal,
                "n_corrected": len(done.changes), "n_new": done.added,

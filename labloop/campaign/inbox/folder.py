@@ -44,7 +44,7 @@ _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".downlo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class InboxFiles:
     """The names of the files that lie in an inbox, oldest first."""
 
     whole: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Found:
     """Seconds until the first that arrives can be whole."""
 
 
-def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> Found:
+def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> InboxFiles:
     """List the files of an inbox; hidden and temporary names and folders are left alone, missing folders are made.
 
     Args:
@@ -99,7 +99,7 @@ def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> Fou
         sights.keep(names)
     left = sorted((notes.note_of(Path(entry.path)).passed_over, entry.name) for entry in _entries(inbox / ".taken"))
     first, again = ([name for n, name in left if (n > 0) is later] for later in (False, True))
-    return Found(
+    return InboxFiles(
         whole=(*first, *(name for _, name in sorted(whole)), *again), arriving=tuple(name for _, name, _ in arriving),
         why=(*(why for _, _, why in arriving), *others), settles=min((seconds for seconds, _, _ in arriving), default=None),
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
 from labloop.cli.serve.settings import Settings, settings_of
 from labloop.errors import LabloopError
+from labloop.runtime.environment import Environment
 
 
 @app.command(group=_lab)
@@ -56,7 +56,7 @@ def serve(
     port = int(listening.getsockname()[1])
     settings = settings_of(
         home=common.home, ledger=common.ledger, host=host, port=port, names=name, tls=(tls_cert, tls_key), proxied=behind_proxy,
-        largest=largest, token=os.environ.get("LABLOOP_SERVE_TOKEN"), plugins=common.plugins,
+        largest=largest, token=Environment.now().serve_token, plugins=common.plugins,
     )  # fmt: skip
     _say(settings, json=common.json)
     config = uvicorn.Config(

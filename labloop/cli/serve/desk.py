@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 
 from labloop import __version__
 from labloop.campaign.facade import Campaign
-from labloop.campaign.overview import agenda
+from labloop.campaign.overview import overview
 from labloop.cli.serve.jobs import Jobs
 from labloop.cli.serve.patient import Answer, Patient
 from labloop.cli.serve.sessions import Session, Sessions
@@ -96,10 +96,10 @@ class Desk:
         given = {} if patience is None else {"patience": patience}
         return self._patient.ask((campaign.name, what), key, count, **given)
 
-    def agenda(self) -> Answer:
+    def overview(self) -> Answer:
         """Ask ledger and Prefect server what is planned, which may take seconds."""
-        count = partial(agenda, home=self.settings.home, ledger=self.settings.ledger)
-        return self._patient.ask("agenda", int(time.monotonic() // 20), count)
+        count = partial(overview, home=self.settings.home, ledger=self.settings.ledger)
+        return self._patient.ask("overview", int(time.monotonic() // 20), count)
 
     def say(self, session: Session, text: str) -> None:
         """Let a person's next page begin with a sentence."""
@@ -150,7 +150,7 @@ def spoken(text: str) -> str:
     if (word := str(text).partition(" ")[0]) in _NEXT and len(str(text).split()) <= 2:
         return _NEXT[word]
     return re.sub(
-        r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule)\b.*$", "", str(text), flags=re.S
+        r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S
     )
 
 

@@ -25,7 +25,7 @@ _COLUMNS = ("id", "assay", "design_id", "value", "qualifier", "unit", "status", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class WellShown:
     """One well of the picture."""
 
     well: str
@@ -38,12 +38,12 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plate:
+class PlateShown:
     """One plate of the picture."""
 
     name: str
     columns: tuple[int, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[tuple[str, tuple[WellShown, ...]], ...]
 
 
 def is_blinded(state: RoundState) -> bool:
@@ -69,7 +69,7 @@ def readings_of(run: Campaign, number: int) -> dict[tuple[str, str], list[dict[s
 
 def plates_of(
     run: Campaign, number: int, readings: Mapping[tuple[str, str], list[dict[str, Any]]], chosen: str | None
-) -> list[Plate]:
+) -> list[PlateShown]:
     """Draw a round's plates."""
     wells = run.ledger.wells(run.name, number)
     objective, shape = run.config.objective, run.at(number).config.plate.shape
@@ -90,17 +90,17 @@ def plates_of(
             )
             for r in range(1, shape[0] + 1)
         )
-        plates.append(Plate(name=str(name), columns=tuple(range(1, shape[1] + 1)), rows=rows))
+        plates.append(PlateShown(name=str(name), columns=tuple(range(1, shape[1] + 1)), rows=rows))
     return plates
 
 
 def _cell(
     plate: str, well: str, held: Mapping[str, Any], readings: Mapping[tuple[str, str], list[dict[str, Any]]],
     values: Mapping[tuple[str, str], float | None], shade: Any, unit: str, chosen: str | None,
-) -> Cell:  # fmt: skip
+) -> WellShown:  # fmt: skip
     spot, one = (plate, well), held.get(well)
     if one is None:
-        return Cell(well=well, shown="", kind="empty", told=f"{well}: empty")
+        return WellShown(well=well, shown="", kind="empty", told=f"{well}: empty")
     control = None if pd.isna(one["control"]) else str(one["control"])
     kind, what = ("control", f"control {control}") if control else ("design", "design")
     value, rows = values.get(spot), readings.get(spot, [])
@@ -117,7 +117,7 @@ def _cell(
     if chosen == f"{plate}:{well}":
         kind += " chosen"
     shown = "×" if "lost" in kind else f"{value:.2g}" if value is not None else "c" if control else ""
-    return Cell(well=well, shown=shown, kind=kind, told=told)
+    return WellShown(well=well, shown=shown, kind=kind, told=told)
 
 
 def _value(rows: Collection[Mapping[str, Any]], assay: str) -> float | None:
