@@ -84,7 +84,7 @@ def test_the_pick_list_has_exactly_the_plates_wells(wells: int) -> None:
     assert told == batch.designs["dna"].to_dict()
     assert list(picks.columns) == [
         "plate", "well", "rank", "arm", "proposer", "design_id", "dna", SCORE, "predicted", "predicted_from", "predicted_to",
-        "bound", "bound_beta", "nearest_id", "nearest_distance",
+        "bound", "bound_beta", "nearest_id", "nearest_distance", "unit",
     ]  # fmt: skip
 
 
