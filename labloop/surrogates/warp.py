@@ -73,17 +73,19 @@ class Warp:
         return std if self.floor is None else (self.back(mean + std) - self.back(mean - std)) / 2
 
     def seen(self, data: Dataset) -> Dataset:
-        """Give the data with z for y."""
-        return data if self.floor is None else replace(data, y=self(data.y), sem=data.sem * self.slope(data.y))
+        """Give the data with z for y, without other campaigns, which are on a scale of their own."""
+        if self.floor is None:
+            return data
+        return replace(data, y=self(data.y), sem=data.sem * self.slope(data.y), history=())
 
 
 def chosen(data: Dataset, *, seed: int) -> Warp:
     """Choose the scale on which a Gaussian process predicts left-out measurements best."""
     if len(data) < FEWEST or not data.y.std() > 0:
         return Warp()
-    some = data
+    some = replace(data, history=())
     if len(data) > PROBE:
-        some = data.take(np.sort(generator(seed, "warp").permutation(len(data))[:PROBE]))
+        some = some.take(np.sort(generator(seed, "warp").permutation(len(data))[:PROBE]))
     best = plain = _density(Warp(), some, seed)
     found = Warp()
     for floor in FLOORS:
