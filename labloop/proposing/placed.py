@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from labloop.errors import MethodError
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.protocols import Posterior
+from labloop.proposing.selectors import explain
 from labloop.proposing.terms import Terms
+from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
 
 Level = str | int | float
@@ -102,6 +108,50 @@ class Placement:
 
 
 FULL = "finds no free place on the round's plates"
+
+
+def as_listed(
+    begun: Placement, pools: Mapping[str, Pool], wells: Mapping[str, int], data: Dataset, posterior: Posterior
+) -> dict[str, Picks]:  # fmt: skip
+    """Take of every person's list the first designs that find a place, as many as its arm has wells, in the list's order.
+
+    Raises:
+        MethodError: a list has too few.
+    """
+    held = set(data.taken)
+    found = {}
+    for name, pool in pools.items():
+        good: dict[int, int] = {}
+        why = "the list has no more"
+        for i, one in enumerate(pool.ids):
+            if len(good) == wells[name]:
+                break
+            if one in held:
+                continue
+            (place,) = begun.place(begun.terms.space.decode(pool.X[i : i + 1]))
+            if isinstance(place, int):
+                good[i] = place
+                held.add(one)
+            else:
+                why = place
+        if len(good) < wells[name]:
+            raise MethodError(
+                f"arm {name} has {len(good)} designs for {wells[name]} that keep the limits: {why}; pick another list"
+            )
+        picks = explain(pool.take(np.array(list(good), dtype=np.int64)), posterior, data, 1.0)
+        found[name] = replace(picks, part=np.array(list(good.values()), dtype=np.int64))
+    return found
+
+
+def by_turns(picks: Picks, space: DesignSpace) -> Picks:
+    """Order an arm's picks: every part's first, every part's second, …"""
+    assert picks.part is not None
+    place = np.zeros(len(picks), dtype=np.int64)
+    for part in np.unique(picks.part):
+        mine = picks.part == part
+        place[mine] = np.arange(mine.sum())
+    ordered = picks.take(np.argsort(place, kind="stable"))
+    return replace(ordered, pool=replace(ordered.pool, space=space))
 
 
 def columns_of(terms: Terms) -> str:

@@ -19,10 +19,9 @@ from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.placed import Placement
+from labloop.proposing.placed import Placement, as_listed, by_turns
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
-from labloop.proposing.selectors import explain
 from labloop.proposing.terms import Terms, narrowed
 from labloop.registry import create
 from labloop.seeds import derive, generator
@@ -105,7 +104,7 @@ def choose_within(
     listed: dict[str, Picks] = {}
     if by_hand:
         begun = Placement.of(terms, sum(wells.values()))
-        listed = {name: _as_listed(work, begun, name, pools[name], n) for name, n in by_hand.items()}
+        listed = as_listed(begun, {name: pools[name] for name in by_hand}, by_hand, data, posterior or _nobody)
         work.levels.update(begun.levels)
         sizes = begun.rest(sum(wells[name] for name in arms))
     shares = apportion(np.array(sizes), np.array([wells[name] for name in arms]), generator(seed, "round", number, "limits"))
@@ -126,26 +125,8 @@ def choose_within(
             found[name].append(picks)
     for (name, _, scope), values in work.levels.items():
         log.info("%s has %s in %s", name, ", ".join(map(canonical_text, values)), f"part {scope}" if scope else "the round")
-    chosen = {name: _by_turns(Picks.joined(several), terms.space) for name, several in found.items()} | listed
+    chosen = {name: by_turns(Picks.joined(several), terms.space) for name, several in found.items()} | listed
     return {name: chosen[name] for name in config.arms if name in chosen}
-
-
-def _as_listed(work: _Work, begun: Placement, name: str, pool: Pool, n: int) -> Picks:
-    """Take the first n designs of a person's list that find a place, in the list's order."""
-    held = {one for X in work.taken for one in work.data.space.ids(X)}
-    rows = np.array([i for i, one in enumerate(pool.ids) if one not in work.data.taken and one not in held], dtype=np.int64)
-    parts: list[int | str] = []
-    for i in rows.tolist():
-        full = sum(isinstance(one, int) for one in parts) == n
-        parts += ["beyond the arm's wells"] if full else begun.place(work.terms.space.decode(pool.X[i : i + 1]))
-    good = [k for k, one in enumerate(parts) if isinstance(one, int)]
-    if len(good) < n:
-        why = next(str(one) for one in parts if isinstance(one, str)) if len(good) < len(parts) else "the list has no more"
-        raise MethodError(
-            f"arm {name} has {len(good)} designs for {n} that keep the limits: {why}; pick another list (labloop pick)"
-        )
-    picks = explain(pool.take(rows[good]), work.posterior or _nobody, work.data, 1.0)
-    return replace(picks, part=np.array([parts[k] for k in good], dtype=np.int64))
 
 
 def _reserve(work: _Work, r: int, offers: Mapping[str, _Offer]) -> float:
@@ -156,17 +137,6 @@ def _reserve(work: _Work, r: int, offers: Mapping[str, _Offer]) -> float:
     fair = min(work.left[key] / max(n, 1) for key, n in work.open.items() if key[0] == r)
     usual = float(np.quantile(amounts, 0.25)) if len(amounts) else 0.0
     return max(resource.least, min(usual, fair))
-
-
-def _by_turns(picks: Picks, space: DesignSpace) -> Picks:
-    """Order an arm's picks: every part's first, every part's second, …"""
-    assert picks.part is not None
-    place = np.zeros(len(picks), dtype=np.int64)
-    for part in np.unique(picks.part):
-        mine = picks.part == part
-        place[mine] = np.arange(mine.sum())
-    ordered = picks.take(np.argsort(place, kind="stable"))
-    return replace(ordered, pool=replace(ordered.pool, space=space))
 
 
 def _offer(work: _Work, name: str, pool: Pool) -> _Offer:

@@ -233,7 +233,7 @@ class _Loop:
                 yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
                 continue
             table = pd.concat([self._table(arm, chosen, posterior, number) for arm, chosen in picks.items()])
-            plate = table.drop_duplicates("design_id")
+            plate = table.drop_duplicates("design_id").reset_index(drop=True)  # arms number their picks alike
             chosen = pd.concat([chosen, plate[columns]], ignore_index=True)
             cost = self.bench.price(plate[columns]) if self.bench is not None else None
             if self.bench is not None:
