@@ -875,3 +875,62 @@ def test_a_ledger_that_nobody_holds_gives_its_connection_to_the_server_back(make
         assert database() is None
     finally:
         gc.enable()
+
+
+# ---- readings kept from the file that was stored
+
+
+def _readings(n: int, first: int = 0) -> pd.DataFrame:
+    rows = np.arange(first, first + n)
+    return pd.DataFrame(
+        {
+            "design_id": [None if i % 5 == 4 else f"d{i % 3}" for i in rows],
+            "assay": "binding",
+            "value": [None if i % 4 == 3 else -0.0 if i == 0 else i / 7 for i in rows],
+            "status": ["failed_technical" if i % 4 == 3 else "ok" for i in rows],
+            "plate": [f"P{i // 4}" for i in rows],
+            "well": [f"A{i % 4 + 1:02d}" for i in rows],
+            "round": [None if i % 2 else 1 for i in rows],
+        }
+    )
+
+
+def _designs() -> pd.DataFrame:
+    return pd.DataFrame({"x": ["A", "C", "G"]}, index=pd.Index(["d0", "d1", "d2"], name="design_id"))
+
+
+def _as_read_anew(where, columns=None) -> pd.DataFrame:
+    with Ledger.open(where) as other:
+        return other.measurements("c", columns=columns)
+
+
+def test_readings_that_were_just_stored_are_those_that_are_read(tmp_path):
+    with Ledger.open(tmp_path / "l.db") as ledger:
+        ledger.add_campaign("c", "{}")
+        ledger.add_file("c", sha256="a", name="a.csv", designs=_designs(), measurements=_readings(11))
+        some = ("id", "assay", "value", "round", "measured_at")
+        pd.testing.assert_frame_equal(ledger.measurements("c", columns=some), _as_read_anew(tmp_path / "l.db", some))
+        ledger.add_campaign("other", "{}")
+        ledger.add_file("other", sha256="a", name="a.csv", designs=_designs(), measurements=_readings(3))
+        ledger.add_file("c", sha256="b", name="b.csv", designs=_designs(), measurements=_readings(6, 11))
+        pd.testing.assert_frame_equal(ledger.measurements("c"), _as_read_anew(tmp_path / "l.db"))
+
+
+def test_readings_of_a_file_that_was_undone_are_not_kept(tmp_path):
+    with Ledger.open(tmp_path / "l.db") as ledger, Ledger.open(tmp_path / "l.db") as other:
+        ledger.add_campaign("c", "{}")
+        with pytest.raises(CampaignError), ledger.begin():  # noqa: PT012
+            ledger.add_file("c", sha256="a", name="a.csv", designs=_designs(), measurements=_readings(4))
+            ledger.add_campaign("c", "{}")  # the name is taken: all of the block is undone
+        other.add_file("c", sha256="b", name="b.csv", designs=_designs(), measurements=_readings(4, 20))
+        pd.testing.assert_frame_equal(ledger.measurements("c"), _as_read_anew(tmp_path / "l.db"))
+
+
+def test_a_corrected_reading_is_not_kept(tmp_path):
+    with Ledger.open(tmp_path / "l.db") as ledger:
+        ledger.add_campaign("c", "{}")
+        ledger.add_file("c", sha256="a", name="a.csv", designs=_designs(), measurements=_readings(3))
+        first = int(ledger.measurements("c")["id"].iloc[0])
+        ledger.add_file("c", sha256="b", name="b.csv", designs=_designs(), measurements=_readings(1).assign(supersedes=first))
+        assert first not in set(ledger.measurements("c")["id"])
+        pd.testing.assert_frame_equal(ledger.measurements("c"), _as_read_anew(tmp_path / "l.db"))

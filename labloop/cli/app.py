@@ -166,35 +166,6 @@ def propose(
 
 
 @app.command(group=_lab)
-def compare(campaign: str, *, round: int | None = None, common: Common = Common()) -> None:
-    """Compare the arms of a measured round, and say what all rounds together tell.
-
-    Args:
-        campaign: the campaign's name.
-        round: which round [default: the latest with results].
-    """
-    common.start()
-    run = common.open(campaign)
-    show.comparison(run.compare(round), json=common.json, over_all=run.compare("all"), fronts=run.fronts())
-
-
-@app.command(group=_lab)
-def close(campaign: str, *, round: int | None = None, reason: str | None = None, common: Common = Common()) -> None:
-    """Close a round with its comparison; wells that will never be measured need a reason.
-
-    Args:
-        campaign: the campaign's name.
-        round: which round [default: the latest].
-        reason: why wells are missing, kept in the ledger.
-    """
-    common.start()
-    run = common.open(campaign)
-    comparison = run.close(round, reason=reason)
-    if comparison is not None:
-        show.comparison(comparison, json=common.json, over_all=run.compare("all"))
-
-
-@app.command(group=_lab)
 def report(
     campaign: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     why: Annotated[bool, Parameter(negative="")] = False, common: Common = Common(),

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, _research, app
+from labloop.cli.progress import PATIENCE
 from labloop.errors import CampaignError
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def plan(campaign: str, round: Path | None = None, *, worth: float | None = None
             [default: the noise of one reading].
     """
     common.start()
-    told = common.open(campaign).plan(round, worth=worth)
+    run = common.open(campaign)
+    with show.progress(json=common.json, what="drawing plates", after=PATIENCE):
+        told = run.plan(round, worth=worth)
     if common.json:
         return show.dump(told.to_dict())
     _planned(told)

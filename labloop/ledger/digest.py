@@ -67,9 +67,28 @@ def blocks(n: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
+class _Codes(dict[str, int]):
+    """The CRC-32 of texts, remembered: the blocks of a file, and of a chain, speak of the same designs, plates and wells."""
+
+    def __missing__(self, text: str) -> int:
+        code = self[text] = crc32(text.encode("utf-8", "surrogatepass"))
+        return code
+
+    def trim(self) -> None:
+        """Forget all where they have become many."""
+        if len(self) > _REMEMBERED:
+            self.clear()
+
+
+_REMEMBERED = 100_000
+_CODES = _Codes()
+
+
 def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     """Write a column's cells as bytes, and each as a 64-bit number that depends on nothing but the cell."""
-    kinds = set(map(type, cells)) - {type(None)}
+    kinds = set(map(type, cells))
+    whole_numbers = kinds == {int}
+    kinds -= {type(None)}
     if not kinds:
         return "n", b"", np.full(len(cells), _NONE)
     if kinds == {str} and cells.count(cells[0]) == len(cells):  # the same bytes as below, as most columns are of one text
@@ -78,6 +97,9 @@ def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     if kinds == {float}:
         floats = np.array(cells, dtype="<f8")  # None becomes NaN, which the ledger never holds
         return "f", floats.tobytes(), np.where(np.isnan(floats), _NONE, floats.view("<u8"))
+    if whole_numbers:  # the same bytes as below, as keys and lines are never missing
+        whole = np.array(cells, dtype="<i8")
+        return "i", whole.tobytes() + np.packbits(np.ones(len(cells), dtype=bool)).tobytes(), whole.view("<u8")
     if kinds <= {int, bool}:
         given = np.array([cell is not None for cell in cells])
         whole = np.array([cell or 0 for cell in cells], dtype="<i8")
@@ -86,5 +108,6 @@ def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
         plain = [cell if isinstance(cell, str | int | float | None) else repr(cell) for cell in cells]
         return "m", repr(list(cells)).encode(), np.concatenate([_column([cell])[2] for cell in plain])
     codes, texts = pd.factorize(np.array(cells, dtype=object))
-    numbers = np.array([*(crc32(text.encode("utf-8", "surrogatepass")) for text in texts), _NONE], dtype=np.uint64)
+    numbers = np.array([*map(_CODES.__getitem__, texts), _NONE], dtype=np.uint64)
+    _CODES.trim()
     return "t", codes.astype("<i4").tobytes() + json.dumps(texts.tolist()).encode(), numbers[codes]

@@ -107,6 +107,11 @@ def read_frame(connection: Connection, query: Executable, columns: Mapping[str, 
     return pd.DataFrame(whole, copy=False)
 
 
+def column_of(cells: Sequence[Any], table: Table, name: str) -> pd.Series[Any]:
+    """Make a column of cells of a table's column, as `read_frame` would read them."""
+    return pd.Series(cells, dtype=_DTYPES[table.c[name].type.python_type])
+
+
 def types_of(table: Table, names: Iterable[str]) -> dict[str, type]:
     """Name the Python type of each of a table's columns."""
     return {name: table.c[name].type.python_type for name in names}

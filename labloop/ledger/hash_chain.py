@@ -76,6 +76,8 @@ class Link:
         self.number = 1 + (last[0] if last else 0)
         self.before = last[1] if last else START
         """The hash of the link before."""
+        self.hash: str | None = None
+        """Its own, once it is closed."""
         self._digests: dict[str, tuple[list[str], RowDigest]] = {}
 
     def next(self, table: Table) -> int:
@@ -126,9 +128,9 @@ class Link:
             "at": self.at,
             "by": self._by,
         }
-        hashed = chained_hash(self.before, content=content, checks=checks, **row)
-        self.connection.execute(t.link.insert().values(**row, content=content, checks=checks, hash=hashed))
-        return hashed
+        self.hash = chained_hash(self.before, content=content, checks=checks, **row)
+        self.connection.execute(t.link.insert().values(**row, content=content, checks=checks, hash=self.hash))
+        return self.hash
 
     @property
     def written(self) -> dict[str, int]:

@@ -30,7 +30,6 @@ from labloop.ledger.history import Trail, plates_of, trail_of
 from labloop.ledger.kept import KeptReadings
 from labloop.ledger.known import known_readings
 from labloop.ledger.migrations import prepare
-from labloop.ledger.readings import READING
 from labloop.ledger.rounds import Round, add_event, advance, open_round, round_of, rounds_of
 from labloop.ledger.states import RoundState
 from labloop.ledger.verify import Verified, check_file, verify_campaign
@@ -170,7 +169,9 @@ class Ledger:
         """
         file = readings.NewFile.of(designs, measurements)
         with self._store.write(campaign, "file") as link:
-            return readings.add_file(link, file, sha256=sha256, name=name, reader=reader, dialect=dialect)
+            if stored := readings.add_file(link, file, sha256=sha256, name=name, reader=reader, dialect=dialect):
+                self._kept.feed(link, campaign, file.readings)
+        return stored
 
     def has_file(self, campaign: str, sha256: str) -> bool:
         """Say whether the campaign has a file of these bytes."""
@@ -195,7 +196,7 @@ class Ledger:
             plates: those of these plates only.
             columns: these only; all where left out. Of a million readings each column takes its second.
         """
-        return self._kept.get(campaign, until, plates, READING if columns is None else tuple(columns))
+        return self._kept.get(campaign, until, plates, readings.READING if columns is None else tuple(columns))
 
     def known(self, campaign: str, assay: str, *, designs: Sequence[str], plates: Sequence[str]) -> pd.DataFrame:
         """List an assay's readings of these designs or plates, superseded ones too; of very many names, all of the assay's.

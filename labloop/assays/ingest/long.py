@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import methodcaller
 
 import numpy as np
 
@@ -206,13 +207,16 @@ def _regular(text: str, delimiter: str, skipped: int) -> _Records | None:
     if '"' in text:
         return None
     rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    lines = [line for line, row in enumerate(rows, skipped + 1) if row]
-    rows = list(filter(None, rows)) or [""]
+    lines = np.arange(skipped + 1, skipped + 1 + len(rows))
+    if "" in rows:
+        lines = lines[np.fromiter(map(bool, rows), dtype=bool, count=len(rows))]
+        rows = list(filter(None, rows)) or [""]
     width = rows[0].count(delimiter) + 1
-    if not rows[0].replace(delimiter, "").strip() or any(row.count(delimiter) != width - 1 for row in rows):
+    if not rows[0].replace(delimiter, "").strip() or set(map(methodcaller("count", delimiter), rows)) != {width - 1}:
         return None
     cells = delimiter.join(rows).split(delimiter)
-    return _Records([cell.strip() for cell in cells[:width]], [cells[i::width] for i in range(width, 2 * width)], lines[1:])
+    columns = [cells[i::width] for i in range(width, 2 * width)]
+    return _Records([cell.strip() for cell in cells[:width]], columns, lines[1:].tolist())
 
 
 def _append(columns: list[list[str]], chunk: list[list[str]]) -> None:
