@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Literal, TypeVar, dataclass_transform
@@ -76,7 +77,9 @@ def find(kind: Kind, name: str) -> EntryPoint:
         return registered[name]
     module, colon, attribute = name.partition(":")
     if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise ConfigError(f"{kind[:-1]} {name!r} is unknown; there are: {', '.join(registered) or 'none'}")
+        like = get_close_matches(name, registered, 1)
+        meant = f" (did you mean {like[0]}?)" if like else ""
+        raise ConfigError(f"{kind[:-1]} {name!r} is unknown; there are: {', '.join(registered) or 'none'}{meant}")
     if module not in allowed() and name not in {entry.value for entry in registered.values()}:
         raise ConfigError(
             f"{kind[:-1]} {name!r}: its module is not allowed, so it is not imported. A file must not choose what code runs: if "

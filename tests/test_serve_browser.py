@@ -119,6 +119,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         well = f"{run.ledger.wells('tfbind8', 1)['plate'].iloc[0]}:B02"
         page.open(f"{home}/round/1?well={well}")
         page.text("Its whole story")
+        until(lambda: "being read" not in page.text("Its whole story"))
         keep("plate")
         page.value("document.querySelector('.wells a.chosen').focus()")
         for key in ("ArrowRight", "ArrowDown"):

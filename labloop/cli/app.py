@@ -76,18 +76,10 @@ def init(config: Path, *, common: Common = Common()) -> None:
 
 @app.command(group=_lab)
 def ingest(
-    file: Path,
-    *,
-    campaign: Annotated[str, Parameter(name=["--campaign", "-c"])],
-    assay: str | None = None,
-    read: str | None = None,
-    plate: tuple[str, ...] = (),
-    reader: str | None = None,
-    again: bool = False,
-    explain: bool = False,
-    dry_run: bool = False,
-    common: Common = Common(),
-) -> None:
+    file: Path, *, campaign: Annotated[str, Parameter(name=["--campaign", "-c"])], assay: str | None = None,
+    read: str | None = None, plate: tuple[str, ...] = (), reader: str | None = None, again: bool = False, explain: bool = False,
+    dry_run: bool = False, common: Common = Common(),
+) -> None:  # fmt: skip
     """Read a file of the lab into the ledger, whole or not at all: a table of wells, a plate reader's export, or Excel.
 
     Args:

@@ -73,6 +73,8 @@ def _said(fault: Mapping[str, Any]) -> str:
         return f"there is no type {told['tag']!r}: take {told['expected_tags']}"
     if fault["type"] == "union_tag_not_found":
         return "say its type: type: NAME is missing"
+    if fault["type"] == "missing":
+        return "is missing: write it"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 

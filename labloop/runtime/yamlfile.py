@@ -78,7 +78,8 @@ def read_yaml(path: Path | str) -> Document:
         text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+        hint = "; mend its name, or name the folder that it is in" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{path}: cannot be read: {reason}{hint}") from error
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -86,7 +87,10 @@ def read_yaml(path: Path | str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {line}is not valid YAML: {error.problem or error.context}") from error
+        said = str(error.problem or error.context)
+        if "'\\t'" in said:
+            said = "a tab begins the line: indent with blanks, two a level"
+        raise ConfigError(f"{path}: {line}is not valid YAML: {said}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if root is None or not isinstance(values, dict):

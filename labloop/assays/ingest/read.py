@@ -109,7 +109,8 @@ def content_of(path: Path) -> bytes:
                 )
             return file.read(LARGEST + 1)
     except OSError as error:
-        raise IngestError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+        hint = "; mend its name, or name the folder that it is in" if isinstance(error, FileNotFoundError) else ""
+        raise IngestError(f"{printable(path)}: cannot be read: {error.strerror or error}{hint}") from error
 
 
 def printable(path: Path | str) -> str:
