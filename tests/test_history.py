@@ -22,6 +22,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, is_cold
 from labloop.proposing.pipeline import Training, judge, train
 from labloop.space.design_space import DesignSpace
+from labloop.space.goal import Goal, Target
 from labloop.space.parameters import Choice, Real, Sequence
 from labloop.surrogates.auto import Auto
 from labloop.surrogates.gp import GP
@@ -151,6 +152,22 @@ class TestColdStart:
         pool = train(Training(arm="a", proposer="gp_mean", options={}, n=10, seed=0), data).pool
         value = dict(zip(SPACE.ids(SPACE.listing()), HERE))
         assert np.mean([value[one] for one in pool.ids]) > np.quantile(HERE, 0.9)
+
+
+def test_each_property_has_its_own_history():
+    goal = Goal(targets={"a": Target(assay="a"), "b": Target(assay="b")})
+    nobody = np.zeros((0, SPACE.d))
+    parts = [measured(HERE, 20), measured(OTHER, 20)]
+    data = Dataset.of_properties(goal, parts, pending=nobody, failed=nobody)
+    data = replace(data, history=(replace(related(OTHER), column=1),))
+    assert [len(data.of(j).history) for j in range(2)] == [0, 1]
+    config = RoundConfig.model_validate({"judge": "gp", "arms": {"a": {"proposers": "gp_mean"}}})
+    told = judge(config, data, seed=0, number=1, rounds=2).notes["history"]
+    assert [(one["label"], one["used"]) for one in told] == [("old", True)]
+    nothing = replace(Dataset.of_properties(goal, [measured(HERE, 0)] * 2, pending=nobody, failed=nobody), history=data.history)
+    assert not is_cold(nothing)  # of the leading property nobody knows anything
+    lead = replace(nothing, history=(*data.history, related(HERE, label="lead")))
+    assert len(train(Training(arm="a", proposer="gp_mean", options={}, n=4, seed=0), lead).pool) == 4
 
 
 def test_history_is_part_of_the_fingerprint_and_follows_its_property():

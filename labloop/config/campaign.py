@@ -106,6 +106,11 @@ class CampaignConfig(Config):
         return Goal(targets=self.objectives or lead, limits=self.constraints)
 
     @property
+    def begins_with_history(self) -> bool:
+        """Whether history can make a first plate: it speaks of what is improved first of all."""
+        return any(self.goal is None or one.of in ("", self.goal.names[0]) for one in self.history)
+
+    @property
     def required(self) -> tuple[str, ...]:
         """Assays that a round waits for."""
         return (self.objective.assay,) if self.goal is None else self.goal.required

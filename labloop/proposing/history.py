@@ -16,8 +16,8 @@ ENOUGH = 5
 
 
 def is_cold(data: Dataset) -> bool:
-    """Say whether there is history and too little else to learn from."""
-    return bool(data.history) and len(data.lead) < ENOUGH
+    """Say whether there is history of what is improved, first of all, and too little else to learn from."""
+    return any(one.column == 0 for one in data.history) and len(data.lead) < ENOUGH
 
 
 def cold(data: Dataset) -> Dataset:

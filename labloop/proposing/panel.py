@@ -166,6 +166,8 @@ def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) ->
     fields: Mapping[str, Any] = {
         name: getattr(lead, name) for name in ("posterior", "data", "correction", "past", "progress", "notes")
     }
+    if related := [one.notes() for other in others for one in getattr(other, "history", ())]:
+        fields = {**fields, "notes": {**lead.notes, "history": [*lead.notes.get("history", ()), *related]}}
     return Panel(**fields, properties=data.properties, whole=data, others=others, success=Success.learned(data))
 
 

@@ -73,7 +73,7 @@ _A_FEW = 2_000
 def enough(memory: Memory) -> bool:
     """Say whether designs enough are measured for a first model, or others know some; of many readings the first nearly always
     tell."""
-    if memory.config.history:
+    if memory.config.begins_with_history:
         return True
     taken = int(memory.ledger.files(memory.name)["n_rows"].sum())
     if memory.config.goal is None and taken > 2 * _A_FEW:
@@ -331,7 +331,7 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
     if last is not None and last["state"] in AT_THE_LAB:
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
-    if n_designs < ENOUGH and not memory.config.history:
+    if n_designs < ENOUGH and not memory.config.begins_with_history:
         return f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
     n_done = _done(memory)
     if end := planned.ended(memory.config, n_done):

@@ -23,6 +23,7 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
 from labloop.plates.batch import Batch, write_batch
 from labloop.plates.layout import lay_out
+from labloop.proposing.history import is_cold
 from labloop.proposing.pipeline import (
     check_plugins,
     decide,
@@ -118,7 +119,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     readings.check(memory)  # the round learns from what stands in the ledger before it opens
     sources = related.now(memory)
     data = related.with_history(memory, state.dataset(memory), sources)
-    if len(data) < state.ENOUGH and config.judge is not None and not data.history:
+    if len(data) < state.ENOUGH and config.judge is not None and not is_cold(data):
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
             f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
