@@ -84,7 +84,7 @@ def whole(table: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     """Join the wells of each design to one row: the mean of its readings, the first status; for what is told, not learned."""
     if not table["design_id"].duplicated().any():
         return table
-    how: dict[str, Any] = {name: "mean" if name in ("value", *names) else "first" for name in table if name != "design_id"}
+    how: dict[str, Any] = {str(name): "mean" if name in ("value", *names) else "first" for name in table if name != "design_id"}
     return table.groupby("design_id", sort=False, as_index=False).agg(how)[list(table)]
 
 
