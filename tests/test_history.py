@@ -22,7 +22,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, is_cold
 from labloop.proposing.pipeline import Training, judge, train
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Sequence
+from labloop.space.parameters import Choice, Real, Sequence
 from labloop.surrogates.auto import Auto
 from labloop.surrogates.gp import GP
 from labloop.surrogates.lending import Lending
@@ -86,6 +86,19 @@ class TestGaussianProcess:
         rows = np.arange(1, len(data))
         without = fitted.conditioned(data.take(rows))
         assert without.belief(data.X[:1])[0][0] == pytest.approx(mean[0], abs=0.1 * data.y.std())
+
+    def test_numbers_are_placed_by_gradient_with_history_too(self):
+        space = DesignSpace(parameters=(Real(name="a", low=0, high=1), Real(name="b", low=0, high=1)))
+        rng = np.random.default_rng(0)
+
+        def made(n: int) -> Dataset:
+            designs = pd.DataFrame(rng.random((n, 2)), columns=["a", "b"])
+            return Dataset.from_measurements(space, designs, -((designs["a"] - 0.3) ** 2) - (designs["b"] - 0.6) ** 2)
+
+        data = replace(made(8), history=(replace(made(40), label="old"),))
+        pool = train(Training(arm="a", proposer="qei", options={"optimised": 2, "samples": 64}, n=4, seed=0), data).pool
+        assert len(set(pool.ids)) == 4
+        assert np.abs(pool.X[:2] - [0.3, 0.6]).max() < 0.2
 
 
 class TestOtherModels:

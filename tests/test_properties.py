@@ -33,7 +33,7 @@ ROUND = parse_config({"arms": {"near": {"proposers": "fakes:Near", "selector": "
 
 
 def config(**more: object) -> CampaignConfig:
-    return parse_config({**BASE, "plate": {"wells": 96}, **more}, CampaignConfig)
+    return parse_config({**BASE, "plate": {"wells": 24}, **more}, CampaignConfig)
 
 
 def start(n: int = 20, *, seed: int = 0) -> pd.DataFrame:

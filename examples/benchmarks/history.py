@@ -69,7 +69,7 @@ def main() -> None:
     args = parser.parse_args()
     make, n_other, batch = PAIRS[args.pair]
     config = load_config(args.round, RoundConfig)
-    rows = []
+    rows: list[pd.DataFrame] = [pd.read_csv(args.out)] if args.out and args.out.exists() else []
     for seed in range(args.first, args.first + args.seeds):
         lab, (designs, values) = make()
         campaign = CampaignConfig(name="history", space=lab.space, seed=seed)
@@ -86,11 +86,9 @@ def main() -> None:
                 kept = found[["round", "batch_mean", "best"]].assign(pair=args.pair, seed=seed, history=name)
                 kept["cpu"] = (time.process_time() - begin) / args.rounds
                 rows += [kept.assign(arm=one) for one in (args.arms if arm == "random" else [arm])]
-    table = pd.concat(rows)
-    if args.out:
-        table = pd.concat([pd.read_csv(args.out), table]) if args.out.exists() else table
-        table.to_csv(args.out, index=False)
-    print(summary(table).to_string(index=False))
+        if args.out:
+            pd.concat(rows).to_csv(args.out, index=False)
+    print(summary(pd.concat(rows)).to_string(index=False))
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -83,8 +83,10 @@ def said_of(kind: str, detail: dict[str, Any]) -> str | None:
 
 
 def _told(kind: str, number: int | None, detail: dict[str, Any]) -> Iterator[str]:
-    if kind == ALLOCATED:
-        yield (f"Round {number}: " if number else "") + detail["said"]
+    if kind in (ALLOCATED, BY_BACKTEST):
+        for one in (detail, *detail.get("proposers", {}).values()):
+            if "said" in one:
+                yield (f"Round {number}: " if number else "") + one["said"]
     elif kind == HISTORY:
         yield from (f"Round {number} knew {one['said']}" for one in detail["sources"])
     elif kind == JUDGED:

@@ -52,9 +52,9 @@ def dataset(memory: Memory, *, until: int | None = None, before_round: int | Non
     failed = rows[(rows["status"] == "failed_design").to_numpy(dtype=bool)]
     failed = failed[(failed["assay"] == memory.config.objective.assay) & failed["design_id"].notna()]
     known = designs(memory)
-    gone = set(failed["design_id"]) - set(use["design_id"])
-    held = _pending(memory, until, before_round) | gone
     codes, distinct = pd.factorize(use["design_id"])
+    gone = set(failed["design_id"]) - set(distinct)
+    held = _pending(memory, until, before_round) | gone
     return Dataset.from_measurements(
         memory.config.space,
         known.loc[distinct].iloc[codes].reset_index(drop=True),
@@ -97,7 +97,7 @@ def _several(memory: Memory, goal: Goal, *, until: int | None, before_round: int
             qualifiers=use["qualifier"].to_numpy(dtype=object).tolist(), weights=weights(use),
         )  # fmt: skip
         parts.append(part)
-        measured |= set(use["design_id"])
+        measured |= set(use["design_id"].unique())
     gone = rows.loc[(rows["status"] == "failed_design") & rows["assay"].isin(goal.assays), "design_id"].dropna()
     failed = set(gone) - measured
     held = (_pending(memory, until, before_round) | failed) - measured

@@ -53,12 +53,12 @@ class Prior(nn.Module):
     """What is fitted: the kernel, the inferred noise variance s² and the constant mean c."""
 
     def __init__(
-        self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,),
-        related: Sequence[TaskTerm] = (), effects: bool = True,
+        self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,), effects: bool = True,
+        related: Sequence[TaskTerm] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        effects = effects and len(data) <= EFFECTS
-        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets, related=related, effects=effects)
+        own = effects and len(data) <= EFFECTS
+        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets, effects=own, related=related)
         centre = 0.01 if measured_noise else 0.1  # where replicates tell the noise, less is left to infer
         self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))

@@ -65,8 +65,8 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         *,
         motifs: bool = True,
         sets: tuple[str, ...] = (LETTERS,),
-        related: Sequence[TaskTerm] = (),
         effects: bool = False,
+        related: Sequence[TaskTerm] = (),
     ) -> None:
         """
         Args:
@@ -112,6 +112,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )
+        self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
         self.related = nn.ModuleList(related)
         self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
 

@@ -137,7 +137,7 @@ class GP:
         X, t, doubt = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, y.t, y.doubt))
         known = torch.tensor(np.nan_to_num(sem**2, nan=0.0), dtype=torch.float64, device=device) + doubt
         known_noise = bool(np.isfinite(sem).any())
-        prior = Prior(data, motifs=self.motifs, measured_noise=known_noise, sets=sets, related=related, effects=self.effects).to(
+        prior = Prior(data, motifs=self.motifs, measured_noise=known_noise, sets=sets, effects=self.effects, related=related).to(
             device
         )
         support = torch.as_tensor(rows, device=device)
