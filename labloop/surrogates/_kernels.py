@@ -114,7 +114,6 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         )
         self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
         self.related = nn.ModuleList(related)
-        self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
 
     @property
     def tasks(self) -> list[TaskTerm]:
