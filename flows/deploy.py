@@ -37,10 +37,9 @@ from labloop.campaign.step import inbox_of
 from labloop.errors import LabloopError
 from labloop.runtime.environment import VARIABLES, Environment
 from labloop.runtime.files import turn
-from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server, bench_page
+from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server, bench_page, report_key
 
 from .arrivals import keep_watching
-from .page import key_of
 from .tick import tick
 
 log = logging.getLogger("labloop")
@@ -210,7 +209,7 @@ async def _watch_for_dead_runs() -> None:
 def _about(campaign: str) -> str:
     back = bench_page(campaign)
     told = f"\n[Plates, results and approval]({back}) are on the page of `labloop serve`.\n" if back else ""
-    return ABOUT.format(campaign=campaign, page=key_of(campaign), back=told)
+    return ABOUT.format(campaign=campaign, page=report_key(campaign), back=told)
 
 
 def _want_password(server: Server, *, no_auth: bool) -> None:

@@ -10,21 +10,20 @@ from labloop.campaign.facade import Campaign
 from labloop.errors import LabloopError
 from labloop.report import figure_of, report_of
 from labloop.rounds.policy import Action
-from labloop.runtime.prefect_api import bench_page
-from labloop.runtime.prefect_api import report_key as key_of
+from labloop.runtime.prefect_api import bench_page, report_key
 
 
 def publish(campaign: Campaign, action: Action) -> None:
     """Show where the campaign stands, with the figure and verdict of the report."""
     # The page's time line shows nothing of a version but this.
     told = f"{campaign.name}: waiting for {action.waits_for}" if action.kind == "wait" else f"Where {campaign.name} stands"
-    create_markdown_artifact(markdown(campaign, action), key=key_of(campaign.name), description=told)
+    create_markdown_artifact(markdown(campaign, action), key=report_key(campaign.name), description=told)
     for one in campaign.status()["rounds"][-1:]:
         if one["wells"]:
             done, back = one["wells"] - one["missing"], bench_page(campaign.name)
             said = f"{campaign.name}, round {one['round']} ({one['state'].lower()}): {done} of {one['wells']} wells are in"
             said += f" · [its page]({back}/round/{one['round']})" if back else ""
-            create_progress_artifact(100 * done / one["wells"], key=f"{key_of(campaign.name)}-round", description=said)
+            create_progress_artifact(100 * done / one["wells"], key=f"{report_key(campaign.name)}-round", description=said)
 
 
 def markdown(campaign: Campaign, action: Action) -> str:

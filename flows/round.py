@@ -9,8 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
-
-from .page import key_of
+from labloop.runtime.prefect_api import report_key
 
 
 @task(task_run_name="open-round", cache_policy=NO_CACHE, persist_result=False)
@@ -82,7 +81,7 @@ def compare_and_close(campaign: str, number: int | None, reason: str | None, hom
         verdict += f" {over_all.sentence}"
     create_markdown_artifact(
         f"# {campaign}\n\n{verdict}\n\n{run.status()['next']}\n\nFull report: `{report.name}` in the campaign's folder.",
-        key=key_of(campaign),
+        key=report_key(campaign),
         description=f"Comparison of the arms of {campaign}",
     )
     return verdict

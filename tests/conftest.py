@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from browser import CHROMIUM
 from hypothesis import settings
 from scheduling import ROUND
 from sqlalchemy import create_engine, text
@@ -37,12 +39,25 @@ allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in f
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files that wait for a server begin first: `make test` gives them out in this order, so that they do not end last.
+    """Let files that wait for processes begin first: `make test` gives them out in this order, so that they do not end last.
 
-    It gives a core a file, or a class of a contract, at a time (`--dist loadscope`): what shares a fixture or trainings.
+    It gives a worker a file, or a class of a contract, at a time (`--dist loadscope`): what shares a fixture or trainings. There
+    is a worker more than there are cores, for while one of them waits.
     """
-    first = {item.path for item in items if item.get_closest_marker("server")}
+    first = {item.path for item in items if item.get_closest_marker("server") or item.get_closest_marker("processes")}
     items.sort(key=lambda item: item.path not in first)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now, torch and its like, out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in a line that the browser's tests did not run, where they could not."""
+    if CHROMIUM is None:
+        terminalreporter.write_line("No Chromium is at hand: the tests of pages in a real browser did not run.")
 
 
 @pytest.fixture(autouse=True)

@@ -249,6 +249,7 @@ def test_few_rounds_are_never_a_verdict_on_the_arms():
     assert (last.of("a", "b").scope, last.of("a", "b").decided) == ("arms", True)
     assert "Over rounds 1 to 4, a is better than b: round by round, the mean of a's 64 measured wells is" in last.sentence
     assert "so in 4 of 4 rounds" in last.sentence
+    assert "That is said of this campaign: its rounds go back to one start" in last.sentence
     assert "cannot tell" not in last.sentence
 
 

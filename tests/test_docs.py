@@ -93,6 +93,11 @@ def test_statements_keep_documents_and_long_lines_together():
     assert list(statements(text)) == ["labloop a   --b", "cat > f <<'END'\nx\nEND", "ls"]
 
 
+@pytest.fixture(scope="module")
+def page_of_keys():
+    return keys()
+
+
 def test_every_command_is_in_the_reference_with_its_options():
     page = commands()
     for name in assembled():
@@ -100,8 +105,8 @@ def test_every_command_is_in_the_reference_with_its_options():
     assert "--dry-run" in page
 
 
-def test_every_key_of_the_files_is_in_the_reference_and_says_what_it_is():
-    page = keys()
+def test_every_key_of_the_files_is_in_the_reference_and_says_what_it_is(page_of_keys):
+    page = page_of_keys
     for model, _ in FILES.values():
         for one in _family(model):
             for key, kind, default, says in rows_of(one):
@@ -111,8 +116,8 @@ def test_every_key_of_the_files_is_in_the_reference_and_says_what_it_is():
                 assert says, f"{one.__name__}.{key} has no docstring under it"
 
 
-def test_the_reference_of_keys_links_to_tables_that_are_there():
-    page = keys()
+def test_the_reference_of_keys_links_to_tables_that_are_there(page_of_keys):
+    page = page_of_keys
     heads = {re.sub(r"[^\w\s-]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= heads
 

@@ -340,6 +340,9 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     said = told.loc[told["kind"] == "judged", "detail"].iloc[0]["properties"]
     assert set(said) == set(batch.picks["design_id"])
     assert all(0 <= one["chance"] <= 1 and set(one) == {"chance", "gloss", "cost", "smell"} for one in said.values())
+    listed = pd.read_csv(tmp_path / "out" / "paint-R01_picks.csv").set_index("design_id")
+    assert [one for one in listed if one.startswith(("predicted ", "chance"))] == list(batch.predictions)
+    np.testing.assert_allclose(listed["chance of all limits"], [said[one]["chance"] for one in listed.index], rtol=1e-5)
     page = paint.report(tmp_path / "report.html").read_text()
     assert "Compromises" in page
     assert "f-pareto0" in page

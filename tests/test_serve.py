@@ -8,7 +8,9 @@ import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +28,8 @@ from labloop.cli.serve.patient import Patient
 from labloop.cli.serve.sessions import COOKIE, file_name
 from labloop.cli.serve.settings import settings_of
 from labloop.cli.serve.site import site
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.errors import LabloopError
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import open_lab
@@ -118,7 +122,7 @@ WRITES = {
     "/c/tfbind8/propose": {"round": "quick"}, "/c/tfbind8/file": {"file": b"dna,value\nACGTACGT,1\n"},
     "/c/tfbind8/pick": {"file": b"dna\nACGTACGT\n", "arm": "chemist"}, "/logout": {},
     "/c/tfbind8/ask/predict": {"file": b"dna\nACGTACGT\n"}, "/c/tfbind8/ask/why": {},
-    "/c/tfbind8/ask/backtest": {"arms": "random"},
+    "/c/tfbind8/ask/backtest": {"arms": "random"}, "/c/tfbind8/revise": {"text": "name: x", "reason": "y", "store": "true"},
 }  # fmt: skip
 """Every form that writes, filled in."""
 
@@ -139,8 +143,9 @@ def events():
 def test_every_form_of_the_site_is_among_those_that_are_tried_here(app):
     from labloop.cli.serve.actions import actions
     from labloop.cli.serve.questions import questions
+    from labloop.cli.serve.revising import revising
 
-    routes = [*actions.routes, *questions.routes]
+    routes = [*actions.routes, *questions.routes, *revising.routes]
     posts = {route.path.replace("{name}", "tfbind8") for route in routes if "POST" in route.methods}
     assert posts - {"/login"} - {one for one in posts if "{key}" in one} == set(WRITES)
 
@@ -519,6 +524,46 @@ def test_a_campaign_says_whether_another_plate_is_worth_it(app, at_the_lab):
     run.ingest(at_the_lab)
     stop = run.plan(run.config.schedule.round(0)).stop
     until(lambda: stop in browser(app).seen("/c/tfbind8"), 60)
+
+
+def revised(page, text, **more):
+    return page.fill("/c/tfbind8/revise", text=text, **more)
+
+
+def test_a_campaign_is_changed_with_a_reason_once_it_was_said_what_would_change(bench, bench_page):
+    text = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", bench_page.get("/c/tfbind8/revise").text, re.DOTALL)[1])
+    assert "Nothing would change" in revised(bench_page, text).text
+    more = text.replace("\nrounds:", "\nrounds: 7 #", 1) if "\nrounds:" in text else f"{text}\nrounds: 7\n"
+    assert "rounds is changed" in revised(bench_page, more, reason="more money").text
+    assert Campaign.open("tfbind8").config.rounds != 7
+    assert revised(bench_page, more, store="true").status_code == 409  # no reason
+    assert revised(bench_page, more, reason="more money", store="true").status_code == 303
+    assert Campaign.open("tfbind8").config.rounds == 7
+    wrong = revised(bench_page, f"{more}roundz: 3\n")
+    assert wrong.status_code == 409
+    assert "your text" in wrong.text
+
+
+def test_every_shipped_campaign_reads_the_same_as_it_is_written_on_the_page(tmp_path):
+    from labloop.cli.serve.revising import written
+
+    for path in sorted(preset("campaigns").glob("*.yaml")):
+        config = load_config(path, CampaignConfig)
+        (tmp_path / "same.yaml").write_text(written(SimpleNamespace(config=config)))
+        assert load_config(tmp_path / "same.yaml", CampaignConfig) == config, path.name
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "space: {library: /etc/passwd, parameters: []}", "space: {parameters: [{type: choice, name: x, smiles: ../ledger.csv}]}",
+        "schedule: {rounds: /etc/passwd}", "schedule: {inbox: /tmp}",
+    ],
+)  # fmt: skip
+def test_a_changed_campaign_reads_no_file_of_the_computer(bench, bench_page, named):
+    answer = revised(bench_page, f"name: tfbind8\n{named}\n")
+    assert answer.status_code == 409
+    assert "on the computer that labloop runs on" in answer.text or "of the computer that labloop runs on" in answer.text
 
 
 def test_the_page_leads_to_prefect(app, monkeypatch):

@@ -14,6 +14,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
+from labloop.rounds import related
 from labloop.runtime.yamlfile import read_yaml
 from labloop.seeds import derive, generator
 
@@ -64,6 +65,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     }
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
+    understood["history"] = related.told(config.anchored(Path(campaign).parent))
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)

@@ -61,10 +61,14 @@ class Campaign(Memory):
         place, opened = open_ledger(home, ledger)
         return cls(stored_config(opened, name), opened, place)
 
-    def revise(self, config: CampaignConfig | Path | str, *, reason: str) -> list[str]:
+    def revise(self, config: CampaignConfig | Path | str, *, reason: str, dry_run: bool = False) -> list[str]:
         """Replace the configuration from now on; rounds that are open keep the one that they were opened with.
 
         All measurements stay usable: what is no longer allowed is kept in the dataset and never proposed.
+
+        Args:
+            reason: why, which the ledger keeps.
+            dry_run: check it and tell what would change; nothing is stored.
 
         Returns:
             What changed, one sentence each; nothing where the configuration is this one already.
@@ -73,7 +77,7 @@ class Campaign(Memory):
             ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
             CampaignError: there is no reason.
         """
-        self.config, told = revise(self, config, reason=reason)
+        self.config, told = revise(self, config, reason=reason, dry_run=dry_run)
         return told
 
     # ---- measurements

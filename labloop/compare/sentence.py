@@ -42,6 +42,8 @@ def sentence(c: Figures) -> str:
         said.append(f"{_join(also)}.")
     if any(c.of(first.arm, second.arm).scope == "plates" for first in here for second in here if first is not second):
         said.append(_caveat(c, leader, rivals))
+    if any(c.of(a.arm, b.arm).decided and c.of(a.arm, b.arm).scope == "arms" for a in here for b in here if a is not b):
+        said.append("That is said of this campaign: its rounds go back to one start, and one begun anew may turn it.")
     for arm in gone:
         gap = c.of(leader, arm.arm)
         took = f"{arm.arm} had wells in {_list(arm.rounds)} only"

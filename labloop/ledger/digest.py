@@ -86,7 +86,9 @@ _CODES = _Codes()
 
 def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     """Write a column's cells as bytes, and each as a 64-bit number that depends on nothing but the cell."""
-    kinds = set(map(type, cells)) - {type(None)}
+    kinds = set(map(type, cells))
+    whole_numbers = kinds == {int}
+    kinds -= {type(None)}
     if not kinds:
         return "n", b"", np.full(len(cells), _NONE)
     if kinds == {str} and cells.count(cells[0]) == len(cells):  # the same bytes as below, as most columns are of one text
@@ -95,6 +97,9 @@ def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     if kinds == {float}:
         floats = np.array(cells, dtype="<f8")  # None becomes NaN, which the ledger never holds
         return "f", floats.tobytes(), np.where(np.isnan(floats), _NONE, floats.view("<u8"))
+    if whole_numbers:  # the same bytes as below, as keys and lines are never missing
+        whole = np.array(cells, dtype="<i8")
+        return "i", whole.tobytes() + np.packbits(np.ones(len(cells), dtype=bool)).tobytes(), whole.view("<u8")
     if kinds <= {int, bool}:
         given = np.array([cell is not None for cell in cells])
         whole = np.array([cell or 0 for cell in cells], dtype="<i8")

@@ -26,6 +26,8 @@ BACKTESTED = "backtested"
 """The kind of event that keeps a backtest: its `arms`, best first, and the `round` that has them."""
 BY_BACKTEST = "arms_by_backtest"
 """The kind of event that tells which arms a round took from a backtest, and why, before it trains."""
+HISTORY = "history"
+"""The kind of event that keeps what a round knew of other campaigns: `sources`, see `labloop.rounds.related`."""
 JOINED = "hand_arms"
 """The kind of event by which people's lists join a round: `arms`, a list, and `wells` of every arm of the round."""
 

@@ -36,6 +36,7 @@ class ConstantLiar:
     family: ClassVar[str] = "batched campaign"
     source: ClassVar[str] = "Ginsbourger et al., 2010; FolDE"
     cost: ClassVar[str] = "one Gaussian process"
+    several_tasks: ClassVar[bool] = True
     name: ClassVar[str] = "constant_liar"
     deterministic: ClassVar[bool] = True
 

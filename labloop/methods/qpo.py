@@ -41,6 +41,7 @@ class QPO:
     family: ClassVar[str] = "batched campaign"
     source: ClassVar[str] = "Fromer et al., JCIM 2025"
     cost: ClassVar[str] = "one Gaussian process and joint draws"
+    several_tasks: ClassVar[bool] = True
     name: ClassVar[str] = "qpo"
 
     candidates: PositiveInt = 1_500

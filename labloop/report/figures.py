@@ -95,7 +95,7 @@ def progress(
         found.mark_point(color=INK, fill="white", opacity=1, size=60, strokeWidth=1.6).encode(tooltip=tip_best),
         found.mark_text(color=INK, dy=-13 if objective.sign > 0 else 15, fontSize=12, fontWeight="bold").encode(text="label:N"),
     ]
-    place = _of("waiting").mark_text(text="no results yet", color=SOFT, fontSize=13)
+    place = _of("waiting").mark_text(text=["no", "results", "yet"], color=SOFT, fontSize=13)
     layers.append(place.encode(x=x, y=alt.value(170)))
     data: dict[str, Records] = {"waiting": [{"x": number} for number in waiting]}
     data |= {"start": [{"x": 0, "what": "start data", **start}] if start else [], "wells": wells}

@@ -29,11 +29,12 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import by_backtest, by_hand, intake, sharing, spending, state, veto
+from labloop.rounds import by_backtest, by_hand, intake, related, sharing, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.judging import past_of
 from labloop.rounds.outcome import compare_round
+from labloop.rounds.properties import foretold
 from labloop.rounds.training import designs_of, round_data, train_all, trainings
 from labloop.runtime.workers import Workers
 from labloop.seeds import derive
@@ -115,8 +116,9 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
 
 def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     readings.check(memory)  # the round learns from what stands in the ledger before it opens
-    data = state.dataset(memory)
-    if len(data) < state.ENOUGH and config.judge is not None:
+    sources = related.now(memory)
+    data = related.with_history(memory, state.dataset(memory), sources)
+    if len(data) < state.ENOUGH and config.judge is not None and not data.history:
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
             f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
@@ -127,6 +129,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
+    related.keep(memory, number, sources)
     sharing.allocate(memory, memory.round(number))
     by_hand.join(memory, memory.round(number), data)
     log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))
@@ -195,6 +198,7 @@ def batch(memory: Memory, number: int | None = None) -> Batch:
         campaign=memory.name, round=entry.number, picks=picks, wells=memory.ledger.wells(memory.name, entry.number),
         designs=designs, names=None if names.empty else names,
         manifest=manifest, objective=run.objective, properties=_form(run), shape=run.plate.shape,
+        predictions=foretold(run, memory.ledger.events(memory.name), entry.number),
         arms=tuple(memory.round_config(entry).arms),
     )  # fmt: skip
 
