@@ -124,6 +124,18 @@ def test_the_gradient_search_finds_more_than_the_candidates_hold():
     assert log_ei(*fitted.belief(placed.X), best)[0] > log_ei(*fitted.belief(drawn.X), best)[0] + 0.1
 
 
+def test_a_well_placed_by_gradient_counts_those_before_it_as_pending(monkeypatch):
+    real, pending = qei.qLogNoisyExpectedImprovement, []
+
+    def seen(*arguments, **options):
+        pending.append(len(options["X_pending"]))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(qei, "qLogNoisyExpectedImprovement", seen)
+    QEI(**{**SMOKE, "optimised": 3}).propose(toy_data(TOY_SPACES["continuous"]), 4, seed=0)
+    assert pending == [0, 1, 2]
+
+
 def test_constraints_hold_for_wells_placed_by_gradient():
     space = DesignSpace(
         parameters=(
