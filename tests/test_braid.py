@@ -189,6 +189,9 @@ def test_a_row_counts_in_a_heads_gram_matrix_as_often_as_the_head_drew_it():
     drawn = whitening(x, counts)
     torch.testing.assert_close(drawn, whitening(x.repeat_interleave(counts, 0), torch.ones(30)), rtol=1e-3, atol=1e-4)
     assert not torch.allclose(drawn, whitening(x, torch.ones(30)), rtol=1e-2)
+    with torch.no_grad():  # and bonuses are as large as the errors on rows that were held out, in squares
+        bonus = torch.bmm(net.features(held), drawn.mT).square().sum(-1)
+    torch.testing.assert_close(bonus.sum(1), missed.square().sum(1), rtol=1e-3, atol=1e-3)
 
 
 def test_3mers_are_counted_at_every_place_and_sets_of_sequences_compared_by_them():
