@@ -453,7 +453,7 @@ def answered(page, what):
         found = page.app.state.desk.jobs.of(*key)
         return not found.running
 
-    until(done, 120)
+    until(done)
     assert found.answer is not None, found.lines
     return found.answer
 
@@ -515,7 +515,7 @@ def test_a_touched_well_says_why_it_is_there_to_who_may_know(app, at_the_lab, be
     assert "Why is it here?" not in bench_page.seen(well)
     assert "Why is it here?" in bench_page.seen(f"{well}&arms=true")
     said = Campaign.open("tfbind8").why(well.partition("=")[2]).said
-    until(lambda: said in bench_page.seen(f"{well}&arms=true&why=true").replace("&#39;", "'"), 60)
+    until(lambda: said in bench_page.seen(f"{well}&arms=true&why=true").replace("&#39;", "'"))
     assert said not in browser(app).seen(f"{well}&arms=true&why=true")
 
 
@@ -523,7 +523,7 @@ def test_a_campaign_says_whether_another_plate_is_worth_it(app, at_the_lab):
     run = Campaign.open("tfbind8")
     run.ingest(at_the_lab)
     stop = run.plan(run.config.schedule.round(0)).stop
-    until(lambda: stop in browser(app).seen("/c/tfbind8"), 60)
+    until(lambda: stop in browser(app).seen("/c/tfbind8"))
 
 
 def revised(page, text, **more):
@@ -572,9 +572,9 @@ def test_the_page_leads_to_prefect(app, monkeypatch):
     assert 'href="http://127.0.0.1:4200/artifacts/key/tfbind8-report"' in browser(app).get("/c/tfbind8").text
     row = {"campaign": "tfbind8", "prefect": "scheduled", "prefect_url": "http://127.0.0.1:4200/deployments/deployment/7"}
     told = dict.fromkeys(("round", "state", "since", "until"), None) | {"waits_for": "the lab", "what": "", "overdue": False}
-    agenda = {"server": "It answers.", "campaigns": [told | row | {"prefect_page": "http://127.0.0.1:4200/artifacts/key/x"}]}
-    monkeypatch.setattr("labloop.cli.serve.desk.overview", lambda **_: agenda)
-    until(lambda: f'href="{row["prefect_url"]}"' in browser(app).get("/schedule").text, 30)
+    told_all = {"server": "It answers.", "campaigns": [told | row | {"prefect_page": "http://127.0.0.1:4200/artifacts/key/x"}]}
+    monkeypatch.setattr("labloop.cli.serve.desk.overview", lambda **_: told_all)
+    until(lambda: f'href="{row["prefect_url"]}"' in browser(app).get("/schedule").text)
 
 
 def test_a_campaign_that_nobody_knows_is_a_page_that_says_so(untouched):

@@ -176,8 +176,9 @@ def beside(config: StudyConfig, todo: Sequence[Job], *, out: Path | None) -> lis
         if (job.lab, job.start, job.noise, job.seed) in settings:
             more.setdefault(job.arm, []).append(job)
     kept = {arm: mine for arm, mine in more.items() if all(_path(job, out).is_file() for job in mine)}
-    if kept:
-        log.info("summed up beside, as %s holds them: %s", out, ", ".join(kept))
+    if not kept:
+        return list(todo)
+    log.info("summed up beside, as %s holds them: %s", out, ", ".join(kept))
     order = {arm: i for i, arm in enumerate(config.arms)}
     return sorted([*todo, *(job for mine in kept.values() for job in mine)], key=lambda job: (job.seed, order[job.arm]))
 
