@@ -10,13 +10,16 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/labloop demo
 
-# The suite is many small computations: a process a core, one thread each; tests/conftest.py says what stays together.
+# The suite is many small computations: a process a core and one more, for those that wait, one thread each, their bytecode
+# kept; tests/conftest.py says what stays together.
+TOGETHER = -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count())') + 1 )) --dist loadscope --no-loadscope-reorder
 test test-all: export OMP_NUM_THREADS = 1
+test test-all: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP)
-	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest $(TOGETHER) -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest $(TOGETHER)
 
 # The readers against 10,000 spoiled files and as many drawn ones, each before a ledger that must not move if it is refused;
 # and `verify` against 2,000 flipped bits of a ledger and 200 tamperings, each of which must be told or harmless.

@@ -9,8 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
-
-from .page import key_of
+from labloop.runtime.prefect_api import report_key
 
 
 @task(task_run_name="predict-{file}", cache_policy=NO_CACHE, persist_result=False)
@@ -42,7 +41,9 @@ def look(campaign: str, home: str | None, ledger: str | None) -> str:
     rows = [f"| {one.name} | {one.importance:+.3f} ± {one.spread:.3f} |" for one in found.factors[:20]]
     table = "\n".join(["| factor | held-out rank correlation lost |", "|---|---|", *rows])
     create_markdown_artifact(
-        f"# {campaign}\n\n{found.trust}\n\n{table}\n", key=key_of(campaign), description=f"What the judge of {campaign} looks at"
+        f"# {campaign}\n\n{found.trust}\n\n{table}\n",
+        key=report_key(campaign),
+        description=f"What the judge of {campaign} looks at",
     )
     return found.trust
 

@@ -10,9 +10,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
+from labloop.runtime.prefect_api import report_key
 from labloop.studies.backtest import backtest
-
-from .page import key_of
 
 
 @task(task_run_name="pick-{arm}", cache_policy=NO_CACHE, persist_result=False)
@@ -71,7 +70,7 @@ def look_ahead(campaign: str, config: str | None, worth: float | None, home: str
     lines = [f"- {one.first} and {one.second}, {one.plates} plates, {one.replicates} readings each: {told.effect(one.difference)}"
              for one in told.shown]  # fmt: skip
     text = "\n".join([f"# {campaign}", told.stop, "Smallest differences shown with 80 %:", "", *lines, *told.notes])
-    create_markdown_artifact(text, key=f"{key_of(campaign)}-plan", description=f"What the next plate of {campaign} can show")
+    create_markdown_artifact(text, key=f"{report_key(campaign)}-plan", description=f"What the next plate of {campaign} can show")
     return told.to_dict()
 
 
@@ -98,9 +97,11 @@ def try_arms(
 ) -> dict[str, Any]:  # fmt: skip
     """Try arms on what is measured, and show the verdict in Prefect."""
     run = Campaign.open(campaign, home=home, ledger=ledger)
-    told = backtest(run, config, arms=arms, splits=splits, replay=replay, workers=workers)
+    told = backtest(run, config, arms=arms, splits=splits, replay=replay, workers=workers, keep=True)
     text = "\n".join([f"# {campaign}", told.sentence, "", *(f"- {one}" for one in told.caveats)])
-    create_markdown_artifact(text, key=f"{key_of(campaign)}-backtest", description=f"Arms tried on what {campaign} has measured")
+    create_markdown_artifact(
+        text, key=f"{report_key(campaign)}-backtest", description=f"Arms tried on what {campaign} has measured"
+    )
     return told.to_dict()
 
 
@@ -109,7 +110,8 @@ def backtest_arms(
     campaign: str, config: str | None = None, arms: list[str] | None = None, splits: int = 8, replay: bool = False,
     workers: int | str = 1, home: str | None = None, ledger: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Try arms on what the campaign has measured, as `labloop backtest`; nothing is stored.
+    """Try arms on what the campaign has measured, as `labloop backtest`; it is kept, and `propose_round` with the config `auto`
+    takes its arms from it.
 
     Args:
         campaign: the campaign's name.

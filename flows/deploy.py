@@ -37,10 +37,9 @@ from labloop.campaign.step import inbox_of
 from labloop.errors import LabloopError
 from labloop.runtime.environment import VARIABLES, Environment
 from labloop.runtime.files import turn
-from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server
+from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Server, bench_page, report_key
 
 from .arrivals import keep_watching
-from .page import key_of
 from .tick import tick
 
 log = logging.getLogger("labloop")
@@ -60,7 +59,7 @@ ABOUT = """\
 Brings {campaign} as far as it can go now, then ends: takes files from the inbox, trains, lays out the plate, compares.
 
 [Where {campaign} stands](/artifacts/key/{page}): whom it waits for, its rounds, the verdict, the figure; the newest is on top.
-
+{back}
 "Run" looks at once; the schedule and `labloop ingest` do so by themselves. A run too many does no harm.
 
 Whoever should see this page logs in with all of what stands behind `PREFECT_SERVER_API_AUTH_STRING=`, such as `lab:PASSWORD`, in
@@ -106,7 +105,7 @@ async def deployment_of(campaign: str, *, cron: str) -> RunnerDeployment:
     """The deployment of one campaign's tick. It names a module, not a file: it runs wherever labloop is installed."""
     made = await tick.ato_deployment(
         name=campaign, cron=cron, parameters={"campaign": campaign}, tags=["labloop"],
-        description=ABOUT.format(campaign=campaign, page=key_of(campaign)), entrypoint_type=EntrypointType.MODULE_PATH,
+        description=_about(campaign), entrypoint_type=EntrypointType.MODULE_PATH,
     )  # fmt: skip
     return made
 
@@ -205,6 +204,12 @@ async def _watch_for_dead_runs() -> None:
         for old in await client.read_automations_by_name(AUTOMATION):
             await client.delete_automation(old.id)
     await wanted.acreate()
+
+
+def _about(campaign: str) -> str:
+    back = bench_page(campaign)
+    told = f"\n[Plates, results and approval]({back}) are on the page of `labloop serve`.\n" if back else ""
+    return ABOUT.format(campaign=campaign, page=report_key(campaign), back=told)
 
 
 def _want_password(server: Server, *, no_auth: bool) -> None:

@@ -9,8 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from labloop.campaign.facade import Campaign
-
-from .page import key_of
+from labloop.runtime.prefect_api import report_key
 
 
 @task(task_run_name="open-round", cache_policy=NO_CACHE, persist_result=False)
@@ -51,7 +50,7 @@ def propose_round(
 
     Args:
         campaign: the campaign's name.
-        config: the round's YAML file; the shipped default where none is given.
+        config: the round's YAML file, the shipped default where none is given; `auto` takes arms by the last backtest.
         out: folder for the plate's files.
         home: folder of ledger and reports, as `labloop --home`.
         ledger: database URL, as `labloop --ledger`.
@@ -82,7 +81,7 @@ def compare_and_close(campaign: str, number: int | None, reason: str | None, hom
         verdict += f" {over_all.sentence}"
     create_markdown_artifact(
         f"# {campaign}\n\n{verdict}\n\n{run.status()['next']}\n\nFull report: `{report.name}` in the campaign's folder.",
-        key=key_of(campaign),
+        key=report_key(campaign),
         description=f"Comparison of the arms of {campaign}",
     )
     return verdict

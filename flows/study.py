@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from labloop.studies.study import Job, conclude, ensure, jobs, read_study
+from labloop.studies.study import Job, beside, conclude, ensure, jobs, read_study
 
 from .benchmark import runner
 
@@ -34,6 +34,7 @@ def run_study(
     labs: list[str] | None = None,
     arms: list[str] | None = None,
     seeds: int | None = None,
+    starts: list[int | str] | None = None,
     workers: int | str = 1,
 ) -> str:
     """Compare arms over many simulated labs; returns the path of the page, or of the Markdown where pages cannot be drawn.
@@ -42,12 +43,13 @@ def run_study(
         config: the study's YAML file.
         out: folder of the results; what is finished there is not run again.
         labs: only these of the study's labs.
-        arms: only these of its arms.
+        arms: run only these of its arms; others of the study that the folder holds whole are summed up beside them.
         seeds: that many seeds rather than the study's.
+        starts: only these of its sizes of a start.
         workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, `tcp://host:8786`.
     """
     study = read_study(config)
-    todo = jobs(study, labs=labs, arms=arms, seeds=seeds)
+    todo = beside(study, jobs(study, labs=labs, arms=arms, seeds=seeds, starts=starts), out=Path(out))
     outcomes = run_study_jobs.with_options(task_runner=runner(workers))([job.model_dump(mode="json") for job in todo], out)
     result = conclude(study, todo, outcomes, out=Path(out))
     text = result.files["markdown"].read_text(encoding="utf-8")

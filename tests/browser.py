@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -15,7 +16,16 @@ from typing import Any
 
 from scheduling import PATIENCE
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def _playwrights() -> Iterator[str]:
+    """Those that Playwright has installed, newest first."""
+    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+    yield from map(str, sorted(cache.glob("chromium-*/chrome-linux*/chrome"), reverse=True))
+
+
+CHROMIUM = next(filter(None, (*map(shutil.which, _NAMES), *_playwrights())), None)
 """Where the browser is; None where there is none."""
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from browser import CHROMIUM
 from hypothesis import settings
 from scheduling import ROUND
 from sqlalchemy import create_engine, text
@@ -35,12 +39,25 @@ allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in f
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files that wait for a server begin first: `make test` gives them out in this order, so that they do not end last.
+    """Let files that wait for processes begin first: `make test` gives them out in this order, so that they do not end last.
 
-    It gives a core a file, or a class of a contract, at a time (`--dist loadscope`): what shares a fixture or trainings.
+    It gives a worker a file, or a class of a contract, at a time (`--dist loadscope`): what shares a fixture or trainings. There
+    is a worker more than there are cores, for while one of them waits.
     """
-    first = {item.path for item in items if item.get_closest_marker("server")}
+    first = {item.path for item in items if item.get_closest_marker("server") or item.get_closest_marker("processes")}
     items.sort(key=lambda item: item.path not in first)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now, torch and its like, out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in a line that the browser's tests did not run, where they could not."""
+    if CHROMIUM is None:
+        terminalreporter.write_line("No Chromium is at hand: the tests of pages in a real browser did not run.")
 
 
 @pytest.fixture(autouse=True)
@@ -53,24 +70,62 @@ def _logging_as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.fixture(scope="class")
+def short_search() -> Iterator[None]:
+    """A search of few generations of few designs: it costs the baselines of a contract more than their models do."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ensemble", "forest", "pairwise"):
+            module = import_module(f"labloop.methods.{name}")
+            patch.setattr(module, "search", partial(module.search, generations=8, population=128))
+        yield
+
+
 @pytest.fixture
 def tfbind8_config() -> CampaignConfig:
     return load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig)
 
 
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a campaign that has a schedule, its round's file and a start CSV; no server is named."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], object], Path], Path]:
+    """Copy into a folder what a function makes in an empty one: it is made once, and each test has its own to change.
+
+    Not for what keeps the path of where it was made, such as a schedule that names the files of its rounds.
+    """
+    kept: dict[Callable[[Path], object], Path] = {}
+
+    def copy(make: Callable[[Path], object], place: Path) -> Path:
+        if make not in kept:
+            folder = tmp_path_factory.mktemp("once")
+            make(folder)
+            kept[make] = folder
+        return shutil.copytree(kept[make], place, dirs_exist_ok=True)
+
+    return copy
+
+
+@cache
+def _start() -> str:
+    return draw_start(open_lab("tfbind8"), 100, seed=0).to_csv(index=False)
+
+
+def set_up_bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder with a campaign that has a schedule, its round's file and a start CSV; no server is named."""
+    monkeypatch.chdir(folder)
     for name in ("LABLOOP_HOME", "LABLOOP_LEDGER", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("labloop.campaign.inbox.folder.SETTLE", 0)
     text = preset("campaigns/tfbind8.yaml").read_text()
-    (tmp_path / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
-    (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
-    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv("start.csv", index=False)
+    (folder / "campaign.yaml").write_text(text + "schedule: {rounds: round.yaml, approval: true, deadline: 14 days}\n")
+    (folder / "round.yaml").write_text(yaml.safe_dump(ROUND))
+    (folder / "start.csv").write_text(_start())
     assert main(["init", "campaign.yaml"]) == 0
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a campaign that has a schedule, its round's file and a start CSV."""
+    return set_up_bench(tmp_path, monkeypatch)
 
 
 # ---- a PostgreSQL server of our own, thrown away at the end

@@ -15,6 +15,7 @@ from labloop.surrogates import _members
 from labloop.surrogates.auto import Auto, importance, mixture, stacked, weigh
 from labloop.surrogates.gp import GP
 from labloop.surrogates.ridge import Ridge, _twinned
+from labloop.surrogates.warp import Warp, chosen
 from labloop.testing import TOY_SPACES, Offers, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -195,3 +196,45 @@ def test_a_forests_twins_are_out_of_the_bag_together() -> None:
     known = np.isfinite(found.mean)
     assert np.corrcoef(found.mean[known], flat.y[known])[0, 1] < 0.4  # there is nothing to learn
     assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.6
+
+
+def multiplied(n: int = 120) -> Dataset:
+    """Measurements whose effects multiply, the better half kept out, as after a screen that found little."""
+    plain = toy_data(TOY_SPACES["categorical"], n, noise=0.0)
+    return replace(plain, y=np.exp(1.5 * plain.y))
+
+
+def test_a_logarithm_is_seen_where_effects_multiply_and_nowhere_else() -> None:
+    plain = toy_data(TOY_SPACES["categorical"], 120, noise=0.0)
+    assert chosen(plain, seed=0).floor is None
+    assert chosen(multiplied(), seed=0).floor is not None
+
+
+def test_a_warp_goes_there_and_back_and_straight_on_beyond_the_best() -> None:
+    y = np.exp(np.linspace(-6, 2, 50))
+    warp = Warp.of(y, 0.04)
+    np.testing.assert_allclose(warp.back(warp(y)), y)
+    top = float(warp(np.array(y.max())))
+    steps = np.diff(warp.back(top + np.arange(4.0)))
+    np.testing.assert_allclose(steps, steps[0])
+    np.testing.assert_allclose(
+        1e-6 / (warp.back(np.array(top)) - warp.back(np.array(top - 1e-6))), warp.slope(y.max()), rtol=1e-4
+    )
+    low, high = warp.spread(np.array([warp(y[5]), warp(y[-5])]), np.array([0.1, 0.1]))
+    assert low < high  # a factor of doubt is more where there is more
+
+
+def test_the_judge_sees_the_logarithm_and_tells_y() -> None:
+    data = multiplied()
+    found = Auto(members=CHEAP).fit(data, seed=0)
+    assert found.notes["log_floor"] == found.warp.floor
+    mean, std = found.belief(data.X)
+    assert np.corrcoef(mean, data.y)[0, 1] > 0.95
+    assert (mean > data.y.min() - 3 * data.y.std()).all()
+    assert (std > 0).all()
+    plain = Auto(members=CHEAP, warp=False).fit(data, seed=0)
+    assert "log_floor" not in plain.notes
+    unseen = TOY_SPACES["categorical"].listing()
+    truth = toy_truth(TOY_SPACES["categorical"], unseen)
+    best = [truth[np.argsort(-one.belief(unseen)[0])[:20]].mean() for one in (found, plain)]
+    assert best[0] > best[1]

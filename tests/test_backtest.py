@@ -13,6 +13,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
+from labloop.rounds import by_backtest
 from labloop.seeds import generator
 from labloop.studies.backtest import backtest
 from labloop.studies.demo import measure_plate
@@ -123,3 +124,44 @@ def test_from_the_command_line(campaign, tmp_path, capsys):
     assert "Only measured designs can be found here" in capsys.readouterr().out
     assert main([*told, "--json"]) == 0
     assert {one["arm"] for one in json.loads(capsys.readouterr().out)["arms"]} == {"a", "b"}
+
+
+# ---- a round by a backtest
+
+
+def test_a_round_takes_its_arms_from_the_last_backtest_and_says_why(campaign, tmp_path, capsys):
+    with pytest.raises(CampaignError, match="no backtest to take a round's arms from"):
+        campaign.propose("auto")
+    told = backtest(campaign, ROUND, splits=4, rounds=2, keep=True)
+    at = ["--home", str(tmp_path / "home")]
+    assert main(["propose", campaign.name, "--round", "auto", "-o", str(tmp_path / "out"), *at]) == 0
+    run = Campaign.open(campaign.name, home=tmp_path / "home")
+    arms = list(run.round_config(run.round()).arms)
+    close = [one.arm for i, one in enumerate(told.arms) if i == 0 or not one.told_apart]
+    assert arms == (close[:3] if len(close) > 1 else [one.arm for one in told.arms[:2]])
+    (said,) = run.status()["decisions"]
+    assert f"arms {' and '.join(arms)} by the backtest of" in said
+    backtest(run, ROUND, arms=["chance", "near"], splits=2, rounds=1, keep=True)
+    again = run.propose("auto")  # the round that is open stays what it is
+    assert again.round == 1
+    assert list(run.round_config(run.round()).arms) == arms
+
+
+def test_of_arms_that_are_told_apart_the_next_best_stays_to_compare_with(campaign):
+    def kept(**arms):
+        rows = [
+            {"arm": arm, "found": found, "told_apart": apart, "failed": failed} for arm, (found, apart, failed) in arms.items()
+        ]
+        told = {"arms": rows, "splits": 8, "replay": False, "n_designs": 400}
+        by_backtest.keep(campaign, told, ROUND)
+        config, why = by_backtest.round_of(campaign)
+        return list(config.arms), why["said"]
+
+    arms, said = kept(pairs=(0.8, False, ""), near=(0.5, True, ""), chance=(0.2, True, ""))
+    assert arms == ["pairs", "near"]
+    assert "more than every other, and near came next; left out: chance" in said
+    arms, said = kept(pairs=(0.8, False, ""), near=(0.7, False, ""), chance=(0.6, False, ""))
+    assert arms == ["pairs", "near", "chance"]
+    assert "was not told from near and chance" in said
+    with pytest.raises(CampaignError, match="only 1 arms chose designs in every split"):
+        kept(pairs=(0.8, False, ""), near=(0.5, True, "no fit"))

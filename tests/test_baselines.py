@@ -41,16 +41,19 @@ class TestMutateKeepsTheContract(ProposerContract):
     learns = False  # mutants of designs from the worst quarter stay below the mean of the space
 
 
+@pytest.mark.usefixtures("short_search")
 class TestPairwiseKeepsTheContract(ProposerContract):
     proposer = Pairwise()
 
 
+@pytest.mark.usefixtures("short_search")
 class TestForestKeepsTheContract(ProposerContract):
     proposer = Forest(trees=8)
     spaces = LISTED_AND_SEARCHED
     learns_not_on = ("continuous",)  # trees are flat beyond the data, which hold the worst corner of the square only
 
 
+@pytest.mark.usefixtures("short_search")
 class TestEnsembleKeepsTheContract(ProposerContract):
     proposer = EnsembleMean(members=4, hidden=(32,), steps=300)
     spaces = LISTED_AND_SEARCHED
@@ -213,6 +216,6 @@ def test_what_learns_beats_random_on_the_first_plate(proposer: Proposer, campaig
 
 
 def test_the_ensemble_fills_a_first_plate_well(campaign_start: Dataset) -> None:
-    plate = truth_of(EnsembleMean(members=10, steps=600).propose(campaign_start, 96, seed=0))
+    plate = truth_of(EnsembleMean(members=5, steps=300).propose(campaign_start, 96, seed=0))
     assert plate.mean() > 0.65
     assert np.sort(plate)[-10:].mean() > 0.88

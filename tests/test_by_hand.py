@@ -8,6 +8,7 @@ import fakes
 import numpy as np
 import pandas as pd
 import pytest
+from test_campaign import begin
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
@@ -18,7 +19,7 @@ from labloop.errors import CampaignError, DesignError
 from labloop.plates.vessel import Plate
 from labloop.report import report_of
 from labloop.studies.demo import measure_plate
-from labloop.studies.simulate import draw_start, open_lab
+from labloop.studies.simulate import open_lab
 
 ROUND = parse_config(
     {"arms": {"near": {"proposers": "fakes:Near"}, "free": {"proposers": "random"}}, "judge": "fakes:Flat"}, RoundConfig
@@ -33,11 +34,8 @@ def lab():
 
 
 @pytest.fixture
-def campaign(tmp_path, tfbind8_config, lab):
-    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    draw_start(lab, 120, seed=1).to_csv(tmp_path / "history.csv", index=False)
-    run.ingest(tmp_path / "history.csv")
-    return run
+def campaign(tmp_path, made_once):
+    return Campaign.open("tfbind8", home=made_once(begin, tmp_path) / "home")
 
 
 def new_designs(campaign: Campaign, n: int, *, seed: int = 0) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from labloop.campaign.facade import Campaign
-from labloop.config.read import parse_config
+from labloop.config.read import parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError, IngestError, MethodError
 from labloop.ledger import Ledger
@@ -35,18 +35,35 @@ def lab():
     return open_lab("tfbind8")
 
 
-@pytest.fixture
-def start(tmp_path, lab):
-    path = tmp_path / "history.csv"
-    draw_start(lab, 120, seed=1).to_csv(path, index=False)
-    return path
+def begin(folder):
+    """Begin a campaign in a folder: `home`, with `history.csv` taken."""
+    draw_start(open_lab("tfbind8"), 120, seed=1).to_csv(folder / "history.csv", index=False)
+    run = Campaign.create(preset("campaigns/tfbind8.yaml"), home=folder / "home")
+    run.ingest(folder / "history.csv")
+    run.ledger.close()
+
+
+def send(folder):
+    """Begin, and send a plate of ROUND to the lab: `out`."""
+    begin(folder)
+    run = Campaign.open("tfbind8", home=folder / "home")
+    run.propose(ROUND, out=folder / "out")
+    run.ledger.close()
 
 
 @pytest.fixture
-def campaign(tmp_path, tfbind8_config, start):
-    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    run.ingest(start)
-    return run
+def campaign(tmp_path, made_once):
+    return Campaign.open("tfbind8", home=made_once(begin, tmp_path) / "home")
+
+
+@pytest.fixture
+def at_the_lab(tmp_path, made_once):
+    return Campaign.open("tfbind8", home=made_once(send, tmp_path) / "home")
+
+
+@pytest.fixture
+def start(campaign, tmp_path):
+    return tmp_path / "history.csv"
 
 
 files = fakes.exported
@@ -90,8 +107,8 @@ def test_a_proposed_round_fills_exactly_the_plate_with_new_designs(campaign, tmp
     assert len(campaign.dataset().pending) == 96
 
 
-def test_proposing_again_changes_nothing(campaign, tmp_path):
-    campaign.propose(ROUND, out=tmp_path / "out")
+def test_proposing_again_changes_nothing(at_the_lab, tmp_path):
+    campaign = at_the_lab
     before, events = files(tmp_path / "out"), len(campaign.ledger.events(campaign.name))
     fakes.CALLS.clear()
     campaign.propose(ROUND, out=tmp_path / "out")
@@ -100,26 +117,25 @@ def test_proposing_again_changes_nothing(campaign, tmp_path):
     assert fakes.CALLS == []
 
 
-def test_the_same_seed_on_a_new_ledger_gives_the_same_bytes(campaign, start, tmp_path, tfbind8_config):
-    campaign.propose(ROUND, out=tmp_path / "one")
+def test_the_same_seed_on_a_new_ledger_gives_the_same_bytes(at_the_lab, tmp_path, tfbind8_config):
+    start = tmp_path / "history.csv"
     other = Campaign.create(tfbind8_config, home=tmp_path / "elsewhere")
     other.ingest(start)
     other.propose(ROUND, out=tmp_path / "two")
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert files(tmp_path / "out") == files(tmp_path / "two")
     third = Campaign.create(tfbind8_config.model_copy(update={"seed": 1}), home=tmp_path / "third")
     third.ingest(start)
     third.propose(ROUND, out=tmp_path / "three")
-    assert files(tmp_path / "three")["tfbind8-R01_picks.csv"] != files(tmp_path / "one")["tfbind8-R01_picks.csv"]
+    assert files(tmp_path / "three")["tfbind8-R01_picks.csv"] != files(tmp_path / "out")["tfbind8-R01_picks.csv"]
 
 
-def test_another_configuration_waits_until_the_open_round_is_done(campaign):
-    campaign.propose(ROUND)
+def test_another_configuration_waits_until_the_open_round_is_done(at_the_lab):
     with pytest.raises(CampaignError, match="another configuration"):
-        campaign.propose(ROUND.model_copy(update={"plates": 2}))
+        at_the_lab.propose(ROUND.model_copy(update={"plates": 2}))
 
 
-def test_results_in_parts_close_the_round_when_the_last_well_is_in(campaign, lab, tmp_path):
-    campaign.propose(ROUND, out=tmp_path / "out")
+def test_results_in_parts_close_the_round_when_the_last_well_is_in(at_the_lab, lab, tmp_path):
+    campaign = at_the_lab
     sheet = pd.read_csv(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1), dtype=str)
     sheet[:40].to_csv(tmp_path / "part1.csv", index=False)
     sheet[40:].to_csv(tmp_path / "part2.csv", index=False)
@@ -136,23 +152,23 @@ def test_results_in_parts_close_the_round_when_the_last_well_is_in(campaign, lab
     assert campaign.propose(ROUND).round == 2
 
 
-def test_a_measured_round_is_closed_by_the_next_proposal(campaign, lab, tmp_path):
-    campaign.propose(ROUND, out=tmp_path / "out")
+def test_a_measured_round_is_closed_by_the_next_proposal(at_the_lab, lab, tmp_path):
+    campaign = at_the_lab
     campaign.ingest(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1))
     campaign.propose(ROUND)
     assert [entry["state"] for entry in campaign.status()["rounds"]] == ["CLOSED", "PROPOSED"]
 
 
-def test_missing_wells_need_a_reason_and_may_be_proposed_again(campaign):
-    campaign.propose(ROUND)
+def test_missing_wells_need_a_reason_and_may_be_proposed_again(at_the_lab):
+    campaign = at_the_lab
     assert len(campaign.dataset().pending) == 96
     campaign.close(reason="plate dropped on the floor")
     assert len(campaign.dataset().pending) == 0
     assert "plate dropped" in str(campaign.ledger.events(campaign.name)["detail"].tolist())
 
 
-def test_failed_wells_are_neither_data_nor_pending(campaign, tmp_path):
-    campaign.propose(ROUND, out=tmp_path / "out")
+def test_failed_wells_are_neither_data_nor_pending(at_the_lab, tmp_path):
+    campaign = at_the_lab
     lab = open_lab("tfbind8", failures=0.3)
     campaign.ingest(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1))
     comparison = campaign.compare()
@@ -173,24 +189,25 @@ def test_the_same_file_again_and_a_dry_run_change_nothing(campaign, start, tmp_p
     assert len(campaign.dataset()) > 120
 
 
-def test_data_that_come_late_do_not_move_an_open_round(campaign, start, tmp_path, lab, tfbind8_config):
+@pytest.fixture
+def undisturbed(tmp_path, made_once):
+    """The files of the plate that nothing disturbed."""
+    return files(made_once(send, tmp_path / "undisturbed") / "out")
+
+
+def test_data_that_come_late_do_not_move_an_open_round(campaign, tmp_path, lab, undisturbed):
     number = campaign.ensure_round(ROUND)
     campaign.ensure_trained(number, next(iter(campaign.trainings(number))))
     draw_start(lab, 30, seed=2).to_csv(tmp_path / "late.csv", index=False)
     campaign.ingest(tmp_path / "late.csv")
     again = Campaign.open("tfbind8", home=tmp_path / "home")
     again.propose(ROUND, out=tmp_path / "one")
-    undisturbed = Campaign.create(tfbind8_config, home=tmp_path / "elsewhere")
-    undisturbed.ingest(start)
-    undisturbed.propose(ROUND, out=tmp_path / "two")
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert files(tmp_path / "one") == undisturbed
 
 
 @pytest.mark.parametrize("verb", ["open_round", "add_run", "advance", "add_batch"])
 @pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
-def test_killed_around_any_ledger_verb_the_rerun_gives_the_same_batch(
-    campaign, start, tmp_path, tfbind8_config, monkeypatch, verb, after
-):
+def test_killed_around_any_ledger_verb_the_rerun_gives_the_same_batch(campaign, tmp_path, monkeypatch, undisturbed, verb, after):
     class Killed(BaseException):
         pass
 
@@ -208,10 +225,7 @@ def test_killed_around_any_ledger_verb_the_rerun_gives_the_same_batch(
             campaign.propose(ROUND, out=tmp_path / "one")
     Campaign.open("tfbind8", home=tmp_path / "home").propose(ROUND, out=tmp_path / "one")
     assert len(fakes.CALLS) <= 2 + (verb == "add_run" and not after)  # a finished training is never done again
-    undisturbed = Campaign.create(tfbind8_config, home=tmp_path / "elsewhere")
-    undisturbed.ingest(start)
-    undisturbed.propose(ROUND, out=tmp_path / "two")
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert files(tmp_path / "one") == undisturbed
 
 
 def test_whoever_waits_for_a_training_finds_it_stored(campaign, monkeypatch):
@@ -230,8 +244,8 @@ def test_whoever_waits_for_a_training_finds_it_stored(campaign, monkeypatch):
     assert seen == [key]
 
 
-def test_killed_while_a_last_file_came_in_the_rerun_still_ends_the_round(campaign, lab, tmp_path, monkeypatch):
-    campaign.propose(ROUND, out=tmp_path / "out")
+def test_killed_while_a_last_file_came_in_the_rerun_still_ends_the_round(at_the_lab, lab, tmp_path, monkeypatch):
+    campaign = at_the_lab
     sheet = measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1)
 
     def dies(*args, **kwargs):
@@ -267,8 +281,8 @@ def test_a_plate_that_the_arms_cannot_fill_is_refused_before_training(campaign):
     assert fakes.CALLS == []
 
 
-def test_the_manifest_tells_what_the_batch_was_made_from(campaign, tmp_path):
-    campaign.propose(ROUND, out=tmp_path / "out")
+def test_the_manifest_tells_what_the_batch_was_made_from(at_the_lab, tmp_path):
+    campaign = at_the_lab
     manifest = json.loads((tmp_path / "out" / "tfbind8-R01_manifest.json").read_text())
     (entry,) = campaign.ledger.rounds(campaign.name)
     assert manifest["seed"] == entry.seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats
 
 from labloop.compare import measures, statistics
 from labloop.compare.arms import compare
+from labloop.compare.figures import whose
 from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison, spell
@@ -247,6 +249,7 @@ def test_few_rounds_are_never_a_verdict_on_the_arms():
     assert (last.of("a", "b").scope, last.of("a", "b").decided) == ("arms", True)
     assert "Over rounds 1 to 4, a is better than b: round by round, the mean of a's 64 measured wells is" in last.sentence
     assert "so in 4 of 4 rounds" in last.sentence
+    assert "That is said of this campaign: its rounds go back to one start" in last.sentence
     assert "cannot tell" not in last.sentence
 
 
@@ -301,6 +304,19 @@ def test_looking_early_at_a_round_costs_a_tenth_of_its_part():
     picks.loc[picks["rank"] == 19, "y"] = math.nan
     early = quick(picks).of("a", "b")
     assert early.p_looks / early.p == pytest.approx(9 * whole.p_looks / whole.p)
+
+
+def test_what_plates_decided_is_said_of_every_arm_that_the_rounds_leave_open():
+    at = {"bo": (2.0, -0.4, 2.2), "offline": (1.8, -0.5, 2.4), "free": (0.0, 0.0, 0.0)}
+    wells = {(r, arm): normal(50 * r + i, 40, at[arm][r - 1]) for r in (1, 2, 3) for i, arm in enumerate(at)}
+    found = quick(picks_of(wells))
+    assert not any(gap.decided for gap in found.differences if gap.scope == "arms" and gap.measure == "mean")
+    assert "the data cannot decide between" in found.sentence
+    assert re.search(
+        r"(bo's and offline's|offline's and bo's) designs did measure better than free's on these plates together: that much is "
+        r"known of the plates, but 3 rounds that differ as these do leave open",
+        found.sentence,
+    )
 
 
 def test_an_arm_that_left_is_spoken_of_in_its_rounds_alone():
@@ -486,3 +502,7 @@ def test_a_design_twice_in_an_arm_is_refused():
 def test_numbers_get_the_decimals_their_uncertainty_deserves():
     assert [spell(0.123456, 0.02), spell(1234.6, 300.0), spell(-0.0001, 0.1)] == ["0.123", "1,230", "0.00"]
     assert [spell(-1.5, 0.3), spell(math.nan, 1.0)] == ["−1.50", "–"]
+
+
+def test_a_name_that_ends_in_s_is_written_as_people_do():
+    assert (whose("bo"), whose("letters")) == ("bo's", "letters'")

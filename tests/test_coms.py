@@ -22,8 +22,8 @@ from labloop.studies.labs.tfbind8 import SPACE as DUPLEX
 from labloop.studies.labs.tfbind8 import truth
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
-SMALL = COMs(hidden_sizes=(32, 32), epochs=1, min_steps=150, lr=2e-3, particle_train_gradient_steps=5,
-             particle_evaluate_gradient_steps=50, overestimation_limit=4.0)  # fmt: skip
+SMALL = COMs(hidden_sizes=(32, 32), epochs=1, min_steps=60, lr=4e-3, particle_train_gradient_steps=5,
+             particle_evaluate_gradient_steps=80, overestimation_limit=4.0)  # fmt: skip
 """The toy data are the worst of the space, so a search that must beat random designs may overestimate by more than usual."""
 OCTAMERS = DesignSpace(parameters=(Sequence(name="dna", length=8),))
 
@@ -170,7 +170,7 @@ def test_with_alpha_fixed_at_zero_it_is_gradient_ascent_on_a_plain_network():
             nn.functional.mse_loss(plain(Z[batch])[:, 0], y[batch]).backward()
             adam.step()
     z = Z[data.top(8).tolist()]
-    for _ in range(50):
+    for _ in range(80):
         z.requires_grad_()
         (gradient,) = torch.autograd.grad(plain(z).sum(), z)
         z = (z + 2.0 * np.sqrt(18) * gradient).detach()
@@ -185,7 +185,7 @@ def test_alpha_moves_until_held_out_overestimation_meets_the_limit():
     space = TOY_SPACES["continuous"]
     X = space.sample(400, generator(0, "test"))
     data = Dataset.from_measurements(space, space.decode(X), toy_truth(space, X))
-    options = COMs(hidden_sizes=(64, 64), epochs=1, min_steps=500, lr=1e-3, particle_train_gradient_steps=20)
+    options = COMs(hidden_sizes=(32, 32), epochs=1, min_steps=300, lr=2e-3, particle_train_gradient_steps=20)
     model = train(data, options, [0, 1])
     free = train(data, replace(options, alpha=0.0), [0, 1])
     assert model.tau == 0.5
@@ -230,7 +230,7 @@ def test_projected_training_ranks_designs_better_than_the_published_one_from_500
     y = truth(X)
     rows = generator(1, "start").choice(np.flatnonzero(y <= np.median(y)), 500, replace=False)
     data = Dataset.from_measurements(DUPLEX, DUPLEX.decode(X[rows]), y[rows])
-    few = COMs(hidden_sizes=(128, 128), min_steps=300, epochs=1, particle_train_gradient_steps=10)
+    few = COMs(hidden_sizes=(128, 128), min_steps=150, lr=1e-3, epochs=1, particle_train_gradient_steps=10)
     batch = {projected: truth(replace(few, projected=projected).propose(data, 96, seed=0).X) for projected in (True, False)}
     assert batch[True].mean() > 0.65
     assert batch[True].mean() > batch[False].mean()

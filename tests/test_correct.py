@@ -11,7 +11,7 @@ from test_campaign import ROUND, files
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig
+from labloop.config.read import preset
 from labloop.errors import CampaignError, IngestError
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
@@ -22,16 +22,21 @@ def lab():
     return open_lab("tfbind8")
 
 
+def live(folder: Path) -> None:
+    lab = open_lab("tfbind8")
+    draw_start(lab, 60, seed=1).to_csv(folder / "history.csv", index=False)
+    run = Campaign.create(preset("campaigns/tfbind8.yaml"), home=folder / "home")
+    run.ingest(folder / "history.csv")
+    run.propose(ROUND, out=folder / "out")
+    run.ingest(measure_plate(run, lab, folder / "out", folder / "back", number=1))
+    run.ledger.close()
+
+
 @pytest.fixture
-def campaign(tmp_path: Path, tfbind8_config: CampaignConfig, lab, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+def campaign(tmp_path: Path, made_once, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     """A campaign with a history and a measured plate."""
     monkeypatch.setenv("LABLOOP_USER", "ada")
-    draw_start(lab, 60, seed=1).to_csv(tmp_path / "history.csv", index=False)
-    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    run.ingest(tmp_path / "history.csv")
-    run.propose(ROUND, out=tmp_path / "out")
-    run.ingest(measure_plate(run, lab, tmp_path / "out", tmp_path / "back", number=1))
-    return run
+    return Campaign.open("tfbind8", home=made_once(live, tmp_path) / "home")
 
 
 @pytest.fixture

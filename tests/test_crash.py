@@ -22,6 +22,8 @@ from labloop.ledger import Ledger
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
 
+pytestmark = pytest.mark.processes
+
 CONFIG = str(preset("campaigns/tfbind8.yaml"))
 KILLS = int(os.environ.get("LABLOOP_KILLS", "6"))
 FILES = int(os.environ.get("LABLOOP_FILES", "12"))

@@ -101,6 +101,17 @@ def test_pools_interleave_by_turns_without_repeats():
     assert list(both.ids) == space.ids(both.X)
 
 
+def test_pools_interleave_by_shares_and_a_design_that_came_up_costs_no_turn():
+    space = DesignSpace(parameters=(Choice(name="c", options=tuple("abcdefgh")),))
+    X = space.listing()
+    first = Pool.of(space, X[[0, 1, 2, 3]], [4, 3, 2, 1], proposer="one")
+    second = Pool.of(space, X[[1, 4, 5, 6]], [9, 8, 7, 6], proposer="two")
+    both = Pool.interleave([first, second], {"one": 1, "two": 3})
+    assert both.proposer.tolist()[:4].count("two") == 3
+    assert sorted(space.decode(both.X)["c"]) == list("abcdefg")
+    assert Pool.interleave([first, second], {}).proposer.tolist()[:6] == ["one", "two"] * 3
+
+
 def test_copies_of_a_reading_tell_no_noise():
     doubled = dataset([("AAAC", 1.0), ("CCCA", 2.0)] * 2)
     assert doubled.n_replicates.tolist() == [2, 2]

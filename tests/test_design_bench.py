@@ -122,7 +122,9 @@ def test_the_global_numpy_and_its_generator_stay_as_they_are():
     code = (
         "import numpy as np; names, state = set(dir(np)), np.random.get_state()[1].tolist(); "
         "from labloop.studies.labs.design_bench import DesignBench; "
-        "lab = DesignBench(task='TFBind8-RandomForest-v0'); lab.space; "
+        "from labloop.studies.labs import _design_bench as adapter; task = 'TFBind8-RandomForest-v0'; "
+        "adapter.package().registry.task_specs[task].oracle_kwargs['model_kwargs']['n_estimators'] = 1; "
+        "lab = DesignBench(task=task); lab.space; "
         "assert set(dir(np)) == names and np.random.get_state()[1].tolist() == state; "
         "import sys; assert not {'deepchem', 'torch', 'tensorflow', 'gym'} & set(sys.modules)"
     )

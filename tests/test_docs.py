@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ sys.path.insert(0, str(DOCS))
 
 from _pages.commands import commands  # noqa: E402
 from _pages.keys import FILES, _family, keys, rows_of  # noqa: E402
-from _pages.plugins import plugins  # noqa: E402
+from _pages.plugins import KINDS, plugins  # noqa: E402
+from _pages.text import described  # noqa: E402
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
@@ -91,6 +93,11 @@ def test_statements_keep_documents_and_long_lines_together():
     assert list(statements(text)) == ["labloop a   --b", "cat > f <<'END'\nx\nEND", "ls"]
 
 
+@pytest.fixture(scope="module")
+def page_of_keys():
+    return keys()
+
+
 def test_every_command_is_in_the_reference_with_its_options():
     page = commands()
     for name in assembled():
@@ -98,8 +105,8 @@ def test_every_command_is_in_the_reference_with_its_options():
     assert "--dry-run" in page
 
 
-def test_every_key_of_the_files_is_in_the_reference_and_says_what_it_is():
-    page = keys()
+def test_every_key_of_the_files_is_in_the_reference_and_says_what_it_is(page_of_keys):
+    page = page_of_keys
     for model, _ in FILES.values():
         for one in _family(model):
             for key, kind, default, says in rows_of(one):
@@ -109,8 +116,8 @@ def test_every_key_of_the_files_is_in_the_reference_and_says_what_it_is():
                 assert says, f"{one.__name__}.{key} has no docstring under it"
 
 
-def test_the_reference_of_keys_links_to_tables_that_are_there():
-    page = keys()
+def test_the_reference_of_keys_links_to_tables_that_are_there(page_of_keys):
+    page = page_of_keys
     heads = {re.sub(r"[^\w\s-]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= heads
 
@@ -122,6 +129,17 @@ def test_every_plug_in_is_in_the_reference():
     for kind in ("proposers", "surrogates", "selectors", "readers", "exporters", "labs"):
         for name in available(kind):
             assert f"### {name}\n" in page
+
+
+def test_every_option_of_every_plug_in_says_what_it_is():
+    from labloop.registry import available, load
+
+    bare = []
+    for kind in KINDS:
+        for name in available(kind):
+            words = described(cls := load(kind, name))
+            bare += [f"{cls.__name__}.{one.name}" for one in fields(cls) if not words.get(one.name)]
+    assert not bare, "write a sentence under each"
 
 
 def test_every_public_name_has_a_docstring():

@@ -10,7 +10,7 @@ from labloop.campaign.facade import Campaign
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
-from labloop.proposing.evidence import share
+from labloop.proposing.evidence import share, within
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab, simulate
 
@@ -103,3 +103,50 @@ def test_a_simulation_shares_alike(tfbind8_config):
     wells = table.pivot(index="round", columns="arm", values="n_wells")
     assert wells.loc[1].tolist() == [12, 12]
     assert wells.loc[2, "a"] != wells.loc[2, "b"]
+
+
+# ---- proposers of one arm
+
+TURNS = {"free": {"proposers": ["fakes:Near", "random"]}, "b": {"proposers": ["random"], "wells": 16}}
+
+
+def test_the_better_proposer_of_an_arm_gets_more_of_its_wells():
+    told = history({"near": 1.5, "random": 0.0, "mutate": 0.0}).assign(proposer=lambda rows: rows["arm"], arm="free")
+    others = history({"bo": 3.0}, seed=9).assign(proposer="near", arm="bo")  # the same proposer elsewhere proves nothing here
+    setting = {"incumbent": {1: 1.0, 2: 1.5}, "number": 3, "seed": 0}
+    found = within(pd.concat([told, others]), "free", ["near", "random", "mutate"], wells=48, **setting)
+    assert found.wells["near"] > 24
+    assert sum(found.wells.values()) == 48
+    assert min(found.wells.values()) >= 8
+    assert "48 wells by what the proposers of free achieved in rounds 1, 2: near" in found.sentence
+    assert within(told, "free", ["near", "random", "mutate"], wells=2, **setting) is None
+
+
+def test_shares_are_for_arms_that_take_designs_as_proposed_and_for_their_own_proposers():
+    arm = {"proposers": ["random", "mutate"], "shares": {"random": 3}}
+    assert config(arms={"free": arm}).arms["free"].shares == {"random": 3}
+    with pytest.raises(ConfigError, match="coms is no proposer of this arm"):
+        config(arms={"free": {**arm, "shares": {"coms": 1}}})
+    with pytest.raises(ConfigError, match="conservative chooses among all that is offered"):
+        config(arms={"free": {**arm, "selector": "conservative"}})
+    assert config(arms={"free": arm}).without("free", "random").arms["free"].shares == {}
+
+
+def test_a_campaign_fixes_the_shares_of_proposers_before_the_round_trains(tmp_path, tfbind8_config):
+    run, lab = Campaign.create(tfbind8_config, home=tmp_path / "home"), open_lab("tfbind8")
+    draw_start(lab, 120, seed=1).to_csv(tmp_path / "history.csv", index=False)
+    run.ingest(tmp_path / "history.csv")
+    told = config(arms=TURNS, allocation="evidence")
+    first = run.propose(told).picks
+    assert first[first["arm"] == "free"]["proposer"].value_counts().tolist() == [40, 40]
+    assert "decisions" not in run.status()
+    run.export(tmp_path / "out")
+    run.ingest(measure_plate(run, lab, tmp_path / "out", tmp_path / "back", number=1))
+    number = run.ensure_round(told)
+    (fixed,) = run.status()["decisions"]
+    assert "80 wells by what the proposers of free achieved in round 1" in fixed
+    shares = run.round_config(run.round(number)).arms["free"].shares
+    assert shares["fakes:Near"] != shares["random"]
+    picks = run.propose(told).picks
+    assert picks[picks["arm"] == "free"]["proposer"].value_counts().to_dict() == shares
+    assert run.status()["decisions"] == [fixed]

@@ -74,3 +74,10 @@ def test_the_manual_shows_the_example_that_runs():
         return sorted(line for line in text.splitlines() if line.strip() and not line.startswith('"""'))
 
     assert lines(code[1]) == lines((ROOT / "examples" / "one_round.py").read_text())
+
+
+def test_the_benchmark_of_history_tells_the_paired_difference(monkeypatch, capsys):
+    told = run(
+        ROOT / "examples" / "benchmarks" / "history.py", monkeypatch, capsys, "--seeds", "2", "--rounds", "1", "--arms", "bo"
+    )
+    assert {"without", "with", "gain", "interval", "reaction"} <= set(told.split())

@@ -168,6 +168,7 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
     start = draw_start(lab, 100, seed=0).to_csv(index=False)
     (tmp_path / "ticking" / "inbox").mkdir(parents=True)
     (tmp_path / "ticking" / "inbox" / "start.csv").write_text(start)
+    monkeypatch.setenv("LABLOOP_SERVE_URL", "https://lab.example.org/")
     state = tick("ticking", return_state=True)
     assert state.message == "ingest, open, train, train, propose, export: round 1 waits for 96 of 96 wells"
     assert run.state(1) == "EXPORTED"
@@ -183,11 +184,16 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
     assert run_names("read_flow_runs") == ["ticking-round-1"] * 5
     with get_client(sync_client=True) as client:
         pages = [one for one in client.read_artifacts() if one.key == "ticking-report"]
+        bars = [one for one in client.read_artifacts() if one.key == "ticking-report-round"]
     assert len(pages) == 3  # one each time that something was done
     page = max(pages, key=lambda one: one.created).data
     assert "| 1 | CLOSED | 96 | 0 |" in page
     assert "data:image/png;base64,iVBOR" in page
     assert "offline" in page
+    assert "(https://lab.example.org/c/ticking)" in page
+    assert {one.data for one in bars} == {0.0, 100.0}
+    last = max(bars, key=lambda one: one.created).description
+    assert last.endswith("96 of 96 wells are in · [its page](https://lab.example.org/c/ticking/round/1)")
 
 
 @pytest.mark.server

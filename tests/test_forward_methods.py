@@ -12,6 +12,7 @@ from labloop.errors import MethodError
 from labloop.methods import _forward, _offer
 from labloop.methods._forward import View, ascend, bootstrap, fit, listnet, rank_cosine
 from labloop.methods.gradient import GradientAscent, GradientMean, GradientMin, combined
+from labloop.methods.pgs import PGS, REACH, Agent, gradient, step_between
 from labloop.methods.ram import RaM, RaMCosine
 from labloop.surrogates.training import torch_generator
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
@@ -40,6 +41,12 @@ class TestRaM(ProposerContract):
 class TestRaMCosineAsPublished(ProposerContract):
     proposer = RaMCosine.paper(**TINY)
     spaces = DISCRETE
+
+
+class TestPGS(ProposerContract):
+    proposer = PGS(**TINY, policy_hidden=16, policy_steps=30, policy_batch=32)
+    spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "mixed")}
+    learns_not_on = ("duplex", "mixed")  # what a policy learns in thirty steps is no direction; see the test of its own below
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +129,56 @@ def test_forward_models_tell_what_they_cannot_do(view):
     with pytest.raises(MethodError, match="cannot enumerate"):
         _offer.listed(toy_data(TOY_SPACES["mixed"]), "enumerate", "gradient")
     assert _forward.ForwardModel(max_steps=7, min_steps=0).steps(10_000) == 7
+
+
+# ---- PGS
+
+
+def test_an_action_is_the_step_between_two_designs_in_gradients(view):
+    low, slope = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.5, -0.1, 0.0]])
+    high = torch.tensor([[2.5, 0.5, 1.0]])
+    a = step_between(low, high, slope)
+    torch.testing.assert_close(a, torch.tensor([[0.5, 0.5, 0.0]]))  # nothing is reached without a slope
+    torch.testing.assert_close((low + REACH * a * slope)[:, :2], high[:, :2])
+    assert not step_between(low, 3 * high, slope)[0, 0]  # 1.5 is more than an action can be
+
+
+def test_the_policy_tells_the_density_of_what_it_does():
+    gen = torch_generator(0)
+    agent, z = Agent.draw(3, 8, gen, torch.device("cpu")), torch.randn(5, 3, generator=gen)
+    a, density = agent.act(z, gen)
+    mean, spread = agent.policy(z).chunk(2, -1)
+    normal = torch.distributions.Normal(mean, spread.exp())
+    squashed = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform())
+    torch.testing.assert_close(density, squashed.log_prob(a).sum(-1), atol=1e-4, rtol=1e-4)
+
+
+def test_conservatism_adds_the_gap_to_what_the_data_do_not_show():
+    gen = torch_generator(1)
+    agent = Agent.draw(2, 8, gen, torch.device("cpu"))
+    z, after, a = (torch.randn(6, 2, generator=gen) for _ in range(3))
+    given = (z, a.tanh(), torch.ones(6), after, torch.zeros(6))
+    plain, once, twice = (
+        agent.critic_loss(*given, torch_generator(2), actions=500, conservatism=weight) for weight in (0.0, 1.0, 2.0)
+    )
+    q = agent.value(z, a.tanh())
+    torch.testing.assert_close(plain, (q - 1).square().mean(1).sum())  # without a next step the reward is the target
+    torch.testing.assert_close(twice - plain, 2 * (once - plain))
+    # log of the mean over a fine grid of actions, whose volume is 4, against three estimates of the same integral
+    grid = torch.cartesian_prod(*[torch.linspace(-0.995, 0.995, 200)] * 2)
+    whole = agent.value(z.repeat_interleave(len(grid), 0), grid.repeat(6, 1)).unflatten(1, (6, -1)).logsumexp(2)
+    exact = (whole - np.log(len(grid)) + np.log(4.0) + np.log(3 * 500) - q).mean(1).sum()
+    torch.testing.assert_close(once - plain, exact, atol=0.05, rtol=0)
+
+
+def test_a_policy_learns_which_columns_pay():
+    """Two columns with the same slope, of which only steps in the first are followed by gains."""
+    gen = torch_generator(3)
+    data = toy_data(TOY_SPACES["continuous"])
+    view = View.of(data, "logits", proposer="test")
+    proxy = fit(view, PGS(**TINY), seed=0, proposer="test")
+    Z = torch.rand(200, view.Z.shape[1], generator=gen)
+    agent = Agent.draw(Z.shape[1], 32, gen, torch.device("cpu"))
+    PGS(policy_steps=400, policy_lr=3e-3, conservatism=1.0)._learn(agent, proxy, Z, 5 * Z[:, 0], gen)
+    slope = gradient(proxy, Z)[:, 0]
+    assert float((agent.mode(Z)[:, 0] * slope).mean()) > 0  # it moves up the first, whatever the model's slope says

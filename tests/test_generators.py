@@ -27,20 +27,20 @@ from labloop.registry import available, create, describe, load
 from labloop.surrogates.training import torch_generator
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
-TINY = {"members": 2, "hidden": (16,), "min_steps": 60, "max_steps": 60}
+TINY = {"members": 2, "hidden": (16,), "min_steps": 40, "max_steps": 40}
 TWO = {kind: TOY_SPACES[kind] for kind in ("duplex", "mixed")}
-VAE_TINY = {"latent": 4, "width": 16, "prior_steps": 60, "rounds": 3, "samples": 60, "round_steps": 10, "focus_steps": 5}
+VAE_TINY = {"latent": 4, "width": 16, "prior_steps": 40, "rounds": 2, "samples": 60, "round_steps": 8, "focus_steps": 5}
 
 
 class TestReinforce(ProposerContract):
-    proposer = Reinforce(**TINY, iterations=40, samples=64, policy_lr=0.1)
+    proposer = Reinforce(**TINY, iterations=20, samples=48, policy_lr=0.2)
     spaces = TWO
 
 
 if find_spec("cma"):
 
     class TestCMAES(ProposerContract):
-        proposer = CMAES(**TINY, runs=6, iterations=8)
+        proposer = CMAES(**TINY, runs=4, iterations=8)
         spaces = TWO
 
 

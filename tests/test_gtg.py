@@ -30,7 +30,7 @@ TINY = GTG(
 
 
 class TestGTG(ProposerContract):
-    proposer = TINY
+    proposer = replace(TINY, n_traj=20, proxies=2, proxy_steps=40, proxy_lr=1e-2, n_samples=32)
     spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "continuous", "mixed")}
 
 
@@ -167,10 +167,10 @@ def test_an_output_of_zero_means_the_posterior_under_letters_of_equal_chance() -
 
 def test_proxies_rank_designs_that_they_have_not_seen() -> None:
     data = toy_data(TOY_SPACES["sequence"], 400)
-    _, told = gtg.train_proxies(data, standard(data), replace(TINY, proxies=10, proxy_steps=300), seed=0)
+    _, told = gtg.train_proxies(data, standard(data), replace(TINY, proxies=4, proxy_steps=200), seed=0)
     assert told["proxy_rank_correlation"] > 0.7
     shuffled = np.random.default_rng(0).permutation(standard(data))
-    _, chance = gtg.train_proxies(data, shuffled, replace(TINY, proxies=10, proxy_steps=300), seed=0)
+    _, chance = gtg.train_proxies(data, shuffled, replace(TINY, proxies=4, proxy_steps=200), seed=0)
     assert abs(chance["proxy_rank_correlation"]) < 0.3
 
 
@@ -189,7 +189,7 @@ def test_proxies_of_a_thousand_long_sequences_are_of_the_kind_that_ranks_unseen_
 
 def test_proxy_scores_are_in_the_unit_of_y_and_equal_for_both_strands() -> None:
     data = toy_data(TOY_SPACES["duplex"])
-    options = replace(TINY, proxy_steps=300)
+    options = replace(TINY, proxy_steps=150)
     trained = gtg.train(data, options, seed=0)
     score = gtg.score(trained, data.space, data.X)
     assert np.sqrt(np.mean((score - data.y) ** 2)) < 0.3 * data.y.std()
@@ -206,7 +206,7 @@ def test_a_bound_from_below_may_be_exceeded_and_an_exact_value_is_met() -> None:
     bound = (first == 3) & (last == 0)
     values[bound] = 0.2
     designs = space.decode(X)
-    options = replace(TINY, proxy_steps=300)
+    options = replace(TINY, proxies=2, proxy_steps=150)
 
     def fitted(qualifiers: list[str]) -> float:
         data = Dataset.from_measurements(space, designs, values, qualifiers=qualifiers)
@@ -223,7 +223,7 @@ def walked() -> tuple[Dataset, GTG, gtg.Trained]:
     """A model of random local walks, whose returns differ much, that continues them from one state only."""
     data = toy_data(TOY_SPACES["sequence"], 400)
     options = replace(
-        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=200, batch_size=64, lr=5e-3, proxy_steps=200, sampling_steps=10,
+        TINY, n_traj=400, eps=1.0, context=1, dim=16, steps=200, batch_size=64, lr=5e-3, proxy_steps=100, sampling_steps=10,
         temperature=1.0,
     )  # fmt: skip
     return data, options, gtg.train(data, options, seed=0)
@@ -231,7 +231,7 @@ def walked() -> tuple[Dataset, GTG, gtg.Trained]:
 
 def mean_score(walked: tuple[Dataset, GTG, gtg.Trained], **changes: float) -> float:
     data, options, trained = walked
-    states = gtg.sample(trained, replace(options, **changes), 256, seed=0)
+    states = gtg.sample(trained, replace(options, **changes), 128, seed=0)
     X = (states[:, 1:, :-1].flatten(0, 1).double().numpy() + 1) / 2
     return float(gtg.score(trained, data.space, data.space.repair(X)).mean())
 
@@ -352,5 +352,5 @@ def test_a_training_follows_its_averaging_and_its_rate() -> None:
 def test_it_climbs_above_what_it_was_shown() -> None:
     """The better half of a toy problem is kept out of the data; the proposals are mostly from that half."""
     data = toy_data(TOY_SPACES["sequence"], 400)
-    pool = replace(TINY, proxies=10, proxy_steps=400, n_samples=64).propose(data, 24, seed=0)
+    pool = replace(TINY, proxies=6, proxy_steps=200, n_samples=64).propose(data, 24, seed=0)
     assert np.median(toy_truth(data.space, pool.X)) > data.y.max()

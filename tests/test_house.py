@@ -23,7 +23,7 @@ PLUGINS = {"labloop.methods", "labloop.surrogates"}
 
 PAGES = {
     "labloop.report.page", "labloop.report.facts", "labloop.report.drawings", "labloop.report.figures", "labloop.report.quality",
-    "labloop.report.insight", "labloop.report.compromises", "labloop.studies.page",
+    "labloop.report.insight", "labloop.report.best", "labloop.report.compromises", "labloop.studies.page",
 }  # fmt: skip
 """What draws, and so loads altair; it is imported when a page is written."""
 

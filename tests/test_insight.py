@@ -54,12 +54,16 @@ def table(n: int = 60, *, seed: int = 0) -> pd.DataFrame:
     return designs.assign(value=worth.to_numpy(float) + 0.02 * designs["temperature"].to_numpy(float))
 
 
+def begin(folder):
+    made = Campaign.create(config(), home=folder / "home")
+    table().to_csv(folder / "start.csv", index=False)
+    made.ingest(folder / "start.csv")
+    made.ledger.close()
+
+
 @pytest.fixture
-def run(tmp_path):
-    made = Campaign.create(config(), home=tmp_path / "home")
-    table().to_csv(tmp_path / "start.csv", index=False)
-    made.ingest(tmp_path / "start.csv")
-    return made
+def run(tmp_path, made_once):
+    return Campaign.open(config().name, home=made_once(begin, tmp_path) / "home")
 
 
 def written(path, frame: pd.DataFrame):

@@ -16,14 +16,16 @@ from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError, ConfigError
+from labloop.errors import CampaignError, ConfigError, DesignError
 from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
 from labloop.proposing.terms import Terms
 from labloop.rounds import spending
+from labloop.space.design_space import DesignSpace
 from labloop.studies.ignored import ignored
+from labloop.studies.simulate import simulate
 
 BLOCK = {"wells": 24, "use": 18}
 PRICES = {
@@ -38,12 +40,13 @@ def placed(batch: Batch) -> pd.DataFrame:
 
 
 def rounds(**more: object) -> RoundConfig:
-    return parse_config({**ROUND, **more}, RoundConfig)
+    return parse_config({**ROUND, "judge": "fakes:Ridge", **more}, RoundConfig)
 
 
 def test_a_campaign_on_a_block_of_24_with_18_wells_and_three_temperatures(tmp_path: Path) -> None:
     limits = {"temperature": {"per": "2 columns", "at_most": 1}}
-    run = started(config(plate=BLOCK, limits=limits, rounds=2), tmp_path)
+    told = {"prices": PRICES, "budget": {"price": 10_000}}
+    run = started(config(plate=BLOCK, limits=limits, rounds=2, **told), tmp_path)
     for number in (1, 2):
         out = tmp_path / f"plate{number}"
         batch = run.propose(rounds(), out=out)
@@ -62,6 +65,7 @@ def test_a_campaign_on_a_block_of_24_with_18_wells_and_three_temperatures(tmp_pa
     assert run.dataset().y.max() > 70
     page = run.report(tmp_path / "report.html").read_text()
     assert "at most 1 value of temperature per 2 columns" in page
+    assert "of 10,000 EUR" in page
 
 
 def test_a_part_too_small_for_a_design_stays_empty(tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_a_part_too_small_for_a_design_stays_empty(tmp_path: Path) -> None:
 def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
     """The lab likes 100 degrees, and a judge that has seen enough of it says so."""
     run = started(config(plate=BLOCK, limits={"temperature": {"at_most": 1}}), tmp_path, n=80)
-    wells = placed(run.propose(rounds()))
+    wells = placed(run.propose(rounds(judge="gp")))
     assert wells["temperature"].nunique() == 1
     assert 85 <= wells["temperature"].iloc[0] <= 115
 
@@ -238,7 +242,6 @@ def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp
     run.revise(config(plate=BLOCK, prices=PRICES, budget={"price": 135}), reason="less")
     with pytest.raises(CampaignError, match=r"costs at least 46\.8 EUR, but .* of the budget's 135 EUR are spent"):
         run.propose(rounds())
-    assert "EUR" in run.report(tmp_path / "report.html").read_text()
     assert "of 135 EUR" in spending.in_words(run.status()["spent"])
 
 
@@ -265,10 +268,54 @@ def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
 def test_a_simulation_says_what_of_a_campaign_it_ignores():
     plain = load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
     assert ignored(plain, batch=24) == []
-    block = load_config(preset("campaigns/block24.yaml"), CampaignConfig)
-    told = " ".join(ignored(block, batch=18))
-    assert "batch-wide limits" in told
-    assert "prices and budget" in told
+    controls = {**BLOCK, "controls": [{"name": "blank", "wells": 2}]}
+    assert "controls" in " ".join(ignored(config(plate=controls), batch=18))
+
+
+class Watched:
+    """A lab that keeps what it was asked to measure."""
+
+    def __init__(self, space: DesignSpace) -> None:
+        self.space, self.asked = space, list[pd.DataFrame]()
+
+    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+        self.asked.append(designs)
+        noise = np.random.default_rng(seed).normal(size=len(designs))
+        return pd.DataFrame({"value": designs["temperature"].to_numpy(float) + noise, "status": "ok"})
+
+
+def simulated(run: CampaignConfig, lab: Watched, **settings: object) -> pd.DataFrame:
+    told: dict[str, object] = {"start": 12, "start_quantile": 1.0, "rounds": 2, "batch": 18, "seeds": 1, "arms": ["random"]}
+    found = simulate(run, lab, **{**told, **settings})  # type: ignore[arg-type]
+    lab.asked = [one for one in lab.asked if len(one) == told["batch"]]
+    return found
+
+
+def test_a_simulated_batch_keeps_the_limits_and_replicates_of_the_bench() -> None:
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}}
+    run = config(plate={**BLOCK, "replicates": 3}, limits=limits, prices=PRICES)
+    lab = Watched(run.space)
+    found = simulated(run, lab)
+    assert found["n_wells"].tolist() == [18, 18]
+    for wells in lab.asked:
+        assert wells.value_counts(list(run.space.columns)).tolist() == [3] * 6
+        assert wells["temperature"].nunique() <= 3
+    assert run.prices is not None
+    once = [one.drop_duplicates() for one in lab.asked]
+    assert found["price"].tolist() == pytest.approx([run.prices.of(one, run.space, replicates=3).sum() for one in once])
+
+
+def test_simulated_rounds_end_when_the_budget_does() -> None:
+    run = config(plate=BLOCK, budget={"wells": 40})
+    found = simulated(run, Watched(run.space), rounds=3)
+    assert found["n_wells"].tolist() == [18, 18, 0]
+    assert "36 of the budget's 40 wells are spent" in found["note"].iloc[2]
+
+
+def test_a_simulated_batch_is_a_whole_number_of_designs() -> None:
+    run = config(plate={**BLOCK, "replicates": 4})
+    with pytest.raises(ConfigError, match=r"no whole number of designs of 4 wells each .* take --batch 16"):
+        simulated(run, Watched(run.space))
 
 
 def test_a_level_is_chosen_that_has_designs_left_for_all_arms(tmp_path: Path) -> None:
@@ -288,9 +335,60 @@ def test_a_level_is_chosen_that_has_designs_left_for_all_arms(tmp_path: Path) ->
     arms = {"one": {"proposers": ["random"], "wells": 10}, "other": {"proposers": ["fakes:Near"], "wells": 8}}
     for number in (1, 2):  # in a third round fewer than three temperatures have three designs left
         out = tmp_path / f"plate{number}"
-        wells = placed(run.propose(parse_config({"arms": arms, "judge": "gp"}, RoundConfig), out=out))
+        wells = placed(run.propose(parse_config({"arms": arms, "judge": "fakes:Ridge"}, RoundConfig), out=out))
         assert len(wells) == 18
         assert wells["design_id"].nunique() == 9
         assert (wells.groupby((wells["column"] - 1) // 2)["temperature"].nunique() == 1).all()
         measure(run, out, number, lambda designs, seed: designs["temperature"].to_numpy(float))
         assert run.close() is not None
+
+
+# ---- lists by hand
+
+
+def listed(tmp_path: Path, rows: list[tuple[str, str, float, int]]) -> Path:
+    path = tmp_path / "mine.csv"
+    pd.DataFrame(rows, columns=["base", "solvent", "loading", "temperature"]).to_csv(path, index=False)
+    return path
+
+
+def test_a_list_by_hand_that_keeps_the_limits_is_an_arm_of_a_batch_that_keeps_them(tmp_path: Path) -> None:
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}, "base": {"per": "plate", "total": {"KOPiv": 5}}}
+    run = started(config(plate=BLOCK, limits=limits, rounds=2), tmp_path)
+    rows = [("KOPiv", "DMAc", 3.0, 61), ("KOPiv", "BuCN", 4.0, 61), ("KOAc", "BuCN", 5.0, 77), ("CsOAc", "DMAc", 6.0, 61)]
+    run.pick(listed(tmp_path, rows), arm="chemist", by="Ada")
+    batch = run.propose(rounds())
+    wells = placed(batch)
+    assert len(wells) == 18
+    assert (wells.groupby((wells["column"] - 1) // 2)["temperature"].nunique() == 1).all()
+    assert (wells["base"] == "KOPiv").sum() <= 5
+    mine = batch.picks[batch.picks["arm"] == "chemist"]
+    assert [tuple(row) for row in batch.designs.loc[mine["design_id"], ["temperature", "loading"]].to_numpy()] == [
+        (temperature, loading) for _, _, loading, temperature in rows
+    ]
+    assert set(wells["temperature"]) >= {61, 77}
+    assert mine["mean"].notna().all()
+
+
+def test_a_list_by_hand_beyond_the_limits_is_refused_by_row(tmp_path: Path) -> None:
+    limits = {"temperature": {"per": "plate", "at_most": 2}, "base": {"per": "plate", "total": {"KOPiv": 1}}}
+    run = started(config(plate=BLOCK, limits=limits, rounds=2), tmp_path)
+    rows = [("KOPiv", "DMAc", 3.0, 61), ("KOPiv", "BuCN", 4.0, 61), ("KOAc", "BuCN", 5.0, 77), ("CsOAc", "DMAc", 6.0, 90)]
+    with pytest.raises(DesignError) as caught:
+        run.pick(listed(tmp_path, rows), arm="chemist", by="Ada")
+    assert [fault.row for fault in caught.value.faults] == [3, 5]
+    assert "takes 1 of base KOPiv, more than those before it" in str(caught.value)
+    assert "temperature 90 is one value more than the 2 that a plate may have of temperature" in str(caught.value)
+
+
+def test_a_list_by_hand_keeps_the_budget_of_money(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, prices=PRICES, budget={"price": 18 * 2.5 + 12}, rounds=2), tmp_path)
+    dear = [("CsOPiv", "DMAc", 10.0, 60 + i) for i in range(4)]
+    with pytest.raises(
+        DesignError, match="more than those before it, and the least that all others take, leave of 57 for the bud"
+    ):
+        run.pick(listed(tmp_path, dear), arm="chemist", by="Ada")
+    run.pick(listed(tmp_path, dear[:1]), arm="chemist", by="Ada")
+    batch = run.propose(rounds())
+    assert spending.spent(run).price <= 57 + 1e-9
+    assert (batch.picks["arm"] == "chemist").sum() == 1

@@ -36,6 +36,15 @@ def test_names_spell_mutants_and_spelled_ones_are_named():
     assert [mutants.named(one, PARENT) for one in spelled[:3]] == ["WT", "M1A", "K2R;T3S"]
 
 
+@pytest.mark.parametrize("alphabet", ["acgt", "ACGTm", "ACGT"])
+def test_names_are_read_in_either_case_where_the_alphabet_has_one(alphabet):
+    parent = alphabet[0] * 3 + alphabet[1] * 3
+    space = DesignSpace(parameters=(Sequence(name="dna", parent=parent, mutations=2, alphabet=alphabet),))
+    name = f"{alphabet[0]}2{alphabet[-1]};{alphabet[1]}4{alphabet[2]}"
+    texts = space.decode(space.encode(pd.DataFrame({"dna": [name, name.swapcase()]})))["dna"].tolist()
+    assert [mutants.named(one, parent) for one in texts] == [name, name]
+
+
 @pytest.mark.parametrize(
     ("cell", "said"),
     [

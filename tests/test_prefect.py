@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,32 +91,31 @@ def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_pla
 
 
 @pytest.mark.server
-def test_a_file_starts_the_tick_when_it_arrives(server, bench, capsys):
-    campaign = Campaign.open("tfbind8")
-    began = datetime.now(UTC).isoformat()
-    with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log"):
-        completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "start_time": {"after_": began}}
-        until(lambda: server._ask("POST", "flow_runs/filter", {"flow_runs": completed}))  # the look at the beginning
-        (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
-        until(lambda: campaign.state(1) == "PROPOSED")
-    assert "files have come into its inbox" in (bench / "schedule.log").read_text()
-
-
-@pytest.mark.server
-def test_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, bench, capsys):
+def test_a_file_starts_its_tick_and_a_training_that_is_killed_ends_its_own_run_and_nothing_else(server, bench, capsys):
+    """One scheduler, which takes seconds to start, serves a campaign for each; its clock wakes neither before New Year."""
+    (bench / "other.yaml").write_text((bench / "campaign.yaml").read_text().replace("name: tfbind8", "name: other"))
+    (bench / "calm.yaml").write_text((bench / "round.yaml").read_text())
+    (bench / "other.yaml").write_text((bench / "other.yaml").read_text().replace("rounds: round.yaml", "rounds: calm.yaml"))
+    run(capsys, "init", "other.yaml")
     arms = {**ROUND["arms"], "bold": {"proposers": {"fakes:Dies": {"mark": str(bench / "died")}}}}
     (bench / "round.yaml").write_text(yaml.safe_dump({**ROUND, "arms": arms}))
     run(capsys, "ingest", "start.csv", "-c", "tfbind8")
-    campaign = Campaign.open("tfbind8")
-    with process(SCHEDULE, dict(os.environ), bench / "schedule.log") as scheduler:
+    campaign, other = Campaign.open("tfbind8"), Campaign.open("other")
+    began = datetime.now(UTC).isoformat()
 
-        def crashed():
-            wanted = {"state": {"name": {"any_": ["Crashed"]}}, "start_time": {"after_": began}}
-            return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
+    def runs(**state):
+        wanted = {"state": state, "start_time": {"after_": began}}
+        return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
 
-        began = datetime.now(UTC).isoformat()
-        until(crashed)
-        assert "exited with status code: -9" in crashed()[0]["state"]["message"]
+    with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log") as scheduler:
+        until(lambda: runs(name={"any_": ["Crashed"]}))
+        assert "exited with status code: -9" in runs(name={"any_": ["Crashed"]})[0]["state"]["message"]
+        until(lambda: runs(type={"any_": ["COMPLETED"]}))  # the look at the other one at the beginning
+        assert other.state(1) is None
+        shutil.copy(bench / "start.csv", steps.inbox_of(other) / "start.csv")
+        until(lambda: other.state(1) == "PROPOSED")
+        assert "other: files have come into its inbox" in (bench / "schedule.log").read_text()
+
         wake("tfbind8", "again")
         until(lambda: campaign.state(1) == "PROPOSED")
         assert scheduler.poll() is None

@@ -10,10 +10,12 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.compare.hypervolume import compare_fronts
-from labloop.config import CampaignConfig, RoundConfig, parse_config, preset
+from labloop.compare.statistics import holm
+from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.success import Success
+from labloop.report.compromises import sentences
 from labloop.space.goal import Goal
 from labloop.space.pareto import hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import simulate
@@ -31,7 +33,7 @@ ROUND = parse_config({"arms": {"near": {"proposers": "fakes:Near", "selector": "
 
 
 def config(**more: object) -> CampaignConfig:
-    return parse_config({**BASE, "plate": {"wells": 96}, **more}, CampaignConfig)
+    return parse_config({**BASE, "plate": {"wells": 24}, **more}, CampaignConfig)
 
 
 def start(n: int = 20, *, seed: int = 0) -> pd.DataFrame:
@@ -89,11 +91,33 @@ def test_a_limit_of_an_objective_is_of_the_same_values():
         ({"objectives": {"a": {}, "cost": {}}}, "a is the name of another column"),
         ({"objectives": {"gloss": {"required": False}, "cost": {"required": False}}}, "one at least must be required"),
         ({"constraints": {"smell": {"at_least": -1, "transform": "log"}}}, "no logarithm"),
+        (
+            {"objectives": {"gloss": {"assay": ["x", "y"]}, "cost": {}}},
+            r"objectives.gloss.assay: is one assay's name, not \['x', 'y'\]",
+        ),
+        ({"constraints": {"smell": {"at_least": 4, "assay": ["x"]}}}, "constraints.smell.assay: is one assay's name"),
+        ({"objective": {"assay": ["x", "y"]}}, "objective.assay: is the name of one assay"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(more, said):
     with pytest.raises(ConfigError, match=said):
         config(**more)
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ("objectives: {gloss: {column: x}, cost: {column: x}}", "objectives.cost.column: column 'x' is read as 'gloss' already"),
+        ("objectives: {gloss: {}, cost: {column: gloss}}", "objectives.cost.column: column 'gloss' is read as 'gloss' already"),
+        ("objectives: {gloss: {}, cost: {}}\nconstraints: {smell: {column: cost, at_least: 1}}", "constraints.smell.column"),
+    ],
+    ids=["one column", "another's name", "a limit's"],
+)
+def test_two_properties_cannot_be_read_from_one_column(properties, said, tmp_path):
+    file = tmp_path / "paint.yaml"
+    file.write_text(f"name: paint\nspace: {{parameters: [{{type: real, name: a, low: 0, high: 1}}]}}\n{properties}\n")
+    with pytest.raises(ConfigError, match=said):
+        load_config(file, CampaignConfig)
 
 
 # ---- the lab's files
@@ -297,6 +321,12 @@ def test_arms_are_compared_by_the_volume_they_add():
     same = compare_fronts(goal, before, {"a": poor, "b": poor}, seed=0, draws=400)
     assert same.differences[0].difference == 0
     assert same.differences[0].p == 1.0
+    assert told.differences[0].p_holm == told.differences[0].p  # one pair
+    three = compare_fronts(goal, before, {"good": good, "poor": poor, "worse": poor - 0.1}, seed=0, draws=400)
+    assert [one.p_holm for one in three.differences] == holm([one.p for one in three.differences])
+    assert all(one.p_holm >= one.p for one in three.differences)
+    assert "with all pairs counted" in sentences(three)[0]
+    assert "cannot decide" in sentences(same)[0]
 
 
 # ---- a round
@@ -310,6 +340,9 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     said = told.loc[told["kind"] == "judged", "detail"].iloc[0]["properties"]
     assert set(said) == set(batch.picks["design_id"])
     assert all(0 <= one["chance"] <= 1 and set(one) == {"chance", "gloss", "cost", "smell"} for one in said.values())
+    listed = pd.read_csv(tmp_path / "out" / "paint-R01_picks.csv").set_index("design_id")
+    assert [one for one in listed if one.startswith(("predicted ", "chance"))] == list(batch.predictions)
+    np.testing.assert_allclose(listed["chance of all limits"], [said[one]["chance"] for one in listed.index], rtol=1e-5)
     page = paint.report(tmp_path / "report.html").read_text()
     assert "Compromises" in page
     assert "f-pareto0" in page

@@ -162,12 +162,12 @@ def test_a_plate_over_the_whole_of_a_listable_space_comes_in_order_of_gain():
     assert (np.diff(pool.score) <= 1e-12).all()
 
 
-@pytest.mark.parametrize("proposer", [QEI(), GPMean()], ids=["qei", "gp_mean"])
+@pytest.mark.parametrize("proposer", [QEI(samples=64, candidates=512), GPMean()], ids=["qei", "gp_mean"])
 def test_the_first_plate_of_tf_bind_8_is_far_better_than_random(proposer):
-    """From 300 weak binders, 48 wells out of 32,896: random designs have a mean near 0.45, the goal of a plate is 0.69."""
+    """From 200 weak binders, 32 wells out of 32,896: random designs have a mean near 0.45, the goal of a plate is 0.69."""
     every = visible()
-    data = every.take(generator(0, "start").permutation(len(every))[:300])
-    assert truth(proposer.propose(data, 48, seed=0).X).mean() > 0.6
+    data = every.take(generator(0, "start").permutation(len(every))[:200])
+    assert truth(proposer.propose(data, 32, seed=0).X).mean() > 0.6
 
 
 def test_linear_constraints_are_made_on_the_models_device():

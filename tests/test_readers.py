@@ -376,12 +376,16 @@ def test_explaining_a_file_with_faults_shows_how_far_it_was_understood():
     assert "damaged" in str(told.refusal)
 
 
+def begin(folder) -> None:
+    run = Campaign.create(CONFIGS["six6"], home=folder / "home")
+    run.propose(parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig), out=folder / "out")
+    run.ledger.close()
+
+
 @pytest.fixture
-def campaign(tmp_path) -> Campaign:
+def campaign(tmp_path, made_once) -> Campaign:
     """The campaign of the examples with a first plate in the lab: six6-R01-P1, full of random designs."""
-    run = Campaign.create(CONFIGS["six6"], home=tmp_path / "home")
-    run.propose(parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig), out=tmp_path / "out")
-    return run
+    return Campaign.open("six6", home=made_once(begin, tmp_path) / "home")
 
 
 def test_a_plate_comes_back_as_a_grid_and_its_round_is_measured(campaign, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from sqlalchemy import exc
-from test_campaign import ROUND, campaign, lab, start  # noqa: F401  (fixtures)
+from test_campaign import send
 from test_damage import fill
 
 from labloop.assays.readings import standing_flags
@@ -23,6 +23,7 @@ from labloop.cli import main
 from labloop.errors import LedgerError
 from labloop.ledger import Ledger, database, examine
 from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import open_lab
 
 READS: dict[str, Callable[[Campaign, Path], Any]] = {
     "dataset": lambda run, _: run.dataset().fingerprint,
@@ -41,23 +42,29 @@ class Killed(BaseException):
     """Stands for a process that dies at this point."""
 
 
-@pytest.fixture
-def waiting(campaign, lab, tmp_path, monkeypatch):  # noqa: F811
-    """A home whose last wells came in with a process that died before flags and the round's state were written."""
-    campaign.propose(ROUND, out=tmp_path / "out")
-    sheet = pd.read_csv(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1), dtype=str)
+def die_with_the_last_wells(folder):
+    send(folder)
+    campaign = Campaign.open("tfbind8", home=folder / "home")
+    sheet = measure_plate(campaign, open_lab("tfbind8"), folder / "out", folder / "back", number=1)
+    sheet = pd.read_csv(sheet, dtype=str)
     again = sheet[:4].assign(value=[str(float(one) * 1.01) for one in sheet["value"][:4]])
 
     def dies(*_: object) -> None:
         raise Killed
 
     for name, part in (("all.csv", sheet), ("again.csv", again)):
-        part.to_csv(tmp_path / name, index=False)
-        with monkeypatch.context() as patch:
+        part.to_csv(folder / name, index=False)
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr("labloop.rounds.intake.catch_up", dies)
             with pytest.raises(Killed):
-                campaign.ingest(tmp_path / name)
+                campaign.ingest(folder / name)
     campaign.ledger.close()
+
+
+@pytest.fixture
+def waiting(tmp_path, made_once):
+    """A home whose last wells came in with a process that died before flags and the round's state were written."""
+    campaign = Campaign.open("tfbind8", home=made_once(die_with_the_last_wells, tmp_path) / "home")
     assert campaign.ledger.rounds(campaign.name)[0].state == "EXPORTED"
     campaign.ledger.close()
     return campaign

@@ -10,8 +10,7 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.config.campaign import CampaignConfig
-from labloop.config.read import parse_config
+from labloop.config.read import parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import IngestError
 from labloop.rounds import intake
@@ -23,18 +22,22 @@ ROWS = [f"{dna},{value}" for dna, value in zip(DESIGNS, VALUES)]
 FIRST = parse_config({"arms": {"start": {"proposers": "random"}}, "judge": None}, RoundConfig)
 
 
+def begin(folder: Path) -> None:
+    run = Campaign.create(preset("campaigns/tfbind8.yaml"), home=folder / "home")
+    run.ingest(save(folder, "history.csv", "dna,value", *ROWS))
+    run.propose(FIRST, out=folder / "out")
+    run.ledger.close()
+
+
 @pytest.fixture
-def campaign(tmp_path: Path, tfbind8_config: CampaignConfig) -> Campaign:
-    """A campaign whose history is in the ledger."""
-    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    run.ingest(save(tmp_path, "history.csv", "dna,value", *ROWS))
-    return run
+def campaign(tmp_path: Path, made_once) -> Campaign:
+    """A campaign whose history is in the ledger, and whose first plate is at the lab."""
+    return Campaign.open("tfbind8", home=made_once(begin, tmp_path) / "home")
 
 
 @pytest.fixture
 def form(campaign: Campaign, tmp_path: Path) -> pd.DataFrame:
-    """The empty form of a plate that is at the lab."""
-    campaign.propose(FIRST, out=tmp_path / "out")
+    """The empty form of the plate that is at the lab."""
     return pd.read_csv(next((tmp_path / "out").glob("*_assay.csv")), dtype=str)
 
 

@@ -26,7 +26,9 @@ from labloop.errors import LabloopError
 from labloop.report import report_of, write_report
 from labloop.report.data import MEASUREMENTS, PICKS, RUNS, TOP, WELLS, ReportData, RoundInfo
 from labloop.seeds import generator
+from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
+from labloop.space.parameters import Choice, Real, Sequence
 from labloop.studies.demo import rehearse
 
 alt = pytest.importorskip("altair", reason="the packages of labloop-toolkit[report] are not installed")
@@ -216,9 +218,12 @@ def test_names_that_look_like_markup_stay_text():
 
 def test_figures_follow_the_vega_lite_schema():
     logs, waiting = campaign(rounds=2, objective=KD), campaign(rounds=1, measured=0)
-    found = PageView(logs).figures | {"promised": PageView(waiting).figures["promised"]}
+    found = PageView(known(logs)).figures | {"promised": PageView(waiting).figures["promised"]}
     kinds = {re.sub(r"\d", "", name): spec for name, spec in found.items()}
-    assert set(kinds) == {"progress", "strips", "differences", "predicted", "platevalue", "platearm", "promised"}
+    assert set(kinds) == {
+        "progress", "strips", "differences", "predicted", "platevalue", "platearm", "promised", "learning", "logo",
+        "levels",
+    }  # fmt: skip
     for spec in kinds.values():
         few = {name: rows[:2] for name, rows in spec["datasets"].items()}
         assert alt.LayerChart.from_dict({**spec, "datasets": few}, validate=True).layer
@@ -229,7 +234,70 @@ def test_figures_hold_no_addresses_and_no_missing_numbers(case):
     assert "://" not in text
 
 
+MIXED = DesignSpace(parameters=(
+    Sequence(name="dna", alphabet="dna", length=8), Choice(name="base", options=("K2CO3", "none")),
+    Real(name="T", low=20, high=90),
+))  # fmt: skip
+
+
+def known(data):
+    """The same campaign with its designs, in which the best have a G first and a base, at high temperatures."""
+    rng, rows = generator(1, "designs"), data.measurements.dropna(subset=["design_id", "y"]).drop_duplicates("design_id")
+    best = set(rows.sort_values("y", ascending=False)["design_id"].head(60))
+    table = pd.DataFrame({
+        one: {
+            "dna": ("G" if one in best else "A") + "".join(rng.choice(list("ACGT"), 7)),
+            "base": "K2CO3" if one in best else "none", "T": rng.uniform(80, 90) if one in best else rng.uniform(20, 90),
+        }
+        for one in rows["design_id"]
+    }).T  # fmt: skip
+    return replace(data, space=MIXED, designs=table)
+
+
 # What it says
+
+
+def test_what_sets_the_best_apart_stands_high_and_what_does_not_stands_low():
+    view = PageView(known(campaign()))
+    letters = pd.DataFrame(view.drawn.best.letters)
+    bits = letters.groupby("position")["bits"].first()
+    assert bits.idxmax() == 1
+    assert letters[(letters["position"] == 1) & (letters["letter"] == "G")]["share"].item() == 1
+    levels = pd.DataFrame(view.drawn.best.levels).set_index(["parameter", "level"])
+    assert levels.loc[("base", "K2CO3"), "share"] == 1 > levels.loc[("base", "K2CO3"), "before"]
+    assert levels.loc["T", "share"].iloc[-1] > 0.9
+    assert levels.groupby(level=0)["before"].sum().tolist() == pytest.approx([1, 1])
+    assert "sets the best 60 of" in words(render(view.data))
+
+
+def test_arms_are_drawn_round_by_round_as_the_comparisons_have_them():
+    data = campaign()
+    rows = PageView(data).figures["learning"]["datasets"]["rows"]
+    assert [(row["round"], row["arm"]) for row in rows] == [(n, arm.arm) for n in (1, 2, 3) for arm in data.comparisons[n].arms]
+    assert all(row["low"] < row["value"] < row["high"] for row in rows)
+    assert "learning" not in PageView(campaign(rounds=1)).figures
+
+
+def test_labels_of_differences_stand_on_the_axis_where_no_line_crosses_them():
+    spec = PageView(campaign()).figures["differences"]
+    assert not [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
+    keys = next(layer["encoding"]["y"] for layer in spec["layer"] if "y" in layer["encoding"])["scale"]["domain"]
+    assert {row["key"] for row in spec["datasets"]["rows"]} < set(keys)
+
+
+def test_a_judge_that_cannot_be_trusted_is_said_in_words():
+    data = campaign()
+    assert not PageView(data).judge_words
+    (every,) = [one for one in data.overall.calibration if one.arm is None]
+    weak = replace(every, rho=0.05, within_1_std=0.2)
+    said = PageView(replace(data, overall=replace(data.overall, calibration=(weak,)))).judge_words
+    assert "cannot be trusted" in said[0]
+    assert "too sure" in said[1]
+
+
+def test_values_in_tables_have_their_unit():
+    titles = [column.title for column in PageView(campaign(objective=SECONDS, rounds=2)).tables()["arms"].columns]
+    assert {"Mean, s", "Best, s"} < set(titles)
 
 
 def test_it_leads_with_the_comparisons_own_sentence(page):

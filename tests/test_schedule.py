@@ -18,6 +18,7 @@ import pytest
 import yaml
 from scheduling import free_port, run
 
+from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import overview
 from labloop.config.read import parse_config, preset
 from labloop.config.schedule import Schedule
@@ -28,7 +29,13 @@ ROOT = Path(__file__).parent.parent
 # ---- without a server
 
 
-def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, capsys):
+@pytest.fixture
+def no_page(monkeypatch):
+    """Campaigns without their page, which costs more than the rest."""
+    monkeypatch.setattr(Campaign, "report", lambda run: run.folder / "report.html")
+
+
+def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, no_page, capsys):
     assert "Waiting for the lab: too few designs" in run(capsys, "step", "tfbind8")
     inbox = bench / "labloop-data" / "tfbind8" / "inbox"
     (inbox / "start.csv").write_text((bench / "start.csv").read_text().rstrip("\n"))
@@ -53,7 +60,7 @@ def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, capsys):
     assert "labloop status tfbind8" in run(capsys, "reject", "tfbind8", "--reason", "late", code=1)
 
 
-def test_status_is_useful_without_a_server(bench, capsys):
+def test_status_is_useful_without_a_server(bench, no_page, capsys):
     text = run(capsys, "schedule", "--status")
     assert "PREFECT_API_URL" in text
     assert "waits for the lab: too few designs" in text
@@ -65,6 +72,7 @@ def test_status_is_useful_without_a_server(bench, capsys):
     told = json.loads(run(capsys, "schedule", "--status", "--json"))
     assert told["campaigns"][0]["waits_for"] == "a person"
     assert told["campaigns"][0]["prefect"] is None
+    assert told["campaigns"][0]["prefect_url"] is None
     (bench / "round.yaml").unlink()
     run(capsys, "reject", "tfbind8", "--reason", "no")
     assert "round.yaml" in run(capsys, "schedule", "--status")

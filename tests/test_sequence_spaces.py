@@ -57,6 +57,7 @@ ROUND = parse_config(
 )
 
 
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("kind", SPACES)
 @pytest.mark.parametrize("proposer", TINY)
 def test_proposers_offer_new_designs_of_the_space(proposer, kind):

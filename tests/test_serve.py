@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("fastapi", reason="pip install 'labloop-toolkit[serve]'")
 pytest.importorskip("python_multipart", reason="pip install 'labloop-toolkit[serve]'")
 
+from conftest import set_up_bench
 from fastapi.testclient import TestClient
+from scheduling import until
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
@@ -23,6 +28,8 @@ from labloop.cli.serve.patient import Patient
 from labloop.cli.serve.sessions import COOKIE, file_name
 from labloop.cli.serve.settings import settings_of
 from labloop.cli.serve.site import site
+from labloop.config.campaign import CampaignConfig
+from labloop.config.read import load_config, preset
 from labloop.errors import LabloopError
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import open_lab
@@ -72,13 +79,41 @@ def bench_page(app):
     return browser(app).login()
 
 
-@pytest.fixture
-def at_the_lab(bench):
-    """A round whose plate is at the lab; gives the filled form."""
+def send_to_the_lab():
+    """Send a round's plate to the lab; gives the filled form."""
     run = Campaign.open("tfbind8")
     run.ingest("start.csv")
     run.propose("round.yaml", out="plates")
     return measure_plate(run, open_lab("tfbind8"), Path("plates"), Path("back"), number=1)
+
+
+@pytest.fixture
+def at_the_lab(bench):
+    """A round whose plate is at the lab; gives the filled form."""
+    return send_to_the_lab()
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """The site with a plate at the lab, for many tests, none of which may change anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_up_bench(tmp_path_factory.mktemp("untouched"), patch)
+        send_to_the_lab()
+        made = site(settings_of(token=TOKEN))
+        with TestClient(made):
+            yield made
+
+
+@pytest.fixture(scope="module")
+def ann(untouched):
+    """Who is logged in there."""
+    return browser(untouched).login()
+
+
+@pytest.fixture(scope="module")
+def ben(untouched):
+    """Another one who is."""
+    return browser(untouched).login("Ben")
 
 
 WRITES = {
@@ -86,6 +121,8 @@ WRITES = {
     "/c/tfbind8/veto": {"well": "tfbind8-R01-P1:A01", "reason": "no"}, "/c/tfbind8/go": {"now": "true"},
     "/c/tfbind8/propose": {"round": "quick"}, "/c/tfbind8/file": {"file": b"dna,value\nACGTACGT,1\n"},
     "/c/tfbind8/pick": {"file": b"dna\nACGTACGT\n", "arm": "chemist"}, "/logout": {},
+    "/c/tfbind8/ask/predict": {"file": b"dna\nACGTACGT\n"}, "/c/tfbind8/ask/why": {},
+    "/c/tfbind8/ask/backtest": {"arms": "random"}, "/c/tfbind8/revise": {"text": "name: x", "reason": "y", "store": "true"},
 }  # fmt: skip
 """Every form that writes, filled in."""
 
@@ -96,7 +133,7 @@ def told(fields):
     return {name: one for name, one in fields.items() if name not in files}, files or None
 
 
-def events(bench):
+def events():
     return len(Campaign.open("tfbind8").ledger.events("tfbind8"))
 
 
@@ -105,47 +142,50 @@ def events(bench):
 
 def test_every_form_of_the_site_is_among_those_that_are_tried_here(app):
     from labloop.cli.serve.actions import actions
+    from labloop.cli.serve.questions import questions
+    from labloop.cli.serve.revising import revising
 
-    posts = {route.path.replace("{name}", "tfbind8") for route in actions.routes if "POST" in route.methods}
+    routes = [*actions.routes, *questions.routes, *revising.routes]
+    posts = {route.path.replace("{name}", "tfbind8") for route in routes if "POST" in route.methods}
     assert posts - {"/login"} - {one for one in posts if "{key}" in one} == set(WRITES)
 
 
 @pytest.mark.parametrize("path", WRITES)
-def test_nothing_is_written_without_a_login(app, at_the_lab, bench, path):
+def test_nothing_is_written_without_a_login(untouched, path):
     fields, files = told(WRITES[path])
-    before = events(bench)
-    answer = browser(app).fill(path, files=files, **fields)
+    before = events()
+    answer = browser(untouched).fill(path, files=files, **fields)
     assert answer.status_code == 401
     assert "Log in" in answer.text
-    assert events(bench) == before
+    assert events() == before
 
 
 @pytest.mark.parametrize("path", WRITES)
 @pytest.mark.parametrize("forged", ["another site", "no origin", "null", "no key", "another's key"])
-def test_forged_forms_are_refused(app, at_the_lab, bench, bench_page, path, forged):
+def test_forged_forms_are_refused(ann, ben, monkeypatch, path, forged):
     fields, files = told(WRITES[path])
-    before = events(bench)
+    before = events()
     if forged == "no origin":
-        answer = bench_page.post(path, data={"csrf": bench_page.csrf, **fields}, files=files)
+        answer = ann.post(path, data={"csrf": ann.csrf, **fields}, files=files)
     else:
         origin = {"another site": "http://evil.example", "null": "null"}.get(forged, HERE)
         if forged == "no key":
-            bench_page.csrf = ""
+            monkeypatch.setattr(ann, "csrf", "")
         if forged == "another's key":
-            bench_page.csrf = browser(app).login("Ben").csrf
-        answer = bench_page.fill(path, files=files, origin=origin, **fields)
+            monkeypatch.setattr(ann, "csrf", ben.csrf)
+        answer = ann.fill(path, files=files, origin=origin, **fields)
     assert answer.status_code == 403
     assert "does not come from this page" in answer.text
-    assert events(bench) == before
+    assert events() == before
 
 
-def test_another_port_of_this_computer_is_another_site(bench_page):
-    assert bench_page.fill("/c/tfbind8/go", origin="http://127.0.0.1:3000").status_code == 403
+def test_another_port_of_this_computer_is_another_site(ann):
+    assert ann.fill("/c/tfbind8/go", origin="http://127.0.0.1:3000").status_code == 403
 
 
-def test_a_name_that_leads_here_by_a_forged_address_is_not_served(app):
-    assert browser(app, "http://evil.example:8791").get("/").status_code == 421
-    assert browser(app, "http://localhost:8791").get("/").status_code == 200
+def test_a_name_that_leads_here_by_a_forged_address_is_not_served(untouched):
+    assert browser(untouched, "http://evil.example:8791").get("/").status_code == 421
+    assert browser(untouched, "http://localhost:8791").get("/").status_code == 200
 
 
 def test_a_wrong_token_lets_nobody_in_and_many_wrong_ones_shut_the_door_for_a_while(app):
@@ -156,15 +196,15 @@ def test_a_wrong_token_lets_nobody_in_and_many_wrong_ones_shut_the_door_for_a_wh
     assert page.fill("/login", name="Eve", token=TOKEN, csrf=page.key("/login")).status_code == 429
 
 
-def test_the_login_itself_cannot_be_forged(app):
-    page = browser(app)
+def test_the_login_itself_cannot_be_forged(untouched):
+    page = browser(untouched)
     page.get("/login")
     assert page.fill("/login", name="Eve", token=TOKEN, csrf="0" * 64).status_code == 403
     assert COOKIE not in page.cookies
 
 
-def test_a_session_is_a_cookie_that_scripts_and_other_sites_do_not_see(app):
-    page = browser(app)
+def test_a_session_is_a_cookie_that_scripts_and_other_sites_do_not_see(untouched):
+    page = browser(untouched)
     answer = page.fill("/login", name="Ann", token=TOKEN, csrf=page.key("/login"), next="//evil.example/x")
     assert answer.headers["location"] == "/"
     (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith(COOKIE)]
@@ -178,17 +218,17 @@ def test_who_logs_out_is_out(bench_page):
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/c/tfbind8", "/c/none", "/static/serve.css", "/schedule"])
-def test_every_page_says_what_a_browser_may_do_with_it(app, path):
-    headers = browser(app).get(path).headers
+def test_every_page_says_what_a_browser_may_do_with_it(untouched, path):
+    headers = browser(untouched).get(path).headers
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
     assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
 
 
-def test_pages_hold_no_script_and_no_style_of_their_own(bench_page, at_the_lab):
+def test_pages_hold_no_script_and_no_style_of_their_own(ann):
     for path in ("/", "/c/tfbind8", "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01", "/login", "/schedule"):
-        text = bench_page.get(path).text
+        text = ann.get(path).text
         assert not re.findall(r"<script(?![^>]*src=)|\sstyle=|\son\w+=|<style", text), path
 
 
@@ -272,20 +312,20 @@ def test_nobody_sees_the_file_of_another(app, bench_page):
 
 
 @pytest.mark.parametrize("file", ["../manifest.json", "..%2F..%2Fledger.db", "ledger.db", "tfbind8-R01_picks.csv"])
-def test_no_path_of_a_browser_leads_to_the_disk(app, at_the_lab, file):
-    answer = browser(app).get(f"/c/tfbind8/round/1/files/{file}")
+def test_no_path_of_a_browser_leads_to_the_disk(untouched, file):
+    answer = browser(untouched).get(f"/c/tfbind8/round/1/files/{file}")
     assert answer.status_code == 404
     assert b"SQLite" not in answer.content
 
 
-def test_two_hundred_megabytes_are_refused_before_they_are_sent(bench_page):
-    answer = bench_page.post("/c/tfbind8/file", headers={"Origin": HERE, "Content-Length": str(200 << 20)}, content=b"")
+def test_two_hundred_megabytes_are_refused_before_they_are_sent(ann):
+    answer = ann.post("/c/tfbind8/file", headers={"Origin": HERE, "Content-Length": str(200 << 20)}, content=b"")
     assert answer.status_code == 413
     assert "64 MB" in answer.text
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["logged in", "not logged in"])
-def test_a_body_without_a_length_is_refused_while_it_comes(app, bench_page, known):
+def test_a_body_without_a_length_is_refused_while_it_comes(untouched, ann, known):
     """Of two hundred megabytes no more are taken than may be; of somebody who is not logged in, none."""
     asked = 0
 
@@ -300,7 +340,7 @@ def test_a_body_without_a_length_is_refused_while_it_comes(app, bench_page, know
     async def send(message):
         sent.append(message)
 
-    cookie = f"{COOKIE}={bench_page.cookies[COOKIE]}" if known else "x=y"
+    cookie = f"{COOKIE}={ann.cookies[COOKIE]}" if known else "x=y"
     headers = {
         "host": "127.0.0.1:8791", "origin": HERE, "cookie": cookie, "content-type": "multipart/form-data; boundary=b",
     }  # fmt: skip
@@ -309,7 +349,7 @@ def test_a_body_without_a_length_is_refused_while_it_comes(app, bench_page, know
         "path": "/c/tfbind8/file", "raw_path": b"/c/tfbind8/file", "query_string": b"", "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8791), "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(untouched(scope, receive, send))
     start = next(one for one in sent if one["type"] == "http.response.start")
     assert start["status"] == (413 if known else 401)
     assert asked <= (66 if known else 0)
@@ -340,8 +380,8 @@ def test_faults_are_told_cell_by_cell_and_nothing_can_be_stored(bench, bench_pag
     assert Campaign.open("tfbind8").ledger.files("tfbind8").empty
 
 
-def test_a_reader_sees_a_blinded_plate_and_takes_its_form(app, at_the_lab):
-    page = browser(app)
+def test_a_reader_sees_a_blinded_plate_and_takes_its_form(untouched):
+    page = browser(untouched)
     well = "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01"
     seen = page.seen(well)
     assert "A01 of tfbind8-R01-P1" in seen
@@ -354,11 +394,11 @@ def test_a_reader_sees_a_blinded_plate_and_takes_its_form(app, at_the_lab):
     assert page.get("/c/tfbind8/report").headers["location"].startswith("/login")  # it tells arms apart
 
 
-def test_who_is_logged_in_may_see_who_wanted_a_well(bench_page, at_the_lab):
+def test_who_is_logged_in_may_see_who_wanted_a_well(ann):
     well = "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01"
-    assert "Wanted by" not in bench_page.seen(well)
-    assert "Wanted by" in bench_page.seen(f"{well}&arms=true")
-    assert bench_page.get("/c/tfbind8/round/1/files/tfbind8-R01_picks.csv").status_code == 200
+    assert "Wanted by" not in ann.seen(well)
+    assert "Wanted by" in ann.seen(f"{well}&arms=true")
+    assert ann.get("/c/tfbind8/round/1/files/tfbind8-R01_picks.csv").status_code == 200
 
 
 def test_values_stand_in_their_wells_once_they_are_in(app, at_the_lab):
@@ -396,8 +436,149 @@ def test_designs_of_ones_own_become_an_arm(bench, bench_page):
     assert (told[0]["by"], told[0]["file"]) == ("Ann Bench", "mine.csv")
 
 
-def test_a_campaign_that_nobody_knows_is_a_page_that_says_so(app):
-    answer = browser(app).get("/c/none")
+@pytest.fixture
+def children(monkeypatch):
+    """Commands that the page starts find the plug-ins of the tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("LABLOOP_PLUGINS", "fakes")
+
+
+def answered(page, what):
+    """Wait for what a question was answered."""
+    found = None
+
+    def done():
+        nonlocal found
+        key = next(one for one in page.app.state.desk.jobs._jobs if one[1:2] == (what,))
+        found = page.app.state.desk.jobs.of(*key)
+        return not found.running
+
+    until(done, 120)
+    assert found.answer is not None, found.lines
+    return found.answer
+
+
+def test_designs_are_predicted_beside_the_page_and_the_answer_is_the_persons_own(bench, children, app, bench_page):
+    run = Campaign.open("tfbind8")
+    run.ingest("start.csv")
+    run.ensure_round("round.yaml")  # whose judge is quickly trained
+    before = events()
+    hostile = {"file": (f"../{HOSTILE}.csv", f"dna,maker\nACGTACGT,{HOSTILE}\nAAAACCCC,=cmd()\n".encode())}
+    assert bench_page.fill("/c/tfbind8/ask/predict", files=hostile).headers["location"] == "/c/tfbind8/ask#predict"
+    said = answered(bench_page, "predict")
+    page = bench_page.get("/c/tfbind8/ask").text
+    assert len(said["designs"]) == 2
+    assert "ACGTACGT" in page
+    assert "<script>alert" not in page
+    table = bench_page.get("/c/tfbind8/ask/predictions.csv").text
+    assert len(table.splitlines()) == 3
+    assert "'=cmd()" in table
+    assert events() == before
+    ben = browser(app).login("Ben")
+    assert "ACGTACGT" not in ben.seen("/c/tfbind8/ask")
+    assert ben.get("/c/tfbind8/ask/predictions.csv").status_code == 404
+
+
+def test_designs_that_cannot_be_are_told_cell_by_cell(bench, bench_page):
+    Campaign.open("tfbind8").ingest("start.csv")
+    answer = bench_page.fill("/c/tfbind8/ask/predict", files={"file": ("mine.csv", b"dna\nACGTACGT\nACGX\n")})
+    assert answer.status_code == 409
+    assert "mine.csv" in answer.text
+    assert "ACGX" in answer.text
+    assert not bench_page.app.state.desk.uploads._held
+
+
+def test_arms_are_tried_on_what_is_measured(bench, bench_page):
+    Campaign.open("tfbind8").ingest("start.csv")
+    assert bench_page.fill("/c/tfbind8/ask/backtest", arms="--home, x").status_code == 409
+    assert bench_page.fill("/c/tfbind8/ask/backtest", arms="random, mutate").status_code == 303
+    said = answered(bench_page, "backtest")
+    seen = bench_page.seen("/c/tfbind8/ask")
+    assert said["sentence"] in seen
+    assert {one["arm"] for one in said["arms"]} == {"random", "mutate"}
+
+
+def test_no_more_questions_are_worked_on_than_the_computer_bears(bench, bench_page, monkeypatch):
+    monkeypatch.setattr("labloop.cli.serve.jobs._RUN", [sys.executable, "-c", "import signal; signal.pause()"])
+    assert bench_page.fill("/c/tfbind8/ask/why").status_code == 303
+    assert bench_page.fill("/c/tfbind8/ask/why").status_code == 409
+    assert bench_page.fill("/c/tfbind8/ask/backtest").status_code == 303
+    answer = bench_page.fill("/c/tfbind8/ask/predict", files={"file": ("x.csv", b"dna\nACGTACGT\n")})
+    assert answer.status_code == 409
+    assert "at work already" in answer.text
+
+
+def test_a_touched_well_says_why_it_is_there_to_who_may_know(app, at_the_lab, bench_page):
+    well = "/c/tfbind8/round/1?well=tfbind8-R01-P1:A01"
+    wells = Campaign.open("tfbind8").ledger.wells("tfbind8", 1).dropna(subset=["design_id"])
+    well = f"/c/tfbind8/round/1?well={wells['plate'].iloc[0]}:{wells['well'].iloc[0]}"
+    assert "Why is it here?" not in bench_page.seen(well)
+    assert "Why is it here?" in bench_page.seen(f"{well}&arms=true")
+    said = Campaign.open("tfbind8").why(well.partition("=")[2]).said
+    until(lambda: said in bench_page.seen(f"{well}&arms=true&why=true").replace("&#39;", "'"), 60)
+    assert said not in browser(app).seen(f"{well}&arms=true&why=true")
+
+
+def test_a_campaign_says_whether_another_plate_is_worth_it(app, at_the_lab):
+    run = Campaign.open("tfbind8")
+    run.ingest(at_the_lab)
+    stop = run.plan(run.config.schedule.round(0)).stop
+    until(lambda: stop in browser(app).seen("/c/tfbind8"), 60)
+
+
+def revised(page, text, **more):
+    return page.fill("/c/tfbind8/revise", text=text, **more)
+
+
+def test_a_campaign_is_changed_with_a_reason_once_it_was_said_what_would_change(bench, bench_page):
+    text = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", bench_page.get("/c/tfbind8/revise").text, re.DOTALL)[1])
+    assert "Nothing would change" in revised(bench_page, text).text
+    more = text.replace("\nrounds:", "\nrounds: 7 #", 1) if "\nrounds:" in text else f"{text}\nrounds: 7\n"
+    assert "rounds is changed" in revised(bench_page, more, reason="more money").text
+    assert Campaign.open("tfbind8").config.rounds != 7
+    assert revised(bench_page, more, store="true").status_code == 409  # no reason
+    assert revised(bench_page, more, reason="more money", store="true").status_code == 303
+    assert Campaign.open("tfbind8").config.rounds == 7
+    wrong = revised(bench_page, f"{more}roundz: 3\n")
+    assert wrong.status_code == 409
+    assert "your text" in wrong.text
+
+
+def test_every_shipped_campaign_reads_the_same_as_it_is_written_on_the_page(tmp_path):
+    from labloop.cli.serve.revising import written
+
+    for path in sorted(preset("campaigns").glob("*.yaml")):
+        config = load_config(path, CampaignConfig)
+        (tmp_path / "same.yaml").write_text(written(SimpleNamespace(config=config)))
+        assert load_config(tmp_path / "same.yaml", CampaignConfig) == config, path.name
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "space: {library: /etc/passwd, parameters: []}", "space: {parameters: [{type: choice, name: x, smiles: ../ledger.csv}]}",
+        "schedule: {rounds: /etc/passwd}", "schedule: {inbox: /tmp}",
+    ],
+)  # fmt: skip
+def test_a_changed_campaign_reads_no_file_of_the_computer(bench, bench_page, named):
+    answer = revised(bench_page, f"name: tfbind8\n{named}\n")
+    assert answer.status_code == 409
+    assert "on the computer that labloop runs on" in answer.text or "of the computer that labloop runs on" in answer.text
+
+
+def test_the_page_leads_to_prefect(app, monkeypatch):
+    assert "In Prefect" not in browser(app).seen("/c/tfbind8")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert 'href="http://127.0.0.1:4200/artifacts/key/tfbind8-report"' in browser(app).get("/c/tfbind8").text
+    row = {"campaign": "tfbind8", "prefect": "scheduled", "prefect_url": "http://127.0.0.1:4200/deployments/deployment/7"}
+    told = dict.fromkeys(("round", "state", "since", "until"), None) | {"waits_for": "the lab", "what": "", "overdue": False}
+    agenda = {"server": "It answers.", "campaigns": [told | row | {"prefect_page": "http://127.0.0.1:4200/artifacts/key/x"}]}
+    monkeypatch.setattr("labloop.cli.serve.desk.agenda", lambda **_: agenda)
+    until(lambda: f'href="{row["prefect_url"]}"' in browser(app).get("/schedule").text, 30)
+
+
+def test_a_campaign_that_nobody_knows_is_a_page_that_says_so(untouched):
+    answer = browser(untouched).get("/c/none")
     assert answer.status_code == 404
     assert "no campaign of this name" in answer.text
 
@@ -409,27 +590,28 @@ def test_a_page_speaks_of_buttons_not_of_commands():
 
 
 def test_ten_readers_and_two_writers_at_once_lose_nothing(app, at_the_lab):
-    """Two people store six files each while ten look on: every reading is in the ledger once, under its writer's name."""
+    """Two people store three files each while ten look on: every reading is in the ledger once, under its writer's name."""
     rows = Path("start.csv").read_text().splitlines()
     letters = "ACGT"
-    designs = ["".join(letters[(i >> (2 * k)) & 3] for k in range(8)) for i in range(40_000, 40_120)]
-    parts = [designs[i : i + 10] for i in range(0, 120, 10)]
+    designs = ["".join(letters[(i >> (2 * k)) & 3] for k in range(8)) for i in range(40_000, 40_060)]
+    parts = [designs[i : i + 10] for i in range(0, 60, 10)]
     before = len(Campaign.open("tfbind8").ledger.measurements("tfbind8"))
     assert len(rows) == before + 1
-    done, wrong = threading.Event(), []
+    turns, done, wrong = threading.Semaphore(0), threading.Event(), []
 
     def write(name, some):
         page = browser(app).login(name)
         for number, part in enumerate(some):
             text = "dna,value\n" + "".join(f"{one},0.25\n" for one in part)
             where = page.drop(text.encode(), name=f"{name}{number}.csv").headers["location"]
+            turns.release(10)  # everybody looks at all pages while this is stored
             answer = page.fill(f"{where}/store")
             if answer.status_code != 303:
                 wrong.append(answer.text)
 
     def read(number):
         page = browser(app)
-        while not done.is_set():
+        while turns.acquire() and not done.is_set():
             for path in ("/", "/c/tfbind8", "/c/tfbind8/round/1"):
                 answer = page.get(path)
                 if answer.status_code != 200:
@@ -443,12 +625,13 @@ def test_ten_readers_and_two_writers_at_once_lose_nothing(app, at_the_lab):
                 one.result()
         finally:
             done.set()
+            turns.release(10)
         for one in readers:
             one.result()
     assert not wrong
     run = Campaign.open("tfbind8")
-    assert len(run.ledger.measurements("tfbind8")) == before + 120
-    assert sorted(run.ledger.files("tfbind8")["by"].tolist()[-12:]) == ["Ann"] * 6 + ["Ben"] * 6
+    assert len(run.ledger.measurements("tfbind8")) == before + 60
+    assert sorted(run.ledger.files("tfbind8")["by"].tolist()[-6:]) == ["Ann"] * 3 + ["Ben"] * 3
     assert run.ledger.verify()[0].faults == ()
 
 
@@ -476,8 +659,8 @@ def test_a_ledger_that_took_anothers_place_is_what_is_read(app, at_the_lab, benc
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3"], ids=len)
-def test_a_length_that_is_no_number_of_bytes_is_refused(app, length):
-    answer = browser(app).post("/login", content=b"x", headers={"Origin": HERE, "Content-Length": length})
+def test_a_length_that_is_no_number_of_bytes_is_refused(untouched, length):
+    answer = browser(untouched).post("/login", content=b"x", headers={"Origin": HERE, "Content-Length": length})
     assert answer.status_code == 413
 
 

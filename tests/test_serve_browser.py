@@ -11,14 +11,16 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from browser import CHROMIUM, browser
-from scheduling import PATIENCE, free_port, process, until
+from scheduling import PATIENCE, ROUND, free_port, process, until
 
 from labloop.campaign.facade import Campaign
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import open_lab
 
 TOKEN = "a-token-for-these-tests"
+PICTURES = Path(told).absolute() if (told := os.environ.get("LABLOOP_PICTURES")) else None  # the test leaves this folder
 
 
 @pytest.fixture
@@ -46,8 +48,10 @@ def served(bench):
 
 @pytest.mark.server
 def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
-    pictures = Path(os.environ.get("LABLOOP_PICTURES") or tmp_path_factory.mktemp("pictures"))
+    pictures = PICTURES or tmp_path_factory.mktemp("pictures")
     home, run = f"{served}/c/tfbind8", Campaign.open("tfbind8")
+    judge = {"ensemble": {"members": 4, "steps": 200, "features": "letters"}}
+    (bench / "round.yaml").write_text(yaml.safe_dump({**ROUND, "judge": judge}))  # one that can be asked
     with browser(tmp_path_factory.mktemp("chromium")) as page:
 
         def keep(name):
@@ -120,6 +124,9 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         for key in ("ArrowRight", "ArrowDown"):
             page.key(key)
         assert page.value("document.activeElement.getAttribute('aria-label')").startswith("C03")
+        page.press("show it now")
+        page.press("Why is it here?")
+        page.text("Wanted by", run.why(well).said)
         drop(form)
         page.text("48 rows: 48 measured", "48 rows left out")
         page.press("Store it")
@@ -133,6 +140,17 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         keep("campaign")
         page.open(f"{home}/round/1")
         page.text("What each arm got", "offline", "free")
+
+        # The judge is asked: about designs of a file, and what it looks at.
+        mine = bench / "mine.csv"
+        mine.write_text("dna,remark\nTTAATTAA,known site\nGGGGCCCC,control\nTGATATCA,mine\n")
+        page.open(f"{home}/ask")
+        page.choose("#designs", mine)
+        page.press("Ask about them")
+        page.text("TTAATTAA", "mine.csv: judge ensemble after 196 measured designs")
+        page.press("Look into the judge")
+        page.text("rank correlation lost", "dna 1")
+        keep("ask")
         page.open(home)
         page.press("Approve the plate")
         page.text("Round 2 is approved")

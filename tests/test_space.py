@@ -16,6 +16,7 @@ from labloop.errors import DesignError, SpaceError
 from labloop.space.constraints import Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.space.quantities import to_digits
 from labloop.testing import TOY_SPACES
 
 CONSTRAINED = DesignSpace(
@@ -57,6 +58,14 @@ def test_any_matrix_decodes_to_valid_designs(name, data):
     X = data.draw(arrays(float, (4, space.d), elements=st.floats(-1e9, 1e9)))
     designs = space.decode(X)
     assert space.check(designs) == []
+
+
+def test_numbers_are_rounded_to_digits_as_their_text_is():
+    rng = np.random.default_rng(0)
+    odd = [np.nan, 1e-300, 5e-324, 1e300, 0.5, 1.5, 2.5, 1.25, 9.9999999999, 1e22, 1e-15, np.nextafter(1000.0, 0)]
+    values = np.concatenate([10.0 ** rng.uniform(-30, 30, 3_000), np.arange(1, 300) / 8, odd])
+    for digits in (0, 2, 8):
+        np.testing.assert_array_equal(to_digits(values, digits), [float(f"{value:.{digits}e}") for value in values])
 
 
 def test_decode_undoes_encode(space):

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import labloop.studies.study
+import labloop.studies.study_job
 from labloop.cli import main
 from labloop.config.read import parse_config, preset
 from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.space.goal import Goal
 from labloop.studies import page
+from labloop.studies.properties import share_of
 from labloop.studies.simulate import simulate
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, interval, standings
@@ -42,6 +44,24 @@ def quick(tmp_path_factory):
 
 
 # ---- running
+
+
+def test_arms_are_ranked_by_hypervolume_where_a_lab_has_several_properties():
+    labs = {"branincurrin": {"campaign": CAMPAIGNS / "branincurrin.yaml"}}
+    result = study(config(labs=labs, starts=[10], batch=4, seeds=3, quantile=1.0))
+    last = result.rows[result.rows["round"] == 2].set_index(["arm", "seed"])
+    np.testing.assert_allclose(last["best_share"], last["hypervolume"] / result.rows["hypervolume"].max())
+    table = last["hypervolume"].unstack("arm").mean()
+    ranks = {row["arm"]: row["best"]["mean"] for row in result.summary["ranks"]}
+    assert (ranks["random"] < ranks["mutate"]) == (table["random"] > table["mutate"])
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "share"), [("min", 2.0, 1.0), ("min", 6.0, 0.0), ("max", 5.0, 0.75), ("max", np.nan, 0.0)]
+)
+def test_a_value_within_limits_is_a_share_of_what_arms_came_to(direction, value, share):
+    goal = Goal.model_validate({"targets": {"x": {"direction": direction, "assay": "x"}}, "limits": {"y": {"at_least": 1}}})
+    assert share_of(goal, value, [2.0, np.nan, 6.0]) == share
 
 
 def test_the_quick_study_gives_a_row_a_lab_arm_seed_and_round(quick):
@@ -98,6 +118,38 @@ def test_what_is_finished_is_kept_and_never_redone(tmp_path, monkeypatch):
     more = study(config(seeds=3), out=tmp_path)
     assert len(ran) == 4
     assert set(more.rows["seed"]) == {0, 1, 2}
+
+
+def test_arms_are_added_to_a_study_that_was_run(tmp_path, monkeypatch):
+    first = study(config(arms=["random"]), out=tmp_path)
+    ran = []
+    run = Job.run
+    monkeypatch.setattr(Job, "run", lambda job: ran.append(job.label) or run(job))
+    more = study(config(), out=tmp_path, arms=["mutate"])
+    assert len(ran) == 2
+    assert more.summary["arms"] == ["random", "mutate"]
+    assert {one["arm"] for one in more.summary["differences"]} == {"mutate"}
+    pd.testing.assert_frame_equal(more.rows[more.rows["arm"] == "random"].reset_index(drop=True), first.rows)
+    whole = study(config()).rows.drop(columns=["seconds", "cpu_seconds"])
+    pd.testing.assert_frame_equal(more.rows.drop(columns=["seconds", "cpu_seconds"]), whole)
+    third = study(config(), out=tmp_path, arms=["mutate"], seeds=3)
+    assert third.summary["arms"] == ["mutate"]  # of random a seed is missing
+
+
+def test_a_start_is_asked_for_by_its_size():
+    many = config(starts=[20, 30])
+    assert {job.start for job in jobs(many, starts=[30])} == {30}
+    with pytest.raises(ConfigError, match="no lab of the study starts from 40; there are: 20, 30"):
+        jobs(many, starts=[40])
+
+
+def test_the_judge_and_settings_at_their_defaults_are_no_part_of_a_job_that_does_not_use_them():
+    (job,) = jobs(config(arms=["random"], seeds=1))
+    assert job.model_copy(update={"config": job.config.model_copy(update={"judge": {"gp": {}}})}).key == job.key
+    arm = job.config.arms["random"].model_copy(update={"selector": {"conservative": {}}})
+    wary = job.model_copy(update={"config": job.config.model_copy(update={"arms": {"random": arm}})})
+    other = wary.model_copy(update={"config": wary.config.model_copy(update={"judge": {"gp": {}}})})
+    assert len({job.key, wary.key, other.key}) == 3
 
 
 def test_a_job_is_known_by_what_its_result_depends_on():
@@ -173,6 +225,14 @@ def test_a_design_that_fails_by_itself_counts_as_the_worst():
     assert row["batch_mean_share"] == pytest.approx(good and row["batch_mean"] * good / row["n_wells"])
 
 
+def test_a_plate_whose_designs_all_failed_by_themselves_is_told_on_the_page(tmp_path):
+    rows = table({"a": {"x": 0.0, "bo": 0.5}})
+    rows.loc[rows["arm"] == "x", list(MEASURES)] = np.nan
+    found = standings(rows, ["x", "bo"], reference="bo")
+    assert "no value" in page.render(found, title="failed")
+    assert "| x |" in markdown(found, title="failed")
+
+
 def test_coverage_is_told_of_arms_that_select_by_their_own_judge():
     arms = {
         "random": None,
@@ -186,7 +246,7 @@ def test_coverage_is_told_of_arms_that_select_by_their_own_judge():
 
 
 def test_a_lab_without_a_range_is_scaled_by_what_was_seen(monkeypatch):
-    monkeypatch.setattr(labloop.studies.study, "_range", lambda lab: None)
+    monkeypatch.setattr(labloop.studies.study_job, "_range", lambda lab: None)
     rows = study(config()).rows
     assert rows["best_share"].max() <= 1
     assert rows["batch_mean_share"].min() >= 0

@@ -18,7 +18,7 @@ from labloop.surrogates.ensemble import Ensemble, _bags
 from labloop.surrogates.networks import StackedCNN, StackedMLP
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
 
-SMALL = Ensemble(members=6, hidden=(32,), steps=300)
+SMALL = Ensemble(members=5, hidden=(32,), steps=200)
 
 
 def sample(space: DesignSpace, n: int, *, seed: int = 0, noise: float = 0.0) -> Dataset:
@@ -75,7 +75,7 @@ def test_std_grows_away_from_the_data() -> None:
     space = DesignSpace(parameters=(Real(name="t", low=0, high=1), Real(name="u", low=0, high=1)))
     X = 0.25 * np.random.default_rng(0).random((80, 2))
     data = Dataset.from_measurements(space, space.decode(X), np.sin(8 * X[:, 0]) + X[:, 1])
-    _, std = Ensemble(hidden=(64,), steps=600).fit(data, seed=0)(np.array([[0.12, 0.12], [0.95, 0.95]]))
+    _, std = Ensemble(members=8, hidden=(64,), steps=300).fit(data, seed=0)(np.array([[0.12, 0.12], [0.95, 0.95]]))
     assert std[1] > 2 * std[0]
 
 
@@ -150,7 +150,7 @@ def test_of_a_thousand_long_sequences_the_networks_are_of_the_kind_that_predicts
     X = LONG.sample(n, np.random.default_rng(0))
     data = Dataset.from_measurements(LONG, LONG.decode(X), motif_count(X))
     assert len(data) == n
-    posterior = replace(SMALL, members=4, steps=200, features="letters").fit(data, seed=0)
+    posterior = replace(SMALL, members=2, steps=150, features="letters").fit(data, seed=0)
     assert type(posterior.net) is kind
     new = LONG.sample(300, np.random.default_rng(1))
     assert (np.corrcoef(posterior(new)[0], motif_count(new))[0, 1] > 0.8) == (kind is StackedCNN)

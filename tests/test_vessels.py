@@ -148,6 +148,8 @@ def test_only_the_wells_that_are_used_are_filled(use: object, used: set[tuple[in
         ({"wells": 24, "use": "C-E"}, "rows of this plate are A to D"),
         ({"wells": 24, "use": "C3:A1"}, "upper left well first"),
         ({"wells": 96, "edge": "empty", "use": "A"}, "names no well that edge leaves"),
+        ({"wells": 24, "use": True}, "use: true is no number: say how many wells are used"),
+        ({"replicates": True}, "replicates: true is no number"),
         ({"wells": 6, "use": 2, "replicates": 3}, "replicates: 3 wells a design are more than the 2"),
         ({"rows": 60, "columns": 2}, "less than or equal to 52"),
         ({"wells": 24, "replicates": 0}, "greater than or equal to 1"),

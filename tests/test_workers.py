@@ -11,6 +11,8 @@ from fakes import exported
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
+from distributed import SpecCluster
+
 from labloop.campaign.facade import Campaign
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
@@ -19,13 +21,24 @@ from labloop.runtime.workers import local_cluster, spread
 from labloop.studies.benchmark import COLUMNS, benchmark
 from labloop.studies.simulate import draw_start, open_lab, simulate
 
+pytestmark = pytest.mark.processes
+
 SCORES = ["task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data"]
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def importable():
     """Workers are new processes: they find what the tests find."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        yield
+
+
+@pytest.fixture(scope="module")
+def two(importable):
+    """The address of a scheduler with two workers, for those tests that do not ask how workers begin: that takes seconds."""
+    with SpecCluster(**local_cluster(2), silence_logs=40) as cluster:
+        yield cluster.scheduler_address
 
 
 def square(number: int) -> int:
@@ -50,14 +63,15 @@ def refuse(number: int) -> int:
     raise ConfigError(f"job {number} makes no sense")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_every_job_comes_back_once_with_its_number(workers):
+@pytest.mark.parametrize("where", ["here", "on two workers"])
+def test_every_job_comes_back_once_with_its_number(where, request):
+    workers = 1 if where == "here" else request.getfixturevalue("two")
     assert sorted(spread(square, [3, 1, 2, 2], "squares", workers=workers)) == [(0, 9), (1, 1), (2, 4), (3, 4)]
 
 
-def test_a_killed_worker_costs_a_repeat_and_nothing_else(tmp_path):
+def test_a_killed_worker_costs_a_repeat_and_nothing_else(two, tmp_path):
     jobs = [str(tmp_path / name) for name in "ab"]
-    assert sorted(spread(die_once, jobs, "deaths", workers=2)) == [(0, "done"), (1, "done")]
+    assert sorted(spread(die_once, jobs, "deaths", workers=two)) == [(0, "done"), (1, "done")]
 
 
 def test_devices_are_dealt_out_to_the_workers(monkeypatch):
@@ -68,34 +82,35 @@ def test_devices_are_dealt_out_to_the_workers(monkeypatch):
     assert {found for _, found in spread(devices, range(6), "devices", workers=2)} <= {"4", "5"}
 
 
-def test_what_a_job_refuses_is_told_as_it_would_be_here():
+def test_what_a_job_refuses_is_told_as_it_would_be_here(two):
     with pytest.raises(ConfigError, match="job 0 makes no sense"):
-        list(spread(refuse, [0], "refusals", workers=2))
+        list(spread(refuse, [0], "refusals", workers=two))
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("labloop.runtime.workers.PATIENCE", "1s")
     with pytest.raises(ConfigError, match=r"tcp://127\.0\.0\.1:1.*no Dask scheduler answers"):
         list(spread(square, [1], "squares", workers="tcp://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="1 or more"):
         list(spread(square, [1], "squares", workers=0))
 
 
-def test_a_benchmark_on_two_workers_gives_the_table_of_one(tmp_path):
+def test_a_benchmark_on_two_workers_gives_the_table_of_one(two, tmp_path):
     methods = ["random", "mutate", "pairwise", "forest"]
-    setting = {"seeds": 4, "q": 16, "fraction": 0.02, "baselines": False, "in_process": True}
+    setting = {"seeds": 2, "q": 16, "fraction": 0.02, "baselines": False, "in_process": True}
     here = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "here")
-    there = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "there", workers=2)
+    there = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "there", workers=two)
     assert list(there.columns) == list(COLUMNS)
     assert here[SCORES].equals(there[SCORES])
-    assert len(here) == 16
+    assert len(here) == 8
     again = benchmark(["tfbind8"], methods, **setting, out=tmp_path / "there")
     assert again.equals(there)
 
 
-def test_simulated_campaigns_on_two_workers_are_those_of_one():
+def test_simulated_campaigns_on_two_workers_are_those_of_one(two):
     setting = {"start": 50, "rounds": 2, "batch": 8, "seeds": 2, "arms": ["random", "mutate"]}
     here = simulate("config/campaigns/tfbind8.yaml", "tfbind8", **setting)
-    there = simulate("config/campaigns/tfbind8.yaml", "tfbind8", **setting, workers=2)
+    there = simulate("config/campaigns/tfbind8.yaml", "tfbind8", **setting, workers=two)
     columns = [column for column in here.columns if column != "seconds"]
     assert here[columns].equals(there[columns])
 
@@ -109,7 +124,7 @@ ROUND = {
 }
 
 
-def test_a_round_trained_on_two_workers_has_the_files_of_one_trained_here(tmp_path, tfbind8_config):
+def test_a_round_trained_on_two_workers_has_the_files_of_one_trained_here(two, tmp_path, tfbind8_config):
     def propose(name: str, **how) -> Campaign:
         run = Campaign.create(tfbind8_config, home=tmp_path / name)
         draw_start(open_lab("tfbind8"), 60, seed=0).to_csv(tmp_path / "start.csv", index=False)
@@ -117,12 +132,12 @@ def test_a_round_trained_on_two_workers_has_the_files_of_one_trained_here(tmp_pa
         run.propose(parse_config(ROUND, RoundConfig), out=tmp_path / name / "out", **how)
         return run
 
-    here, there = propose("here"), propose("there", workers=2)
+    here, there = propose("here"), propose("there", workers=two)
     assert exported(tmp_path / "here" / "out") == exported(tmp_path / "there" / "out")
     assert set(here.ledger.runs(here.name)["key"]) == set(there.ledger.runs(there.name)["key"])
 
 
-def test_a_training_that_fails_on_a_worker_loses_none_that_was_finished(tmp_path, tfbind8_config):
+def test_a_training_that_fails_on_a_worker_loses_none_that_was_finished(two, tmp_path, tfbind8_config):
     run = Campaign.create(tfbind8_config, home=tmp_path)
     draw_start(open_lab("tfbind8"), 60, seed=0).to_csv(tmp_path / "start.csv", index=False)
     run.ingest(tmp_path / "start.csv")
@@ -133,6 +148,6 @@ def test_a_training_that_fails_on_a_worker_loses_none_that_was_finished(tmp_path
         run.train_all(number, workers=1)
     kept = set(run.ledger.runs(run.name)["key"])
     with pytest.raises(MethodError, match="contract"):
-        run.train_all(number, workers=2)
+        run.train_all(number, workers=two)
     assert set(run.ledger.runs(run.name)["key"]) == kept
     assert len(kept) == 1

@@ -2,10 +2,15 @@
 
     python examples/benchmarks/peers.py --campaign config/campaigns/arylation_smiles.yaml --lab arylation --seeds 10
 
-24 conditions drawn at random, then three plates of 12. Every seed's start is the same for all. BayBE (the extra `peers`) gets its
-own encodings of the molecules, by default Mordred's descriptors and ECFP, and its default recommender; labloop the arms of
-`config/rounds/small.yaml`, with the campaign's descriptors and, as `… without`, with names alone. Another complete
-table: `--lab lookup:FILE.csv` and a campaign for it. `--only labloop` or `--only baybe` runs a half, `--out` keeps the rows.
+Settings, fixed before any result was seen: 24 conditions drawn at random from the whole table, then three plates of 12; seed s
+has the same start for everybody; all of both as shipped. BayBE (the extra `peers`) gets its own encodings of the molecules,
+Mordred's descriptors (its default) and ECFP, and its default recommender; labloop the arms `gp` and `bo` of
+`config/rounds/small.yaml`, with the campaign's descriptors and, as `… without`, with names alone. Told are the mean of each
+plate, of all three, and of the ten best wells of the three plates, with standard errors over seeds; CPU-seconds of a whole
+campaign; and what labloop's arms are ahead by of each BayBE, paired by seed, with a 95 % interval (Student's t).
+
+Another complete table: `--lab lookup:FILE.csv` and a campaign for it. `--only labloop` or `--only baybe` runs a half, `--out`
+adds to the rows that a file keeps, `--told FILE …` shows those of earlier runs.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
@@ -35,12 +41,14 @@ def main() -> None:
     parser.add_argument("--campaign", default=str(preset("campaigns/arylation_smiles.yaml")))
     parser.add_argument("--lab", default="arylation")
     parser.add_argument("--round", default=str(preset("rounds/small.yaml")))
-    parser.add_argument("--arms", nargs="+", default=["gp"])
+    parser.add_argument("--arms", nargs="+", default=["gp", "bo"])
     parser.add_argument("--encodings", nargs="+", default=["MORDRED", "ECFP"])
     parser.add_argument("--start", type=int, default=24)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first of BayBE's seeds")
+    parser.add_argument("--told", type=Path, nargs="+", default=[], help="files of rows to show beside this run's")
     parser.add_argument("--only", choices=("labloop", "baybe"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -51,12 +59,13 @@ def main() -> None:
             for arm in args.arms:
                 rows += ours(one, lab, arm, f"{arm}{name}", args)
     if args.only != "labloop":
-        for encoding, seed in itertools.product(args.encodings, range(args.seeds)):
+        for encoding, seed in itertools.product(args.encodings, range(args.first, args.first + args.seeds)):
             rows += theirs(campaign, lab, encoding, seed, args)
-    table = pd.DataFrame(rows)
     if args.out:
-        table.to_csv(args.out, index=False)
+        pd.DataFrame(rows).to_csv(args.out, mode="a", header=not args.out.exists(), index=False)
+    table = pd.concat([pd.DataFrame(rows), *(pd.read_csv(path) for path in args.told)], ignore_index=True)
     print(summary(table, campaign.objective.direction).to_string())
+    print(paired(table, campaign.objective.direction).to_string())
 
 
 def without(campaign: CampaignConfig) -> CampaignConfig:
@@ -139,6 +148,24 @@ def summary(table: pd.DataFrame, direction: str) -> pd.DataFrame:
     out["top 10"], out["± se "] = top.mean(), top.std() / np.sqrt(top.size())
     out["cpu"] = last.groupby("arm")["cpu"].mean()
     return out.sort_values("batch mean", ascending=direction == "min").round(2)
+
+
+def paired(table: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """Give what each of labloop's arms is ahead of each BayBE by, paired by seed: mean and 95 % interval; larger is better."""
+    sign = -1 if direction == "min" else 1
+    batch = table.groupby(["arm", "seed"])["batch_mean"].mean().unstack("arm")
+    top = table[table["round"] == table["round"].max()].pivot_table(index="seed", columns="arm", values="top10_mean")
+    rows = []
+    for mine, peer in itertools.product(batch, batch):
+        if str(mine).startswith("labloop") and str(peer).startswith("baybe"):
+            row = {"arm": mine, "less": peer}
+            for name, one in (("batch mean", batch), ("top 10", top)):
+                gap = sign * (one[mine] - one[peer]).dropna()
+                if len(gap) > 1:
+                    half = stats.t.ppf(0.975, len(gap) - 1) * gap.std() / np.sqrt(len(gap))
+                    row |= {name: f"{gap.mean():+.2f} ({gap.mean() - half:+.2f} to {gap.mean() + half:+.2f})", "seeds": len(gap)}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
+from labloop.rounds import related
 from labloop.runtime.yamlfile import read_yaml
 from labloop.seeds import derive, generator
 
@@ -64,6 +65,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     }
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
+    understood["history"] = related.told(config.anchored(Path(campaign).parent))
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
@@ -116,11 +118,13 @@ def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
     """Say how the wells are shared that no arm names as its own."""
     names, wells = config.sharing, config.designs(campaign.plate)
     total = sum(wells[name] for name in names)
+    evidence = config.allocation.rule == "evidence"
+    inside = f"; those of {' and '.join(config.turns)} by what its proposers achieved" if evidence and config.turns else ""
     if len(names) < 2:
-        return "every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names"
-    if config.allocation.rule == "evidence":
+        return ("every arm names its wells" if not names else f"{names[0]} gets the wells that no other arm names") + inside
+    if evidence:
         floor = config.allocation.least(total, len(names))
-        return f"{total} designs by what the arms achieved, at least {floor} each; evenly until the first round came back"
+        return f"{total} designs by what the arms achieved, at least {floor} each{inside}; evenly until the first round came back"
     return f"{total} designs by weights" if config.allocation.weights else f"{total} designs evenly"
 
 

@@ -61,10 +61,14 @@ class Campaign(Memory):
         place, opened = open_ledger(home, ledger)
         return cls(stored_config(opened, name), opened, place)
 
-    def revise(self, config: CampaignConfig | Path | str, *, reason: str) -> list[str]:
+    def revise(self, config: CampaignConfig | Path | str, *, reason: str, dry_run: bool = False) -> list[str]:
         """Replace the configuration from now on; rounds that are open keep the one that they were opened with.
 
         All measurements stay usable: what is no longer allowed is kept in the dataset and never proposed.
+
+        Args:
+            reason: why, which the ledger keeps.
+            dry_run: check it and tell what would change; nothing is stored.
 
         Returns:
             What changed, one sentence each; nothing where the configuration is this one already.
@@ -73,7 +77,7 @@ class Campaign(Memory):
             ConfigError: name, objective or columns change, or a design of the campaign would be lost or become another.
             CampaignError: there is no reason.
         """
-        self.config, told = revise(self, config, reason=reason)
+        self.config, told = revise(self, config, reason=reason, dry_run=dry_run)
         return told
 
     # ---- measurements
@@ -204,8 +208,14 @@ class Campaign(Memory):
         """Compare the arms by what their wells added to the hypervolume; None with one objective, or before a round."""
         return compare_properties(self, self.dataset())
 
-    def report(self, path: Path | str | None = None) -> Path:
-        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given."""
+    def report(self, path: Path | str | None = None, *, why: bool = False) -> Path:
+        """Write the campaign's report, one self-contained HTML page; into the campaign's folder where no path is given.
+
+        Args:
+            why: look into the judge first, as `insight` does; the page shows it.
+        """
         from labloop.report import report_of, write_report  # drawing loads when a page is written
 
+        if why:
+            self.insight()
         return write_report(Path(path) if path else self.folder / "report.html", report_of(self))

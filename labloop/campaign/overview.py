@@ -27,7 +27,7 @@ def overview(
     """Tell for each scheduled campaign its round, whom it waits for, until when, and when Prefect looks at it next.
 
     Returns:
-        `server`: a sentence; `campaigns`: a row of plain values each.
+        `server`: a sentence; `campaigns`: a row of plain values each, with its deployment's and its page's address in Prefect.
     """
     now = now or datetime.now(UTC)
     server = server or Server.configured()
@@ -45,6 +45,10 @@ def overview(
         except NoAnswer as error:
             said = f"{str(error)[:1].upper()}{str(error)[1:]}: nothing runs by itself now; labloop step NAME goes on by hand."
     rows = [_row(one, now, served, runs, asked=asked) for one in scheduled(home=home, ledger=ledger)]
+    for row in rows:
+        there = server if server is not None and row["campaign"] in served else None
+        row["prefect_url"] = f"{there.site}/deployments/deployment/{served[row['campaign']]}" if there else None
+        row["prefect_page"] = there.page_of(row["campaign"]) if there else None
     return {"server": said, "campaigns": rows}
 
 

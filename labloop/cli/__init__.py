@@ -60,7 +60,8 @@ def assembled() -> App:
     import labloop.cli.ledger
     import labloop.cli.quality
     import labloop.cli.schedule
-    import labloop.cli.serve.command  # noqa: F401
+    import labloop.cli.serve.command
+    import labloop.cli.verdict  # noqa: F401
     from labloop.cli.app import app
 
     return app

@@ -144,7 +144,7 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
 @app.command(group=_lab)
 def propose(
     campaign: str,
-    config: Path | None = None,
+    config: Annotated[Path | None, Parameter(name=["--round", "--config"])] = None,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out"),
     workers: int | str = 1,
@@ -157,7 +157,7 @@ def propose(
 
     Args:
         campaign: the campaign's name.
-        config: the round's YAML file [default: config/rounds/default.yaml].
+        config: the round's YAML file, or auto: arms by the last backtest [default: config/rounds/default.yaml].
         out: folder for pick list, plate map, manifest and the empty assay CSV.
         workers: train side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
         on_failure: a proposer that fails: `drop` goes on without it, `stop` trains the others and stops
@@ -174,47 +174,21 @@ def propose(
 
 
 @app.command(group=_lab)
-def compare(campaign: str, *, round: int | None = None, common: Common = Common()) -> None:
-    """Compare the arms of a measured round, and say what all rounds together tell.
-
-    Args:
-        campaign: the campaign's name.
-        round: which round [default: the latest with results].
-    """
-    common.start()
-    run = common.open(campaign)
-    show.comparison(run.compare(round), json=common.json, over_all=run.compare("all"), fronts=run.fronts())
-
-
-@app.command(group=_lab)
-def close(campaign: str, *, round: int | None = None, reason: str | None = None, common: Common = Common()) -> None:
-    """Close a round with its comparison; wells that will never be measured need a reason.
-
-    Args:
-        campaign: the campaign's name.
-        round: which round [default: the latest].
-        reason: why wells are missing, kept in the ledger.
-    """
-    common.start()
-    run = common.open(campaign)
-    comparison = run.close(round, reason=reason)
-    if comparison is not None:
-        show.comparison(comparison, json=common.json, over_all=run.compare("all"))
-
-
-@app.command(group=_lab)
 def report(
-    campaign: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None, common: Common = Common()
-) -> None:
+    campaign: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    why: Annotated[bool, Parameter(negative="")] = False, common: Common = Common(),
+) -> None:  # fmt: skip
     """Write the campaign's report, one HTML page that opens without a network.
 
     Args:
         campaign: the campaign's name.
         out: the page's path [default: report.html in the campaign's folder].
+        why: with what the judge looks at and whether it can be trusted, which trains it some times, as `labloop why` does.
     """
     common.start()
+    run = common.open(campaign)
     with show.progress(json=common.json):
-        page = common.open(campaign).report(out)
+        page = run.report(out, why=why)
     show.written(page, json=common.json)
 
 
@@ -303,6 +277,7 @@ def study(
     *,
     labs: str | None = None,
     arms: str | None = None,
+    starts: str | None = None,
     seeds: int | None = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     workers: int | str = 1,
@@ -310,10 +285,13 @@ def study(
 ) -> None:
     """Compare arms over many simulated labs, with paired starts. Run again, it goes on: the folder keeps finished jobs.
 
+    Arms can be added later: with --arms, arms of the study that the folder holds whole are summed up beside those that run.
+
     Args:
         study: the study's YAML file, such as config/studies/quick.yaml.
         labs: only these of its labs, with commas between.
-        arms: only these of its arms, with commas between.
+        arms: run only these of its arms, with commas between.
+        starts: only these of its sizes of a start, with commas between.
         seeds: that many seeds rather than the study's.
         out: folder of the jobs' results, of rows.csv, study.json, study.md and the page study.html [default: out/NAME]. Choose
             another one after changing a method's code.
@@ -327,7 +305,7 @@ def study(
     with show.progress(json=common.json):
         result = run(
             config, out=out or Path("out") / config.name, labs=labs.split(",") if labs else None,
-            arms=arms.split(",") if arms else None, seeds=seeds, workers=workers,
+            arms=arms.split(",") if arms else None, starts=starts.split(",") if starts else None, seeds=seeds, workers=workers,
         )  # fmt: skip
     show.studied(result, json=common.json)
 

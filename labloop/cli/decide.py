@@ -11,6 +11,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, _research, app
+from labloop.cli.progress import PATIENCE
 from labloop.errors import CampaignError
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def plan(campaign: str, round: Path | None = None, *, worth: float | None = None
             [default: the noise of one reading].
     """
     common.start()
-    told = common.open(campaign).plan(round, worth=worth)
+    run = common.open(campaign)
+    with show.progress(json=common.json, what="drawing plates", after=PATIENCE):
+        told = run.plan(round, worth=worth)
     if common.json:
         return show.dump(told.to_dict())
     _planned(told)
@@ -97,6 +100,7 @@ def backtest(
     batch: int | None = None,
     replay: bool = False,
     workers: int | str = 1,
+    keep: Annotated[bool, Parameter(negative="--no-keep")] = True,
     common: Common = Common(),
 ) -> None:
     """Try arms on what the campaign has measured: its best part is hidden, and every arm chooses among what is hidden.
@@ -110,6 +114,7 @@ def backtest(
         batch: designs that an arm chooses a round [default: a quarter of what is hidden, over all rounds].
         replay: replay past rounds instead: what would today's arms have chosen of each plate?
         workers: side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
+        keep: keep it in the ledger, for labloop propose --round auto, which takes the next round's arms from it.
     """
     from labloop.studies.backtest import backtest as run
 
@@ -118,7 +123,7 @@ def backtest(
     with show.progress(json=common.json):
         told = run(
             memory, round, arms=arms.split(",") if arms else None, splits=splits, rounds=rounds, batch=batch, replay=replay,
-            workers=workers,
+            workers=workers, keep=keep,
         )  # fmt: skip
     if common.json:
         return show.dump(told.to_dict())
@@ -133,6 +138,8 @@ def backtest(
     show.out.print(Text(told.sentence, style="bold"))
     for caveat in told.caveats:
         show.out.print(Text(f"- {caveat}"))
+    if keep and len(told.arms) > 1:
+        show.out.print(Text(f"Kept: labloop propose {campaign} --round auto takes the next round's arms from it"))
 
 
 def _planned(told: Outlook) -> None:

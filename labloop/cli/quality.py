@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
@@ -30,21 +32,27 @@ def quality(campaign: str, *, common: Common = Common()) -> None:
 
 
 @app.command(group=_lab)
-def revise(campaign: str, config: Path, *, reason: str, common: Common = Common()) -> None:
+def revise(
+    campaign: str, config: Path, *, reason: str, dry_run: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = Common(),
+) -> None:  # fmt: skip
     """Replace a running campaign's configuration: a wider or narrower space, new rules, another assay, other policies.
 
     Args:
         campaign: the campaign's name.
         config: the whole new YAML file; name and objective stay as they are.
         reason: why, for whoever reads the ledger later.
+        dry_run: tell what would change, and store nothing.
     """
     common.start()
     run = common.open(campaign)
-    told = run.revise(config, reason=reason)
+    told = run.revise(config, reason=reason, dry_run=dry_run)
     if common.json:
-        return show.dump({"campaign": campaign, "changes": told})
+        return show.dump({"campaign": campaign, "changes": told, "stored": bool(told) and not dry_run})
     for line in told or ["Nothing changes: this is the configuration already."]:
         show.out.print(line)
+    if dry_run:
+        return show.out.print("Nothing is stored: leave --dry-run out to change it.")
     show.status(run.status(), json=False)
 
 

@@ -234,7 +234,7 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
 
     if fronts is not None:
         _table([vars(one) for one in fronts.arms], title=f"Hypervolume that {fronts.k} wells of an arm add, 95 % intervals")
-        _table([vars(one) for one in fronts.differences], title="Differences, p by permuting wells")
+        _table([vars(one) for one in fronts.differences], title="Differences, p by permuting wells, p_holm for all pairs")
     arms = [
         {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
          f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
@@ -314,6 +314,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
     for told in (*understood["limits"], *understood["costs"]):
         out.print(Text(told))
+    for told in understood["history"]:
+        out.print(Text(f"History: {told}"))
     arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
     more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")

@@ -229,6 +229,11 @@ class Figures:
         return pd.DataFrame([asdict(row) for row in getattr(self, part)], columns=columns)
 
 
+def whose(name: str) -> str:
+    """Write the possessive of a name."""
+    return f"{name}'" if name.endswith("s") else f"{name}'s"
+
+
 def spell(x: float, scale: float, *, digits: int = 2) -> str:
     """Write a number with as many decimals as a difference of this scale deserves, thousands apart; "–" where it is none."""
     if not math.isfinite(x):

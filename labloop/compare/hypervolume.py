@@ -2,8 +2,8 @@
 
 Arms may have different numbers of wells, so each is asked what any k of its wells add on average, k being the smallest arm's:
 along a ray (`labloop.space.pareto.rays`) the mean of the farthest of k wells drawn without replacement has a closed form. The
-p-value is of permuting wells between two arms; the intervals are percentiles over resampled wells, which lean towards zero a
-little, as a resample holds fewer different wells.
+p-value is of permuting wells between two arms, and corrected for the number of pairs (Holm); the intervals are percentiles over
+resampled wells, which lean towards zero a little, as a resample holds fewer different wells.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from labloop.compare.statistics import holm
 from labloop.seeds import generator
 from labloop.space.goal import Goal
 from labloop.space.pareto import rays, reach, unit_volume
@@ -47,6 +48,12 @@ class GainDifference:
     low: float
     high: float
     p: float
+    p_holm: float
+    """Corrected over pairs."""
+
+    @property
+    def decided(self) -> bool:
+        return self.p_holm <= 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +106,7 @@ def compare_fronts(
             low=float(np.quantile(resampled[name], 0.025)), high=float(np.quantile(resampled[name], 0.975)),
         ) for name, R in reached.items()
     )  # fmt: skip
-    differences = []
+    found: list[dict[str, Any]] = []
     for a, b in combinations(reached, 2):
         gap = gain(reached[a]) - gain(reached[b])
         both, n = np.concatenate([reached[a], reached[b]]), len(reached[a])
@@ -109,10 +116,11 @@ def compare_fronts(
             beyond += abs(gain(both[order[:n]]) - gain(both[order[n:]])) >= abs(gap) - 1e-12
         spread = resampled[a] - resampled[b]
         low, high = np.quantile(spread, [0.025, 0.975])
-        differences.append(
-            GainDifference(first=a, second=b, difference=gap, low=float(low), high=float(high), p=(beyond + 1) / (draws // 4 + 1))
-        )
-    return Fronts(k=k, arms=told, differences=tuple(differences))
+        p = (beyond + 1) / (draws // 4 + 1)
+        found.append({"first": a, "second": b, "difference": gap, "low": float(low), "high": float(high), "p": p})
+    ps = holm([one["p"] for one in found])
+    differences = tuple(GainDifference(**one, p_holm=p) for one, p in zip(found, ps, strict=True))
+    return Fronts(k=k, arms=told, differences=differences)
 
 
 def _reached(goal: Goal, Y: FloatArray, point: FloatArray, unit: FloatArray, directions: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labloop.compare import measures, statistics
-from labloop.compare.figures import ArmSummary, Hits
+from labloop.compare.figures import ArmSummary, Hits, whose
 from labloop.compare.pairs import Pair
 from labloop.compare.plan import Plan
 
@@ -61,7 +61,7 @@ def _of_pair(pair: Pair, plan: Plan, top_k: int) -> list[str]:
             )
         else:
             told.append(
-                f"{names} had {given[0]} and {given[1]} wells: as many of {many}'s are compared as {few} had, those that it "
+                f"{names} had {given[0]} and {given[1]} wells: as many of {whose(many)} are compared as {few} had, those that it "
                 f"chose first. The table counts all wells: there the mean favours {few}, best and top {top_k} favour {many}."
             )
     return told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from labloop.compare.figures import AgainstFree, ArmSummary, Difference, Figures, spell
+from labloop.compare.figures import AgainstFree, ArmSummary, Difference, Figures, spell, whose
 from labloop.compare.plan import ROUNDS
 
 LISTED = 4
@@ -42,13 +42,15 @@ def sentence(c: Figures) -> str:
         said.append(f"{_join(also)}.")
     if any(c.of(first.arm, second.arm).scope == "plates" for first in here for second in here if first is not second):
         said.append(_caveat(c, leader, rivals))
+    if any(c.of(a.arm, b.arm).decided and c.of(a.arm, b.arm).scope == "arms" for a in here for b in here if a is not b):
+        said.append("That is said of this campaign: its rounds go back to one start, and one begun anew may turn it.")
     for arm in gone:
         gap = c.of(leader, arm.arm)
         took = f"{arm.arm} had wells in {_list(arm.rounds)} only"
         if gap.decided:
             won = leader if gap.estimate > 0 else arm.arm
             other = arm.arm if won == leader else leader
-            said.append(f"{took}, where {won}'s designs measured better than {other}'s.")
+            said.append(f"{took}, where {whose(won)} designs measured better than {whose(other)}.")
         else:
             said.append(f"{took}, and is not told from {leader} by what they share.")
     return " ".join([*said, *_free(c), *_hits(c, [arm.arm for arm in here])])
@@ -109,18 +111,28 @@ def _undecided(c: Figures, leader: str, level: Sequence[str], lead: str, then: b
         if gap.wells_needed is not None:
             said.append(_power(gap.wells_needed))
         return said
-    here = c.of(leader, rival, scope="plates")
-    if here.decided:
-        won, lost = (leader, rival) if here.estimate > 0 else (rival, leader)
-        said.append(
-            f"{won}'s designs did measure better than {lost}'s on these plates together, but {len(gap.rounds)} rounds that "
-            "differ as these do leave open which arm is better."
-        )
     if gap.rounds_needed is not None:
         said.append(f"If the true difference is of that size, about {gap.rounds_needed} rounds like these would show it.")
     elif math.isfinite(gap.low):
         said.append("If the true difference is of that size, more than 200 rounds like these would be needed to show it.")
+    if told := _on_plates(c, [leader, *level]):
+        said.append(
+            f"{told} on these plates together: that much is known of the plates, but {len(gap.rounds)} rounds that differ as "
+            "these do leave open which arm is better."
+        )
     return said
+
+
+def _on_plates(c: Figures, names: Sequence[str]) -> str:
+    """Name the arms whose designs measured better on the plates than another's, where the rounds do not tell the two apart."""
+    by: dict[tuple[str, ...], list[str]] = {}
+    for worse in names:
+        gaps = {name: c.of(name, worse, scope="plates") for name in names if name != worse and not c.of(name, worse).decided}
+        if better := tuple(name for name, gap in gaps.items() if gap.decided and gap.estimate > 0):
+            by.setdefault(better, []).append(worse)
+    parts = [f"{_of(won)} designs did measure better than {_of(lost)}"
+             for won, lost in by.items()]  # fmt: skip
+    return _join(parts)
 
 
 def _waits(c: Figures, where: str, names: Sequence[str]) -> str:
@@ -134,8 +146,7 @@ def _waits(c: Figures, where: str, names: Sequence[str]) -> str:
 def _better(gap: Difference, leader: str, beaten: Sequence[str]) -> str:
     if gap.scope == "arms":
         return f"{leader} is better than {_join(beaten)}"
-    names = [f"{name}'s" for name in beaten]
-    return f"{leader}'s designs measured better than {_join(names)}"
+    return f"{whose(leader)} designs measured better than {_of(beaten)}"
 
 
 def _is(gap: Difference) -> str:
@@ -171,8 +182,8 @@ def _gap(c: Figures, first: str, second: str, aside: str) -> str:
     if not math.isfinite(gap.estimate):
         return f"{first} and {second} share no round with measured wells"
     unit = f" {c.objective.unit}" if c.objective.unit else ""
-    what = f"{first}'s {_count(gap.n_first)} is"
-    against = f"that of {second}'s {gap.n_second}{aside}"
+    what = f"{whose(first)} {_count(gap.n_first)} is"
+    against = f"that of {whose(second)} {gap.n_second}{aside}"
     # Folds are said as differences of logarithms are: their sign is the way, their size the fold.
     fold = gap.effect_kind == "ratio"
     effect, low, high = (math.log(x) if fold else x for x in (gap.effect, gap.effect_low, gap.effect_high))
@@ -246,7 +257,7 @@ def _free(c: Figures) -> list[str]:
         parts.append(f"{name(one)} {what} {one.baseline}, the hardest of them to beat ({_ps(one)})")
     if open_:
         parts.append(f"{_join([name(one) for one in open_])} {'is' if len(open_) == 1 else 'are'} not told from the best of them")
-    return [f"Of the free baselines {c.best_free}'s wells were best; {_join(parts)}."]
+    return [f"Of the free baselines {whose(c.best_free)} wells were best; {_join(parts)}."]
 
 
 def _hits(c: Figures, names: Sequence[str]) -> list[str]:
@@ -279,6 +290,10 @@ def _list(rounds: Sequence[int]) -> str:
 
 def _count(n: int) -> str:
     return f"{n} measured well" + ("" if n == 1 else "s")
+
+
+def _of(names: Sequence[str]) -> str:
+    return _join([whose(name) for name in names])
 
 
 def _join(names: Sequence[str]) -> str:

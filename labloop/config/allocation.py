@@ -19,7 +19,8 @@ class Allocation(Config):
 
     rule: Literal["equal", "fixed", "evidence"] = "equal"
     """`equal`: evenly. `fixed`: by `weights`. `evidence`: by what the arms achieved in earlier rounds, see
-    `labloop.proposing.evidence`; the numbers are fixed in the ledger before the round trains."""
+    `labloop.proposing.evidence`, and within arms that take designs as proposed by what their proposers achieved; the numbers are
+    fixed in the ledger before the round trains."""
     weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(default_factory=dict)
     """For `fixed`: each arm's share, in any unit; an arm that is not named weighs 1."""
     floor: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labloop.config.assay import Assay
-from labloop.config.base import Config, Named, named
+from labloop.config.base import Config, Named, Place, named
 from labloop.config.goals import spelled_out
+from labloop.config.history import History
 from labloop.config.limits import Budget, Limits, Prices
 from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
@@ -59,6 +60,8 @@ class CampaignConfig(Config):
     """Properties that must only be good enough."""
     assays: dict[str, Assay] = Field(default_factory=lambda: {"assay": Assay()})
     """How each assay's files are read, by the assay's name."""
+    history: History = ()
+    """Other campaigns and old assays of the same designs, which count as far as they predict what is measured here."""
     plate: Plate = Plate()
     flanks: dict[str, Flanks] = Field(default_factory=dict)
     """What order sheets add before and after each sequence, by parameter."""
@@ -85,7 +88,10 @@ class CampaignConfig(Config):
         return found
 
     def anchored(self, folder: Path) -> Self:
-        """Read the schedule's relative round files from `folder` from now on, whatever folder labloop is run in."""
+        """Read the relative paths of schedule and history from `folder` from now on, whatever folder labloop is run in."""
+        if self.history:
+            related = tuple(one.anchored(folder) for one in self.history)
+            self = self.model_copy(update={"history": related})
         if self.schedule is None:
             return self
         rounds = tuple(folder.absolute() / one if isinstance(one, Path) else one for one in self.schedule.rounds)
@@ -122,6 +128,20 @@ class CampaignConfig(Config):
     def _spelled_out(cls, raw: Any) -> Any:
         return spelled_out(raw)
 
+    def mistaken(self) -> list[tuple[Place, str]]:
+        """Say what no file should ask for, each with its place; a ledger that was begun with it opens all the same."""
+        out: list[tuple[Place, str]] = []
+        read: dict[str, str] = {}  # which assay each column is of
+        every: list[tuple[str, str, Target | Threshold]] = [("objectives", name, one) for name, one in self.objectives.items()]
+        every += [("constraints", name, one) for name, one in self.constraints.items()]
+        for part, name, one in every:
+            column = one.column or name
+            other = read.setdefault(column, one.assay)
+            if other != one.assay:
+                key = (part, name, *(("column",) if one.column else ()))
+                out.append((key, f"column {column!r} is read as {other!r} already: give each property a column of its own"))
+        return out
+
     @model_validator(mode="after")
     def _properties(self) -> Self:
         for part, every in (("objectives", self.objectives), ("constraints", self.constraints)):
@@ -137,6 +157,23 @@ class CampaignConfig(Config):
             set(self.constraints) & (RESERVED | set(self.space.columns))
         ):
             raise ValueError(f"objectives, constraints: {clash[0]} is the name of another column: rename it")
+        return self
+
+    @model_validator(mode="after")
+    def _history_known(self) -> Self:
+        for i, one in enumerate(self.history):
+            known = () if self.goal is None else self.goal.names
+            if one.of and one.of not in known:
+                told = ", ".join(known) or "one only: leave the key out"
+                raise ValueError(f"history.{i}.of {one.of!r} is no property of this campaign ({told})")
+            if one.campaign == self.name and one.home is None:
+                raise ValueError(f"history.{i}.campaign: {self.name} is this campaign itself: name another one")
+            if strange := sorted(set(one.columns) - set(self.space.columns)):
+                told = ", ".join(self.space.columns)
+                raise ValueError(f"history.{i}.columns.{strange[0]}: is no column of the space ({told})")
+        labels = [one.label for one in self.history]
+        if twice := next((one for one in labels if labels.count(one) > 1), None):
+            raise ValueError(f"history: {twice} stands there twice: name each once, or give files names of their own")
         return self
 
     @model_validator(mode="after")

@@ -27,8 +27,11 @@ def spelled_out(raw: Any) -> Any:
         if name in targets:
             mine = {key: targets[name][key] for key in ("assay", "unit", "transform") if key in targets[name]}
             limit.update({key: value for key, value in mine.items() if not limit.get(key)})
-    for name, one in (*targets.items(), *limits.items()):
-        one["assay"] = one.get("assay") or name
+    for part, every in (("objectives", targets), ("constraints", limits)):
+        for name, one in every.items():
+            one["assay"] = one.get("assay") or name
+            if not isinstance(one["assay"], str):
+                raise ValueError(f"{part}.{name}.assay: is one assay's name, not {one['assay']!r}: make a property of each assay")
     if targets:
         lead = next(iter(targets.values()))
         own = {key: lead[key] for key in ("assay", "direction", "unit", "transform") if key in lead}

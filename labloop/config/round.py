@@ -29,6 +29,27 @@ class Arm(Config):
     pool: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
     """Candidates that each proposer offers; at least the plate's designs. `auto`: many where scoring one is cheap, see
     `labloop.proposing.pipeline.pool_size`."""
+    shares: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] | None = None
+    """Wells of each proposer, in any unit, where an arm takes designs as they are proposed: one that is not named counts 1; by
+    turns where left out."""
+
+    @property
+    def as_proposed(self) -> bool:
+        """Does it take its proposers' designs by turns, without choosing among them?"""
+        return set(self.selector) == {"as_proposed"}
+
+    @model_validator(mode="after")
+    def _shares_make_sense(self) -> Self:
+        if self.shares is None:
+            return self
+        if strange := sorted(set(self.shares) - set(self.proposers)):
+            raise ValueError(f"shares: {strange[0]} is no proposer of this arm (there are: {', '.join(self.proposers)})")
+        if not self.as_proposed:
+            raise ValueError(
+                f"shares: the selector {next(iter(self.selector))} chooses among all that is offered, whoever offers it: leave "
+                "shares out, or take designs as_proposed"
+            )
+        return self
 
 
 class RoundConfig(Config):
@@ -93,9 +114,17 @@ class RoundConfig(Config):
             )
         return {name: fixed.get(name, share.get(name, 0)) for name in self.arms}
 
-    def allocated(self, wells: Mapping[str, int]) -> Self:
-        """Give arms these wells; arms that are not named keep their own."""
-        arms = {name: arm.model_copy(update={"wells": wells.get(name, arm.wells)}) for name, arm in self.arms.items()}
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """Arms that take several proposers' designs by turns, with no shares of their own."""
+        return tuple(n for n, arm in self.arms.items() if arm.as_proposed and arm.shares is None and len(arm.proposers) > 1)
+
+    def allocated(self, wells: Mapping[str, int], shares: Mapping[str, Mapping[str, int]] | None = None) -> Self:
+        """Give arms these wells, and their proposers these shares; arms that are not named keep their own."""
+        arms = {
+            name: arm.model_copy(update={"wells": wells.get(name, arm.wells), "shares": (shares or {}).get(name, arm.shares)})
+            for name, arm in self.arms.items()
+        }
         return self.model_copy(update={"arms": arms})
 
     def joined(self, hands: Sequence[Mapping[str, Any]], wells: Mapping[str, int]) -> Self:
@@ -132,7 +161,9 @@ class RoundConfig(Config):
         """Leave one proposer out; an arm that has no other goes, and the arms that stay share the wells of the plate evenly."""
         kept = {name: options for name, options in self.arms[arm].proposers.items() if name != proposer}
         if kept:
-            return self.model_copy(update={"arms": {**self.arms, arm: self.arms[arm].model_copy(update={"proposers": kept})}})
+            shares = self.arms[arm].shares and {name: n for name, n in (self.arms[arm].shares or {}).items() if name in kept}
+            change = {"proposers": kept, "shares": shares}
+            return self.model_copy(update={"arms": {**self.arms, arm: self.arms[arm].model_copy(update=change)}})
         left = {
             name: one if BY_HAND in one.proposers else one.model_copy(update={"wells": None})
             for name, one in self.arms.items()

@@ -20,7 +20,14 @@ from labloop.runtime.artifacts import Artifacts
 from labloop.runtime.environment import Environment
 
 ALLOCATED = "allocated"
-"""The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why."""
+"""The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why; `proposers` tells the
+same of the wells of each arm whose proposers take turns."""
+BACKTESTED = "backtested"
+"""The kind of event that keeps a backtest: its `arms`, best first, and the `round` that has them."""
+BY_BACKTEST = "arms_by_backtest"
+"""The kind of event that tells which arms a round took from a backtest, and why, before it trains."""
+HISTORY = "history"
+"""The kind of event that keeps what a round knew of other campaigns: `sources`, see `labloop.rounds.related`."""
 JOINED = "hand_arms"
 """The kind of event by which people's lists join a round: `arms`, a list, and `wells` of every arm of the round."""
 
@@ -70,7 +77,8 @@ class Memory:
         events = self.ledger.events(self.name)
         events = events[events["round"] == entry.number]
         for detail in events.loc[events["kind"] == ALLOCATED, "detail"]:
-            config = config.allocated(detail["wells"])
+            proposers = {arm: told["wells"] for arm, told in detail.get("proposers", {}).items()}
+            config = config.allocated(detail.get("wells", {}), proposers)
         joined = events.loc[events["kind"] == JOINED, "detail"].tolist() if by_hand else []
         if joined and joined[-1]["arms"]:  # the last word counts
             config = config.joined(joined[-1]["arms"], joined[-1]["wells"])

@@ -48,10 +48,15 @@ class ForwardModel:
     epochs: PositiveInt = 50
     """Passes over the dataset, within the two limits that follow."""
     min_steps: NonNegativeInt = 500
+    """Training steps at least, however few the data are."""
     max_steps: PositiveInt | None = 3_000
+    """Training steps at most, however many the data are; null for no bound."""
     batch_size: PositiveInt = 128
+    """Designs a training step."""
     lr: PositiveFloat = 1e-3
+    """Learning rate."""
     weight_decay: NonNegativeFloat = 0.0
+    """Of the optimiser; 0 for none."""
     relaxation: Kind = "logits"
     """One-hot positions as K−1 log odds against the first letter (Design-Bench), or as K columns that treat all letters alike."""
     search: Literal["auto", "ascent", "enumerate"] = "auto"
@@ -59,6 +64,7 @@ class ForwardModel:
     optimiser: Literal["adam", "plain"] = "adam"
     """How a particle steps up the gradient."""
     particle_steps: PositiveInt = 100
+    """Steps that each design climbs."""
     particle_lr: PositiveFloat | None = None
     """Step of a particle; by default Adam's 0.1 for one-hot columns and 0.02 for others. A plain step is this times √r."""
     projected: bool = True

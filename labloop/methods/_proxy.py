@@ -24,10 +24,15 @@ class ProxyModel:
     """Options of the ensemble."""
 
     members: Annotated[int, Field(ge=2)] = 5
+    """Networks, each trained from another start; their mean and spread are used."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 128)
+    """Widths of the hidden layers."""
     epochs: PositiveInt = 50
+    """Passes over the data."""
     min_steps: PositiveInt = 500
+    """Training steps at least, however few the data are."""
     max_steps: PositiveInt | None = 3_000
+    """Training steps at most, however many the data are; null for no bound."""
 
     @property
     def forward(self) -> ForwardModel:

@@ -56,6 +56,7 @@ class BDI(ForwardModel):
     target: PositiveFloat = 10.0
     """y_h, in standard deviations of y."""
     gamma: NonNegativeFloat = 0.0
+    """How strongly good designs weigh where the measured ones are predicted back; 0 weighs all alike."""
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

@@ -51,13 +51,21 @@ class BONET:
     length: PositiveInt = 32
     """Steps of a path; half of them are given when it is walked on."""
     trajectories: PositiveInt = 400
+    """Climbs from bad designs to good ones that it is trained on."""
     bins: PositiveInt = 32
+    """Bins of values that a climb goes through."""
     width: PositiveInt = 64
+    """Width of the transformer; a multiple of its heads."""
     depth: PositiveInt = 2
+    """Layers of the transformer."""
     heads: Annotated[int, Field(gt=0, validate_default=True)] = 4
+    """Heads of its attention."""
     steps: PositiveInt = 600
+    """Training steps."""
     batch_size: PositiveInt = 32
+    """Designs a training step."""
     lr: PositiveFloat = 1e-3
+    """Learning rate."""
 
     @field_validator("heads")
     @classmethod

@@ -97,6 +97,7 @@ class BRAID:
     reward_steps: PositiveInt = 800
     """Training steps of the heads at most."""
     reward_lr: PositiveFloat = 1e-3
+    """Learning rate of the networks that judge."""
     ridge: PositiveFloat = 1e-3
     """λ of the bonus, relative to the Gram matrix's mean diagonal."""
     features: Features = "auto"
@@ -110,6 +111,7 @@ class BRAID:
     prior_steps: PositiveInt = 1000
     """Training steps of the prior at most."""
     prior_lr: PositiveFloat = 2e-3
+    """Learning rate of the diffusion model."""
     warm_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of `prior_steps` where the prior starts from the one that an earlier round kept; 0 starts afresh every round."""
     steps: Annotated[int, Field(ge=2)] = 10
@@ -119,6 +121,7 @@ class BRAID:
     iterations: PositiveInt = 120
     """Fine-tuning steps."""
     batch_size: PositiveInt = 128
+    """Designs a training step."""
     lr: PositiveFloat = 1e-3
     """Learning rate of fine-tuning."""
     guidance: PositiveFloat = 10.0

@@ -54,17 +54,25 @@ class CbAS(ProxyModel):
     name: ClassVar[str] = "cbas"
 
     latent: PositiveInt = 32
+    """Numbers that a design is squeezed into."""
     width: PositiveInt = 256
+    """Units of a hidden layer."""
     prior_steps: PositiveInt = 3_000
+    """Steps of training the autoencoder on all designs, before the search."""
     rounds: PositiveInt = 20
+    """Rounds of the search."""
     samples: PositiveInt = 1_000
     """Designs drawn a round."""
     round_steps: PositiveInt = 100
+    """Steps of training it on each round's designs."""
     percentile: Annotated[float, Field(gt=0, lt=100)] = 80.0
+    """Percentile of the values of the designs drawn, above which a design counts as good."""
     vae_lr: PositiveFloat = 1e-3
+    """Learning rate of the autoencoder."""
     most: PositiveFloat = 20.0
     """Largest weight, over the mean."""
     autofocused: bool = False
+    """Whether the networks are trained anew each round, on data weighed for where the search is."""
     focus_steps: PositiveInt = 100
     """Steps of the ensemble's training after a round."""
 
@@ -128,6 +136,7 @@ class AutofocusedCbAS(CbAS):
     cost: ClassVar[str] = "five networks, trained on each round, and an autoencoder"
     name: ClassVar[str] = "autofocused_cbas"
     autofocused: bool = True
+    """Whether the networks are trained anew each round, on data weighed for where the search is."""
 
 
 def importance(log_ratio: Tensor, factor: Tensor, most: float) -> Tensor:

@@ -42,7 +42,9 @@ class CMAES(ProxyModel):
     name: ClassVar[str] = "cma_es"
 
     runs: PositiveInt = 64
+    """Evolution strategies, each from another good design, at most."""
     iterations: PositiveInt = 50
+    """Generations of each."""
     sigma: PositiveFloat = 0.5
     """Standard deviation of the first step, in relaxed units."""
 

@@ -85,7 +85,9 @@ class COMs:
     min_steps: NonNegativeInt = 500
     """Train at least this many steps, however small the dataset."""
     batch_size: PositiveInt = 128
+    """Designs a training step."""
     lr: PositiveFloat = 3e-4
+    """Learning rate."""
     val_size: NonNegativeInt = 500
     """Designs held out to report Δ, at most a tenth of the data; never used to stop."""
     overestimation_limit: float | None = None
@@ -93,6 +95,7 @@ class COMs:
     alpha: NonNegativeFloat | None = None
     """A fixed α; by default it is learned. With 0 the model is trained by squared error alone."""
     alpha_init: PositiveFloat = 0.1
+    """Weight of the conservative part of the loss at the beginning."""
     alpha_lr: PositiveFloat | None = None
     """Adam's step on log α; by default 0.01, in runs of fewer than 5,000 steps 50/steps up to 0.1."""
     noise_std: NonNegativeFloat = 0.0

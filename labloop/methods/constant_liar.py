@@ -36,15 +36,20 @@ class ConstantLiar:
     family: ClassVar[str] = "batched campaign"
     source: ClassVar[str] = "Ginsbourger et al., 2010; FolDE"
     cost: ClassVar[str] = "one Gaussian process"
+    several_tasks: ClassVar[bool] = True
     name: ClassVar[str] = "constant_liar"
     deterministic: ClassVar[bool] = True
 
     lie: Literal["min", "mean", "max"] = "max"
+    """The value that a design already chosen is taken to have: the least, the mean or the greatest measured."""
     candidates: PositiveInt = 1_500
+    """Designs looked at each time."""
     generations: PositiveInt = 20
     """Of the search where the space cannot be listed."""
     max_points: PositiveInt = 2_000
+    """Measured designs up to which the Gaussian process is exact; beyond, it is approximated (FITC)."""
     iterations: PositiveInt = 200
+    """Steps of the fit or the search, at most."""
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer a batch of n in the order of choice; the score is the mean believed when it was chosen, in y.

@@ -49,18 +49,27 @@ class DDOM:
     name: ClassVar[str] = "ddom"
 
     width: PositiveInt = 256
+    """Units of a hidden layer."""
     steps: PositiveInt = 3_000
+    """Training steps."""
     batch_size: PositiveInt = 256
+    """Designs a training step."""
     lr: PositiveFloat = 1e-3
+    """Learning rate."""
     dropped: Annotated[float, Field(ge=0, le=1)] = 0.15
     """How often y is hidden from the network."""
     guidance: NonNegativeFloat = 2.0
     """γ."""
     sampling_steps: PositiveInt = 50
+    """Steps from noise to a design."""
     beta_min: PositiveFloat = 0.1
+    """Noise rate at the beginning of diffusion."""
     beta_max: PositiveFloat = 20.0
+    """Noise rate at its end."""
     tau: PositiveFloat = 0.1
+    """How sharply good bins are preferred; smaller is sharper."""
     bins: PositiveInt = 20
+    """Bins of values, by which designs are weighed in training."""
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

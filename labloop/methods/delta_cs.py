@@ -48,10 +48,13 @@ class DeltaCS(ProxyModel):
     delta: Annotated[float, Field(gt=0, le=1)] = 0.5
     """δ, share of sites that are rewritten where there is no doubt."""
     doubt: NonNegativeFloat = 0.5
+    """How much the ensemble's doubt lowers the share that is rewritten."""
     temperature: PositiveFloat = 0.1
     """Of the letters drawn, in standard deviations of y."""
     optimism: float = 0.0
+    """Standard deviations added to a prediction."""
     rounds: PositiveInt = 10
+    """Rounds of the search."""
     parents: PositiveInt = 256
     """Parents a round."""
 

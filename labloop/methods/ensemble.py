@@ -24,7 +24,9 @@ class EnsembleMean:
     cost: ClassVar[str] = "20 small networks"
 
     members: Annotated[int, Field(ge=2)] = 20
+    """Networks, each trained from another start; their mean and spread are used."""
     hidden: tuple[PositiveInt, ...] = (128,)
+    """Widths of the hidden layers."""
     steps: PositiveInt = 3_000
     """Steps at most; training stops by the rule of the reference surrogate."""
 

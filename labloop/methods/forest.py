@@ -28,6 +28,7 @@ class Forest:
     cost: ClassVar[str] = "one forest"
 
     trees: Annotated[int, Field(ge=1)] = 100
+    """Trees of the forest."""
     max_features: Annotated[float, Field(gt=0, le=1)] = 1 / 3
     """Share of the columns that each split chooses from."""
 

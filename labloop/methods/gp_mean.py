@@ -20,6 +20,7 @@ class GPMean:
     family: ClassVar[str] = "Bayesian"
     source: ClassVar[str] = "Rasmussen and Williams, 2006"
     cost: ClassVar[str] = "one Gaussian process"
+    several_tasks: ClassVar[bool] = True
 
     deterministic: ClassVar[bool] = True
 

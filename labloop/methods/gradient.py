@@ -41,6 +41,7 @@ class GradientAscent(ForwardModel):
     name: ClassVar[str] = "gradient"
 
     members: PositiveInt = 1
+    """Networks, each trained from another start; their mean and spread are used."""
     ensemble: Literal["mean", "min"] = "mean"
     """What of the members is climbed."""
 
@@ -72,6 +73,7 @@ class GradientMean(GradientAscent):
     name: ClassVar[str] = "gradient_mean"
     cost: ClassVar[str] = "five networks"
     members: PositiveInt = 5
+    """Networks, each trained from another start; their mean and spread are used."""
 
 
 @plugin
@@ -81,6 +83,7 @@ class GradientMin(GradientAscent):
     name: ClassVar[str] = "gradient_min"
     cost: ClassVar[str] = "five networks"
     members: PositiveInt = 5
+    """Networks, each trained from another start; their mean and spread are used."""
     ensemble: Literal["mean", "min"] = "min"
 
 

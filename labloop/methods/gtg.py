@@ -10,9 +10,8 @@ measured, so the best measured design has s = 1; R, the return of a trajectory, 
 
 Where this differs from the paper and its released code, and why:
 
- 1. Scores are normalised with the measured minimum and maximum; the released code takes those of the full, hidden data, which
-    no lab has. So `eps` and `alpha` are in units of the measured range: the paper's 0.05 and 0.8 on TF Bind 8 are 0.114 and
-    1.82 here.
+ 1. Scores are normalised with the measured minimum and maximum; the released code takes the hidden data's, which no lab has.
+    So `eps` and `alpha` are in units of the measured range: the paper's 0.05 and 0.8 on TF Bind 8 are 0.114 and 1.82 here.
  2. The return is standardised over the trajectories before it enters the network, and `alpha` is relative to the best measured
     value: the default, a tenth above it throughout, asks for improvement without leaving all returns in training tens of standard
     deviations behind, as the paper's 0.8 does. With the best fifth of the visible TF Bind 8 held out, targets from 1 to 1.3 and
@@ -103,6 +102,7 @@ class GTG:
     dim: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the U-Net's first level."""
     dim_mults: tuple[PositiveInt, ...] = (1, 2, 4)
+    """Widths of the network's levels, as multiples of the first."""
     activation: Literal["mish", "silu"] = "silu"
     """The U-Net's curve: the paper's Mish costs a CPU four times as much as SiLU, which lies close to it."""
     predict: Literal["x0", "eps"] = "x0"
@@ -112,7 +112,9 @@ class GTG:
     steps: PositiveInt = 200
     """Training steps of the diffusion model."""
     batch_size: PositiveInt = 64
+    """Designs a training step."""
     lr: PositiveFloat = 2e-3
+    """Learning rate."""
     score_weight: PositiveFloat = 10.0
     """Weight of the score channel in the loss."""
     p_uncond: Fraction = 0.25
@@ -126,10 +128,13 @@ class GTG:
     proxies: PositiveInt = 10
     """Members of the proxy ensemble."""
     proxy_hidden: tuple[PositiveInt, ...] = (256, 256)
+    """Widths of the hidden layers of the network that judges."""
     proxy_steps: PositiveInt = 1500
+    """Training steps of the proxies."""
     proxy_batch: PositiveInt = 128
     """Designs in a batch of the proxies."""
     proxy_lr: PositiveFloat = 1e-3
+    """Its learning rate."""
     rank_k: PositiveFloat = 0.1
     """Rank weighting of the proxies' batches: 1 / (rank_k·N + rank); smaller looks more at the best."""
     features: Features = "auto"
@@ -141,6 +146,7 @@ class GTG:
     w: float = 1.2
     """Classifier-free guidance: 0 ignores the return, 1 obeys it, more exaggerates it."""
     sampling_steps: PositiveInt = 8
+    """Steps from noise to a design."""
     eta: Fraction = 0.0
     """DDIM's noise: 0 none after the start, 1 ancestral."""
     temperature: PositiveFloat = 1.0
@@ -217,9 +223,8 @@ def train(data: Dataset, options: GTG, *, seed: int) -> Trained:
         proxies, judged = kept.stage("proxies", lambda: train_proxies(data, s, options, seed=seed, device=device))
         seconds.append(time.perf_counter())
         warm = partial(kept.warm, "denoiser") if options.warm_start else afresh
-        denoiser, fitted = kept.stage(
-            "denoiser", lambda: train_denoiser(paths.states, data.space.blocks, options, seed=seed, warm=warm)
-        )
+        blocks = data.space.blocks
+        denoiser, fitted = kept.stage("denoiser", lambda: train_denoiser(paths.states, blocks, options, seed=seed, warm=warm))
         seconds.append(time.perf_counter())
     along = (paths.states[:, :, -1] + 1) / 2
     notes: dict[str, float | str] = {

@@ -46,6 +46,7 @@ class ICT(ForwardModel):
     exchanged: PositiveInt = 8
     """M."""
     neighbour_noise: NonNegativeFloat = 0.1
+    """Standard deviation of the noise that makes neighbours of a design, in standardised units."""
     weight_lr: PositiveFloat = 0.3
     """Step of ω, on a gradient cut at ±0.2; ω stays within 0 and 2."""
 

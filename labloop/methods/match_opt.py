@@ -42,6 +42,7 @@ class MatchOPT(ForwardModel):
     name: ClassVar[str] = "match_opt"
 
     max_steps: PositiveInt | None = 1_500
+    """Training steps at most, however many the data are; null for no bound."""
     points: PositiveInt = 4
     """K, points of a line at which the gradient is taken."""
     bins: PositiveInt = 64

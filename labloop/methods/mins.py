@@ -48,18 +48,25 @@ class MINs:
     name: ClassVar[str] = "mins"
 
     width: PositiveInt = 128
+    """Units of a hidden layer."""
     layers: PositiveInt = 3
+    """Hidden layers of both networks."""
     latent: PositiveInt = 32
+    """Numbers that a design is squeezed into."""
     steps: PositiveInt = 300
     """Of the generator."""
     critic_steps: PositiveInt = 10
     """For each step of the generator."""
     penalty: PositiveFloat = 10.0
+    """Weight of the gradient penalty."""
     lr: PositiveFloat = 2e-4
+    """Learning rate."""
     batch_size: PositiveInt = 128
+    """Designs a training step."""
     tau: PositiveFloat = 0.1
     """How steeply higher values count, in ranges of y."""
     bins: PositiveInt = 20
+    """Bins of values, by which designs are weighed in training."""
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

@@ -81,6 +81,7 @@ class QEI:
     family: ClassVar[str] = "Bayesian"
     source: ClassVar[str] = "Ament et al., NeurIPS 2023"
     cost: ClassVar[str] = "one Gaussian process, then well by well"
+    several_tasks: ClassVar[bool] = True
 
     samples: Annotated[int, Field(ge=2)] = 512
     """Joint posterior samples; at least four a well, so that each well still has samples to improve."""

@@ -43,7 +43,9 @@ class QEIProxy(ProxyModel):
     rounds: PositiveInt = 4
     """Rounds at least."""
     batch: PositiveInt = 32
+    """Designs chosen together a round of the search."""
     candidates: PositiveInt = 512
+    """Designs looked at each time."""
     iterations: PositiveInt = 50
     """Of the Gaussian process's fit."""
 

@@ -41,14 +41,19 @@ class QPO:
     family: ClassVar[str] = "batched campaign"
     source: ClassVar[str] = "Fromer et al., JCIM 2025"
     cost: ClassVar[str] = "one Gaussian process and joint draws"
+    several_tasks: ClassVar[bool] = True
     name: ClassVar[str] = "qpo"
 
     candidates: PositiveInt = 1_500
+    """Designs looked at each time."""
     samples: PositiveInt = 4_000
+    """Joint draws of what the candidates may be worth."""
     generations: PositiveInt = 20
     """Of the search where the space cannot be listed."""
     max_points: PositiveInt = 2_000
+    """Measured designs up to which the Gaussian process is exact; beyond, it is approximated (FITC)."""
     iterations: PositiveInt = 200
+    """Steps of the fit or the search, at most."""
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer the n new designs that are most probably the best; the score is that probability.

@@ -44,7 +44,9 @@ class RaM(ForwardModel):
     batch_size: PositiveInt = 512
     """m, designs of a list."""
     min_steps: PositiveInt = 500
+    """Training steps at least, however few the data are."""
     max_steps: PositiveInt | None = 2_000
+    """Training steps at most, however many the data are; null for no bound."""
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

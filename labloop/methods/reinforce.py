@@ -42,8 +42,11 @@ class Reinforce(ProxyModel):
     name: ClassVar[str] = "reinforce"
 
     iterations: PositiveInt = 200
+    """Steps of the fit or the search, at most."""
     samples: PositiveInt = 256
+    """Designs drawn a step."""
     policy_lr: PositiveFloat = 0.01
+    """Learning rate of the policy."""
     parents: PositiveInt = 128
     """Best measured designs from which the policy begins."""
     std: PositiveFloat = 0.1

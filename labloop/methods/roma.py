@@ -58,15 +58,19 @@ class ROMA(ForwardModel):
 
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     input_noise: NonNegativeFloat = 0.2
+    """Standard deviation of the noise added to designs in training, in standardised units."""
     relative: NonNegativeFloat = 2e-3
     """Size of δ over the size of the weights; 5e-4 to 5e-3 in the paper's tasks."""
     inner_steps: PositiveInt = 1
     """Steps that look for δ."""
     adapting_steps: PositiveInt = 2
+    """Steps that the network is adapted by at each step of the ascent."""
     adapting_lr: PositiveFloat = 1e-3
+    """Their learning rate."""
     keep: NonNegativeFloat = 1.0
     """Weight of the change in predictions while adapting."""
     region: PositiveFloat = 4.0
+    """How far a prediction may rise above its start before the ascent is held back."""
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

@@ -49,8 +49,11 @@ class TriMentoring(ForwardModel):
     neighbours: PositiveInt = 10
     """K."""
     pairs: PositiveInt = 16
+    """Outvoted pairs that a network learns from a step, at most."""
     neighbour_noise: NonNegativeFloat = 0.1
+    """Standard deviation of the noise that makes neighbours of a design, in standardised units."""
     label_lr: PositiveFloat = 0.1
+    """Learning rate of the labels that networks teach each other."""
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

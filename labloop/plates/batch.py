@@ -79,7 +79,8 @@ class Batch:
     properties: Mapping[str, str] = field(default_factory=dict)
     """Columns of the results' form with their units, where there are several properties."""
     predictions: pd.DataFrame | None = None
-    """What the judge said of every property, in the lab's units, indexed by `design_id`; None where there is one only."""
+    """What the judge said of the other properties, in the lab's units, indexed by `design_id`, a column each as the pick list
+    shows it; None where there is one only."""
     names: pd.DataFrame | None = None
     """What people call the designs besides, indexed as `designs`: mutants by their substitutions; None where there is no name."""
     shape: tuple[int, int] | None = None
@@ -128,6 +129,7 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
       chose names both (`offline+bo`); its rank, score and bound are those of the arm named first. All in the lab's unit:
       `predicted` is the judge's mean, a reading is expected from `predicted_from` to `predicted_to` (one standard deviation), and
       `bound` is what the design is worth at `bound_beta` standard deviations on the worse side (negative: the better side).
+      Behind them stand the unit and, of several properties, what is predicted of the others and the chance that limits are kept.
     - `…_platemap.csv`, for the bench: every used well with its sample name and design or control. It is blinded: nothing in it
       tells arms apart.
     - `…_grid.csv`, to print: each plate as it lies on the bench; a cell holds the control, the design where it is one short
@@ -184,7 +186,7 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
             log.info("%s: was filled in, it stays as it is", form)
             stale.remove(form)
     for at in stale:
-        if at.exists() and at.suffix != ".json" and not replace and not _of_older_labloop(at):
+        if at.exists() and at.suffix != ".json" and not replace and not _of_older_labloop(at, files[at]):
             raise BatchError(
                 f"{at}: is there already with other content (edited, or of another batch): move it away or choose another folder"
             )
@@ -195,9 +197,13 @@ def write_batch(batch: Batch, folder: Path, *, more: Mapping[str, bytes] | None 
     return {path.stem.removeprefix(f"{batch.stem}_"): path for path in files}
 
 
-def _of_older_labloop(path: Path) -> bool:
-    """Whether a file is a pick list as 0.1.0 wrote it: the same wells, and predictions in two signs."""
-    return path.name.endswith("_picks.csv") and b",score,predicted,mean,std,lcb," in path.read_bytes()[:4096]
+def _of_older_labloop(path: Path, content: bytes) -> bool:
+    """Whether a file is a pick list as an older labloop wrote it: with predictions in two signs, or without the last columns."""
+    if not path.name.endswith("_picks.csv"):
+        return False
+    old, new = path.read_bytes().splitlines(), content.splitlines()
+    fewer = len(old) == len(new) and all(b.startswith(a + b",") for a, b in zip(old, new, strict=True))
+    return fewer or b",score,predicted,mean,std,lcb," in b"".join(old[:1])
 
 
 def wells_with_samples(batch: Batch) -> pd.DataFrame:
@@ -223,6 +229,10 @@ def _pick_list(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[
     ).rename(columns={"score": SCORE, "beta": "bound_beta"})
     before = _cells(one_each[["rank", "arm", "proposer"]])
     told = [SCORE, "predicted", "predicted_from", "predicted_to", "bound", "bound_beta", "nearest_id", "nearest_distance"]
+    if batch.objective.unit:
+        one_each, told = one_each.assign(unit=batch.objective.unit), [*told, "unit"]
+    if batch.predictions is not None:
+        one_each, told = one_each.join(batch.predictions), [*told, *batch.predictions]
     after = _cells(one_each[told], digits=6)
     lines: list[Sequence[str]] = [["plate", "well", *before, "design_id", *designs, *after]]
     for place_of, one in zip(_places(wells), wells["design_id"].tolist(), strict=True):

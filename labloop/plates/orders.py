@@ -34,6 +34,7 @@ class IDT:
     shortest: Annotated[int, Field(ge=1)] = 5
     """Bases, flanks included."""
     longest: Annotated[int, Field(ge=1)] = 100
+    """Letters of an oligo, at most."""
 
     def export(self, plan: TransferPlan) -> Mapping[str, bytes]:
         """Write `…_idt.xlsx`, or `…_idt.csv` (`…_idt_1.csv` … where there are several plates).
@@ -80,8 +81,11 @@ class Twist:
     shortest: Annotated[int, Field(ge=1)] = 300
     """Base pairs, flanks included."""
     longest: Annotated[int, Field(ge=1)] = 1_800
+    """Letters of a sequence, at most."""
     gc_low: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of G and C, at least."""
     gc_high: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Share of G and C, at most."""
     homopolymer: Annotated[int, Field(ge=1)] = 10
     """The longest run of one letter."""
 

@@ -38,6 +38,9 @@ class Source(_Spec):
     """Its well, such as A1."""
 
 
+_WANTED = {"use": "say how many wells are used, such as 18, or which, such as A1:C6; leave it out to use all"}
+
+
 class Control(_Spec):
     """Wells of a plate that hold the same known thing on every plate."""
 
@@ -81,6 +84,9 @@ class Plate(_Spec):
         if not isinstance(told, Mapping):
             return told
         told = dict(told)
+        for key in ("wells", "rows", "columns", "use", "replicates"):
+            if isinstance(told.get(key), bool):
+                raise ValueError(f"{key}: {str(told[key]).lower()} is no number: {_WANTED.get(key, 'say how many')}")
         if isinstance(told.get("use"), str):
             told["use"] = [told["use"]]
         elif isinstance(told.get("use"), list | tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -61,6 +62,14 @@ class Dataset:
     failed: FloatArray | None = None
     """Those of `pending` that failed by themselves, in X; None where there are none."""
     properties: Properties | None = None
+    history: tuple[Dataset, ...] = ()
+    """What other campaigns or assays measured of designs of this space, each with a `label`; y in its own unit."""
+    label: str = ""
+    """What a related dataset is called."""
+    column: int = 0
+    """Which of a goal's properties a related dataset speaks of."""
+    borrowed: frozenset[str] = frozenset()
+    """Ids of designs whose y is what history lets expect: nobody has measured them here, and they may be proposed."""
 
     @classmethod
     def from_measurements(
@@ -172,7 +181,12 @@ class Dataset:
     @cached_property
     def taken(self) -> frozenset[str]:
         """Ids of designs that must not be proposed: measured or pending."""
-        return frozenset(self.ids) | frozenset(self.space.ids(self.pending))
+        return (frozenset(self.ids) - self.borrowed) | frozenset(self.space.ids(self.pending))
+
+    @cached_property
+    def measured(self) -> FloatArray:
+        """Designs that were measured here, (m, d): X, without what is borrowed."""
+        return self.X[[one not in self.borrowed for one in self.ids]] if self.borrowed else self.X
 
     @cached_property
     def fingerprint(self) -> str:
@@ -186,6 +200,9 @@ class Dataset:
             digest.update(self.properties.goal.model_dump_json().encode())
             for array in (self.properties.Y, self.properties.sem, self.properties.censored):
                 digest.update(np.ascontiguousarray(array).astype("<f8").tobytes())
+        if self.history or self.borrowed:
+            told = [[one.label, one.column, one.fingerprint] for one in self.history]
+            digest.update(json.dumps([told, sorted(self.borrowed)]).encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -220,7 +237,8 @@ class Dataset:
         found = []
         for j in range(self.properties.Y.shape[1]):
             rows = np.flatnonzero(np.isfinite(self.properties.Y[:, j]))
-            part = replace(self.take(rows), properties=None)
+            related = tuple(one for one in self.history if one.column == j)
+            part = replace(self.take(rows), properties=None, history=related)
             mine = self.properties.take(rows)
             found.append(
                 replace(

@@ -11,14 +11,15 @@ best (Thompson, Biometrika 25, 1933): what sampling would give on average, witho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from labloop.config.allocation import apportion
-from labloop.seeds import generator
+from labloop.config.round import RoundConfig
+from labloop.seeds import derive, generator
 from labloop.types import Array, FloatArray
 
 TOP = 10
@@ -36,7 +37,7 @@ DRAWS = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What is believed of one arm before a round."""
+    """What is believed of one arm, or of one proposer of an arm, before a round."""
 
     arm: str
     wells: int
@@ -59,6 +60,8 @@ class Evidence:
     arms: tuple[Standing, ...]
     rounds: tuple[int, ...]
     """Rounds that this goes by; none before the first came back."""
+    who: str = "arms"
+    """What shares: arms, or the proposers of one."""
 
     @property
     def wells(self) -> dict[str, int]:
@@ -69,11 +72,11 @@ class Evidence:
     def sentence(self) -> str:
         """Say it in one sentence."""
         if not self.rounds:
-            return f"{self.total} wells are shared evenly: nothing of these arms has come back yet"
+            return f"{self.total} wells are shared evenly: nothing of these {self.who} has come back yet"
         order = sorted(self.arms, key=lambda one: -one.wells)
         told = ", ".join(f"{one.arm} {one.wells} (best with {100 * one.best:.0f} %)" for one in order)
         over = f"round {self.rounds[0]}" if len(self.rounds) == 1 else f"rounds {', '.join(map(str, self.rounds))}"
-        return f"{self.total} wells by what the arms achieved in {over}: {told}; each has {self.floor} whatever it achieved"
+        return f"{self.total} wells by what the {self.who} achieved in {over}: {told}; each has {self.floor} whatever it achieved"
 
     def notes(self) -> dict[str, Any]:
         """Tell it as plain values for the ledger."""
@@ -113,6 +116,55 @@ def share(
                  worth_sd=float(sds[i]), best=float(best[i])) for i, arm in enumerate(arms)
     )  # fmt: skip
     return Evidence(floor=floor, total=wells, arms=told, rounds=tuple(sorted({int(one) for one in mine["round"]})))
+
+
+def shared(
+    config: RoundConfig, history: pd.DataFrame, *, designs: Mapping[str, int], incumbent: Mapping[int, float | None], number: int,
+    seed: int,
+) -> tuple[Evidence | None, dict[str, Evidence]]:  # fmt: skip
+    """Share a round's wells over its arms, and each arm's over the proposers that it takes by turns.
+
+    Args:
+        history: as `share` and `within` take it.
+        designs: what each arm has where the rule says nothing else.
+
+    Returns:
+        How the arms share, None where fewer than two do, and by arm how its proposers share; none of these before the first
+        round came back, when they take turns anyway.
+    """
+    sharing, found, given = config.sharing, None, dict(designs)
+    if len(sharing) > 1:
+        wells = sum(designs[arm] for arm in sharing)
+        floor = config.allocation.least(wells, len(sharing))
+        found = share(history, sharing, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
+        given |= found.wells
+    inside = {}
+    for arm in config.turns:
+        proposers = list(config.arms[arm].proposers)
+        one = within(
+            history, arm, proposers, wells=given[arm], incumbent=incumbent, number=number, seed=derive(seed, "proposers", arm)
+        )
+        if one is not None and one.rounds:
+            inside[arm] = one
+    return found, inside
+
+
+def within(
+    history: pd.DataFrame, arm: str, proposers: Sequence[str], *, wells: int, incumbent: Mapping[int, float | None], number: int,
+    seed: int,
+) -> Evidence | None:  # fmt: skip
+    """Share an arm's wells over its proposers by what they achieved in this arm; None where there are too few wells to share.
+
+    Args:
+        history: as `share` takes it, with `proposer`; the other arms' wells only help to say what a plate's best was.
+    """
+    if wells < len(proposers):
+        return None
+    mine = (history["arm"] == arm) & history["proposer"].isin(list(proposers))
+    told = history.assign(arm=history["proposer"].where(mine, "(another arm)"))
+    floor = max(1, min(8, wells // (2 * len(proposers))))
+    found = share(told, proposers, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
+    return replace(found, who=f"proposers of {arm}")
 
 
 def _worth(history: pd.DataFrame, incumbent: Mapping[int, float | None]) -> FloatArray:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from labloop.proposing.belief import Judgement
+from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset, Properties
-from labloop.proposing.protocols import Belief
+from labloop.proposing.protocols import Belief, Posterior, Surrogate
 from labloop.proposing.success import Success
+from labloop.seeds import derive
 from labloop.space.goal import Goal
 from labloop.space.pareto import beyond, nondominated, rays, reach
 from labloop.types import Array, FloatArray
@@ -25,6 +27,8 @@ from labloop.types import Array, FloatArray
 RAYS = 512
 STEPS = 1_024
 """Picks that are chosen one after the other at most; the rest follow by their worth alone."""
+UNLIKELY = 0.05
+"""Added to a chance, so that among designs that will hardly keep the limits the better ones still come first."""
 LIKELY = 0.5
 """A measured design counts as one that keeps the limits from this chance on."""
 
@@ -67,6 +71,20 @@ class Panel(Judgement):
         out = self.goal.chances(mean, std)
         return out if self.success is None else out * self.success(X)
 
+    @cached_property
+    def _scale(self) -> tuple[FloatArray, FloatArray]:
+        """The reference point as it is believed, and the unit of each objective, (objectives,) both."""
+        return self.goal.reference(self.beliefs(self.whole.X)[0]), self.goal.scale(self.properties.Y)
+
+    def along(self, X: FloatArray, directions: FloatArray, optimism: float) -> FloatArray:
+        """Score designs X (m, d) along rays (r, objectives), (m, r): how far mean + optimism · std reaches, times the chances."""
+        mean, std = self.beliefs(X)
+        point, unit = self._scale
+        above = (mean[:, : self.goal.m] + optimism * std[:, : self.goal.m] - point) / unit
+        reached = (above[:, None, :] / directions).min(2)
+        chance = (UNLIKELY + self.chances(X, mean, std))[:, None]
+        return np.where(reached > 0, reached * chance, reached - (1 - chance))
+
     def worth(self, X: FloatArray, beta: float) -> FloatArray:
         """Give what each design X (m, d) alone adds to what is measured, (m,); only the order has a meaning."""
         view = _View(self, beta)
@@ -91,8 +109,7 @@ class _View:
         mean, std = panel.beliefs(panel.whole.X)
         good = goal.chances(mean, std) >= LIKELY
         known = mean[good] if good.any() else mean[:0]
-        self.point = goal.reference(mean)
-        self.unit = goal.scale(panel.properties.Y)
+        self.point, self.unit = goal.reference(mean), goal.scale(panel.properties.Y)
         front = (known[:, : self.m] - self.point) / self.unit
         self.front = front[nondominated(front)] if len(front) else front
         self.floor = float(np.median(known[:, 0])) if len(known) else float(np.min(mean[:, 0], initial=0.0))
@@ -137,10 +154,27 @@ class _View:
         return np.concatenate([np.array(order, dtype=np.int64), rest[np.argsort(-worth[rest], kind="stable")]])
 
 
-def panel(lead: Judgement, others: tuple[Belief, ...], data: Dataset) -> Panel:
-    """Join the judges of a goal's properties."""
+def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:
+    """Join the judge of the leading objective and a surrogate fitted to each of the goal's other properties."""
     assert data.properties is not None
+    goal = data.properties.goal
+    parts = [(j, data.of(j)) for j in range(1, len(goal.names))]
+    others = tuple(
+        believing(surrogate.fit(part, seed=derive(seed, j)) if len(part) > 1 else _unknown(0.0 if j < goal.m else np.nan))
+        for j, part in parts
+    )
     fields: Mapping[str, Any] = {
         name: getattr(lead, name) for name in ("posterior", "data", "correction", "past", "progress", "notes")
     }
     return Panel(**fields, properties=data.properties, whole=data, others=others, success=Success.learned(data))
+
+
+def panel_of(surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:
+    """Fit a surrogate to every property."""
+    lead = Judgement(posterior=believing(surrogate.fit(data.lead, seed=seed)), data=data.lead, correction=Correction())
+    return panel(lead, surrogate, data, seed=seed)
+
+
+def _unknown(value: float) -> Posterior:
+    """Give the belief of a property that nobody measured, which tells no design from another."""
+    return lambda X: (np.full(len(X), value), np.full(len(X), 1e-6))

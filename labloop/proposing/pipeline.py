@@ -21,6 +21,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
@@ -138,7 +139,7 @@ def train(training: Training, data: Dataset) -> TrainedPool:
             f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
         )
     started, cpu = time.perf_counter(), time.process_time()
-    pool = _offer(proposer, data, training)
+    pool = _offer(proposer, for_proposer(training.proposer, data), training)
     spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu
     if len(set(pool.ids)) != training.n or set(pool.ids) & data.taken:
         raise MethodError(
@@ -180,7 +181,11 @@ def judge(
     ((name, options),) = config.judge.items()
     surrogate = create("surrogates", name, ramped(options, round_number=number, rounds=rounds))
     seed_of = derive(seed, "round", number, "judge")
+    related = of_cold(data) if is_cold(data) else None
+    data = cold(data) if is_cold(data) else data
     posterior = believing(surrogate.fit(data.lead, seed=seed_of))
+    if data.history:
+        related = [one.notes() for one in getattr(posterior, "history", ())]
     before = past if isinstance(past, Past) else Past.of(*past) if past else None
     correction = Correction.learnt(before)
     if not correction.none:
@@ -190,19 +195,9 @@ def judge(
         )  # fmt: skip
     lead = Judgement(
         posterior=posterior, data=data.lead, correction=correction, past=before, progress=(number, rounds),
-        notes={"judge": name, **getattr(posterior, "notes", {})},
+        notes={"judge": name, **getattr(posterior, "notes", {}), **({} if related is None else {"history": related})},
     )  # fmt: skip
-    if data.properties is None:
-        return lead
-    columns = range(1, len(data.properties.goal.names))
-    blank = [_unknown(0.0 if j < data.properties.goal.m else np.nan) for j in range(len(data.properties.goal.names))]
-    fitted = [surrogate.fit(data.of(j), seed=derive(seed_of, j)) if len(data.of(j)) > 1 else blank[j] for j in columns]
-    return panel(lead, tuple(believing(one) for one in fitted), data)
-
-
-def _unknown(value: float) -> Posterior:
-    """Give the belief of a property that nobody measured, which tells no design from another."""
-    return lambda X: (np.full(len(X), value), np.full(len(X), 1e-6))
+    return lead if data.properties is None else panel(lead, surrogate, data, seed=seed_of)
 
 
 def decide(
@@ -234,7 +229,7 @@ def decide(
     Raises:
         MethodError: the arms' pools hold too few designs that may be chosen.
     """
-    pools = {arm: Pool.interleave(together) for arm, together in offered.items()}
+    pools = {arm: Pool.interleave(together, config.arms[arm].shares) for arm, together in offered.items()}
     posterior = judge(config, data, past=past, seed=seed, number=number, rounds=rounds) if judging and config.judge else None
     setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
     chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)

@@ -76,18 +76,25 @@ class Pool:
         )  # fmt: skip
 
     @classmethod
-    def interleave(cls, pools: Sequence[Pool]) -> Pool:
-        """Join pools by turns: everyone's first, everyone's second, …; a design offered twice keeps its first place."""
-        place = np.concatenate([np.arange(len(pool)) for pool in pools])
-        order = np.argsort(place, kind="stable")
-        ids = np.array([one for pool in pools for one in pool.ids], dtype=object)[order]
-        keep = order[np.sort(np.unique(ids.astype(str), return_index=True)[1])]
+    def interleave(cls, pools: Sequence[Pool], shares: Mapping[str, int] | None = None) -> Pool:
+        """Join pools by turns: everyone's first, everyone's second, …; a design offered twice keeps its first place.
+
+        Args:
+            shares: how many turns a proposer has beside the others, 1 where it is not named; of the first designs, as many as
+                the shares' sum, everyone then has its share, and one whose design came up before has another turn.
+        """
+        ids = np.array([one for pool in pools for one in pool.ids], dtype=object)
+        if shares is None:
+            order = np.argsort(np.concatenate([np.arange(len(pool)) for pool in pools]), kind="stable")
+            keep = order[np.sort(np.unique(ids[order].astype(str), return_index=True)[1])]
+        else:
+            keep = _by_shares(pools, [shares.get(str(pool.proposer[0]), 1) if len(pool) else 1 for pool in pools])
         return cls(
             space=pools[0].space,
             X=np.concatenate([pool.X for pool in pools])[keep],
             score=np.concatenate([pool.score for pool in pools])[keep],
             proposer=np.concatenate([pool.proposer for pool in pools])[keep],
-            ids=tuple(np.array([one for pool in pools for one in pool.ids], dtype=object)[keep].tolist()),
+            ids=tuple(ids[keep].tolist()),
         )
 
     def take(self, rows: Array) -> Pool:
@@ -96,6 +103,25 @@ class Pool:
             space=self.space, X=self.X[rows], score=self.score[rows], proposer=self.proposer[rows],
             ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()), notes=self.notes,
         )  # fmt: skip
+
+
+def _by_shares(pools: Sequence[Pool], shares: Sequence[int]) -> Array:
+    """Order the rows of pools that stand one behind the other: next comes whoever is furthest behind its share."""
+    first = np.cumsum([0, *(len(pool) for pool in pools)])
+    at, had = [0] * len(pools), [0] * len(pools)
+    seen: set[str] = set()
+    order: list[int] = []
+    while True:
+        for i, pool in enumerate(pools):
+            while at[i] < len(pool) and pool.ids[at[i]] in seen:
+                at[i] += 1
+        open_ = [i for i, pool in enumerate(pools) if at[i] < len(pool)]
+        if not open_:
+            return np.array(order, dtype=np.int64)
+        i = min(open_, key=lambda i: (had[i] + 0.5) / shares[i])
+        seen.add(pools[i].ids[at[i]])
+        order.append(int(first[i]) + at[i])
+        had[i] += 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -18,7 +18,11 @@ ALL_KINDS = frozenset({"sequence", "real", "integer", "choice", "mixture"})
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Trains on the data and offers candidates."""
+    """Trains on the data and offers candidates.
+
+    One that learns from `data.history` by itself, as a task of its own, declares `several_tasks = True`. All others are given
+    data without it, in which designs of helpful campaigns stand as if they were measured here (`data.borrowed`).
+    """
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer exactly n valid, distinct designs that are neither measured nor pending, best first.

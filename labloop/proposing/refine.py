@@ -43,7 +43,7 @@ def refined(pool: Pool, bound: Bound, data: Dataset, n: int, *, generations: int
     score = bound(pool.X, pool.proposer)
     order = np.argsort(-score, kind="stable")[:size]
     elite, line, worth = pool.X[order], pool.proposer[order], score[order]
-    known = set(keys(data.X)) | set(keys(data.pending)) | set(keys(pool.X))
+    known = set(keys(data.measured)) | set(keys(data.pending)) | set(keys(pool.X))
     new_X, new_line, new_worth = [np.zeros((0, space.d))], [np.zeros(0, dtype=object)], [np.zeros(0)]
     spread, front, waited = float(worth.std()) or 1.0, float(worth[:n].mean()), 0
     for _ in range(generations):

@@ -66,7 +66,7 @@ def _evolve(
     measured = data.X[data.top(population // 2)]
     measured = measured[space.feasible(measured)]
     # Designs are told apart by the bytes of their encoding here, which costs far less than their ids.
-    known, seen = set(_bytes(data.X)) | set(_bytes(data.pending)), set[bytes]()
+    known, seen = set(_bytes(data.measured)) | set(_bytes(data.pending)), set[bytes]()
     elite = found = np.zeros((0, space.d))
     elite_score = found_score = np.zeros(0)
     X = np.concatenate([measured, space.sample(population - len(measured), rng)])

@@ -35,6 +35,8 @@ FRONT = 128
 """Picks by which refinement tells its progress."""
 JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
+WIDE = 512
+"""Random designs that join a pool of several properties before it is refined."""
 SUPPORT_ROWS = 1_000
 """Measured designs that the distance limit is taken from at most."""
 CELLS = 8_000_000
@@ -70,7 +72,8 @@ class Conservative:
     """While beta is below 0, hope for a doubt once: a candidate's std is what the picks before it will leave of it (Desautels et
     al., JMLR 15, 2014)."""
     refine: Annotated[int, Field(ge=0)] = 0
-    """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is."""
+    """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
+    several properties it begins at random designs too, which are the judge's own."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
         """Choose n of the pool by lower confidence bound, best first; those that only `relax` lets in come last.
@@ -94,7 +97,9 @@ class Conservative:
         offered = len(fresh)
         if self.refine and offered:
             # Progress is told by a front of its own size: a longer selection must start with the shorter one.
-            fresh = refined(fresh, bound, data, FRONT, generations=self.refine, seed=seed)
+            fresh = refined(
+                fresh if several is None else _widened(fresh, data, seed), bound, data, FRONT, generations=self.refine, seed=seed
+            )
         lcb = worth = bound(fresh.X, fresh.proposer)
         nearest, distance = _nearest(fresh.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
@@ -218,6 +223,17 @@ def support_limit(data: Dataset, share: float) -> float:
         D[np.arange(len(own)), own] = np.inf
         near.append(D.min(1))
     return float(np.quantile(np.concatenate(near), share, method="higher"))
+
+
+def _widened(pool: Pool, data: Dataset, seed: int) -> Pool:
+    """Add random designs to a pool: compromises of several properties lie where proposers, who learn one number, do not look."""
+    X = data.space.sample(WIDE, generator(seed, "conservative", "wide"))
+    X = X[data.space.fresh(X, known={*data.taken, *pool.ids})]
+    return Pool(
+        space=pool.space, X=np.concatenate([pool.X, X]), score=np.concatenate([pool.score, np.full(len(X), np.nan)]),
+        proposer=np.concatenate([pool.proposer, np.full(len(X), "judge", dtype=object)]),
+        ids=(*pool.ids, *data.space.ids(X)), notes=pool.notes,
+    )  # fmt: skip
 
 
 def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:

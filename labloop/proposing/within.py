@@ -19,8 +19,10 @@ from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.placed import Placement
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
+from labloop.proposing.selectors import explain
 from labloop.proposing.terms import Terms, narrowed
 from labloop.registry import create
 from labloop.seeds import derive, generator
@@ -98,16 +100,24 @@ def choose_within(
     setting = {"seed": seed, "number": number, "rounds": rounds}
     work = _Work(config, posterior, data, terms, choose, setting)
     sizes = terms.sizes(sum(wells.values()))
-    arms = [name for name in config.arms if wells.get(name)]
+    by_hand = {name: wells[name] for name in config.by_hand if wells.get(name)}
+    arms = [name for name in config.arms if wells.get(name) and name not in by_hand]
+    listed: dict[str, Picks] = {}
+    if by_hand:
+        begun = Placement.of(terms, sum(wells.values()))
+        listed = {name: _as_listed(work, begun, name, pools[name], n) for name, n in by_hand.items()}
+        work.levels.update(begun.levels)
+        sizes = begun.rest(sum(wells[name] for name in arms))
     shares = apportion(np.array(sizes), np.array([wells[name] for name in arms]), generator(seed, "round", number, "limits"))
     for r, resource in enumerate(terms.resources):
         for i, size in enumerate(sizes):
             key = (r, terms.scope(resource.limit, i))
-            work.left[key] = resource.total
+            work.left[key] = begun.left[key] if by_hand else resource.total
             work.open[key] = work.open.get(key, 0) + size
     offers = {name: _offer(work, name, pools[name]) for name in arms}
     work.reserve.extend([_reserve(work, r, offers) for r in range(len(terms.resources))])
     found: dict[str, list[Picks]] = {name: [] for name in arms}
+    work.taken.extend(picks.pool.X for picks in listed.values())
     for i, share in enumerate(shares.tolist()):
         here = {name: n for name, n in zip(arms, share, strict=True) if n}
         if not here:  # a part of fewer wells than a design takes
@@ -116,7 +126,26 @@ def choose_within(
             found[name].append(picks)
     for (name, _, scope), values in work.levels.items():
         log.info("%s has %s in %s", name, ", ".join(map(canonical_text, values)), f"part {scope}" if scope else "the round")
-    return {name: _by_turns(Picks.joined(several), terms.space) for name, several in found.items()}
+    chosen = {name: _by_turns(Picks.joined(several), terms.space) for name, several in found.items()} | listed
+    return {name: chosen[name] for name in config.arms if name in chosen}
+
+
+def _as_listed(work: _Work, begun: Placement, name: str, pool: Pool, n: int) -> Picks:
+    """Take the first n designs of a person's list that find a place, in the list's order."""
+    held = {one for X in work.taken for one in work.data.space.ids(X)}
+    rows = np.array([i for i, one in enumerate(pool.ids) if one not in work.data.taken and one not in held], dtype=np.int64)
+    parts: list[int | str] = []
+    for i in rows.tolist():
+        full = sum(isinstance(one, int) for one in parts) == n
+        parts += ["beyond the arm's wells"] if full else begun.place(work.terms.space.decode(pool.X[i : i + 1]))
+    good = [k for k, one in enumerate(parts) if isinstance(one, int)]
+    if len(good) < n:
+        why = next(str(one) for one in parts if isinstance(one, str)) if len(good) < len(parts) else "the list has no more"
+        raise MethodError(
+            f"arm {name} has {len(good)} designs for {n} that keep the limits: {why}; pick another list (labloop pick)"
+        )
+    picks = explain(pool.take(rows[good]), work.posterior or _nobody, work.data, 1.0)
+    return replace(picks, part=np.array([parts[k] for k in good], dtype=np.int64))
 
 
 def _reserve(work: _Work, r: int, offers: Mapping[str, _Offer]) -> float:
@@ -124,9 +153,9 @@ def _reserve(work: _Work, r: int, offers: Mapping[str, _Offer]) -> float:
     if not resource.graded:
         return resource.least
     amounts = np.concatenate([resource.amounts(work.terms.space.decode(one.pool.X)) for one in offers.values()])
-    most = max(n for key, n in work.open.items() if key[0] == r)
+    fair = min(work.left[key] / max(n, 1) for key, n in work.open.items() if key[0] == r)
     usual = float(np.quantile(amounts, 0.25)) if len(amounts) else 0.0
-    return max(resource.least, min(usual, resource.total / max(most, 1)))
+    return max(resource.least, min(usual, fair))
 
 
 def _by_turns(picks: Picks, space: DesignSpace) -> Picks:

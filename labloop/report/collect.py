@@ -31,7 +31,8 @@ N_TOP = 15
 def collect(campaign: Memory) -> ReportData:
     """Read a campaign's ledger for its report; the same ledger gives the same report."""
     config, ledger = campaign.config, campaign.ledger
-    texts = _texts(_short(config.space, ledger.designs(campaign.name)), list(config.space.columns))
+    designs = ledger.designs(campaign.name)
+    texts = _texts(_short(config.space, designs), list(config.space.columns))
     results = with_beta(state.results(campaign), ledger.events(campaign.name))
     results = results.assign(design=results["design_id"].map(texts))
     entries = state.rounds_now(campaign)
@@ -53,6 +54,7 @@ def collect(campaign: Memory) -> ReportData:
         overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
         several=_several(campaign, data, results, texts), insight=kept_of(campaign),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
+        space=config.space, designs=designs,
         next=_next(campaign, now["next"]), flags=_flags(campaign, now.get("warnings", ())),
         head=ledger.ends(campaign.name).head, version=versions().get("labloop-toolkit", ""),
     )  # fmt: skip

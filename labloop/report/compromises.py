@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from labloop.compare.hypervolume import Fronts
+from labloop.compare.hypervolume import Fronts, GainDifference
 from labloop.report.tables import Heading, PageTable
 from labloop.space.goal import Goal
 
@@ -96,9 +96,15 @@ def gains(fronts: Fronts) -> PageTable:
 
 
 def sentences(fronts: Fronts) -> list[str]:
-    """Say of each pair of arms which added more."""
-    return [
-        f"{one.first} added {one.difference:+.3g} to the hypervolume against {one.second} "
-        f"({one.low:.3g} to {one.high:.3g}, p = {one.p:.2g} by permuting wells)"
-        for one in fronts.differences
-    ]
+    """Say of each pair of arms which added more, and whether that is more than chance with all pairs counted."""
+    several = len(fronts.differences) > 1
+
+    def said(one: GainDifference) -> str:
+        counted = f", {one.p_holm:.2g} with all pairs counted" if several else ""
+        open_ = "" if one.decided else ": the data cannot decide"
+        return (
+            f"{one.first} added {one.difference:+.3g} to the hypervolume against {one.second} "
+            f"({one.low:.3g} to {one.high:.3g}, p = {one.p:.2g} by permuting wells{counted}){open_}"
+        )
+
+    return [said(one) for one in fronts.differences]

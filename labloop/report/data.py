@@ -14,6 +14,7 @@ from labloop.compare import arms as compare
 from labloop.compare.results import Comparison
 from labloop.ledger.states import RoundState
 from labloop.proposing.insight import Insight
+from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
 
 MEASUREMENTS = ("round", "design_id", "design", "value", "y", "status", "plate", "well")
@@ -81,6 +82,10 @@ class ReportData:
     """What comes next: the next step, and whether another plate is worth it as far as `labloop plan` can tell."""
     spent: str = ""
     """Wells and money so far, in words, where the campaign has a budget or prices."""
+    space: DesignSpace | None = None
+    """What a design is; with `designs`, what the best have in common is drawn."""
+    designs: pd.DataFrame = field(default_factory=_no_rows())
+    """Every known design by its id, with the space's columns."""
     limits: tuple[str, ...] = ()
     """Batch-wide limits, in words."""
     head: str = ""

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.arms import LOST
-from labloop.compare.results import spell
+from labloop.compare.results import ArmSummary, spell
 from labloop.plates.wells import row_name
-from labloop.report import figures, quality, tables
+from labloop.report import best, figures, quality, tables
 from labloop.report.facts import Facts, rounded, short
 from labloop.report.figures import Spec
-from labloop.report.tables import NONE
+from labloop.report.tables import NONE, Numbers
 
 PLATES = 12
 """Plates drawn, the latest first; a long campaign's page stays light."""
@@ -33,6 +33,12 @@ class Drawings:
         found: dict[str, Spec] = {}
         if len(self.facts.designs):
             found["progress"] = self._progress()
+        if len(self.facts.measured_rounds) > 1 and (rows := self._learning()):
+            found["learning"] = figures.learning(
+                rows, self._best_by_round(), arms=list(self.facts.arms), objective=self.facts.data.objective
+            )
+        if self.best is not None:
+            found |= best.figures(self.best)
         if self.facts.measured_rounds:
             found["strips"] = self._strips(self.facts.measured_rounds[-1])
         if self.facts.promised:
@@ -69,10 +75,10 @@ class Drawings:
                 wells += [{"x": x, **row} for x, row in zip(at, self.facts.tips(rows), strict=True)]
                 for x, one in zip(at, rows["design_id"], strict=True):
                     places.setdefault((number, one), []).append((x, arm))
-        best = self._best(places)
+        line = self._best(places)
         waiting = [number for number in rounds if number not in self.facts.measured_rounds]
         return figures.progress(
-            box, wells, best, waiting=waiting, rounds=rounds, arms=list(self.facts.arms), objective=self.facts.data.objective
+            box, wells, line, waiting=waiting, rounds=rounds, arms=list(self.facts.arms), objective=self.facts.data.objective
         )
 
     def _best(self, places: Mapping[tuple[Any, Any], Sequence[tuple[float | None, str]]]) -> list[dict[str, Any]]:
@@ -84,37 +90,51 @@ class Drawings:
         Returns:
             Rows with `x` and `value`, and with `label`, `design` and `arm` where a round found it; the last one ends the line.
         """
-        best: list[dict[str, Any]] = []
+        line: list[dict[str, Any]] = []
         found = None
         for number in [0, *self.facts.measured_rounds]:
             so_far = self.facts.designs[self.facts.designs["round"] <= number]
             if len(so_far) and so_far.index[0] != found:
                 top, found = so_far.iloc[0], so_far.index[0]
                 there = places.get((number, found), [(float(number), "start data" if number == 0 else NONE)])
-                best.append({
+                line.append({
                     "x": there[0][0], "value": short(top["value"]), "label": self.facts.numbers.value(top["value"]),
                     "design": tables.text(top["design"]), "arm": " + ".join(arm for _, arm in there),
                 })  # fmt: skip
-        if best and self.facts.measured_rounds:
-            best.append({"x": self.facts.measured_rounds[-1] + 0.45, "value": best[-1]["value"]})
-        return best
+        if line and self.facts.measured_rounds:
+            line.append({"x": self.facts.measured_rounds[-1] + 0.45, "value": line[-1]["value"]})
+        return line
+
+    @cached_property
+    def best(self) -> best.Best | None:
+        """What the best designs have in common."""
+        return best.best_of(self.facts.data.space, self.facts.data.designs, self.facts.designs.index)
+
+    def _learning(self) -> list[dict[str, Any]]:
+        """Each arm's mean of each round, as the round's comparison has it."""
+        rows = []
+        for number in self.facts.measured_rounds:
+            known = self.facts.data.comparisons.get(number)
+            rows += [{"round": number, **_mean(one, self.facts.numbers)} for one in known.arms if one.n_measured] if known else []
+        return rows
+
+    def _best_by_round(self) -> list[dict[str, Any]]:
+        found = []
+        for number in self.facts.measured_rounds:
+            so_far = self.facts.designs[self.facts.designs["round"] <= number]
+            if len(so_far):
+                found.append({"round": number, "value": short(so_far["value"].iloc[0])})
+        return found
 
     def _strips(self, number: int) -> Spec:
         rows = self.facts.picks[(self.facts.picks["round"] == number) & self.facts.picks["value"].notna()]
-        wells, means = [], []
+        wells = []
         for arm in self.facts.arms:
             mine = rows[rows["arm"] == arm]
             jitter = figures.spread_out(mine["value"], 1.0)
             wells += [{"jitter": short(at), **row} for at, row in zip(jitter, self.facts.tips(mine), strict=True)]
         known = self.facts.data.comparisons.get(number)
-        for one in known.arms if known else ():
-            if one.n_measured:
-                has = np.isfinite(one.mean_value_low)
-                ends = f" ({self.facts.numbers.between(one.mean_value_low, one.mean_value_high)})" if has else ""
-                means.append({
-                    "arm": one.arm, "value": short(one.mean_value), "low": short(one.mean_value_low),
-                    "high": short(one.mean_value_high), "shown": f"{self.facts.numbers.value(one.mean_value)}{ends}",
-                })  # fmt: skip
+        means = [_mean(one, self.facts.numbers) for one in known.arms if one.n_measured] if known else []
         arms = [arm for arm in self.facts.arms if (rows["arm"] == arm).any()]
         return figures.strips(wells, means, self.facts.incumbent(number), arms=arms, objective=self.facts.data.objective)
 
@@ -209,3 +229,13 @@ class Drawings:
             "shown": self.facts.numbers.value(value) if value is not None else status.replace("_", " ") or "no result yet",
             "flag": self.facts.flagged.get((str(well["plate"]), str(well["well"]))),
         }  # fmt: skip
+
+
+def _mean(one: ArmSummary, numbers: Numbers) -> dict[str, Any]:
+    """An arm's mean with its 95 % interval, ends None where there is none."""
+    has = np.isfinite(one.mean_value_low)
+    ends = f" ({numbers.between(one.mean_value_low, one.mean_value_high)})" if has else ""
+    return {
+        "arm": one.arm, "value": short(one.mean_value), "low": short(one.mean_value_low), "high": short(one.mean_value_high),
+        "shown": f"{numbers.value(one.mean_value)}{ends}",
+    }  # fmt: skip

@@ -24,6 +24,8 @@ SHARED = "#7b7f86"
 FLAGGED = "#D55E00"
 """The outline of wells that quality control flags."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_LABELLED = 4
+"""Rounds, beyond which only the line's first and last figures are written out: more would stand in each other's way."""
 Spec = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 
@@ -93,12 +95,51 @@ def progress(
         found.mark_point(color=INK, fill="white", opacity=1, size=60, strokeWidth=1.6).encode(tooltip=tip_best),
         found.mark_text(color=INK, dy=-13 if objective.sign > 0 else 15, fontSize=12, fontWeight="bold").encode(text="label:N"),
     ]
-    place = _of("waiting").mark_text(text="no results yet", color=SOFT, fontSize=13)
+    place = _of("waiting").mark_text(text=["no", "results", "yet"], color=SOFT, fontSize=13)
     layers.append(place.encode(x=x, y=alt.value(170)))
     data: dict[str, Records] = {"waiting": [{"x": number} for number in waiting]}
     data |= {"start": [{"x": 0, "what": "start data", **start}] if start else [], "wells": wells}
-    data["found"] = [row for row in best if "label" in row]
+    found_rows = [row for row in best if "label" in row]
+    crowded = found_rows[1:-1] if len(rounds) > _LABELLED else []
+    data["found"] = [{**row, "label": ""} if row in crowded else row for row in found_rows]
     return finished(layers, 340, best=best, **data)
+
+
+def learning(rows: Records, best: Records, *, arms: Sequence[str], objective: Objective) -> Spec:
+    """Each arm's mean by round with its 95 % interval as a band, and the best design known.
+
+    Args:
+        rows: `round`, `arm`, `value`, `low`, `high` (None where there is none), `shown`.
+        best: `round` and `value` of the best design after it.
+    """
+    every = [row[end] for row in rows for end in ("value", "low", "high") if row[end] is not None]
+    scale = alt.Scale(
+        type=_kind(objective),
+        domain=list(limits_of([*every, *(row["value"] for row in best)], log=_kind(objective) == "log")),
+        nice=False,
+    )
+    rounds = sorted({row["round"] for row in rows})
+    ticks = alt.Axis(values=rounds, format="d", grid=False, labelOverlap=True, labelExpr="'round ' + datum.value")
+    x = alt.X("round:Q", title=None, scale=alt.Scale(domain=[rounds[0] - 0.15, rounds[-1] + 0.15], nice=False), axis=ticks)
+    y = alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=6))
+    colour = _by_arm(arms)
+    tip = [
+        alt.Tooltip("arm:N", title="Arm"),
+        alt.Tooltip("round:Q", title="Round"),
+        alt.Tooltip("shown:N", title="Mean (95 % interval)"),
+    ]
+    hues = colours(arms)
+    fill = alt.Fill("arm:N", scale=alt.Scale(domain=list(hues), range=list(hues.values())), legend=None)
+    layers = [
+        _of("best").mark_line(interpolate="step-after", color=SOFT, strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=y),
+        _of("bands").mark_area(opacity=0.16).encode(x=x, y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", fill=fill),
+        _of("bands")
+        .mark_rule(strokeWidth=1.4, opacity=0.5)
+        .encode(x=x, y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=colour),
+        _of("rows").mark_line(strokeWidth=2.2).encode(x=x, y=y, color=colour),
+        _of("rows").mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour, tooltip=tip),
+    ]
+    return finished(layers, 280, rows=rows, bands=[row for row in rows if row["low"] is not None], best=best)
 
 
 def strips(
@@ -144,31 +185,44 @@ def differences(rows: Records, *, ratio: bool) -> Spec:
         rows: `pair`, `over` ("round 2", "all rounds"), `effect`, `low`, `high` (None where none), `shown`, and `whole`: whether
             the row stands out.
     """
-    pairs, over = list(dict.fromkeys(r["pair"] for r in rows)), list(dict.fromkeys(r["over"] for r in rows))
-    y = alt.Y(
-        "pair:N", sort=pairs, title=None, scale=alt.Scale(paddingInner=0.3),
-        axis=alt.Axis(domain=False, ticks=False, labelFontSize=13, labelColor=INK, labelLimit=160),
-    )  # fmt: skip
-    offset = alt.YOffset("over:N", sort=over, scale=alt.Scale(paddingOuter=0.2))
+    keys = [
+        key for pair in dict.fromkeys(row["pair"] for row in rows)
+        for key in (row_of(pair), *(row_of(pair, row["over"]) for row in rows if row["pair"] == pair))
+    ]  # fmt: skip
+    y = grouped(keys)
     ends = [end for row in rows for end in (row["low"], row["high"], row["effect"], 1 if ratio else 0) if end is not None]
     kind = alt.Scale(type="log" if ratio else "linear", domain=list(limits_of(ends, log=ratio)), nice=False)
     colour = alt.Color("whole:N", scale=alt.Scale(domain=[True, False], range=[INK, "#9aa5ad"]), legend=None)
     tip = [alt.Tooltip("pair:N", title="Arms"), alt.Tooltip("over:N", title="Over"), alt.Tooltip("shown:N", title="Difference")]
-    ticks = alt.Axis(tickCount=7)
+    ticks = alt.Axis(tickCount=6)
     zero = _of("zero").mark_rule(color=SOFT, strokeDash=[4, 3]).encode(x=alt.X("at:Q", title=None, scale=kind, axis=ticks))
-    bars = _of("bars").mark_rule(strokeWidth=2.2)
     x = alt.X("effect:Q", title=None, scale=kind, axis=ticks)
-    every = _of("rows").encode(x=x, y=y, yOffset=offset, color=colour, tooltip=tip)
-    label = _of("rows").mark_text(align="left", dx=7, fontSize=11, baseline="middle")
+    bars = _of("bars").mark_rule(strokeWidth=2.2)
     layers = [
         zero,
-        bars.encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, yOffset=offset, color=colour, tooltip=tip),
-        every.mark_point(filled=True, size=60, opacity=1),
-        label.encode(x=alt.X("right:Q", title=None), y=y, yOffset=offset, color=colour, text="over:N"),
+        bars.encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=colour, tooltip=tip),
+        _of("rows").mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=colour, tooltip=tip),
     ]
-    known = [row for row in rows if row["low"] is not None]
-    every_row = [{**row, "right": row["effect"] if row["high"] is None else row["high"]} for row in rows]
-    return finished(layers, len(pairs) * (22 * len(over) + 18), rows=every_row, bars=known, zero=[{"at": 1 if ratio else 0}])
+    told = [{"key": row_of(row["pair"], row["over"]), **row} for row in rows]
+    known = [row for row in told if row["low"] is not None]
+    return finished(layers, 21 * len(keys), rows=told, bars=known, zero=[{"at": 1 if ratio else 0}])
+
+
+_BETWEEN = "\u001f"
+
+
+def row_of(group: str, row: str = "") -> str:
+    """Name a row of a grouped axis: under its group's own, which holds nothing."""
+    return f"{group}{_BETWEEN}{row}"
+
+
+def grouped(keys: Sequence[str]) -> alt.Y:
+    """Make an axis of groups and their rows: labels stand beside the figure, where no mark and no line crosses them."""
+    head = f"indexof(datum.value, '{_BETWEEN}') === length(datum.value) - 1"
+    label = f"split(datum.value, '{_BETWEEN}')[{head} ? 0 : 1]"
+    look: Spec = {"labelFontWeight": {"condition": {"test": head, "value": "bold"}, "value": "normal"}}
+    axis = alt.Axis(domain=False, ticks=False, grid=False, labelLimit=170, labelColor=INK, labelExpr=label, **look)
+    return alt.Y("key:N", title=None, scale=alt.Scale(domain=list(keys)), axis=axis)
 
 
 def predicted(rows: Records, colour: str, limits: tuple[float, float], objective: Objective) -> Spec:

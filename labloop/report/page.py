@@ -25,6 +25,10 @@ from labloop.report.facts import Facts
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE
 
+JUDGED = 12
+"""Wells without which nothing is said of the judge."""
+WEAK, SURE = 0.2, 0.45
+"""A rank correlation, and a share of wells within one standard deviation, below which a judge is not to be trusted."""
 _HERE = Path(__file__).parent
 _DRAW = """
 for (const place of document.querySelectorAll("[data-figure]")) {
@@ -111,6 +115,37 @@ class PageView:
     def effects(self) -> dict[str, str]:
         """Figures of what the judge predicts for each level, with the parameter's name."""
         return {} if self.data.insight is None else insight.titles(self.data.insight)
+
+    @property
+    def judge_words(self) -> list[str]:
+        """Say in words where the judge cannot be trusted; nothing where it can, or too little is known."""
+        found = [] if self.data.insight is None or self.data.insight.trusted else [self.data.insight.trust]
+        every = [one for one in (self.facts.comparison.calibration if self.facts.comparison else ()) if one.arm is None]
+        for one in every:
+            if one.n >= JUDGED and one.rho < WEAK:
+                found.append(
+                    f"The judge cannot be trusted to rank designs: of {one.n} wells, what it predicted and what they gave go "
+                    f"together by ρ = {spell(one.rho, 0.1)}, where 1 is perfect and 0 is chance."
+                )
+            if one.n >= JUDGED and one.within_1_std < SURE:
+                found.append(
+                    f"The judge is too sure of itself: {tables.percent(one.within_1_std)} of {one.n} wells came within the one "
+                    "standard deviation that it gave, where 68 % should."
+                )
+        return found
+
+    @property
+    def best_words(self) -> str:
+        """Say which designs are called the best."""
+        told = self.drawn.best
+        return "" if told is None else f"the best {told.n} of {told.of:,} measured designs"
+
+    @property
+    def logos(self) -> dict[str, str]:
+        """Figures of letters, with the sequence's name."""
+        told = self.drawn.best
+        names = [] if told is None else dict.fromkeys(str(row["parameter"]) for row in told.letters)
+        return {f"logo{i}": name for i, name in enumerate(names)}
 
     @property
     def gains(self) -> list[str]:

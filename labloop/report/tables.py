@@ -43,6 +43,11 @@ class Numbers:
     objective: Objective
     spread: float
 
+    @property
+    def unit(self) -> str:
+        """The lab's unit as it follows a title."""
+        return f", {self.objective.unit}" if self.objective.unit else ""
+
     def value(self, x: float | None) -> str:
         if x is None or pd.isna(x):
             return NONE
@@ -77,10 +82,10 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
         Heading("Arm", "arm"),
         *((Heading("Proposer"),) if proposers else ()),
         Heading("Wells", "number", "measured of picked; the rest failed or has no result yet"),
-        Heading("Mean", "number", "in the lab's unit; geometric where the campaign works on logarithms"),
+        Heading(f"Mean{numbers.unit}", "number", "geometric where the campaign works on logarithms"),
         Heading("95 % interval", "number", "of the mean"),
-        Heading(f"Top {top_k}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
-        Heading("Best", "number"),
+        Heading(f"Top {top_k}{numbers.unit}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
+        Heading(f"Best{numbers.unit}", "number"),
         Heading("Hits", "number", "wells better than the best value that was known when the round was proposed"),
         Heading("Hit rate", "number", "with Wilson's 95 % interval"),
         Heading("Computing", "number", "seconds its proposers ran"),
@@ -136,11 +141,12 @@ def needed(gap: Difference) -> str:
 
 def against_free(entries: Sequence[AgainstFree], numbers: Numbers) -> PageTable:
     """Every other proposer against the best of the free baselines."""
+    unit, logs = (numbers.unit, "") if numbers.objective.transform == "identity" else ("", " of logarithms")
     columns = (
         Heading("Arm", "arm"), Heading("Proposer"),
         Heading("Against", "text", "the free baseline that is hardest for it to beat"),
         Heading("Of", "text", "these plates' wells, or the proposers, with rounds as the sample"), Heading("Rounds"),
-        Heading("Wells", "number"), Heading("Difference", "number", "of means, in the direction of better"),
+        Heading("Wells", "number"), Heading(f"Difference{unit}", "number", f"of means{logs}, in the direction of better"),
         Heading("95 % interval", "number"), Heading("p", "number"), Heading("p, all looks", "number"),
     )  # fmt: skip
     rows = tuple(
@@ -160,7 +166,7 @@ def calibration(
     Args:
         betas: by arm, those that its bounds were taken with.
     """
-    logs = " (in logarithms)" if numbers.objective.transform != "identity" else ""
+    logs = " (in logarithms)" if numbers.objective.transform != "identity" else numbers.unit
     columns = (
         Heading("Arm", "arm"), Heading("Wells", "number"), Heading("Within 1 std", "number", "a calibrated judge: 68 %"),
         Heading("Within 2 std", "number", "a calibrated judge: 95 %"),
@@ -200,8 +206,8 @@ def top(frame: pd.DataFrame, numbers: Numbers) -> PageTable:
     """The best designs, best first."""
     has_mean = "mean" in frame.columns
     columns = (
-        Heading("", "number"), Heading("Design", "code"), Heading("Value", "number"),
-        *((Heading("Predicted", "number", "by the reference surrogate before it was measured"),) if has_mean else ()),
+        Heading("", "number"), Heading("Design", "code"), Heading(f"Value{numbers.unit}", "number"),
+        *((Heading(f"Predicted{numbers.unit}", "number", "by the judge before it was measured"),) if has_mean else ()),
         Heading("Round"), Heading("Arm", "arm"), Heading("Proposer"), Heading("Id", "small"),
     )  # fmt: skip
     rows = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,19 @@ from labloop.assays.ingest import printable
 from labloop.assays.ingest.designs import cells_of_designs
 from labloop.assays.ingest.read import content_of, digest
 from labloop.config.allocation import apportion
+from labloop.config.round import Arm, RoundConfig
 from labloop.errors import CampaignError, DesignError, Fault
 from labloop.ledger import Round, whoami
 from labloop.ledger.memory import JOINED, Memory
 from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.placed import Placement, columns_of
 from labloop.proposing.pool import Pool
 from labloop.rounds import state
 from labloop.rounds.decisions import PICKED, WITHDRAWN, standing_lists
+from labloop.rounds.spending import terms_of
 from labloop.rounds.training import round_data
+from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
 
@@ -69,17 +73,13 @@ def pick(
     """
     by = by.strip() or whoami()
     _check_name(memory, arm)
-    if memory.config.limits or (memory.config.budget is not None and memory.config.budget.price is not None):
-        raise CampaignError(
-            f"{memory.name} has limits or a budget of money, by which batches are chosen as a whole; a list by hand, taken "
-            "as it is, cannot keep them: leave limits and budget.price out (labloop revise)"
-        )
     name = name or printable(Path(path).name)
     content = content_of(Path(path))
     with memory.lock():
         here = _open_round(memory)
         data = state.dataset(memory, normalised=False) if here is None else round_data(memory, here.number)
-        designs, ids = _read(memory, content, name, data)
+        designs, ids, lines = _read(memory, content, name, data)
+        _keep_limits(memory, here, name, designs, lines, wells)
         each = memory.config.plate.replicates
         if wells is not None and not 1 <= wells <= len(ids) * each:
             of = f" of {each} wells each (plate.replicates)" if each > 1 else ""
@@ -223,8 +223,32 @@ def _check_name(memory: Memory, arm: str) -> None:
         raise CampaignError(f"{arm!r} is no name of an arm: a letter, then letters, digits, _ and -, such as chemist")
 
 
-def _read(memory: Memory, content: bytes, name: str, data: Dataset) -> tuple[pd.DataFrame, list[str]]:
-    """Read a table of designs: the designs as the space has them, in the file's order, and their ids."""
+def _keep_limits(
+    memory: Memory, here: Round | None, name: str, designs: pd.DataFrame, lines: Sequence[int], wells: int | None
+) -> None:  # fmt: skip
+    """Refuse the designs of a list that do not keep the limits, or the budget, with those before them on one round's plates.
+
+    A list that is longer than the arm's wells, or than the plates, is held against the limits as far as it can be on them.
+    """
+    number = len(memory.ledger.rounds(memory.name)) + 1 if here is None else here.number
+    config = RoundConfig(arms={"any": Arm(proposers={"any": {}})}) if here is None else memory.round_config(here, by_hand=False)
+    seed = derive(memory.config.seed, "round", number) if here is None else memory.seed(number)
+    terms = terms_of(memory if here is None else memory.at(number), number, config, seed=seed)
+    if terms.none:
+        return
+    total = sum(config.designs(memory.config.plate).values())
+    most = min(total, len(designs), total if wells is None else max(1, wells // memory.config.plate.replicates))
+    places = Placement.of(terms, total).place(designs.iloc[:most])
+    faults = [
+        Fault(line, columns_of(terms), f"{one}: leave it out, or put it further down", ", ".join(map(str, cells)))
+        for line, one, cells in zip(lines, places, designs.itertuples(index=False)) if isinstance(one, str)
+    ]  # fmt: skip
+    if faults:
+        raise DesignError(f"{name}: {len(faults)} of {len(designs)} designs do not keep {memory.name}'s limits", faults)
+
+
+def _read(memory: Memory, content: bytes, name: str, data: Dataset) -> tuple[pd.DataFrame, list[str], list[int]]:
+    """Read a table of designs: the designs as the space has them, in the file's order, their ids, and their rows in the file."""
     read = cells_of_designs(content, name, memory.config, known=state.designs(memory))
     lines, cells = read.lines.tolist(), read.cells
     faults = data.space.check(cells)
@@ -248,7 +272,7 @@ def _read(memory: Memory, content: bytes, name: str, data: Dataset) -> tuple[pd.
         n = len({fault.row for fault in found})
         of = f"{n} of {len(lines)} designs" if len(lines) > 1 else "the design"
         raise DesignError(f"{name}: {of} cannot be taken", sorted(found, key=lambda fault: fault.row))
-    return data.space.decode(X), ids
+    return data.space.decode(X), ids, [lines[i] for i in good]
 
 
 def _told(memory: Memory, arm: str, by: str, n: int, here: Round | None, replaced: int) -> HandPicked:

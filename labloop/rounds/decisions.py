@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from labloop.compare.figures import whose
 from labloop.ledger import Round
 from labloop.ledger.batches import VETO
-from labloop.ledger.memory import ALLOCATED, JOINED, Memory
+from labloop.ledger.memory import ALLOCATED, BY_BACKTEST, HISTORY, JOINED, Memory
 from labloop.ledger.states import RoundState
 
+JUDGED = "judged"
+"""The kind of event that tells how a round was judged."""
 PICKED = "by_hand"
 """The kind of event that stores a list: `arm`, `by`, `file`, `sha256`, `wells` (or nothing), `ids` and `designs`, in order."""
 WITHDRAWN = "by_hand_withdrawn"
@@ -54,7 +57,7 @@ def waiting(memory: Memory) -> list[dict[str, Any]]:
 def decisions(memory: Memory, number: int | None = None) -> list[str]:
     """Say in sentences what was decided about the wells of a round, or of all rounds."""
     events = memory.ledger.events(memory.name)
-    events = events[events["kind"].isin([ALLOCATED, JOINED, VETO])]
+    events = events[events["kind"].isin([ALLOCATED, BY_BACKTEST, HISTORY, JUDGED, JOINED, VETO])]
     events = events[events["round"] == number] if number is not None else events
     events = events[~(events["kind"].eq(JOINED) & events.duplicated(["kind", "round"], keep="last"))]  # the last word counts
     return [
@@ -72,14 +75,22 @@ def said_of(kind: str, detail: dict[str, Any]) -> str | None:
         return f"{detail['by']} withdrew the designs of arm {detail['arm']}" + (
             f": {detail['reason']}" if detail["reason"] else ""
         )
-    if kind in (ALLOCATED, JOINED, VETO):
+    if kind == HISTORY:
+        return "knew " + "; ".join(f"{one['said']}, SHA-256 {one['sha256'][:12]}" for one in detail["sources"])
+    if kind in (ALLOCATED, BY_BACKTEST, JOINED, VETO):
         return "; ".join(_told(kind, None, detail)) or "no list by hand"
     return None
 
 
 def _told(kind: str, number: int | None, detail: dict[str, Any]) -> Iterator[str]:
-    if kind == ALLOCATED:
-        yield (f"Round {number}: " if number else "") + detail["said"]
+    if kind in (ALLOCATED, BY_BACKTEST):
+        for one in (detail, *detail.get("proposers", {}).values()):
+            if "said" in one:
+                yield (f"Round {number}: " if number else "") + one["said"]
+    elif kind == HISTORY:
+        yield from (f"Round {number} knew {one['said']}" for one in detail["sources"])
+    elif kind == JUDGED:
+        yield from (f"Round {number} {_evidence(one)}" for one in detail.get("history", ()))
     elif kind == JOINED:
         for one in detail["arms"]:
             wells, n = detail["wells"][one["arm"]], len(one["ids"])
@@ -92,7 +103,18 @@ def _told(kind: str, number: int | None, detail: dict[str, Any]) -> Iterator[str
     else:
         spots = ", ".join(f"{plate}:{well}" for plate, well in detail["wells"])
         new = detail["replacement"]
-        came = f"{new['arm']}'s next choice {new['design_id']} came in" if new else "the well stays empty"
+        came = f"{whose(new['arm'])} next choice {new['design_id']} came in" if new else "the well stays empty"
         of = f" of round {number}" if number else ""
         arms = " and ".join(detail["arms"])
         yield f"{detail['by']} took design {detail['design_id']} of {arms} out of {spots}{of}: {detail['reason']}; {came}"
+
+
+def _evidence(one: dict[str, Any]) -> str:
+    """Say what a related campaign was worth."""
+    if one["gain"] is None:
+        return f"took {one['label']} at its word, as next to nothing was measured here"
+    known = one["correlation"] is not None
+    of = f"ranks today's measurements with a correlation of {one['correlation']:.2f}, " if known else ""
+    how = "makes them likelier when they are left out" if one["gain"] > 0 else "does not make them likelier"
+    verb = "used" if one["used"] else "did not use"
+    return f"{verb} {one['label']}, which {of}and {how} (log density {one['gain']:+.1f} over all)"

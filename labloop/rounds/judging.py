@@ -23,7 +23,7 @@ from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import earlier, judge
 from labloop.proposing.protocols import Belief
-from labloop.rounds import state
+from labloop.rounds import related, state
 from labloop.seeds import derive
 
 _FITTED: WeakKeyDictionary[Memory, dict[str, Judgement]] = WeakKeyDictionary()
@@ -76,7 +76,7 @@ def bench(memory: Memory, config: RoundConfig | Path | str | None = None) -> Ben
         CampaignError: too few designs are measured.
         ConfigError: the round's file does not make sense.
     """
-    data = state.dataset(memory)
+    data = related.with_history(memory, state.dataset(memory), related.now(memory))
     if len(data.lead) < state.ENOUGH:
         raise CampaignError(
             f"{memory.name} has {len(data.lead)} measured designs, too few for a judge: ingest measurements first "
@@ -122,7 +122,9 @@ def past_of(memory: Memory, number: int) -> Past:
     events = memory.ledger.events(memory.name)
     events = events[(events["kind"] == "judged") & (events["round"] < number)]
     told = dict(zip(events["round"].astype(int).tolist(), events["detail"].tolist(), strict=True))
-    return earlier(results[results["round"] < number], told)
+    # What history alone predicted of a cold start, in its own unit, tells nothing of a judge that has learnt from here.
+    strange = [of for of, detail in told.items() if any(one["gain"] is None for one in detail.get("history", ()))]
+    return earlier(results[(results["round"] < number) & ~results["round"].isin(strange)], told)
 
 
 def kept(memory: Memory, name: str) -> dict[str, Any] | None:

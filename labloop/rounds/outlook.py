@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.differences import ALL_BUT_PROPOSERS, allowed
+from labloop.compare.figures import spell, whose
 from labloop.compare.prospect import Spread, found_best, next_plate, smallest
-from labloop.compare.results import spell
 from labloop.compare.statistics import variance
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
@@ -216,8 +216,8 @@ def _stop(gains: tuple[ArmGain, ...], noise: Spread, worth: float | None) -> str
             "if its next wells are like its last."
         )
     if best.gain <= limit:
-        return f"Stopping comes near: the gain to expect, {best.arm}'s, is below {what}, but one plate of ten gains more."
-    return f"Go on: {best.arm}'s next plate is expected to gain more than {what}. Ask again when it is back."
+        return f"Stopping comes near: the gain to expect, {whose(best.arm)}, is below {what}, but one plate of ten gains more."
+    return f"Go on: {whose(best.arm)} next plate is expected to gain more than {what}. Ask again when it is back."
 
 
 def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[str, int]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labloop.config.campaign import CampaignConfig
 from labloop.proposing.dataset import Dataset
 from labloop.space.pareto import hypervolume
 
@@ -64,3 +65,26 @@ def values(data: Dataset) -> pd.DataFrame:
     front = np.zeros(len(Y), dtype=bool)
     front[goal.front(Y)] = True
     return table.assign(design_id=list(data.ids), feasible=goal.feasible(Y), front=front)
+
+
+def foretold(config: CampaignConfig, events: pd.DataFrame, number: int) -> pd.DataFrame | None:
+    """Give what the judge said of a round's designs in the properties after the leading one, and of the limits.
+
+    Args:
+        events: the campaign's, as `Ledger.events` gives them.
+
+    Returns:
+        Indexed by `design_id`: a column `predicted NAME (unit)` a property, `chance of all limits` where there are limits; None
+        where the campaign has one property, or nobody judged.
+    """
+    told = events.loc[(events["kind"] == "judged") & (events["round"] == number), "detail"]
+    known = dict(told.iloc[-1].get("properties") or {}) if len(told) else {}
+    if config.goal is None or not known:
+        return None
+    columns: dict[str, dict[str, float | None]] = {}
+    for name, objective in list(config.goal.properties.items())[1:]:
+        unit = f" ({objective.unit})" if objective.unit else ""
+        columns[f"predicted {name}{unit}"] = {one: (said.get(name) or [None])[0] for one, said in known.items()}
+    if config.goal.limits:
+        columns["chance of all limits"] = {one: said.get("chance") for one, said in known.items()}
+    return pd.DataFrame(columns, dtype=float)

@@ -36,7 +36,9 @@ def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
     return config
 
 
-def revise(memory: Memory, config: CampaignConfig | Path | str, *, reason: str) -> tuple[CampaignConfig, list[str]]:
+def revise(
+    memory: Memory, config: CampaignConfig | Path | str, *, reason: str, dry_run: bool = False
+) -> tuple[CampaignConfig, list[str]]:
     """Replace a campaign's configuration; see `Campaign.revise`. Returns the one that stands now, and what changed."""
     config = checked(config)
     if not reason.strip():
@@ -46,6 +48,8 @@ def revise(memory: Memory, config: CampaignConfig | Path | str, *, reason: str) 
         assays = memory.ledger.measurements(memory.name)["assay"].unique()
         new = revised(old, config, designs=state.designs(memory), assays=assays, compared=_compared(memory))
         told = changes(old, new)
+        if dry_run:
+            return old, told
         if told:
             memory.ledger.revise(memory.name, new.model_dump_json(), reason=reason)
     intake.catch_up(Memory(new, memory.ledger, memory.folder.parent))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from labloop.ledger import Round
 from labloop.ledger.memory import ALLOCATED, Memory
-from labloop.proposing.evidence import share
+from labloop.proposing.evidence import Evidence, shared
 from labloop.rounds import state
 from labloop.seeds import derive
 
@@ -15,21 +15,25 @@ log = logging.getLogger("labloop")
 
 
 def allocate(memory: Memory, entry: Round) -> None:
-    """Share the wells of a round that opens by what its arms achieved, where its file says `allocation: evidence`."""
+    """Share the wells of a round that opens by what its arms, and the proposers in them, achieved, where its file says so."""
     config = memory.round_config(entry)
-    if config.allocation.rule != "evidence" or len(config.sharing) < 2:
+    if config.allocation.rule != "evidence":
         return
     plate = memory.at(entry.number).config.plate
-    even = config.designs(plate)
-    wells = sum(even[arm] for arm in config.sharing)
     history = state.results(memory, until=entry.snapshot, before_round=entry.number)
-    found = share(
-        history, config.sharing, wells=wells, floor=config.allocation.least(wells, len(config.sharing)),
-        incumbent={one.number: one.incumbent for one in memory.ledger.rounds(memory.name)}, number=entry.number,
-        seed=derive(memory.seed(entry.number), "round", entry.number, "allocation"),
-    )  # fmt: skip
-    if each := plate.replicates - 1:  # counted in designs until here
-        arms = tuple(replace(one, wells=one.wells * (each + 1)) for one in found.arms)
-        found = replace(found, floor=found.floor * (each + 1), total=found.total * (each + 1), arms=arms)
-    memory.ledger.add_event(memory.name, ALLOCATED, found.notes(), entry.number)
-    log.info("%s: round %d: %s", memory.name, entry.number, found.sentence)
+    incumbent = {one.number: one.incumbent for one in memory.ledger.rounds(memory.name)}
+    seed = derive(memory.seed(entry.number), "round", entry.number, "allocation")
+    found, inside = shared(config, history, designs=config.designs(plate), incumbent=incumbent, number=entry.number, seed=seed)
+    if found is None and not inside:
+        return
+    notes = {} if found is None else _in_wells(found, plate.replicates).notes()
+    within = {arm: _in_wells(one, plate.replicates).notes() for arm, one in inside.items()}
+    memory.ledger.add_event(memory.name, ALLOCATED, notes | ({"proposers": within} if within else {}), entry.number)
+    for one in [*([found] if found else []), *inside.values()]:
+        log.info("%s: round %d: %s", memory.name, entry.number, one.sentence)
+
+
+def _in_wells(found: Evidence, replicates: int) -> Evidence:
+    """Count in wells what was counted in designs."""
+    arms = tuple(replace(one, wells=one.wells * replicates) for one in found.arms)
+    return replace(found, floor=found.floor * replicates, total=found.total * replicates, arms=arms)

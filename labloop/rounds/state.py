@@ -16,6 +16,7 @@ from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.history import ENOUGH
 from labloop.rounds import planned, properties, spending
 from labloop.rounds.decisions import decisions, waiting
 from labloop.space.goal import Goal
@@ -24,9 +25,6 @@ __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "enough", "missing", "results", "rounds_now",
     "standing", "waiting_plates",
 ]  # fmt: skip
-
-ENOUGH = 5
-"""Measured designs that the first model needs."""
 
 
 def designs(memory: Memory) -> pd.DataFrame:
@@ -73,7 +71,10 @@ _A_FEW = 2_000
 
 
 def enough(memory: Memory) -> bool:
-    """Say whether designs enough are measured for a first model; of a long history the first readings nearly always tell."""
+    """Say whether designs enough are measured for a first model, or others know some; of many readings the first nearly always
+    tell."""
+    if memory.config.history:
+        return True
     taken = int(memory.ledger.files(memory.name)["n_rows"].sum())
     if memory.config.goal is None and taken > 2 * _A_FEW:
         until = memory.ledger.newest(memory.name) - taken + _A_FEW  # ids of a campaign are one or more apart
@@ -330,7 +331,7 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
     if last is not None and last["state"] in AT_THE_LAB:
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
-    if n_designs < ENOUGH:
+    if n_designs < ENOUGH and not memory.config.history:
         return f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
     n_done = _done(memory)
     if end := planned.ended(memory.config, n_done):

@@ -28,7 +28,7 @@ from labloop.proposing.pipeline import (
 )
 from labloop.proposing.pool import Pool
 from labloop.registry import create
-from labloop.rounds import state
+from labloop.rounds import related, state
 from labloop.runtime.artifacts import Artifacts
 from labloop.runtime.checkpoints import folder_of, keeping
 from labloop.runtime.devices import device_lock
@@ -161,7 +161,9 @@ def round_data(memory: Memory, number: int) -> Dataset:
     known = _SNAPSHOTS.setdefault(memory, {})
     if number not in known:
         entry = memory.round(number)
-        data = state.dataset(memory.at(number), until=entry.snapshot, before_round=number)
+        then = memory.at(number)
+        data = state.dataset(then, until=entry.snapshot, before_round=number)
+        data = related.with_history(then, data, related.of_round(memory, number))
         if data.fingerprint != entry.fingerprint:
             raise CampaignError(
                 f"the data that round {number} of {memory.name} was opened on cannot be taken again (fingerprint "

@@ -29,11 +29,12 @@ from labloop.proposing.pipeline import (
     judged,
 )
 from labloop.proposing.pool import Picks, Pool
-from labloop.rounds import by_hand, intake, sharing, spending, state, veto
+from labloop.rounds import by_backtest, by_hand, intake, related, sharing, spending, state, veto
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.exports import exported
 from labloop.rounds.judging import past_of
 from labloop.rounds.outcome import compare_round
+from labloop.rounds.properties import foretold
 from labloop.rounds.training import designs_of, round_data, train_all, trainings
 from labloop.runtime.workers import Workers
 from labloop.seeds import derive
@@ -72,16 +73,27 @@ def propose(
 
 
 def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None) -> int:
-    """Open the next round, or return the number of the one that is open with this configuration."""
+    """Open the next round, or return the number of the one that is open with this configuration.
+
+    Args:
+        config: a round, or its YAML file; `auto` takes the arms from the campaign's last kept backtest, see
+            `labloop.rounds.by_backtest`.
+    """
+    auto = str(config) == by_backtest.AUTO
     if config is None:
         config = preset("rounds/default.yaml")
-    if not isinstance(config, RoundConfig):
+    if not isinstance(config, RoundConfig) and not auto:
         config = load_config(config, RoundConfig)
     with memory.lock():
         intake.catch_up(memory)  # whoever stored the last wells may have died before it got there
         rounds = memory.ledger.rounds(memory.name)
         last = rounds[-1] if rounds else None
         open_ = last is not None and last.state not in (RoundState.MEASURED, RoundState.CLOSED)
+        if last is not None and open_ and auto and by_backtest.opened_so(memory, last):
+            return last.number
+        told = None
+        if not isinstance(config, RoundConfig):
+            config, told = by_backtest.round_of(memory)
         if last is not None and open_ and parse_config(json.loads(last.config), RoundConfig, source="the open round") == config:
             return last.number
         number = last.number + 1 if last else 1
@@ -97,13 +109,16 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
         spending.check(memory, number, config, seed=derive(memory.config.seed, "round", number))
         with memory.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
             _open_round(memory, number, config)
+            if told is not None:
+                by_backtest.note(memory, number, told)
         return number
 
 
 def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     readings.check(memory)  # the round learns from what stands in the ledger before it opens
-    data = state.dataset(memory)
-    if len(data) < state.ENOUGH and config.judge is not None:
+    sources = related.now(memory)
+    data = related.with_history(memory, state.dataset(memory), sources)
+    if len(data) < state.ENOUGH and config.judge is not None and not data.history:
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
             f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
@@ -114,6 +129,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
+    related.keep(memory, number, sources)
     sharing.allocate(memory, memory.round(number))
     by_hand.join(memory, memory.round(number), data)
     log.info("%s: round %d opened on %d measured designs", memory.name, number, len(data))
@@ -182,6 +198,7 @@ def batch(memory: Memory, number: int | None = None) -> Batch:
         campaign=memory.name, round=entry.number, picks=picks, wells=memory.ledger.wells(memory.name, entry.number),
         designs=designs, names=None if names.empty else names,
         manifest=manifest, objective=run.objective, properties=_form(run), shape=run.plate.shape,
+        predictions=foretold(run, memory.ledger.events(memory.name), entry.number),
         arms=tuple(memory.round_config(entry).arms),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from labloop.compare.figures import whose
 from labloop.errors import CampaignError
 from labloop.ledger import whoami
 from labloop.ledger.batches import VETO
@@ -147,7 +148,7 @@ def _replace(
     memory.ledger.add_veto(memory.name, number, detail, came)
     names = tuple(f"{plate}:{well}" for plate, well in spots)
     comes = (
-        f"{told['arm']}'s next choice, {told['design_id']}, takes"
+        f"{whose(told['arm'])} next choice, {told['design_id']}, takes"
         if told
         else f"{' and '.join(arms)} had no next choice left for"
     )

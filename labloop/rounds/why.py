@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.compare.results import spell
+from labloop.compare.figures import spell, whose
 from labloop.ledger.memory import Memory
 from labloop.rounds import state
 from labloop.rounds.audit import audit
@@ -185,7 +185,7 @@ def _sentences(
             told.append(f"Offered by {_offered(offers)}.")
         for arm, counts in credits.items():
             if len(counts) > 1:
-                told.append(f"Of {arm}'s picks {', '.join(f'{n} came from {name}' for name, n in counts.items())}.")
+                told.append(f"Of {whose(arm)} picks {', '.join(f'{n} came from {name}' for name, n in counts.items())}.")
     if near is not None:
         value = "" if near["value"] is None else f" with {number_of(near['value'])}{unit}"
         differs = near["differs"]

@@ -32,10 +32,14 @@ class Environment:
     """Modules whose plug-ins files may name by import path, with commas between."""
     serve_token: str | None = _named("LABLOOP_SERVE_TOKEN")
     """What `labloop serve` wants of whoever writes; made anew at each start where not set."""
+    serve_url: str | None = _named("LABLOOP_SERVE_URL")
+    """Where browsers find the page of `labloop serve`; Prefect's pages of a campaign lead there."""
     prefect_url: str | None = _named("PREFECT_API_URL")
     """The Prefect server that serves the schedules."""
     prefect_auth: str | None = _named("PREFECT_API_AUTH_STRING")
     """`user:password`, where that server wants it."""
+    prefect_site: str | None = _named("PREFECT_UI_URL")
+    """Where browsers find that server's pages, if not where its API is."""
 
     @classmethod
     def now(cls) -> Self:

@@ -36,6 +36,17 @@ PAUSE = 2.0
 """Seconds before a server that says it is busy is asked again."""
 
 
+def report_key(campaign: str) -> str:
+    """Name a campaign's page among Prefect's artifacts, which take lower case, digits and dashes."""
+    return f"{campaign.lower().replace('_', '-')}-report"
+
+
+def bench_page(campaign: str) -> str:
+    """Give the address of a campaign on the page of `labloop serve`; '' where the environment names none."""
+    url = (Environment.now().serve_url or "").rstrip("/")
+    return f"{url}/c/{quote(campaign)}" if url.startswith(("http://", "https://")) else ""
+
+
 class NoAnswer(Exception):
     """The server is not there, is too slow, or refuses; the message says which."""
 
@@ -69,6 +80,15 @@ class Server:
         said = Environment.now()
         url = (said.prefect_url or "").rstrip("/")
         return cls(url, said.prefect_auth or "") if url.startswith(("http://", "https://")) else None
+
+    @property
+    def site(self) -> str:
+        """Where people find its pages: PREFECT_UI_URL, else where its API is."""
+        return (Environment.now().prefect_site or self.url.removesuffix("/api")).rstrip("/")
+
+    def page_of(self, campaign: str) -> str:
+        """Give the address of a campaign's page there, which ticks write; the newest version is on top."""
+        return f"{self.site}/artifacts/key/{quote(report_key(campaign))}"
 
     def wake(self, campaign: str, *, key: str) -> bool:
         """Ask for a tick of a campaign now; the same key again asks for nothing more.

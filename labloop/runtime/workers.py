@@ -20,6 +20,10 @@ Workers = int | str
 """1 for this process, a number of processes on this machine, or the address of a Dask scheduler, `tcp://host:8786`."""
 
 
+PATIENCE = "30s"
+"""What a Dask scheduler may take to answer: one of this machine starts its processes meanwhile."""
+
+
 def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers: Workers = 1) -> Iterator[tuple[int, R]]:
     """Run a function on every job; yield each job's number and result as they are finished.
 
@@ -47,7 +51,7 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers
         else:
             address = workers
         try:
-            client = held.enter_context(Client(address, timeout="10s"))
+            client = held.enter_context(Client(address, timeout=PATIENCE))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"workers {workers!r}: no Dask scheduler answers there ({error}): start one with 'dask scheduler', and a "

@@ -211,8 +211,8 @@ class DesignSpace(Shape):
         return frozenset(self.listing_ids)
 
     def _keeps(self, X: FloatArray) -> Array:
-        values = self._values(X)
         good = np.ones(len(X), dtype=bool)
+        values = self._values(X) if self.rules else {}
         for constraint in self.rules:
             good &= constraint.holds(values, self._by_name)
         return good

@@ -28,8 +28,8 @@ def is_name(text: str, parent: str) -> bool:
     return text.upper() == PARENT or any(letter.isdigit() for letter in text)
 
 
-def spelled(text: str, parent: str) -> str:
-    """Spell the mutant that a text names.
+def spelled(text: str, parent: str, alphabet: str) -> str:
+    """Spell the mutant that a text names; where the alphabet has a letter in one case only, either names it.
 
     Raises:
         ValueError: the text is no such name, or another letter stands there in the parent; the message completes a rule.
@@ -41,7 +41,7 @@ def spelled(text: str, parent: str) -> str:
         found = _ONE.fullmatch(part)
         if not found:
             raise ValueError(f"{part!r} is no substitution such as {parent[0]}1{parent[-1]}")
-        old, place, new = found[1].upper(), int(found[2]), found[3].upper()
+        old, place, new = _letter(found[1], alphabet), int(found[2]), _letter(found[3], alphabet)
         if not 1 <= place <= len(parent):
             raise ValueError(f"{part}: the parent has positions 1 to {len(parent)}")
         if parent[place - 1] != old:
@@ -51,6 +51,11 @@ def spelled(text: str, parent: str) -> str:
         changed.add(place)
         letters[place - 1] = new
     return "".join(letters)
+
+
+def _letter(letter: str, alphabet: str) -> str:
+    """Give a letter as the alphabet writes it."""
+    return letter if letter in alphabet else next((one for one in (letter.upper(), letter.lower()) if one in alphabet), letter)
 
 
 def named(text: str, parent: str) -> str:

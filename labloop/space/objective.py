@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from labloop.types import Array, FloatArray
 
 _FORWARD: dict[str, Callable[[Array], Array]] = {"identity": lambda v: v, "log": np.log, "log10": np.log10}
 _BACK: dict[str, Callable[[Array], Array]] = {"identity": lambda y: y, "log": np.exp, "log10": lambda y: 10.0**y}
+
+
+def _one(assay: Any) -> Any:
+    if isinstance(assay, list | tuple | dict):
+        raise ValueError("is the name of one assay; of several properties, each from an assay of its own, make `objectives`")
+    return assay
 
 
 class Objective(BaseModel):
@@ -22,7 +28,7 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    assay: str = "assay"
+    assay: Annotated[str, BeforeValidator(_one)] = "assay"
     """Which assay's values are improved."""
     direction: Literal["max", "min"] = "max"
     """Which way is better."""

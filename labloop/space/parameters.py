@@ -147,7 +147,7 @@ class Sequence(ParameterBase):
         for i, text in enumerate(given) if parent is not None else ():
             if parent is not None and mutants.is_name(text, parent):
                 try:
-                    texts[i] = mutants.spelled(text, parent)
+                    texts[i] = mutants.spelled(text, parent, self.alphabet)
                 except ValueError as error:
                     unnamed[i], texts[i] = str(error), parent
         long = np.array([len(text) for text in texts], dtype=np.int64)

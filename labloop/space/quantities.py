@@ -21,6 +21,26 @@ FINEST = 1e-6
 """Steps of a mixture where the lab names none."""
 
 
+def to_digits(values: FloatArray, digits: int) -> FloatArray:
+    """Round positive numbers (n,) to one digit before the point and so many after it, to the bit as their text is read back.
+
+    A whole number below 2**53 over a power of ten up to 10**22 is rounded once, as text is; what lies next to a tie, or beyond
+    such powers, goes by way of its text.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        places = digits - np.floor(np.log10(values))
+        inside = np.abs(places) <= 22
+        power = 10.0 ** np.where(inside, np.abs(places), 0)
+        scaled = np.where(places >= 0, values * power, values / power)
+        whole = np.round(scaled)
+        rounded = np.where(places >= 0, whole / power, whole * power)
+        sure = inside & (np.abs(np.abs(scaled - whole) - 0.5) > 1e-4) & (whole < 2**53)
+    for i in np.flatnonzero(~sure):
+        rounded[i] = float(f"{values[i]:.{digits}e}")
+    return rounded
+
+
 class _Number(ParameterBase):
     low: float
     """Least value."""
@@ -120,7 +140,7 @@ class Real(_Number):
             grid = np.clip(np.round((values - self.low) / self.step), 0, self.size - 1)
             values = self.low + grid * self.step
         if self.scale == "log":
-            return np.clip(np.array([float(f"{value:.8e}") for value in values.tolist()]), self.low, self.high)
+            return np.clip(to_digits(values, 8), self.low, self.high)
         return np.clip(np.round(values, self.places), self.low, self.high)
 
     def _set(self, values: FloatArray) -> FloatArray:
@@ -130,7 +150,7 @@ class Real(_Number):
         if self.scale == "linear":
             return self._settle(np.round(values, STEPS - math.floor(math.log10(self.high - self.low))))
         digits = max(0, round(STEPS - math.log10(math.log(self.high / self.low))))
-        return self._settle(np.array([float(f"{value:.{digits}e}") for value in values.tolist()]))
+        return self._settle(to_digits(values, digits))
 
     def project(self, X: FloatArray) -> FloatArray:
         """Leave valid encodings as they are; move all else to the nearest one that a bench can set."""

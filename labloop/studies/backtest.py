@@ -20,7 +20,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
 from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
-from labloop.rounds import state
+from labloop.rounds import by_backtest, state
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.studies.listed import MeasuredLab
@@ -111,7 +111,7 @@ class Backtest:
 
 def backtest(
     memory: Memory, config: RoundConfig | Path | str | None = None, *, arms: Sequence[str] | None = None, splits: int = 8,
-    rounds: int = 3, batch: int | None = None, replay: bool = False, workers: Workers = 1,
+    rounds: int = 3, batch: int | None = None, replay: bool = False, workers: Workers = 1, keep: bool = False,
 ) -> Backtest:  # fmt: skip
     """Hide the best part of what a campaign measured and let every arm choose among it, round by round.
 
@@ -125,6 +125,7 @@ def backtest(
         batch: designs an arm chooses a round; by default a quarter of what is hidden over all rounds.
         replay: take past rounds instead: the arms learn from what the round knew, and choose a quarter of its plate.
         workers: side by side on so many processes, see `labloop.runtime.workers`.
+        keep: keep what came of it in the ledger, so that a round can take its arms from it (`propose` with `auto`).
 
     Raises:
         CampaignError: too few designs are measured, or several properties, or no round came back to be replayed, or no arm
@@ -175,12 +176,27 @@ def backtest(
         raise CampaignError(f"{memory.name}: no arm chose anything: {'; '.join(dict.fromkeys(table['note']))}")
     start, hidden = cuts[0]
     listed = [{str(key): cell for key, cell in row.items()} for row in table.to_dict("records")]
-    return Backtest(
+    told_of = Backtest(
         campaign=memory.name, n_designs=len(data), n_start=len(start), n_best=_n_best(len(data), len(hidden)),
         batch=batch or max(1, len(hidden) // 4 // rounds), rounds=rounds, splits=len(cuts), replay=replay,
         arms=_judged(table, list(chosen.arms), len(cuts)), rows=tuple(listed),
         caveats=(*CAVEATS, *_own(memory, chosen)),
     )  # fmt: skip
+    if keep:
+        by_backtest.keep(memory, _kept(told_of), chosen)
+    return told_of
+
+
+def _kept(told: Backtest) -> dict[str, Any]:
+    """Give what a ledger keeps of a backtest as plain values."""
+    arms = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(one).items()}
+        for one in told.arms
+    ]
+    return {
+        "said": told.sentence, "winner": told.winner, "n_designs": told.n_designs, "batch": told.batch, "rounds": told.rounds,
+        "splits": told.splits, "replay": told.replay, "arms": arms,
+    }  # fmt: skip
 
 
 def _n_best(n: int, hidden: int) -> int:

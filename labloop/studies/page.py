@@ -102,7 +102,9 @@ def _shown(one: Mapping[str, Any]) -> str:
 
 def _curves(rows: Records, arms: Sequence[str]) -> Spec:
     """The plates' means round by round in one setting, with bands where there are several seeds."""
-    mine = [{**one, "shown": f"{one['value']:.4g}"} for one in rows if one["measure"] == "batch_mean" and one["mean"] is not None]
+    plates = [one for one in rows if one["measure"] == "batch_mean" and one["mean"] is not None]
+    # A plate whose designs all failed by themselves has a share, the worst, but no value.
+    mine = [{**one, "shown": "no value" if one["value"] is None else f"{one['value']:.4g}"} for one in plates]
     rounds = sorted({one["round"] for one in mine})
     low, high = figures.limits_of(one["mean"] for one in mine)
     room = (high - low) / 3  # bands of few seeds are wide: they are cut off rather than the curves made flat

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -13,6 +16,9 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal
 from labloop.space.pareto import hypervolume
 from labloop.studies.labs.lab import Lab
+
+COMPROMISE = ("hypervolume", "best_in_limits")
+"""What rows of a simulation tell of several properties."""
 
 
 def check_properties(campaign: CampaignConfig, lab: Lab) -> None:
@@ -51,3 +57,22 @@ def compromise(goal: Goal, known: pd.DataFrame) -> dict[str, float]:
     if goal.m > 1:
         return {"hypervolume": hypervolume(front, goal.reference(Y)) if len(front) else 0.0}
     return {"best_in_limits": float(goal.to_value(front[:1])[0, 0]) if len(front) else np.nan}
+
+
+def came_to(row: Mapping[str, Any]) -> float:
+    """Give what a row of a simulation of several properties had come to; NaN where nothing kept the limits."""
+    return next((float(row[name]) for name in COMPROMISE if row.get(name) is not None), np.nan)
+
+
+def share_of(goal: Goal, value: float, came: Sequence[float]) -> float:
+    """Put what a campaign came to on a scale from 0, nothing, to 1, the most of all that campaigns of its lab came to.
+
+    A hypervolume is more the better whatever its objectives' directions; of a value within limits the worst is nothing.
+    """
+    known = [one for one in came if np.isfinite(one)]
+    if not np.isfinite(value):
+        return 0.0
+    up = goal.m > 1 or next(iter(goal.targets.values())).direction == "max"
+    best = max(known) if up else min(known)
+    none = 0.0 if goal.m > 1 else (min(known) if up else max(known))
+    return (value - none) / (best - none) if best != none else 1.0 if value == best and goal.m == 1 else 0.0

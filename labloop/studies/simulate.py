@@ -18,16 +18,21 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.evidence import share
+from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
+from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
-from labloop.seeds import derive, generator
-from labloop.space.objective import Objective
+from labloop.seeds import derive
+from labloop.studies.bench import Bench, nothing, whole
 from labloop.studies.labs.lab import Lab
 from labloop.studies.properties import check_properties, compromise, dataset
+from labloop.studies.starts import draw_start, start_of
 from labloop.types import FloatArray
+
+__all__ = ["draw_start", "open_lab", "simulate", "start_of", "summary"]
 
 log = logging.getLogger("labloop")
 
@@ -58,6 +63,7 @@ def simulate(
     mode: Literal["separate", "shared"] = "separate",
     on_failure: Literal["stop", "drop"] = "drop",
     workers: Workers = 1,
+    history: Sequence[Dataset] | None = None,
 ) -> pd.DataFrame:
     """Run simulated campaigns and tell what each arm's plates were worth.
 
@@ -65,7 +71,8 @@ def simulate(
         round_config: arms and judge; the shipped `rounds/quick.yaml` where none is given.
         start: measured designs to begin with, drawn at random from the worse part of the lab's table; `offline` takes all of it.
         start_quantile: how much of the table that part is: 0.5 is the worse half, 1 all of it.
-        batch: wells of a plate.
+        batch: wells of a plate. The campaign's bench holds: replicates (a design fills as many wells), batch-wide limits, prices,
+            and the budget, with which rounds end.
         arms: arms of the round's configuration, or names of proposers as arms of their own. By default every arm; in separate
             mode an arm of several proposers is split into them, since they never share a batch there.
         mode: `separate`: every arm runs its own campaign with the whole plate, from the same start. `shared`: one plate, arms
@@ -73,11 +80,13 @@ def simulate(
         on_failure: what becomes of a proposer that fails in a round: `drop` goes on without it there, an arm without any other
             has no wells in that round, and `note` has the reason; `stop` ends the simulation.
         workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
+        history: what other campaigns know; what the campaign's file names under `history`, if None.
 
     Returns:
-        One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note. Values are
-        the lab's own. `best` and `top10_mean` are over all the arm's wells so far, the start left out; `batch_mean` over this
-        round's; `seconds` is what training and selection took.
+        One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note, and `price`
+        where the campaign has prices. Values are the lab's own, of a design with replicates the mean of its wells. `best` and
+        `top10_mean` are over all the arm's wells so far, the start left out; `batch_mean` over this round's; `seconds` is what
+        training and selection took.
 
     Raises:
         ConfigError: an arm is unknown, or the batch does not fit the arms, or the quantile is not a share.
@@ -88,7 +97,9 @@ def simulate(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
         )
     if not isinstance(campaign, CampaignConfig):
-        campaign = load_config(campaign, CampaignConfig)
+        campaign = load_config(campaign, CampaignConfig).anchored(Path(campaign).parent)
+    if history is None:
+        history = related.datasets(campaign)
     if round_config is None:
         round_config = preset("rounds/quick.yaml")
     if not isinstance(round_config, RoundConfig):
@@ -102,6 +113,8 @@ def simulate(
         )
     check_properties(campaign, lab)
     config = _pick_arms(round_config, arms, split=mode == "separate")
+    bench = Bench(campaign=campaign, wells=batch)
+    config = bench.in_designs(config)
     runs = (
         [
             (seed, config.model_copy(update={"arms": {arm: _whole(spec)}}))
@@ -113,8 +126,8 @@ def simulate(
     )
     loops = [
         _Loop(
-            campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds, batch=batch,
-            on_failure=on_failure,
+            campaign=campaign, config=one, lab=lab, seed=derive(campaign.seed, "simulate", seed), rounds=rounds,
+            batch=bench.designs, on_failure=on_failure, bench=bench, history=tuple(history),
         )
         for seed, one in runs
     ]  # fmt: skip
@@ -129,13 +142,6 @@ def simulate(
         raise MethodError("no proposer gave a single well: " + "; ".join(dict.fromkeys(row["note"] for row in rows)))
     order = ["arm", "seed", "round"]
     return pd.DataFrame(rows).sort_values(order, kind="stable", key=_by(list(config.arms))).reset_index(drop=True)
-
-
-def start_of(
-    campaign: CampaignConfig, lab: Lab, n: int | Literal["offline"], *, seed: int, quantile: float = 0.5
-) -> pd.DataFrame:  # fmt: skip
-    """Draw what the campaign of this seed in `simulate` starts from, for methods that are compared with it from outside."""
-    return draw_start(lab, n, seed=derive(campaign.seed, "start", seed), quantile=quantile, objective=campaign.objective)
 
 
 def _run(job: tuple[_Loop, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -183,41 +189,6 @@ def _whole(arm: Arm) -> Arm:
     return arm.model_copy(update={"wells": None})
 
 
-def draw_start(
-    lab: Lab, n: int | Literal["offline"], *, seed: int, quantile: float = 0.5, objective: Objective | None = None
-) -> pd.DataFrame:
-    """Measure n random designs from the worse part of a lab, as the data that a campaign starts from.
-
-    The worse part are designs whose value is not better than the quantile of the lab's whole table; a lab without a `table`
-    has its quantile taken over designs of its `library`, or random ones, that it measures. `offline` takes the worse part whole.
-
-    Returns:
-        The design columns, `value` and `status`, one row a distinct design.
-
-    Raises:
-        MethodError: the part holds fewer than n designs.
-    """
-    objective = objective or Objective()
-    rng = generator(seed, "start")
-    if hasattr(lab, "table"):
-        designs, values = lab.table()
-    else:
-        size = max(2000, 4 * n if isinstance(n, int) else 0)
-        X = lab.space.encode(lab.library(size, rng)) if hasattr(lab, "library") else lab.space.sample(size, rng)
-        designs = lab.space.decode(X[lab.space.fresh(X)])
-        found = lab.measure(designs, seed=derive(seed, "start", "survey"))["value"].to_numpy(dtype=float)
-        designs, values = designs[np.isfinite(found)].reset_index(drop=True), found[np.isfinite(found)]
-        if not len(values):
-            raise MethodError(f"none of {size:,} random designs has a value in this lab: give it a `table` or a `library`")
-    y = objective.to_y(values)
-    low = np.flatnonzero(y <= np.quantile(y, quantile))
-    n = len(low) if n == "offline" else n
-    if len(low) < n:
-        raise MethodError(f"a start of {n} designs was asked for, but only {len(low)} lie in the worse {quantile:.0%} of the lab")
-    chosen = designs.iloc[rng.permutation(low)[:n]].reset_index(drop=True)
-    return pd.concat([chosen, lab.measure(chosen, seed=derive(seed, "start", "measure"))], axis=1)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Loop:
     """One simulated campaign. Holds nothing: measurements travel as a table."""
@@ -230,7 +201,11 @@ class _Loop:
     seed: int
     rounds: int
     batch: int
+    """Designs of a round."""
     on_failure: Literal["stop", "drop"] = "drop"
+    bench: Bench | None = None
+    """Whose replicates, limits and prices hold; none do where it is left out."""
+    history: tuple[Dataset, ...] = ()
 
     def run(self, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
         """Yield one row an arm and round."""
@@ -240,18 +215,30 @@ class _Loop:
         seen: dict[str, set[str]] = {arm: set() for arm in self.config.arms}
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
-        history, incumbent = pd.DataFrame(columns=["arm", "round", "y"]), dict[int, float | None]()
+        history, incumbent = pd.DataFrame(columns=["arm", "proposer", "round", "y"]), dict[int, float | None]()
+        chosen = nothing(columns)
         for number in range(1, self.rounds + 1):
+            try:
+                terms = self.bench.terms(chosen, seed=self.seed, number=number) if self.bench is not None else None
+            except ConfigError as error:
+                if number == 1:
+                    raise
+                yield from (self._row(arm, number, 0, found[arm], {}, {arm: [f"no batch: {error}"]}) for arm in found)
+                continue
             data = self._dataset(measured)
             incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
             now = replace(self, config=self._shared(history, incumbent, number))
-            picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured))
+            picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured), terms=terms)
             if not picks:
                 yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
                 continue
             table = pd.concat([self._table(arm, chosen, posterior, number) for arm, chosen in picks.items()])
             plate = table.drop_duplicates("design_id")
-            result = self.lab.measure(plate[columns], seed=derive(self.seed, "measure", number))
+            chosen = pd.concat([chosen, plate[columns]], ignore_index=True)
+            cost = self.bench.price(plate[columns]) if self.bench is not None else None
+            if self.bench is not None:
+                plate = plate.loc[plate.index.repeat(self.bench.replicates)]
+            result = self.lab.measure(plate[columns].reset_index(drop=True), seed=derive(self.seed, "measure", number))
             plate = plate.assign(value=result["value"].to_numpy(float), status=result["status"].to_numpy())
             plate = plate.assign(**{name: result[name].to_numpy(float) for name in self._names})
             # A design that fails by itself is not offered again; a well that failed for another reason may be.
@@ -259,14 +246,20 @@ class _Loop:
             measured = pd.concat([measured, gone], ignore_index=True)
             measured = pd.concat([measured, plate[plate["value"].notna()]], ignore_index=True)
             for arm in found:
-                mine = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
+                wells = plate[plate["design_id"].isin(table.loc[table["arm"] == arm, "design_id"])]
+                mine = whole(wells, self._names)
                 values = mine["value"].to_numpy(float)
                 y = self.campaign.objective.to_y(values[np.isfinite(values)])
-                history = pd.concat([history, pd.DataFrame({"arm": arm, "round": number, "y": y})], ignore_index=True)
+                offered_by = table[table["arm"] == arm].set_index("design_id")["proposer"]
+                by = offered_by.reindex(mine.loc[np.isfinite(values), "design_id"]).to_numpy()
+                told = pd.DataFrame({"arm": arm, "proposer": by, "round": number, "y": y})
+                history = pd.concat([history, told], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
-                row = self._row(arm, number, len(mine), found[arm], seconds, notes)
+                row = self._row(arm, number, len(wells), found[arm], seconds, notes)
+                if cost is not None and self.bench is not None:
+                    row["price"] = self.bench.price(mine[columns])
                 if self.campaign.goal is not None:
                     known = measured[
                         measured["design_id"].isna() | measured["design_id"].isin(seen[arm] | set(mine["design_id"]))
@@ -288,15 +281,12 @@ class _Loop:
             yield row, seen.pop() if seen else None
 
     def _shared(self, history: pd.DataFrame, incumbent: dict[int, float | None], number: int) -> RoundConfig:
-        """Share the wells of a round by what the arms achieved, where the configuration says so."""
-        sharing, even = self.config.sharing, self.config.wells(self.batch)
-        if self.config.allocation.rule != "evidence" or len(sharing) < 2:
+        """Share the wells of a round by what the arms and their proposers achieved, where the configuration says so."""
+        if self.config.allocation.rule != "evidence":
             return self.config
-        wells = sum(even[arm] for arm in sharing)
-        floor = self.config.allocation.least(wells, len(sharing))
-        seed = derive(self.seed, "round", number, "allocation")
-        found = share(history, sharing, wells=wells, floor=floor, incumbent=incumbent, number=number, seed=seed)
-        return self.config.allocated(found.wells)
+        seed, even = derive(self.seed, "round", number, "allocation"), self.config.wells(self.batch)
+        found, inside = shared(self.config, history, designs=even, incumbent=incumbent, number=number, seed=seed)
+        return self.config.allocated(found.wells if found else {}, {arm: one.wells for arm, one in inside.items()})
 
     def _row(
         self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
@@ -319,6 +309,9 @@ class _Loop:
         }
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:
+        return replace(self._measured(measured), history=self.history)
+
+    def _measured(self, measured: pd.DataFrame) -> Dataset:
         designs, values = measured[list(self.campaign.space.columns)], measured["value"].to_numpy(float)
         known, failed = np.isfinite(values), designs[measured["status"] == "failed_design"]
         space, goal = self.campaign.space, self.campaign.goal
@@ -338,7 +331,7 @@ class _Loop:
         return Past.of(known["mean"].to_numpy(float), known["std"].to_numpy(float), y, **columns)
 
     def _propose(
-        self, data: Dataset, number: int, *, past: Past | None
+        self, data: Dataset, number: int, *, past: Past | None, terms: Terms | None = None
     ) -> tuple[dict[str, Picks], Judgement | None, dict[str, float], dict[str, list[str]]]:
         """Give every arm's picks, the judge, what they took in seconds, and which proposers failed and why, by arm."""
         setting: dict[str, Any] = {"seed": derive(self.seed, "round", number), "number": number, "rounds": self.rounds}
@@ -364,7 +357,9 @@ class _Loop:
         # Only an arm that selects needs the judge; a lab always stores its opinion, a simulation need not pay for it.
         selects = any(set(arm.selector) != {"as_proposed"} for arm in config.arms.values())
         together = {arm: offered[arm] for arm in config.arms}
-        picks, posterior = decide(config, together, data, config.wells(self.batch), past=past, judging=selects, **setting)
+        picks, posterior = decide(
+            config, together, data, config.wells(self.batch), past=past, judging=selects, terms=terms, **setting
+        )
         for arm, spec in config.arms.items():
             if set(spec.selector) != {"as_proposed"}:
                 seconds[arm] += time.perf_counter() - started

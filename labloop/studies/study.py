@@ -7,39 +7,45 @@ hash of all that the job depends on but labloop's code: choose another folder af
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, LabloopError
 from labloop.proposing.pipeline import check_plugins
-from labloop.proposing.pool import Picks
-from labloop.registry import Options, create
+from labloop.registry import create
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
-from labloop.seeds import derive
-from labloop.space.objective import Objective
-from labloop.studies.labs.lab import Lab
-from labloop.studies.simulate import _Loop, _pick_arms, draw_start
+from labloop.studies.properties import COMPROMISE, came_to, share_of
+from labloop.studies.simulate import _pick_arms
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, standings
-from labloop.studies.study_config import Start, StudyConfig, read_study
+from labloop.studies.study_config import StudyConfig, read_study
+from labloop.studies.study_job import Job
 
-__all__ = ["COLUMNS", "Job", "Result", "StudyConfig", "attempt", "conclude", "ensure", "finished", "jobs", "read_study", "study"]
+__all__ = [
+    "COLUMNS",
+    "Job",
+    "Result",
+    "StudyConfig",
+    "attempt",
+    "beside",
+    "conclude",
+    "ensure",
+    "finished",
+    "jobs",
+    "read_study",
+    "study",
+]
 
 log = logging.getLogger("labloop")
 
@@ -47,82 +53,6 @@ COLUMNS = (
     "lab", "start", "noise", "arm", "seed", "round", "n_wells", "n_failed", "batch_mean", "top10_mean", "best",
     "batch_mean_share", "top10_mean_share", "best_share", "coverage", "cpu_seconds", "seconds", "note",
 )  # fmt: skip
-TWO_SIDED_90 = 1.6448536269514722
-"""Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
-
-
-class Job(BaseModel):
-    """One arm's simulated campaign in one lab: values only, so that it travels as JSON."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lab: str
-    plugin: str
-    options: Options
-    campaign: CampaignConfig
-    arm: str
-    config: RoundConfig
-    """The arm alone, and its judge."""
-    start: Start
-    noise: float
-    quantile: float
-    batch: int
-    rounds: int
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """What makes two jobs one and the same; the lab's name in the study and what a campaign says of itself do not matter."""
-        told = self.model_dump(mode="json", exclude={"lab", "campaign"})
-        told["campaign"] = self.campaign.model_dump(mode="json", include={"space", "objective", "seed"})
-        told["version"] = version("labloop-toolkit")
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def label(self) -> str:
-        return f"{self.arm} on {self.lab}, {self.start} to start, noise {self.noise:g}, seed {self.seed}"
-
-    def run(self) -> dict[str, Any]:
-        """Simulate the campaign: `rows`, one a round, the lab's `range` where known, and the ends of what was `seen` before.
-
-        Raises:
-            LabloopError: the arm or the lab cannot do it.
-        """
-        options = json.dumps(self.options)
-        lab = _open(self.plugin, options)
-        begun = _begun(
-            self.plugin,
-            options,
-            self.start,
-            derive(self.campaign.seed, "start", self.seed),
-            self.quantile,
-            self.campaign.objective,
-        )
-        coverage: dict[int, float] = {}
-        n_failed: dict[int, int] = {}
-
-        def watch(arm: str, number: int, wells: pd.DataFrame, picks: Picks | None) -> None:
-            n_failed[number] = int((wells["status"] == "failed_design").sum())
-            values = wells.set_index("design_id")["value"].dropna()
-            if picks is not None and len(values):
-                said = pd.DataFrame({"mean": picks.mean, "std": picks.std}, index=list(picks.pool.ids)).reindex(values.index)
-                off = np.abs(self.campaign.objective.to_y(values.to_numpy(float)) - said["mean"])
-                if said["mean"].notna().any():
-                    coverage[number] = float((off <= TWO_SIDED_90 * said["std"])[said["mean"].notna()].mean())
-
-        loop = _Loop(
-            campaign=self.campaign, config=self.config, lab=lab, seed=derive(self.campaign.seed, "simulate", self.seed),
-            rounds=self.rounds, batch=self.batch, watch=watch,
-        )  # fmt: skip
-        rows, cpu = [], time.process_time()
-        for row in loop.run(begun):
-            spent = round(time.process_time() - cpu, 3)
-            seen = {"n_failed": n_failed.get(row["round"], 0), "coverage": coverage.get(row["round"]), "cpu_seconds": spent}
-            rows.append({"note": "", **row, **seen})
-            cpu = time.process_time()
-        values = begun["value"].to_numpy(float)
-        ends = [float(np.nanmin(values)), float(np.nanmax(values))]
-        return {"rows": rows, "range": _range(lab), "seen": [*ends, lab.optimum[1]] if hasattr(lab, "optimum") else ends}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,7 +64,10 @@ class Result:
 
     `batch_mean`, `top10_mean` and `best` are in the lab's unit, over the wells that have a value. `NAME_share` is the same as a
     share of the lab's range, 1 the best whatever the direction; there a well whose design failed by itself (`n_failed`) counts as
-    0, the lab's worst. `coverage` is the share of chosen designs whose reading lay within the judge's 90 % interval.
+    0, the lab's worst. In a lab of several properties the three shares are the hypervolume's (`hypervolume`; with one objective
+    and limits, of the best that keeps them, `best_in_limits`), so that arms are ranked by it: 1 is the most that any arm came to,
+    0 nothing. `batch_mean` averages it over the rounds, the other two take it at the end. `coverage` is the share of chosen
+    designs whose reading lay within the judge's 90 % interval.
     """
     summary: dict[str, Any]
     """See `labloop.studies.standings.standings`."""
@@ -150,16 +83,21 @@ def study(
     out: Path | None = None,
     labs: Sequence[str] | None = None,
     arms: Sequence[str] | None = None,
+    starts: Sequence[int | str] | None = None,
     seeds: int | None = None,
     workers: Workers = 1,
 ) -> Result:
     """Run every job of a study that `out` does not hold yet, and sum all of them up.
 
+    Arms can be added to a study that was run: those of its file that `out` holds whole, for all labs, starts and seeds asked for,
+    are summed up beside the ones that run now. They began with the same data, and their wells had the same noise.
+
     Args:
         out: folder of the jobs' results (`jobs/`) and of `rows.csv`, `study.json`, `study.md` and `study.html`; nothing is kept
             where none is given.
         labs: only these of the study's labs.
-        arms: only these of its arms.
+        arms: run only these of its arms.
+        starts: only these of its sizes of a start.
         seeds: that many seeds rather than the study's.
         workers: side by side on so many processes, or on a Dask cluster: see `labloop.runtime.workers`.
 
@@ -168,7 +106,7 @@ def study(
         LabloopError: every job failed.
     """
     config = read_study(config)
-    todo = jobs(config, labs=labs, arms=arms, seeds=seeds)
+    todo = beside(config, jobs(config, labs=labs, arms=arms, starts=starts, seeds=seeds), out=out)
     open_jobs = [job for job in todo if finished(job, out) is None]
     if kept := len(todo) - len(open_jobs):
         log.warning("%d of %d jobs were finished before, in %s", kept, len(todo), out)
@@ -181,13 +119,18 @@ def study(
 
 
 def jobs(
-    config: StudyConfig, *, labs: Sequence[str] | None = None, arms: Sequence[str] | None = None, seeds: int | None = None
-) -> list[Job]:
+    config: StudyConfig, *, labs: Sequence[str] | None = None, arms: Sequence[str] | None = None,
+    starts: Sequence[int | str] | None = None, seeds: int | None = None,
+) -> list[Job]:  # fmt: skip
     """List a study's jobs, checked; those of a seed stand together, so that an interrupted study holds whole comparisons.
 
     Raises:
-        ConfigError: a lab, an arm, a file or an option is unknown or does not fit.
+        ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit.
     """
+    sizes = {str(size) for told in config.labs.values() for size in told.starts or config.starts}
+    wanted = sizes if starts is None else {str(size) for size in starts}
+    if strange := sorted(wanted - sizes):
+        raise ConfigError(f"no lab of the study starts from {strange[0]}; there are: {', '.join(sorted(sizes))}")
     rounds = _rounds(config, _chosen("arm", arms, list(config.arms)))
     for arm in rounds.values():
         check_plugins(arm, number=1, rounds=config.rounds)
@@ -211,10 +154,32 @@ def jobs(
                     batch=told.batch or config.batch, rounds=config.rounds, seed=seed,
                 )
                 for start in told.starts or config.starts
+                if str(start) in wanted
                 for arm, one in rounds.items()
                 for seed in range(seeds or config.seeds)
             ]  # fmt: skip
     return sorted(found, key=lambda job: job.seed)
+
+
+def beside(config: StudyConfig, todo: Sequence[Job], *, out: Path | None) -> list[Job]:
+    """Add the study's other arms of which the folder holds every job that these have: same labs, starts, noises and seeds."""
+    if out is None:
+        return list(todo)
+    settings = {(job.lab, job.start, job.noise, job.seed) for job in todo}
+    there = {job.arm for job in todo}
+    more: dict[str, list[Job]] = {}
+    every = jobs(
+        config, labs=list({job.lab for job in todo}), starts=list({job.start for job in todo}),
+        arms=[arm for arm in config.arms if arm not in there], seeds=1 + max(job.seed for job in todo),
+    )  # fmt: skip
+    for job in every:
+        if (job.lab, job.start, job.noise, job.seed) in settings:
+            more.setdefault(job.arm, []).append(job)
+    kept = {arm: mine for arm, mine in more.items() if all(_path(job, out).is_file() for job in mine)}
+    if kept:
+        log.info("summed up beside, as %s holds them: %s", out, ", ".join(kept))
+    order = {arm: i for i, arm in enumerate(config.arms)}
+    return sorted([*todo, *(job for mine in kept.values() for job in mine)], key=lambda job: (job.seed, order[job.arm]))
 
 
 def ensure(job: Job, out: Path | None) -> dict[str, Any]:
@@ -288,13 +253,17 @@ def _rows(done: Sequence[tuple[Job, Mapping[str, Any]]]) -> pd.DataFrame:
     for job, outcome in done:
         place = {"lab": job.lab, "start": job.start, "noise": job.noise, "arm": job.arm, "seed": job.seed}
         low, high = _scale(job.lab, done)
+        came = [came_to(one) for other, each in done if other.lab == job.lab for one in each["rows"]]
         for row in outcome["rows"]:
             values = {measure: np.nan if row[measure] is None else row[measure] for measure in MEASURES}
             shares = {f"{measure}_share": _share(value, low, high, row["n_failed"]) for measure, value in values.items()}
             good = row["n_wells"] - row["n_failed"]
             shares["batch_mean_share"] *= good / max(1, good + row["n_failed"]) if good else 1.0
+            if job.campaign.goal is not None:
+                shares = dict.fromkeys(shares, share_of(job.campaign.goal, came_to(row), came))
             rows.append({**row, **place, **values, **shares})
-    table = pd.DataFrame(rows)[list(COLUMNS)]
+    table = pd.DataFrame(rows)
+    table = table[[*COLUMNS, *(name for name in COMPROMISE if name in table)]]
     return table.astype({"coverage": float})
 
 
@@ -313,15 +282,6 @@ def _scale(lab: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> tuple[flo
     low, high = float(min(ends)), float(max(ends))
     high = high if high > low else low + 1.0
     return (low, high) if mine[0][0].campaign.objective.sign > 0 else (high, low)
-
-
-def _range(lab: Lab) -> list[float] | None:
-    if hasattr(lab, "bounds"):
-        return [float(end) for end in lab.bounds()]
-    if hasattr(lab, "table"):
-        values = lab.table()[1]
-        return [float(values.min()), float(values.max())]
-    return None
 
 
 def _rounds(config: StudyConfig, names: Sequence[str]) -> dict[str, RoundConfig]:
@@ -345,17 +305,6 @@ def _chosen(kind: str, names: Sequence[str] | None, there: list[str]) -> list[st
     if strange := [name for name in names if name not in there]:
         raise ConfigError(f"{kind} {strange[0]!r} is not in the study; there are: {', '.join(there)}")
     return [name for name in there if name in names]
-
-
-@cache
-def _open(plugin: str, options: str) -> Lab:
-    return create("labs", plugin, json.loads(options))  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=4)
-def _begun(plugin: str, options: str, n: Start, seed: int, quantile: float, objective: Objective) -> pd.DataFrame:
-    """The start data, which the arms of a seed share; a lab without a table surveys many designs for them."""
-    return draw_start(_open(plugin, options), n, seed=seed, quantile=quantile, objective=objective)
 
 
 def _path(job: Job, out: Path) -> Path:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
-from labloop.surrogates._kernels import LETTERS, DesignKernel, Logs
+from labloop.surrogates._kernels import LETTERS, DesignKernel
+from labloop.surrogates._logs import Logs
+from labloop.surrogates._related import TaskTerm
 from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
@@ -40,6 +43,8 @@ LIMIT = 5.0
 """The limit, in these standard deviations; it is as well the standard deviation of the doubt about what is held there."""
 ODD_SHARE = 0.05
 """At most this share of the readings is odd (but always one of ten or more); else they are what the data are like."""
+EFFECTS = 300
+"""Up to so many designs main effects have a term of their own: more tell them as well without it, at less cost."""
 BOUNDS = (-15.0, 7.0)
 """Of every hyper-parameter's logarithm, and of the mean."""
 
@@ -47,9 +52,13 @@ BOUNDS = (-15.0, 7.0)
 class Prior(nn.Module):
     """What is fitted: the kernel, the inferred noise variance s² and the constant mean c."""
 
-    def __init__(self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,)) -> None:
+    def __init__(
+        self, data: Dataset, *, motifs: bool, measured_noise: bool, sets: tuple[str, ...] = (LETTERS,), effects: bool = True,
+        related: Sequence[TaskTerm] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets)
+        own = effects and len(data) <= EFFECTS
+        self.kernel = DesignKernel(data.space, motifs=motifs, sets=sets, effects=own, related=related)
         centre = 0.01 if measured_noise else 0.1  # where replicates tell the noise, less is left to infer
         self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -180,7 +189,7 @@ def _starts(prior: Prior, begin: FloatArray) -> list[FloatArray]:
 
 def _centres(prior: Prior, begin: FloatArray) -> FloatArray:
     centres = [
-        np.full(p.numel(), getattr(owner, "centre", 0.0))
+        torch.as_tensor(getattr(owner, "centre", 0.0)).cpu().expand(p.numel()).numpy()
         for name, p in prior.named_parameters()
         for owner in [prior.get_submodule(name.rpartition(".")[0])]
     ]

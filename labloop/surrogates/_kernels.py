@@ -7,6 +7,8 @@ With h the differing sites, m the scaled numbers and φ motif counts, k is a sum
 * H is the product over sites of compound-symmetric kernels (what BoTorch's CategoricalKernel computes, with one rate a site).
 * Where options or letters have descriptors, w_s [x_s ≠ x'_s] may be joined or replaced by w_so ‖e_s - e_s'‖² for each set o, with
   e the places of `labloop.space.descriptors`: alike options are alike. Which sets, the fit decides (`labloop.surrogates.gp`).
+* Of several numbers, v₄ mean_i M_i with one number each and length scales of their own lets what each does by itself be told from
+  few measurements (additive kernels: Duvenaud et al., NeurIPS 2011); without it, corners far from all data look best of all.
 * M has one length scale a column; mixtures enter as fractions. A space with H or M only has that one term.
 * H M beside H and M is the mixed kernel of Ru et al. (ICML 2020, eq. 4), with length scales shared between its terms.
 * φ_o counts gapped words of o letters within `WINDOW` positions, wherever in the sequence they stand (gapped k-mers: Ghandi
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gpytorch
@@ -32,11 +35,15 @@ from torch import Tensor, nn
 from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
+from labloop.surrogates._logs import Logs
+from labloop.surrogates._related import TaskTerm
 
 LETTERS = "letters"
 """What a kernel sees of options and letters without descriptors: whether they differ."""
 WINDOW = 4
 """Positions that a gapped word spans at most."""
+SHARE = 0.5
+"""Of a site's rate, what the letters have where descriptors have the rest."""
 MAX_WORDS = 2_048
 """Orders of words are added while all of them together are at most so many: three letters of DNA, two of protein."""
 
@@ -47,35 +54,26 @@ def encodings(space: DesignSpace) -> list[tuple[str, ...]]:
     return [(LETTERS,), *((name,) for name in names), *([(LETTERS, *names)] if names else [])]
 
 
-class Logs(nn.Module):
-    """Positive hyper-parameters (k,) held as logarithms, with independent normal priors on these.
-
-    A prior on the logarithm is a log-normal prior; the density is taken over the logarithm, which moves no mode to zero.
-    """
-
-    def __init__(self, k: int, *, centre: float, spread: float, start: float) -> None:
-        super().__init__()
-        self.log = nn.Parameter(torch.full((k,), math.log(start), dtype=torch.float64))
-        self.centre, self.spread = math.log(centre), spread
-
-    def forward(self) -> Tensor:
-        return self.log.exp()
-
-    def penalty(self) -> Tensor:
-        """Give minus the log prior density, up to a constant."""
-        return 0.5 * (((self.log - self.centre) / self.spread) ** 2).sum()
-
-
 class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     """The kernel above, over encodings X (..., n, d) float64 of one space."""
 
     has_lengthscale = False
 
-    def __init__(self, space: DesignSpace, *, motifs: bool = True, sets: tuple[str, ...] = (LETTERS,)) -> None:
+    def __init__(
+        self,
+        space: DesignSpace,
+        *,
+        motifs: bool = True,
+        sets: tuple[str, ...] = (LETTERS,),
+        effects: bool = False,
+        related: Sequence[TaskTerm] = (),
+    ) -> None:
         """
         Args:
+            effects: whether what each number does by itself is a term of its own, where there are several.
             sets: what is seen of options and letters: `LETTERS`, that they differ, and names of descriptor sets. One that has
                 none of these is seen as letters.
+            related: terms of what other campaigns found.
         """
         super().__init__()
         described = [one for one in space.described if one.name in sets]
@@ -95,8 +93,13 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         rate = 2.4 / max(sum(b.rows for b in every), 1)
         self.discrete = bool(every)
         if sites:
-            self.rates = Logs(len(classes), centre=rate, spread=1.0, start=rate)
-        self.alike = nn.ModuleList(_Alike(one, rate / sum(other.block == one.block for other in described)) for one in described)
+            # What descriptors say is said by letters too: together they count as much as letters would alone.
+            shared = [(SHARE if b in told else 1.0) * rate for b in sites for _ in range(b.rows)]
+            self.rates = Logs(len(classes), centre=shared, spread=1.0, start=shared)
+        self.alike = nn.ModuleList(
+            _Alike(one, (SHARE if LETTERS in sets else 1.0) * rate / sum(other.block == one.block for other in described))
+            for one in described
+        )
         if columns:
             # The dimension-scaled prior of Hvarfner et al. (ICML 2024), BoTorch's default: log ℓ ~ N(√2 + ½ log k, 3). BoTorch
             # maximises the density of ℓ, not of log ℓ, which is this prior with its centre 3 lower; that centre predicts better.
@@ -109,6 +112,13 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )
+        self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
+        self.related = nn.ModuleList(related)
+
+    @property
+    def tasks(self) -> list[TaskTerm]:
+        """The terms of other campaigns."""
+        return [one for one in self.related if isinstance(one, TaskTerm)]
 
     def penalty(self) -> Tensor:
         """Give minus the log prior density of all hyper-parameters, up to a constant."""
@@ -123,8 +133,12 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         if len(self.number_columns):
             parts.append(self._matern(x1, x2, diag))
         K = v[0] * parts[0] if len(parts) == 1 else v[0] * parts[0] + v[1] * parts[1] + v[2] * parts[0] * parts[1]
+        if self.effects is not None:
+            K = K + self.effects(x1, x2, diag)
         for words in self.words:
             K = K + words(x1, x2, self.twins, diag)
+        for task in self.related:
+            K = K + task(x1, x2, diag)
         return K
 
     def _hamming(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
@@ -188,7 +202,7 @@ class _Alike(nn.Module):
         super().__init__()
         self.block = described.block
         self.register_buffer("squares", torch.tensor(squares(described.places), dtype=torch.float64))
-        self.rate = Logs(1, centre=rate, spread=1.0, start=rate)
+        self.rate = Logs(1, centre=rate, spread=2.0, start=rate)  # worth much or nothing: the data say
 
     def forward(self, x: Tensor, *, left: bool) -> Tensor:
         """Give x's factor (..., n, k) of the product, of both sides' (..., n, d)."""
@@ -197,6 +211,26 @@ class _Alike(nn.Module):
         if not left:
             return one
         return -self.rate() * (one.reshape(*x.shape[:-1], b.rows, b.classes) @ self.squares).flatten(-2)
+
+
+class _Effects(nn.Module):
+    """The term of main effects: a mean over numbers of kernels of one number each, with length scales of their own."""
+
+    def __init__(self, columns: list[int], start: float) -> None:
+        super().__init__()
+        self.columns = columns
+        self.variance = Logs(1, centre=0.3, spread=2.0, start=start)
+        # A number's whole range: what it does by itself is smooth, and goes on beyond the data.
+        self.lengths = Logs(len(columns), centre=1.0, spread=math.sqrt(3), start=1.0)
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+        """Give the term (..., n, m), or its diagonal (..., n)."""
+        total = x1.new_zeros(())
+        for column, length in zip(self.columns, self.lengths(), strict=True):
+            a, b = x1[..., column] / length, x2[..., column] / length
+            r = math.sqrt(5) * (a - b if diag else a[..., :, None] - b[..., None, :]).abs()
+            total = total + (1 + r + r**2 / 3) * (-r).exp()
+        return self.variance() * total / len(self.columns)
 
 
 class _Words(nn.Module):

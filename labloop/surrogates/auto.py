@@ -7,7 +7,9 @@
    put on one scale before: else whoever shrinks towards the mean gets weight for its scale, which ranks nothing. They are shrunk
    towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are mostly
    chance. Plates that came back are measurements like others, and soon most of the good ones.
-3. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
+3. Where the logarithm of the measurements predicts far better than they themselves, all members see that
+   (`labloop.surrogates.warp`), and what they believe is told in y again.
+4. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
    members disagree, nobody knows. One factor, from held-out errors, then sets the width.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +30,10 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
+from labloop.surrogates._related import TaskEvidence
 from labloop.surrogates.kernel_networks import worth_trying
+from labloop.surrogates.lending import Lending
+from labloop.surrogates.warp import Warp, chosen
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
@@ -52,6 +57,13 @@ class Auto:
 
     members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
     """Kinds of model to listen to; those that cannot work on the data are left out."""
+    warp: bool = True
+    """See the logarithm of the measurements where that predicts far better."""
+
+    def lent(self, data: Dataset) -> Dataset:
+        """Give the dataset for methods that know one task only: with what helpful campaigns of its history let expect."""
+        found = Lending.of(data)
+        return found.lent() if found is not None and found.helps else replace(data, history=())
 
     def fit(self, data: Dataset, *, seed: int) -> Stacked:
         """Fit every member and weigh them.
@@ -62,16 +74,22 @@ class Auto:
         if len(data) < 2:
             raise MethodError(f"the judge needs at least 2 measured designs, not {len(data)}: measure a first plate")
         fitted: dict[str, Member] = {}
+        told = Lending.of(data)
+        lent = told if told is not None and told.helps else None
+        # What other campaigns measured is on their scale, so with their help the measurements are seen as they are.
+        warp = chosen(data, seed=derive(seed, "auto", "warp")) if self.warp and lent is None else Warp()
+        data = warp.seen(data)
         for name in self.members:
             if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
                 continue
             try:
-                fitted[name] = MEMBERS[name](data, derive(seed, "auto", name))
+                own = derive(seed, "auto", name)  # the Gaussian process knows several tasks by itself
+                fitted[name] = MEMBERS[name](data, own) if lent is None or name == "gp" else lent.member(MEMBERS[name], own)
             except MethodError as error:
                 log.warning("judge: goes on without %s: %s", name, error)
         if not fitted:
             raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
-        return stacked(fitted, data.y)
+        return replace(stacked(fitted, data.y, warp), history=() if told is None else told.fitted.history)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,12 +104,17 @@ class Stacked:
     most: float
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
     notes: Mapping[str, Any]
+    history: tuple[TaskEvidence, ...] = ()
+    """What was found of other campaigns."""
+    warp: Warp = field(default_factory=Warp)
+    """What members see of y; weights, width and most are on its scale."""
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of one reading about its design's value, in y."""
+        """Standard deviation of one reading about its design's value, in y; at the best measured, where it grows with y."""
         square = sum(self.weights[name] * member.noise_std**2 for name, member in self.members.items())
-        return self.width * float(np.sqrt(square))
+        best = np.array([self.warp.best])
+        return float(self.warp.spread(self.warp(best), self.width * np.sqrt([square]))[0])
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y."""
@@ -103,7 +126,7 @@ class Stacked:
         found = [member.belief(X) for member in self.members.values()]
         capped = [(mean, np.minimum(std, self.most)) for mean, std in found]
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
-        return mean, self.width * std
+        return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
     def correlation(self, X: FloatArray) -> FloatArray | None:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where no member can say."""
@@ -113,8 +136,9 @@ class Stacked:
         return None
 
 
-def stacked(members: Mapping[str, Member], y: FloatArray) -> Stacked:
-    """Weigh fitted members by their held-out predictions of y (n,)."""
+def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = None) -> Stacked:
+    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it."""
+    warp = warp or Warp()
     names = list(members)
     means = np.stack([members[name].mean for name in names])
     stds = np.minimum(np.stack([members[name].std for name in names]), y.std())
@@ -134,12 +158,13 @@ def stacked(members: Mapping[str, Member], y: FloatArray) -> Stacked:
     notes = {
         "weights": told, "held_out": int(known.sum()), "width": round(width, 4),
         "held_out_correlation": {name: round(float(r), 4) for name, r in zip(names, told_by, strict=True) if np.isfinite(r)},
+        **({} if warp.floor is None else {"log_floor": warp.floor}),
     }  # fmt: skip
     log.info("judge: weights %s from %d held-out measurements", told, known.sum())
     return Stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
-        most=float(y.std()) or 1.0,
+        most=float(y.std()) or 1.0, warp=warp,
     )  # fmt: skip
 
 

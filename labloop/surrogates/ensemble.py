@@ -54,12 +54,17 @@ class Ensemble:
     """
 
     members: Annotated[int, Field(ge=2)] = 20
+    """Networks, each trained from another start; their mean and spread are used."""
     hidden: tuple[PositiveInt, ...] = (128,)
+    """Widths of the hidden layers."""
     steps: PositiveInt = 3_000
     """Steps at most."""
     batch_size: PositiveInt = 128
+    """Designs a training step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of the optimiser."""
     network: Kind = "auto"
+    """Which kind of network; auto takes the one for the space."""
     features: Features = "auto"
     """What members see: letters, or words too, fitted in closed form (`kernel_networks`); auto: what predicts better."""
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 from weakref import WeakKeyDictionary
@@ -37,10 +37,12 @@ from torch import Tensor
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.history import ENOUGH
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
 from labloop.surrogates._kernels import LETTERS, encodings
+from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
 from labloop.types import Array, FloatArray
 
@@ -56,6 +58,8 @@ MOST_NOISE = 4.0
 """Replicates that differ by more, in variance relative to that between designs, tell of a bad reading and not of the noise."""
 TOLD_JITTER = 1e-5
 """More jitter than that is told."""
+SOME = 400
+"""Designs of another campaign that its hyper-parameters are fitted to at most."""
 _EXACT: WeakKeyDictionary[Dataset, dict[GP, FittedGP]] = WeakKeyDictionary()
 """Exact fits by dataset, as long as somebody holds the dataset."""
 
@@ -75,6 +79,8 @@ class GP:
     tells what each is worth; `left_out`: the one set, or all of them, that predicts designs best that are left out; or `none`."""
     motifs: bool = True
     """Whether short words of a sequence count wherever they stand, besides letters at their places."""
+    effects: bool = True
+    """Whether what each factor does by itself is a term of its own, where a space has several factors and little is measured."""
 
     def fit(self, data: Dataset, *, seed: int) -> FittedGP:
         """Fit to all measured designs; the seed only draws inducing designs.
@@ -94,7 +100,14 @@ class GP:
         return known[self]
 
     def _fit(self, data: Dataset, seed: int) -> FittedGP:
-        """Fit as `descriptors` says."""
+        """Fit with those of the other campaigns that make left-out designs likelier, else without any."""
+        alone = self._alone(data, seed)
+        if not data.history or not ENOUGH <= len(data) <= self.max_points:
+            return alone
+        return helped(alone, data, lambda tasks: self._fitted(data, seed, alone.sets, related=tasks), _task)
+
+    def _alone(self, data: Dataset, seed: int) -> FittedGP:
+        """Fit as `descriptors` says, without history."""
         known = encodings(data.space)
         if len(known) == 1 or self.descriptors == "none":
             return self._fitted(data, seed, known[0])
@@ -112,7 +125,7 @@ class GP:
         log.info("gp: sees %s of options and letters (left-out log density a design: %s)", "+".join(best), shown)
         return fits[best] if some is data else self._fitted(data, seed, best)
 
-    def _fitted(self, data: Dataset, seed: int, sets: tuple[str, ...]) -> FittedGP:
+    def _fitted(self, data: Dataset, seed: int, sets: tuple[str, ...], related: Sequence[TaskTerm] = ()) -> FittedGP:
         rows = self._support(data, seed)
         y = scaled(data.y, rows)
         device = pick_device()
@@ -123,7 +136,10 @@ class GP:
         sem = _believable(data.sem / y.scale, data.n_replicates, notes)
         X, t, doubt = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, y.t, y.doubt))
         known = torch.tensor(np.nan_to_num(sem**2, nan=0.0), dtype=torch.float64, device=device) + doubt
-        prior = Prior(data, motifs=self.motifs, measured_noise=bool(np.isfinite(sem).any()), sets=sets).to(device)
+        known_noise = bool(np.isfinite(sem).any())
+        prior = Prior(data, motifs=self.motifs, measured_noise=known_noise, sets=sets, effects=self.effects, related=related).to(
+            device
+        )
         support = torch.as_tensor(rows, device=device)
         if told := maximise(prior, X[support], t[support], known[support], self.iterations):
             notes["fit"] = told
@@ -178,6 +194,8 @@ class FittedGP:
     """What is seen of options and letters: that they differ, or which descriptors."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """How the fit stepped back, for a person to read; empty where it did not."""
+    history: tuple[TaskEvidence, ...] = ()
+    """What was found of other campaigns, whether they are used or not."""
 
     @property
     def noise_std(self) -> float:
@@ -188,7 +206,8 @@ class FittedGP:
     def pool_notes(self) -> dict[str, str]:
         """The notes as a proposer hands them on with its pool."""
         seen = {} if self.sets == (LETTERS,) else {"gp_sees": ", ".join(self.sets)}
-        return seen | {f"gp_{name}": said for name, said in self.notes.items()}
+        used = {"history": ", ".join(one.label for one in self.history if one.used)} if self.history else {}
+        return seen | used | {f"gp_{name}": said for name, said in self.notes.items()}
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict one new measurement of each design X (m, d): mean (m,) and std (m,) with the noise of a well in it."""
@@ -260,6 +279,15 @@ class FittedGP:
         precision = torch.cholesky_inverse(self.root).diagonal()
         return float((0.5 * precision.log() - 0.5 * self.weights**2 / precision).mean()) - 0.5 * math.log(2 * math.pi)
 
+    def mean_and_prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the mean (..., n) of designs x (..., n, d) about the constant c, and their prior covariance with Z."""
+        k = self.prior.kernel.forward(x, self.Z)
+        return k @ self.weights, k
+
+    def prior_covariance(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+        """Give the covariance of designs before any data."""
+        return self.prior.kernel.forward(x1, x2, diag=diag)
+
     def tensor(self, X: FloatArray) -> Tensor:
         """Give X on the model's device."""
         return torch.tensor(np.asarray(X), dtype=torch.float64, device=self.Z.device)
@@ -268,6 +296,19 @@ class FittedGP:
         k = self.prior.kernel.forward(x, self.Z)
         V = torch.linalg.solve_triangular(self.root, k.T, upper=False)
         return k, V, None if self.inner is None else torch.linalg.solve_triangular(self.inner, V, upper=False)
+
+
+_SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()
+"""Fits of other campaigns' datasets, as long as somebody holds them."""
+
+
+def _task(data: Dataset) -> TaskTerm:
+    """Make a term of another campaign's dataset: hyper-parameters fitted to `SOME` of its designs at most, conditioned on all."""
+    if data not in _SOURCES:
+        some = data if len(data) <= SOME else data.take(generator(0, "gp", "history").permutation(len(data))[:SOME])
+        fitted = GP(max_points=max(len(some), 2)).fit(some, seed=0)
+        _SOURCES[data] = fitted if some is data else fitted.conditioned(data)
+    return TaskTerm(_SOURCES[data])
 
 
 def _believable(sem: FloatArray, replicates: Array, notes: dict[str, str]) -> FloatArray:

@@ -90,9 +90,13 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
 
 
 def read_designs(
-    path: Path | str, config: CampaignConfig, *, known: pd.DataFrame | None = None
+    path: Path | str, config: CampaignConfig, *, known: pd.DataFrame | None = None, name: str | None = None
 ) -> tuple[DesignCells, pd.DataFrame]:
     """Read a file of designs and check that each can be one of the space; whether it is allowed is another question.
+
+    Args:
+        known: designs by `design_id`, with which a file may name them by their ids alone.
+        name: what the file is called, where that is not its path's name.
 
     Returns:
         The file's cells, and the designs as the space has them, in the file's order.
@@ -102,7 +106,7 @@ def read_designs(
         IngestError: the file cannot be read.
     """
     path = Path(path)
-    name = printable(path.name)
+    name = name or printable(path.name)
     read = cells_of_designs(content_of(path), name, config, known=known)
     try:
         X = config.space.encode(read.cells, strict=False)

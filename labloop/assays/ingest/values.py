@@ -56,7 +56,9 @@ def find_values(table: Table, found: Mapping[str, str], config: CampaignConfig, 
     silent = missing & (limit == "") & ~gone
     # A reader's word for a well it skipped, or a note, says why there is nothing: not the design's fault.
     skipped = silent & (stated == "") & (column.given | noted)
-    faults += table.mark(silent & ~skipped, place, "there is no value: fill it in, or say why in status or note")
+    faults += table.mark(
+        silent & ~skipped, place, "there is no value: fill it in, delete the row, or say why in a column status or note"
+    )
     unsaid = (stated == "excluded") & ~noted
     ask = "is excluded without a reason: say why in column note, for whoever reads the data later"
     faults += table.mark(unsaid, found.get("status", place), ask)

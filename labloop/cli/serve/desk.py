@@ -162,7 +162,7 @@ def spoken(text: str) -> str:
     if (word := str(text).partition(" ")[0]) in _NEXT and len(str(text).split()) <= 2:
         return _NEXT[word]
     return re.sub(
-        r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule)\b.*$", "", str(text), flags=re.S
+        r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S
     )
 
 

@@ -1,7 +1,8 @@
-"""Long work that a page starts: a command of labloop's own in a process beside it, one at a time a campaign."""
+"""Long work that a page starts: a command of labloop's own in a process beside it, one at a time a campaign, and questions."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,14 +10,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import IO
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 from labloop.cli.serve.settings import Settings
 from labloop.errors import CampaignError
 from labloop.runtime.environment import VARIABLES
 
 _TAIL = 4000
+_MOST = 40
+"""Jobs that are remembered, those at work besides."""
+_QUESTIONS = 2
+"""Questions that are worked on at once; each may take a core for minutes."""
 _RUN = [sys.executable, "-c", "from labloop.cli import run; run()"]
 
 
@@ -31,16 +37,26 @@ class Told:
     seconds: int
     lines: tuple[str, ...]
     """The last lines that it said."""
+    answer: dict[str, Any] | None = None
+    """What a question was answered, where it was."""
+    subject: str = ""
+    """What was asked about, for people."""
 
 
 @dataclass(kw_only=True)
 class _Job:
     what: str
     by: str
-    child: subprocess.Popen[bytes]
     log: IO[bytes]
-    began: float
+    child: subprocess.Popen[bytes] = field(init=False)
+    began: float = field(init=False)
     ended: float | None = None
+    answer: IO[bytes] | None = None
+    subject: str = ""
+
+    def forget(self) -> None:
+        for one in filter(None, (self.log, self.answer)):
+            one.close()
 
 
 class Jobs:
@@ -48,7 +64,7 @@ class Jobs:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[tuple[str, ...], _Job] = {}
         self._lock = threading.Lock()
 
     def start(self, campaign: str, command: Sequence[str], *, what: str, by: str) -> None:
@@ -57,38 +73,59 @@ class Jobs:
         Raises:
             CampaignError: one is at work for it already.
         """
+        with self._lock:
+            now = self._jobs.get((campaign,))
+            if now is not None and now.child.poll() is None:
+                raise CampaignError(f"labloop is at work for {campaign} already: {now.what}, started by {now.by}")
+            self._run((campaign,), _Job(what=what, by=by, log=_scratch()), command)
+
+    def ask(self, key: tuple[str, ...], command: Sequence[str], *, what: str, by: str, subject: str = "") -> None:
+        """Start a command that answers a question and changes nothing in the ledger; its answer is what `--json` gives.
+
+        Args:
+            key: the campaign, the question, and whose it is where it is one person's.
+
+        Raises:
+            CampaignError: it is worked on already, or others are, as many as may be.
+        """
+        with self._lock:
+            going = [one for at, one in self._jobs.items() if len(at) > 1 and one.child.poll() is None]
+            if any(one is self._jobs.get(key) for one in going) or len(going) >= _QUESTIONS:
+                told = ", ".join(f"it {one.what} for {one.by}" for one in going)
+                raise CampaignError(f"labloop is at work already ({told}): ask again when it is done")
+            job = _Job(what=what, by=by, log=_scratch(), answer=_scratch(), subject=subject)
+            self._run(key, job, [*command, "--json"])
+
+    def _run(self, key: tuple[str, ...], job: _Job, command: Sequence[str]) -> None:
         given = [("--home", self._settings.home), ("--ledger", self._settings.ledger)]
         options = [text for name, value in given if value is not None for text in (name, str(value))]
         options += [text for one in self._settings.plugins for text in ("--plugins", one)]
-        with self._lock:
-            now = self._jobs.get(campaign)
-            if now is not None and now.child.poll() is None:
-                raise CampaignError(f"labloop is at work for {campaign} already: {now.what}, started by {now.by}")
-            log = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the job is remembered)
-            environment = {key: value for key, value in os.environ.items() if key != VARIABLES["serve_token"]}
-            child = subprocess.Popen(
-                [*_RUN, *command, *options, "--verbose"], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env={**environment, VARIABLES["user"]: by},
-            )  # fmt: skip
-            if now is not None:
-                now.log.close()
-            self._jobs[campaign] = _Job(what=what, by=by, child=child, log=log, began=time.monotonic())
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLES["serve_token"]}
+        job.child = subprocess.Popen(
+            [*_RUN, *command, *options, "--verbose"], stdin=subprocess.DEVNULL, stdout=job.answer or job.log, stderr=job.log,
+            env={**environment, VARIABLES["user"]: job.by},
+        )  # fmt: skip
+        job.began = time.monotonic()
+        if (old := self._jobs.pop(key, None)) is not None:
+            old.forget()
+        self._jobs[key] = job
+        ended = [at for at, one in self._jobs.items() if one.child.poll() is not None]
+        for at in ended[: max(0, len(self._jobs) - _MOST)]:
+            self._jobs.pop(at).forget()
 
-    def of(self, campaign: str) -> Told | None:
-        """Tell how a campaign's last job stands; None where there was none."""
+    def of(self, campaign: str, *question: str) -> Told | None:
+        """Tell how a campaign's last job, or a question about it, stands; None where there was none."""
         with self._lock:
-            job = self._jobs.get(campaign)
+            job = self._jobs.get((campaign, *question))
             if job is None:
                 return None
             ended = job.child.poll()
             if ended is not None and job.ended is None:
                 job.ended = time.monotonic()
-            size = os.fstat(job.log.fileno()).st_size
-            text = os.pread(job.log.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace")
-            lines = tuple(line for line in text.splitlines() if line.strip())[-12:]
+            lines = tuple(line for line in _tail(job.log).splitlines() if line.strip())[-12:]
             return Told(
-                what=job.what, by=job.by, running=ended is None, failed=bool(ended), lines=lines,
-                seconds=int((job.ended or time.monotonic()) - job.began),
+                what=job.what, by=job.by, running=ended is None, failed=bool(ended), lines=lines, subject=job.subject,
+                seconds=int((job.ended or time.monotonic()) - job.began), answer=_answer(job) if ended == 0 else None,
             )  # fmt: skip
 
     def close(self) -> None:
@@ -102,4 +139,23 @@ class Jobs:
                     job.child.wait(10)
                 except subprocess.TimeoutExpired:
                     job.child.kill()
-                job.log.close()
+                job.forget()
+
+
+def _scratch() -> IO[bytes]:
+    return tempfile.TemporaryFile()  # it lives as long as the job is remembered
+
+
+def _tail(log: IO[bytes]) -> str:
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace")
+
+
+def _answer(job: _Job) -> dict[str, Any] | None:
+    if job.answer is None:
+        return None
+    job.answer.seek(0)
+    with suppress(ValueError):
+        found = json.load(job.answer)
+        return found if isinstance(found, dict) else None
+    return None

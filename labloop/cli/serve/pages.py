@@ -24,6 +24,8 @@ from labloop.ledger.states import RoundState
 from labloop.plates.batch import render
 from labloop.registry import available
 from labloop.rounds.exports import exported
+from labloop.rounds.outlook import Outlook
+from labloop.runtime.prefect_api import Server
 
 pages = APIRouter()
 _SHEETS = (RoundState.EXPORTED, RoundState.MEASURED, RoundState.CLOSED)
@@ -64,15 +66,20 @@ def campaign(request: Request, name: str) -> HTMLResponse:
     status = desk.ask(run, "status", run.status, patience=max(0.0, end - time.monotonic()))
     measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
     verdict = desk.ask(run, "verdict", lambda: run.compare("all").sentence, patience=0.01) if measured else None
+    server = Server.configured()
+    gain = desk.ask(run, "plan", lambda: _plan(run), patience=0.01)
     job = desk.jobs.of(name)
     busy = job is not None and job.running
-    waits = not (status.fresh and stand["known"] and (verdict is None or verdict.fresh))
+    waits = not (status.fresh and stand["known"] and gain.fresh and (verdict is None or verdict.fresh))
     return desk.page(
         request, "campaign.html", run=run, rounds=rounds, last=last, status=status, verdict=verdict,
         proposed=stage == RoundState.PROPOSED, at_lab=stage == RoundState.EXPORTED,
         asked=verdict_of(run, last.number)[0] if last is not None else "", job=job, stand=stand,
+        gain=gain,
         may_open=stage in (None, RoundState.CLOSED),
-        scheduled=run.config.schedule is not None, presets=PRESETS, assays=list(run.config.assays),
+        scheduled=run.config.schedule is not None,
+        prefect=server.page_of(name) if server is not None and run.config.schedule is not None else "",
+        presets=PRESETS, assays=list(run.config.assays),
         refresh=3 if busy else 2 if waits else None,
     )  # fmt: skip
 
@@ -85,7 +92,9 @@ PRESETS = {
 
 
 @pages.get("/c/{name}/round/{number}")
-def round_page(request: Request, name: str, number: int, well: str | None = None, arms: bool = False) -> HTMLResponse:
+def round_page(
+    request: Request, name: str, number: int, well: str | None = None, arms: bool = False, why: bool = False
+) -> HTMLResponse:
     """Show a round's plates, and the well that was touched."""
     desk = desk_of(request)
     run = desk.campaign(name)
@@ -99,15 +108,20 @@ def round_page(request: Request, name: str, number: int, well: str | None = None
         spot = tuple(well.rpartition(":")[::2])
         touched = partial(plate.well_of, run, number, well, readings.get(spot, []), blind=blind)  # type: ignore[call-overload]
         chosen = desk.kept(run, f"well {number} {well}", touched, blind, found.fresh)
+    reason = None
+    if chosen is not None and why and not blind:
+        reason = desk.ask(run, f"why {well}", lambda: run.why(str(well)).said)
     compared = None
     if entry.state in (RoundState.MEASURED, RoundState.CLOSED):
         compared = desk.ask(run, f"compare {number}", lambda: _compared(run, number))
     return desk.page(
         request, "round.html", run=run, entry=entry, blind=blind, arms=arms, well=well, chosen=chosen, compared=compared,
+        reason=reason,
         counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
         plates=plate.plates_of(run, number, readings, well),
         files=list(desk.kept(run, f"files {number}", partial(_files, run, entry, hidden), hidden)),
-        refresh=None if found.fresh and (compared is None or compared.fresh) else 2, may_veto=entry.state == RoundState.PROPOSED,
+        refresh=None if all(one is None or one.fresh for one in (found, compared, reason)) else 2,
+        may_veto=entry.state == RoundState.PROPOSED,
     )  # fmt: skip
 
 
@@ -141,8 +155,7 @@ def plan(request: Request, name: str) -> HTMLResponse:
     """Show what the next plate can show and gain."""
     desk = desk_of(request)
     run = desk.campaign(name)
-    done = sum(one.state == RoundState.CLOSED for one in run.ledger.rounds(name))
-    told = desk.ask(run, "plan", lambda: run.plan(steps.schedule_of(run).round(done)))
+    told = desk.ask(run, "plan", lambda: _plan(run))
     return desk.page(request, "plan.html", run=run, told=told, refresh=None if told.fresh else 2)
 
 
@@ -222,6 +235,12 @@ def _files(run: Campaign, entry: Round, blind: bool) -> dict[str, bytes]:
     batch = run.batch(entry.number)
     made = render(batch, exported(batch, run.config, run.config.plate.exports))
     return {name: content for name, content in made.items() if not (blind and name.endswith("_picks.csv"))}
+
+
+def _plan(run: Campaign) -> Outlook:
+    """Look ahead to the next plate, with the round's file that the schedule has for it."""
+    done = sum(one.state == RoundState.CLOSED for one in run.ledger.rounds(run.name))
+    return run.plan(steps.schedule_of(run).round(done))
 
 
 def _compared(run: Campaign, number: int) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from labloop.cli.serve.actions import actions
 from labloop.cli.serve.desk import Desk, desk_of
 from labloop.cli.serve.guard import Guard
 from labloop.cli.serve.pages import grouped_faults, pages
+from labloop.cli.serve.questions import questions
+from labloop.cli.serve.revising import revising
 from labloop.cli.serve.settings import Settings
 from labloop.errors import DesignError, IngestError, LabloopError
 
@@ -35,6 +37,8 @@ def site(settings: Settings) -> FastAPI:
     app.state.desk = desk
     app.include_router(pages)
     app.include_router(actions)
+    app.include_router(questions)
+    app.include_router(revising)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     app.add_exception_handler(LabloopError, _mendable)
     app.add_exception_handler(HTTPException, _refused)

@@ -42,6 +42,8 @@ class Uploads:
         self._folder = Path(tempfile.mkdtemp(prefix="labloop-serve-"))  # readable by this user alone
         self._held: OrderedDict[str, Upload] = OrderedDict()
         self._lock = threading.Lock()
+        self.asked: dict[tuple[str, str], Upload] = {}
+        """By campaign and session, the designs that a person asked about last."""
 
     def take(self, file: BinaryIO, name: str | None, *, campaign: str, session: Session) -> Upload:
         """Keep what a browser sent."""
@@ -77,7 +79,10 @@ class Uploads:
         """Forget a file."""
         with self._lock:
             self._held.pop(upload.key, None)
-        upload.path.unlink(missing_ok=True)
+            for at in [at for at, one in self.asked.items() if one.key == upload.key]:
+                del self.asked[at]
+        for path in (upload.path, upload.path.with_suffix(".csv")):  # and what was made of it
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Forget all."""

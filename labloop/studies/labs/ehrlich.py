@@ -43,10 +43,13 @@ class Ehrlich(Wells):
     """Hidden motifs at hidden spacings, in sequences without banned transitions; 1 is the best there is, 0 the least."""
 
     length: Annotated[int, Field(ge=2, le=512)] = 32
+    """Letters of a design."""
     letters: Annotated[int, Field(ge=2, le=26)] = 20
     """Letters of the alphabet: DNA's for 4, the first amino acids otherwise."""
     motifs: Annotated[int, Field(ge=1)] = 2
+    """Hidden motifs."""
     motif_length: Annotated[int, Field(ge=2)] = 4
+    """Letters of a motif."""
     quantisation: Annotated[int, Field(ge=1)] | None = None
     """Steps in which a motif counts, at most its length; each of its letters counts where none is given."""
     banned: Share = 0.2
