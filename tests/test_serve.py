@@ -573,7 +573,7 @@ def test_the_page_leads_to_prefect(app, monkeypatch):
     row = {"campaign": "tfbind8", "prefect": "scheduled", "prefect_url": "http://127.0.0.1:4200/deployments/deployment/7"}
     told = dict.fromkeys(("round", "state", "since", "until"), None) | {"waits_for": "the lab", "what": "", "overdue": False}
     agenda = {"server": "It answers.", "campaigns": [told | row | {"prefect_page": "http://127.0.0.1:4200/artifacts/key/x"}]}
-    monkeypatch.setattr("labloop.cli.serve.desk.agenda", lambda **_: agenda)
+    monkeypatch.setattr("labloop.cli.serve.desk.overview", lambda **_: agenda)
     until(lambda: f'href="{row["prefect_url"]}"' in browser(app).get("/schedule").text, 30)
 
 
