@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labloop.assays.quality import plates
 from labloop.assays.quality.layout import mistaken, turned
 from labloop.assays.quality.normalise import normalise
 from labloop.assays.quality.plates import find_flags, plate_quality, plates_of, replicates
@@ -452,3 +453,13 @@ def test_unknown_rules_policies_and_methods_are_refused_with_their_place():
         with pytest.raises(ConfigError, match=next(iter(raw))):
             parse_config(raw, Assay)
     assert parse_config({"quality": {"edge": "downweight"}}, Assay).policies == {**POLICIES, "edge": "downweight"}
+
+
+def test_plates_of_a_history_may_be_larger_than_the_campaigns():
+    spots = [(row, column) for row in range(1, 17) for column in range(1, 25)]
+    rows = pd.DataFrame(spots, columns=["row", "column"]).assign(
+        scaled=[10.0 * (row == 16) + column % 3 for row, column in spots]
+    )
+    small, large = (plates._effects(rows, shape) for shape in ((8, 12), (16, 24)))
+    assert small[0].value > 5
+    assert [one.value for one in small] == [one.value for one in large]

@@ -156,7 +156,8 @@ def _effects(rows: pd.DataFrame, shape: tuple[int, int]) -> tuple[Figure, Figure
     if rows["row"].nunique() < 3 or rows["column"].nunique() < 3:
         nothing = Figure(None, "fewer than 3 rows or columns are measured")
         return nothing, nothing
-    grid = np.full(shape, np.nan)
+    # A history may come from larger plates than the campaign lays out.
+    grid = np.full((max(shape[0], int(rows["row"].max())), max(shape[1], int(rows["column"].max()))), np.nan)
     grid[rows["row"].to_numpy(int) - 1, rows["column"].to_numpy(int) - 1] = rows["scaled"].to_numpy(float)
     polish = median_polish(grid)
     left = polish.residual[np.isfinite(polish.residual)]

@@ -67,6 +67,13 @@ class Desk:
         """
         if name not in self.names():
             raise HTTPException(404, "There is no campaign of this name.")
+        return self._open(name)
+
+    def campaigns(self) -> list[Campaign]:
+        """Open every campaign for reading, oldest first."""
+        return [self._open(name) for name in self.names()]
+
+    def _open(self, name: str) -> Campaign:
         place, ledger = self._ledger()
         return Campaign(stored_config(ledger, name), ledger, place)
 
@@ -95,6 +102,11 @@ class Desk:
         key = (campaign.ledger.ends(campaign.name).head, *more)
         given = {} if patience is None else {"patience": patience}
         return self._patient.ask((campaign.name, what), key, count, **given)
+
+    def kept(self, campaign: Campaign, what: str, make: Callable[[], Any], *more: Any) -> Any:
+        """Give what a page is not shown without, made once while the ledger (and what is in `more`) stays as it is."""
+        key = (campaign.ledger.ends(campaign.name).head, *more)
+        return self._patient.here((campaign.name, what), key, make)
 
     def overview(self) -> Answer:
         """Ask ledger and Prefect server what is planned, which may take seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -36,10 +37,12 @@ _SANDBOX = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'
 def index(request: Request) -> HTMLResponse:
     """List the campaigns and whom each waits for."""
     desk, end = desk_of(request), time.monotonic() + PATIENCE
-    runs = [desk.campaign(name) for name in desk.names()]
-    for run in runs:  # all are asked before any is waited for
-        _stand(desk, run, patience=0)
-    rows = [{"name": run.name, **_stand(desk, run, patience=max(0.0, end - time.monotonic()))} for run in runs]
+    runs = desk.campaigns()
+    stands = [_stand(desk, run, patience=0) for run in runs]  # all are asked before any is waited for
+    for i, run in enumerate(runs):
+        if not stands[i]["known"]:
+            stands[i] = _stand(desk, run, patience=max(0.0, end - time.monotonic()))
+    rows = [{"name": run.name, **stand} for run, stand in zip(runs, stands, strict=True)]
     return desk.page(request, "index.html", campaigns=rows, refresh=2 if any(not one["known"] for one in rows) else None)
 
 
@@ -97,12 +100,14 @@ def round_page(
     run = desk.campaign(name)
     entry = _round(run, number)
     blind = plate.is_blinded(entry.state) and not (arms and request.state.session is not None)
+    hidden = _hidden(request, entry)
     found = desk.ask(run, f"readings {number}", lambda: plate.readings_of(run, number))
     readings = found.value or {}
     chosen = None
     if well is not None and run.ledger.wells(name, number)["plate"].eq(well.rpartition(":")[0]).any():
         spot = tuple(well.rpartition(":")[::2])
-        chosen = plate.well_of(run, number, well, readings.get(spot, []), blind=blind)  # type: ignore[call-overload]
+        touched = partial(plate.well_of, run, number, well, readings.get(spot, []), blind=blind)  # type: ignore[call-overload]
+        chosen = desk.kept(run, f"well {number} {well}", touched, blind, found.fresh)
     reason = None
     if chosen is not None and why and not blind:
         reason = desk.ask(run, f"why {well}", lambda: run.why(str(well)).said)
@@ -114,7 +119,7 @@ def round_page(
         reason=reason,
         counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
         plates=plate.plates_of(run, number, readings, well),
-        files=list(_files(run, entry, _hidden(request, entry))),
+        files=list(desk.kept(run, f"files {number}", partial(_files, run, entry, hidden), hidden)),
         refresh=None if all(one is None or one.fresh for one in (found, compared, reason)) else 2,
         may_veto=entry.state == RoundState.PROPOSED,
     )  # fmt: skip

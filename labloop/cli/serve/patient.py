@@ -13,7 +13,8 @@ from labloop.errors import LabloopError
 
 PATIENCE = 0.12
 """Seconds that a page waits for an answer before it is shown without."""
-_MOST = 60
+_MOST = 500
+"""Answers that are kept: a list of campaigns asks one of each."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,28 @@ class Patient:
             return going[1].result()
         return Answer(answer.value, False, "")
 
+    def here(self, what: Hashable, key: Hashable, count: Callable[[], Any]) -> Any:
+        """Give an answer that a page is not shown without: the one that is kept, else it is found now, by who asks."""
+        with self._lock:
+            known, answer = self._kept.get(what, (None, Answer()))
+        if known == key and answer.fresh:
+            return answer.value
+        value = count()
+        with self._lock:
+            self._store(what, key, Answer(value, True))
+        return value
+
     def _keep(self, what: Hashable, key: Hashable, done: Future[Answer]) -> None:
         with self._lock:
             self._asked.pop(what, None)
             if not done.cancelled() and done.exception() is None:
-                self._kept[what] = key, done.result()
-                self._kept.move_to_end(what)
-                while len(self._kept) > _MOST:
-                    self._kept.popitem(last=False)
+                self._store(what, key, done.result())
+
+    def _store(self, what: Hashable, key: Hashable, answer: Answer) -> None:
+        self._kept[what] = key, answer
+        self._kept.move_to_end(what)
+        while len(self._kept) > _MOST:
+            self._kept.popitem(last=False)
 
     def close(self) -> None:
         """End what is not begun."""
