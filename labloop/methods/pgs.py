@@ -61,13 +61,17 @@ class PGS(ForwardModel):
     policy_hidden: PositiveInt = 128
     """Width of the two hidden layers of policy and critics."""
     policy_steps: PositiveInt = 1_000
+    """Training steps of policy and critics."""
     policy_batch: PositiveInt = 128
+    """Pairs of designs in each."""
     policy_lr: PositiveFloat = 1e-3
+    """Learning rate of policy, critics and temperature."""
     actions: PositiveInt = 4
     """Random actions, and actions of the policy, by which the integral over actions is estimated."""
     conservatism: NonNegativeFloat = 5.0
     """Weight of the term that lowers what the data do not show; 0 is a plain soft actor-critic."""
     discount: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """What a gain counts for one step later."""
     particle_steps: PositiveInt = 50
     scale: PositiveFloat | None = None
     """Of a step; by default 2·√r for letters and 0.05·√r for others."""
