@@ -457,9 +457,8 @@ def test_unknown_rules_policies_and_methods_are_refused_with_their_place():
 
 def test_plates_of_a_history_may_be_larger_than_the_campaigns():
     spots = [(row, column) for row in range(1, 17) for column in range(1, 25)]
-    rows = pd.DataFrame(spots, columns=["row", "column"]).assign(
-        scaled=[10.0 * (row == 16) + column % 3 for row, column in spots]
-    )
+    rows = pd.DataFrame(spots, columns=["row", "column"])
+    rows = rows.assign(scaled=np.random.default_rng(0).normal(size=len(rows)) + 10 * (rows["row"] == 16))
     small, large = (plates._effects(rows, shape) for shape in ((8, 12), (16, 24)))
     assert small[0].value > 5
     assert [one.value for one in small] == [one.value for one in large]
