@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 pytest.importorskip("fastapi", reason="pip install 'labloop-toolkit[serve]'")
 pytest.importorskip("python_multipart", reason="pip install 'labloop-toolkit[serve]'")
@@ -554,15 +555,23 @@ def test_every_shipped_campaign_reads_the_same_as_it_is_written_on_the_page(tmp_
 
 
 @pytest.mark.parametrize(
-    "named",
+    ("key", "named"),
     [
-        "space: {library: /etc/passwd, parameters: []}", "space: {parameters: [{type: choice, name: x, smiles: ../ledger.csv}]}",
-        "schedule: {rounds: /etc/passwd}", "schedule: {inbox: /tmp}",
+        ("library", "space: {library: /etc/passwd, parameters: []}"),
+        ("smiles", "space: {parameters: [{type: choice, name: x, smiles: ../ledger.csv}]}"),
+        ("schedule", "schedule: {rounds: /etc/passwd}"),
+        ("schedule", "schedule: {inbox: /tmp}"),
+        ("history", "history: {file: /etc/passwd}"),
+        ("history", "history: [{campaign: other, home: /root}]"),
     ],
-)  # fmt: skip
-def test_a_changed_campaign_reads_no_file_of_the_computer(bench, bench_page, named):
-    answer = revised(bench_page, f"name: tfbind8\n{named}\n")
+)
+def test_a_changed_campaign_reads_no_file_of_the_computer(bench, bench_page, key, named):
+    from labloop.cli.serve.revising import written
+
+    said = yaml.safe_load(written(Campaign.open("tfbind8"))) | yaml.safe_load(named)
+    answer = revised(bench_page, yaml.safe_dump(said))
     assert answer.status_code == 409
+    assert f"{key}: " in answer.text
     assert "on the computer that labloop runs on" in answer.text or "of the computer that labloop runs on" in answer.text
 
 

@@ -23,6 +23,8 @@ LARGEST = 200_000
 """Letters of a configuration that a page shows."""
 _TABLES = ("descriptors", "smiles", "library")
 """Keys that may name a table beside a campaign's file."""
+_PATHS = ("schedule", "history")
+"""Keys that name files and folders, or other ledgers."""
 
 Yaml = Annotated[str, Form(max_length=2 * LARGEST)]
 
@@ -78,8 +80,11 @@ def _inside(run: Campaign, values: dict[str, Any]) -> None:
         for key in _TABLES:
             if isinstance(one, dict) and isinstance(one.get(key), str) and one[key] != "options":
                 raise CampaignError(f"{key}: {one[key]} is a file on the computer that labloop runs on: use labloop revise there")
-    if values.get("schedule") != now.get("schedule"):
-        raise CampaignError("schedule: it names files and folders of the computer that labloop runs on: use labloop revise there")
+    for key in _PATHS:
+        if values.get(key) != now.get(key):
+            raise CampaignError(
+                f"{key}: it names files and folders of the computer that labloop runs on: use labloop revise there"
+            )
 
 
 def written(run: Campaign) -> str:
