@@ -19,10 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labloop.errors import MethodError
+from labloop.methods import _offer
 from labloop.methods._relaxation import Kind, Relaxation
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
+from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
@@ -301,3 +304,19 @@ def visited(view: View, steps: Iterator[Tensor], n_steps: int) -> FloatArray:
     keep = kept(n_steps)
     with without_denormals():
         return view.designs(torch.stack([z for i, z in enumerate(steps) if i in keep]))
+
+
+def offered(
+    proxy: Proxy, steps: Iterator[Tensor], n_steps: int, n: int, *, seed: int, proposer: str,
+    notes: Mapping[str, Any] | None = None,
+) -> Pool:  # fmt: skip
+    """Offer n new designs that an ascent of `n_steps` steps visits, each start's best first, by the mean of the members in y.
+
+    Raises:
+        MethodError: there are fewer than n new designs.
+    """
+    path = visited(proxy.view, steps, n_steps)
+    return _offer.paths(
+        proxy.view.data, path, lambda X: proxy.each(X).mean(0), n, seed=derive(seed, proposer), proposer=proposer,
+        notes=proxy.notes if notes is None else notes,
+    )  # fmt: skip

@@ -22,13 +22,11 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from labloop.methods import _offer
-from labloop.methods._forward import ForwardModel, View, visited
+from labloop.methods._forward import ForwardModel, View, offered
 from labloop.methods._mentors import PROXIES, Params, mentored, predict, teach
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
-from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
 
 
@@ -79,10 +77,7 @@ class ICT(ForwardModel):
                     self._learn(net, pupil, z[easy], labels[easy], adams[pupil], view, gen)
 
         proxy, steps = mentored(view, self, n, seed=seed, proposer=self.name, mentor=mentor)
-        path = visited(view, steps, self.particle_steps)
-        return _offer.paths(
-            data, path, lambda X: proxy.each(X).mean(0), n, seed=derive(seed, self.name), proposer=self.name, notes=proxy.notes
-        )
+        return offered(proxy, steps, self.particle_steps, n, seed=seed, proposer=self.name)
 
     def _learn(
         self, net: StackedMLP, pupil: int, z: Tensor, labels: Tensor, adam: torch.optim.Adam, view: View, gen: torch.Generator

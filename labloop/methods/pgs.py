@@ -30,14 +30,12 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from labloop.methods import _offer
 from labloop.methods._diffusion import build
-from labloop.methods._forward import ForwardModel, Proxy, View, fit, visited
+from labloop.methods._forward import ForwardModel, Proxy, View, fit, offered
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
-from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator, without_denormals
 
@@ -108,11 +106,8 @@ class PGS(ForwardModel):
                 z = view.box(z) if self.projected else z
                 yield z
 
-        path = visited(view, follow(), self.particle_steps)
         notes = {**proxy.notes, "policy_steps": self.policy_steps}
-        return _offer.paths(
-            data, path, lambda X: proxy.each(X)[0], n, seed=derive(seed, self.name), proposer=self.name, notes=notes
-        )
+        return offered(proxy, follow(), self.particle_steps, n, seed=seed, proposer=self.name, notes=notes)
 
     def _learn(self, agent: Agent, proxy: Proxy, Z: Tensor, y: Tensor, gen: torch.Generator) -> None:
         """Teach the agent steps between designs Z (m, r) of values y (m,)."""

@@ -26,13 +26,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from labloop.methods import _offer
-from labloop.methods._forward import ForwardModel, Proxy, View, fit, visited
+from labloop.methods._forward import ForwardModel, Proxy, View, fit, offered
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
-from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator
 
@@ -107,10 +105,7 @@ class ROMA(ForwardModel):
                 z = view.box(z) if self.projected else z
                 yield z
 
-        path = visited(view, climb(), self.particle_steps)
-        return _offer.paths(
-            data, path, lambda X: proxy.each(X)[0], n, seed=derive(seed, self.name), proposer=self.name, notes=proxy.notes
-        )
+        return offered(proxy, climb(), self.particle_steps, n, seed=seed, proposer=self.name)
 
     def _worst(self, net: StackedMLP, z: Tensor, view: View, gen: torch.Generator) -> Tensor:
         """What robustness adds to the loss, (1,): predictions at noised designs by weights θ + δ against those at θ, squared."""

@@ -26,14 +26,12 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from labloop.methods import _offer
-from labloop.methods._forward import ForwardModel, View, visited
+from labloop.methods._forward import ForwardModel, View, offered
 from labloop.methods._mentors import PROXIES, Params, mentored, predict, teach
 from labloop.methods.ict import around
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
-from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
 
 
@@ -84,10 +82,7 @@ class TriMentoring(ForwardModel):
                     self._learn(net, pupil, z[i[pairs]], z[j[pairs]], vote[pairs], adams[pupil], view, gen)
 
         proxy, steps = mentored(view, self, n, seed=seed, proposer=self.name, mentor=mentor)
-        path = visited(view, steps, self.particle_steps)
-        return _offer.paths(
-            data, path, lambda X: proxy.each(X).mean(0), n, seed=derive(seed, self.name), proposer=self.name, notes=proxy.notes
-        )
+        return offered(proxy, steps, self.particle_steps, n, seed=seed, proposer=self.name)
 
     def _learn(
         self, net: StackedMLP, pupil: int, a: Tensor, b: Tensor, vote: Tensor, adam: torch.optim.Adam, view: View,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from labloop.report.facts import short
 from labloop.report.figures import OKABE_ITO, SOFT, Spec, finished, grouped, row_of
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Sequence
@@ -83,7 +85,7 @@ def _letters(name: str, texts: list[str], n: int) -> list[dict[str, Any]]:
     return [row for _, _, rows in sorted(ahead, key=lambda one: one[1]) for row in rows]
 
 
-def _shares(some: Array, kinds: Array) -> list[float]:
+def _shares(some: Array, kinds: Iterable[Any]) -> list[float]:
     return [float((some == one).mean()) for one in kinds]
 
 
@@ -97,14 +99,11 @@ def _levels(name: str, cells: pd.Series[Any], n: int) -> list[dict[str, Any]]:
         whole = numbers.notna().all()
         told = pd.Series([f"{one:.10g}" for one in numbers] if whole else cells.astype(str).tolist(), dtype=object)
         names = [f"{one:.10g}" for one in sorted(numbers.unique())] if whole else sorted(told.unique())
+    share, before = (_shares(some, names) for some in (told.to_numpy()[:n], told.to_numpy()))
     return [
-        {"parameter": name, "level": level, "share": _share(told.iloc[:n], level), "before": _share(told, level)}
-        for level in names
+        {"parameter": name, "level": level, "share": p, "before": q}
+        for level, p, q in zip(names, share, before, strict=True)
     ]  # fmt: skip
-
-
-def _share(told: pd.Series[Any], level: str) -> float:
-    return float((told == level).mean())
 
 
 def figures(told: Best) -> dict[str, Spec]:
@@ -129,15 +128,15 @@ def _logo(rows: list[dict[str, Any]]) -> Spec:
             high = low + row["share"] * row["bits"]
             if row["share"] > 0:
                 stacked.append({
-                    "position": place, "letter": row["letter"], "low": _short(low), "high": _short(high),
-                    "middle": _short((low + high) / 2), "legible": high - low > 0.065 * top,
+                    "position": place, "letter": row["letter"], "low": short(low), "high": short(high),
+                    "middle": short((low + high) / 2), "legible": high - low > 0.065 * top,
                     "shown": f"{100 * row['share']:.0f} % of the best, {100 * row['before']:.0f} % of all measured",
                 })  # fmt: skip
             low = high
     kinds = sorted({row["letter"] for row in stacked})
     colours = [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(kinds))]
     x = alt.X("position:O", title="position", axis=alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False))
-    scale = alt.Scale(domain=[0, _short(1.05 * top)], nice=False)
+    scale = alt.Scale(domain=[0, short(1.05 * top)], nice=False)
     y = alt.Y("low:Q", title="bits", scale=scale, axis=alt.Axis(tickCount=4))
     fill = alt.Fill("letter:N", scale=alt.Scale(domain=kinds, range=colours), legend=None)
     tip = [alt.Tooltip("letter:N", title="Letter"), alt.Tooltip("shown:N", title="Share")]
@@ -161,7 +160,7 @@ def _shown(levels: tuple[dict[str, Any], ...]) -> Spec:
                 parts.append(row_of(name, one["level"]))
                 rows.append({
                     "key": parts[-1], "level": f"{name} {one['level']}",
-                    "best": _short(100 * one["share"]), "all": _short(100 * one["before"]),
+                    "best": short(100 * one["share"]), "all": short(100 * one["before"]),
                     "shown": f"{100 * one['share']:.0f} % of the best, {100 * one['before']:.0f} % of all measured",
                     "more": one["share"] >= one["before"],
                 })  # fmt: skip
@@ -178,7 +177,3 @@ def _shown(levels: tuple[dict[str, Any], ...]) -> Spec:
         base.mark_point(filled=True, opacity=1, size=75).encode(x=x, y=y, color=colour, tooltip=tip),
     ]  # fmt: skip
     return finished(layers, 21 * len(parts), rows=rows)
-
-
-def _short(x: float) -> float:
-    return float(f"{x:.5g}")

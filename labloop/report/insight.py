@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 
 from labloop.proposing.insight import Insight, LevelMean
+from labloop.report.facts import short
 from labloop.report.figures import INK, RAMP, SOFT, Spec, finished
 from labloop.report.tables import Heading, Numbers, PageTable
 
@@ -49,8 +50,8 @@ def _of(name: str) -> alt.Chart:
 def _importance(told: Insight) -> Spec:
     some = told.factors[:FACTORS]
     rows = [
-        {"factor": one.name, "lost": _short(one.importance), "low": _short(one.importance - one.spread),
-         "high": _short(one.importance + one.spread), "shown": f"{one.importance:.3f} ± {one.spread:.3f}"}
+        {"factor": one.name, "lost": short(one.importance), "low": short(one.importance - one.spread),
+         "high": short(one.importance + one.spread), "shown": f"{one.importance:.3f} ± {one.spread:.3f}"}
         for one in some
     ]  # fmt: skip
     y = alt.Y(
@@ -107,12 +108,12 @@ def _levels(told: Insight, mine: list[LevelMean], numbers: Numbers) -> Spec:
         _of("rows").mark_rule(color=INK, strokeWidth=2).encode(x=alt.X("low:Q", title=""), x2="high:Q", y=y, tooltip=_tips()),
         _of("rows").mark_point(color=INK, fill="white", opacity=1, size=60, strokeWidth=2).encode(x=x, y=y, tooltip=_tips()),
     ]
-    return finished(layers, max(60, 22 * len(rows)), rows=rows, mean=[{"value": _short(told.mean)}])
+    return finished(layers, max(60, 22 * len(rows)), rows=rows, mean=[{"value": short(told.mean)}])
 
 
 def _row(one: LevelMean, numbers: Numbers) -> dict[str, Any]:
     return {
-        "level": one.level, "value": _short(one.value), "low": _short(one.low), "high": _short(one.high), "n": one.n,
+        "level": one.level, "value": short(one.value), "low": short(one.low), "high": short(one.high), "n": one.n,
         "shown": f"{numbers.value(one.value)} ({numbers.between(one.low, one.high)})",
     }  # fmt: skip
 
@@ -122,7 +123,3 @@ def _tips() -> list[alt.Tooltip]:
         alt.Tooltip("level:N", title="Level"), alt.Tooltip("shown:N", title="Mean prediction (± sd over fits)"),
         alt.Tooltip("n:Q", title="Measured designs"),
     ]  # fmt: skip
-
-
-def _short(x: float) -> float:
-    return float(f"{x:.5g}")

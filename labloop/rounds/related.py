@@ -99,10 +99,7 @@ def _file(told: Related, config: CampaignConfig) -> RelatedSource:
 
 def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> RelatedSource:
     assert told.campaign is not None
-    if told.home is not None or ledger is None:
-        place, other = open_ledger(told.home, None) if told.home is not None else open_ledger(home, None)
-    else:
-        place, other = home, ledger
+    place, other = (home, ledger) if ledger is not None and told.home is None else open_ledger(told.home or home, None)
     theirs = Memory(stored_config(other, told.campaign), other, place)
     data = state.dataset(theirs).lead
     designs = theirs.config.space.decode_as_written(data.X)
@@ -111,10 +108,9 @@ def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home
             f"history: campaign {told.campaign} has no column {', '.join(missing)} (it designs {', '.join(designs.columns)}): "
             "only campaigns of the same columns can be related"
         )
-    outside, why = not_ours(designs.astype(object), config.space)
+    outside, why = not_ours(designs.astype(object), config.space, what="designs")
     where = f"campaign {told.campaign}" + (f" of {told.home}" if told.home is not None else "")
-    skipped = tuple(one.replace(" rows ", " designs ") for one in why)
-    return _source(told, config, where, designs[~outside].reset_index(drop=True), data.y[~outside], skipped)
+    return _source(told, config, where, designs[~outside].reset_index(drop=True), data.y[~outside], why)
 
 
 def _property(told: Related, config: CampaignConfig) -> Objective:
@@ -186,7 +182,7 @@ def keep(memory: Memory, number: int, sources: Sequence[RelatedSource]) -> None:
     and `table`, columns of designs and `y`, or `same_as`, the round that has the table."""
     if not sources:
         return
-    stands = {detail["sha256"]: int(of) for of, detail in reversed(list(_kept(memory))) if "table" in detail}
+    stands = {detail["sha256"]: int(of) for of, detail in reversed(_kept(memory)) if "table" in detail}
     told = []
     for one in sources:
         detail: dict[str, Any] = {
@@ -203,7 +199,10 @@ def of_round(memory: Memory, number: int) -> list[RelatedSource]:
     Raises:
         CampaignError: the ledger's copy is not what it was.
     """
-    every = list(_kept(memory))
+    return _as_read(memory, _kept(memory), number)
+
+
+def _as_read(memory: Memory, every: Sequence[tuple[int, dict[str, Any]]], number: int) -> list[RelatedSource]:
     tables = {detail["sha256"]: detail["table"] for _, detail in every if "table" in detail}
     found = []
     for of, detail in every:
@@ -226,8 +225,8 @@ def _kept(memory: Memory) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _latest(memory: Memory) -> list[RelatedSource]:
-    rounds = [of for of, _ in _kept(memory)]
-    return of_round(memory, max(rounds)) if rounds else []
+    every = _kept(memory)
+    return _as_read(memory, every, max(of for of, _ in every)) if every else []
 
 
 # ---- before there is a campaign

@@ -232,10 +232,9 @@ class _Loop:
             if not picks:
                 yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
                 continue
-            table = pd.concat([self._table(arm, chosen, posterior, number) for arm, chosen in picks.items()])
+            table = pd.concat([self._table(arm, mine, posterior, number) for arm, mine in picks.items()])
             plate = table.drop_duplicates("design_id").reset_index(drop=True)  # arms number their picks alike
             chosen = pd.concat([chosen, plate[columns]], ignore_index=True)
-            cost = self.bench.price(plate[columns]) if self.bench is not None else None
             if self.bench is not None:
                 plate = plate.loc[plate.index.repeat(self.bench.replicates)]
             result = self.lab.measure(plate[columns].reset_index(drop=True), seed=derive(self.seed, "measure", number))
@@ -258,7 +257,7 @@ class _Loop:
                     self.watch(arm, number, mine, picks.get(arm))
                 found[arm].append(values[np.isfinite(values)])
                 row = self._row(arm, number, len(wells), found[arm], seconds, notes)
-                if cost is not None and self.bench is not None:
+                if self.bench is not None and self.campaign.prices is not None:
                     row["price"] = self.bench.price(mine[columns])
                 if self.campaign.goal is not None:
                     known = measured[

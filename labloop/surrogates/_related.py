@@ -19,12 +19,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from labloop.proposing.dataset import Dataset
 from labloop.surrogates._logs import Logs
-from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
 
@@ -160,14 +159,10 @@ def helped(alone: F, data: Dataset, fit: Callable[[Sequence[TaskTerm]], F], task
 
 
 def agreement(term: TaskTerm, data: Dataset) -> float:
-    """Give the rank correlation of what a campaign alone predicts with what is measured here, which it has never seen."""
+    """Give the rank correlation of what a campaign alone predicts with what is measured here, which it has never seen.
+
+    NaN where one of them does not vary.
+    """
     with torch.no_grad():
         told = term.place(torch.tensor(data.X, dtype=torch.float64, device=term.share.log.device))[0].cpu().numpy()
-    return spearman(told, data.y)
-
-
-def spearman(a: FloatArray, b: FloatArray) -> float:
-    """Give the rank correlation of a (n,) and b (n,); NaN where one of them does not vary."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    return float(spearmanr(told, data.y).statistic) if np.ptp(told) and np.ptp(data.y) else float("nan")

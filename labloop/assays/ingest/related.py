@@ -17,10 +17,9 @@ from labloop.assays.ingest.read import open_file
 from labloop.config.campaign import CampaignConfig
 from labloop.config.history import Related
 from labloop.errors import DesignError, Fault, IngestError
+from labloop.plates.statuses import GONE
 from labloop.space.design_space import DesignSpace
 from labloop.types import Array, FloatArray
-
-FAILED = ("failed_technical", "failed_design", "excluded")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,7 +62,7 @@ def related_rows(content: bytes, name: str, told: Related, config: CampaignConfi
     failed = np.zeros(len(table), dtype=bool)
     if "status" in header:
         status = table.columns["status"]
-        failed = status.spread(np.isin(statuses(status.texts)[0].astype(str), FAILED))
+        failed = status.spread(np.isin(statuses(status.texts)[0].astype(str), GONE))
     cells = {one: table.columns[place].spread(pointed(one, table.columns[place], config.space, marks))
              for one, place in found.items()}  # fmt: skip
     frame = pd.DataFrame(cells, columns=list(config.space.columns), dtype=object)
@@ -75,8 +74,8 @@ def related_rows(content: bytes, name: str, told: Related, config: CampaignConfi
     )  # fmt: skip
 
 
-def not_ours(designs: pd.DataFrame, space: DesignSpace) -> tuple[Array, tuple[str, ...]]:
-    """Say which rows can be no designs of a space, (n,) bool, and why: the commonest reasons."""
+def not_ours(designs: pd.DataFrame, space: DesignSpace, *, what: str = "rows") -> tuple[Array, tuple[str, ...]]:
+    """Say which rows can be no designs of a space, (n,) bool, and why: the commonest reasons; `what` they are called."""
     bad, why = np.zeros(len(designs), dtype=bool), Counter[str]()
     faults: Sequence[Fault] = ()
     if len(designs):
@@ -91,7 +90,7 @@ def not_ours(designs: pd.DataFrame, space: DesignSpace) -> tuple[Array, tuple[st
     if not bad.any():
         return bad, ()
     shown = "; ".join(f"{reason} ({n})" for reason, n in why.most_common(3)) + ("; …" if len(why) > 3 else "")
-    return bad, (f"{int(bad.sum())} rows are of no design of this space: {shown}",)
+    return bad, (f"{int(bad.sum())} {what} are of no design of this space: {shown}",)
 
 
 def _column(name: str, header: Collection[str], file: str, key: str) -> str:
