@@ -249,14 +249,16 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     ratio = any(one.effect_kind == "ratio" for one in gaps)
     means = [
         {"arm": one.first, "against": one.second, "mean is" if ratio else "mean differs by": one.effect,
-         "from": one.effect_low, "to": one.effect_high, "p": p_value(one.p), "all looks": p_value(one.p_looks), "of": one.scope}
+         "from": one.effect_low, "to": one.effect_high, "p": p_value(one.p), "all looks": p_value(one.p_looks)}
         for one in gaps
     ]  # fmt: skip
     objective = comparison.objective
     side = "below" if objective.direction == "min" else "above"
     what = "Ratios of geometric means" if ratio else f"Differences of means{f', {objective.unit}' if objective.unit else ''}"
-    _table(means, title=f"{what} ({side} {1 if ratio else 0}: the first arm is better), 95 % intervals and their p")
-    _table(_free(comparison), title="Proposers against the best free baseline, in y (larger is better)")
+    said = f"{what} on these plates ({side} {1 if ratio else 0}: the first arm is better), 95 % intervals and their p"
+    _table(means, title=said, whole=["arm", "against", "p", "all looks"])
+    title = "Proposers against the best free baseline, in y (larger is better)"
+    _table(_free(comparison), title=title, whole=["proposer", "against", "p", "all looks"])
     out.print(comparison.sentence, style="bold")
     if several and over_all:
         out.print(over_all.sentence, style="bold")
@@ -265,9 +267,10 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
 def _free(comparison: Comparison) -> list[dict[str, Any]]:
     from labloop.compare.sentence import p_value
 
+    scopes = {one.scope for one in comparison.against_free}
     return [
-        {"arm": one.arm, "proposer": one.proposer, "against": one.baseline, "differs by": one.estimate, "from": one.low,
-         "to": one.high, "p": p_value(one.p), "all looks": p_value(one.p_looks), "of": one.scope}
+        {"proposer": f"{one.arm}: {one.proposer}", "against": one.baseline, "differs by": one.estimate, "from": one.low,
+         "to": one.high, "p": p_value(one.p), "all looks": p_value(one.p_looks), **({"of": one.scope} if len(scopes) > 1 else {})}
         for one in comparison.against_free
     ]  # fmt: skip
 
