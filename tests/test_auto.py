@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from labloop.errors import MethodError
 from labloop.methods.judge_only import JudgeOnly
@@ -15,7 +16,7 @@ from labloop.surrogates import _members
 from labloop.surrogates.auto import Auto, importance, mixture, stacked, weigh
 from labloop.surrogates.gp import GP
 from labloop.surrogates.ridge import Ridge, _twinned
-from labloop.surrogates.warp import Warp, chosen
+from labloop.surrogates.warp import Warp, _log_between, chosen
 from labloop.testing import TOY_SPACES, Offers, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -208,6 +209,23 @@ def test_a_logarithm_is_seen_where_effects_multiply_and_nowhere_else() -> None:
     plain = toy_data(TOY_SPACES["categorical"], 120, noise=0.0)
     assert chosen(plain, seed=0).floor is None
     assert chosen(multiplied(), seed=0).floor is not None
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_many_equal_readings_at_the_floor_do_not_speak_for_a_logarithm(share) -> None:
+    """As yields of zero do: by densities, each of them would gain what the scale is stretched by there."""
+    plain = toy_data(TOY_SPACES["categorical"], 120, noise=0.0)
+    y = np.maximum(plain.y, np.quantile(plain.y, share))
+    assert chosen(replace(plain, y=y), seed=0).floor is None
+    assert chosen(replace(plain, y=np.where(y > y.min(), 1.0, 0.0)), seed=0).floor is None
+
+
+def test_the_probability_between_two_values_holds_in_the_tails() -> None:
+    low, high = np.array([-np.inf, -1.0, 0.5, 9.0, -40.0]), np.array([-2.0, 0.3, np.inf, 9.5, -39.0])
+    plain = norm.cdf(high[:3]) - norm.cdf(low[:3])
+    np.testing.assert_allclose(_log_between(low, high)[:3], np.log(plain))
+    np.testing.assert_allclose(_log_between(low, high)[3:], [norm.logsf(9.0) + np.log1p(-norm.sf(9.5) / norm.sf(9.0)),
+                                                            norm.logcdf(-39.0)], rtol=1e-6)  # fmt: skip
 
 
 def test_a_warp_goes_there_and_back_and_straight_on_beyond_the_best() -> None:

@@ -6,8 +6,10 @@ Snelson, Rasmussen and Ghahramani, NeurIPS 2004). With lo the least measurement 
 
     z = log(c + (y - lo) / s)
 
-c is the one of a grid under which a Gaussian process gives left-out measurements the highest density, in y. One that gains less
-than `GAIN` for each of them is left: where measurements are merely skewed a warp exaggerates what is near the floor.
+c is the one of a grid under which a Gaussian process makes left-out measurements likeliest. Each counts by the probability that
+it lies nearer to its own value than to the next ones that were measured, which no scale changes by itself: by densities, many
+equal readings at the floor, such as yields of zero, would speak for any warp. One that gains less than `GAIN` for each of them is
+left: where measurements are merely skewed a warp exaggerates what is near the floor.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import log_ndtr
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
@@ -28,8 +31,8 @@ log = logging.getLogger("labloop")
 FLOORS = (1.0, 0.2, 0.04, 0.008)
 """c, mildest first; a stronger one is tried while the one before it gained."""
 GAIN = 0.5
-"""Least gain in log density a measurement, in nats. On landscapes made up for it, proteins of sigmoid fitness gained 1.0 and 1.3,
-and their first plates rose (.02 to .19 of what was to gain, .67 to .83); reactions gained .3, and lost a little."""
+"""Least gain in log probability a measurement, in nats: proteins of saturating fitness gain about one and more, reactions, whose
+first plates a warp made worse, less than a third."""
 PROBE = 200
 """Measurements that c is chosen on at most, drawn at random."""
 FEWEST = 20
@@ -86,24 +89,35 @@ def chosen(data: Dataset, *, seed: int) -> Warp:
     some = replace(data, history=())
     if len(data) > PROBE:
         some = some.take(np.sort(generator(seed, "warp").permutation(len(data))[:PROBE]))
-    best = plain = _density(Warp(), some, seed)
+    best = plain = _likelihood(Warp(), some, seed)
     found = Warp()
     for floor in FLOORS:
         warp = Warp.of(data.y, floor)
-        density = _density(warp, some, seed)
-        if not density > best:
+        likelihood = _likelihood(warp, some, seed)
+        if not likelihood > best:
             break
-        best, found = density, warp
+        best, found = likelihood, warp
     if best - plain < GAIN:
         return Warp()
     log.info("judge: sees the logarithm above a floor of %g: %.2f nats a measurement better", found.floor, best - plain)
     return found
 
 
-def _density(warp: Warp, data: Dataset, seed: int) -> float:
-    """Mean log density in y of each measurement given all others."""
+def _likelihood(warp: Warp, data: Dataset, seed: int) -> float:
+    """Mean log probability of each measurement's own cell of values given all others."""
     try:
         fitted = GP(max_points=PROBE, iterations=ITERATIONS).fit(warp.seen(data), seed=seed)
     except MethodError:
         return -np.inf
-    return fitted.density() - float(np.log(fitted.scale)) + float(np.log(warp.slope(data.y)).mean())
+    mean, std = fitted.left_out()
+    spread = np.sqrt(std**2 + fitted.noise.cpu().numpy() * fitted.scale**2)
+    known, cell = np.unique(data.y, return_inverse=True)
+    edges = np.concatenate([[-np.inf], warp((known[1:] + known[:-1]) / 2), [np.inf]])
+    return float(_log_between((edges[cell] - mean) / spread, (edges[cell + 1] - mean) / spread).mean())
+
+
+def _log_between(low: FloatArray, high: FloatArray) -> FloatArray:
+    """Give the log probability that a standard normal lies between, in the tails too."""
+    low, high = np.where(low > 0, -high, low), np.where(low > 0, -low, high)
+    under = log_ndtr(high)
+    return under + np.log1p(-np.exp(np.minimum(log_ndtr(low) - under, -1e-16)))  # type: ignore[no-any-return]
