@@ -98,11 +98,20 @@ class Page:
 
     def _until(self, expression: str, wanted: tuple[str, ...] = ()) -> Any:
         end = time.monotonic() + PATIENCE
-        while not (found := self.value(expression)) or any(one not in str(found) for one in wanted):
+        while not (found := self._read(expression)) or any(one not in str(found) for one in wanted):
             missing = [one for one in wanted if one not in str(found)]
             assert time.monotonic() < end, f"{missing or expression} does not come at {self.value('location.href')}: {found}"
             time.sleep(0.1)
         return found
+
+    def _read(self, expression: str) -> Any:
+        """Give a value; None where the page looks again by itself at this moment."""
+        try:
+            return self.value(expression)
+        except AssertionError as error:
+            if "navigated" not in str(error):
+                raise
+            return None
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._asked += 1

@@ -119,7 +119,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         well = f"{run.ledger.wells('tfbind8', 1)['plate'].iloc[0]}:B02"
         page.open(f"{home}/round/1?well={well}")
         page.text("Its whole story")
-        until(lambda: "being read" not in page.text("Its whole story"))
+        until(lambda: not page.value("document.body.dataset.refresh"))
         keep("plate")
         page.value("document.querySelector('.wells a.chosen').focus()")
         for key in ("ArrowRight", "ArrowDown"):
@@ -152,6 +152,12 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         page.press("Look into the judge")
         page.text("rank correlation lost", "dna 1")
         keep("ask")
+
+        # The past is asked what another arm would have found.
+        page.open(f"{home}/ask")
+        page.type("#arms", "random")
+        page.press("Try them")
+        page.text("Averaged over rounds", "At the end", "random")
         page.open(home)
         page.press("Approve the plate")
         page.text("Round 2 is approved")

@@ -203,6 +203,7 @@ def spoken(text: str) -> str:
     """Leave out of a sentence what it says of the command line, which a page has buttons for."""
     if (word := str(text).partition(" ")[0]) in _NEXT and len(str(text).split()) <= 2:
         return _NEXT[word]
+    text = str(text).replace("put the lab's measurements into the inbox", "drop the lab's measurements on the campaign's page")
     return re.sub(
         r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S
     )
