@@ -358,6 +358,26 @@ def test_a_proposer_must_beat_the_best_free_baseline_and_not_their_average():
     assert "coms had worse designs than gp_mean" in worse.sentence
 
 
+def test_a_proposer_that_rounds_leave_open_is_still_told_from_baselines_on_its_plates():
+    shifts = [2.0, -0.4, 2.2, 2.0]
+    wells = {(r, arm): normal(10 * r + (arm == "offline"), 40, at * (arm == "offline")) for r, at in enumerate(shifts, 1)
+             for arm in ("offline", "free")}  # fmt: skip
+    picks = picks_of(wells)
+    picks = picks.assign(proposer=picks["arm"].map({"offline": "coms", "free": "gp_mean"}))
+    found = quick(picks)
+    arms, plates = found.against_free
+    assert (arms.scope, arms.decided, plates.scope, plates.decided) == ("arms", False, "plates", True)
+    assert "coms is not told from the best of them" in found.sentence
+    assert "On these plates together coms's designs did measure better than gp_mean's" in found.sentence.replace(
+        "coms'", "coms's"
+    )
+    assert "4 rounds that differ as these do leave open which is better" in found.sentence
+    steady = quick(picks.assign(y=picks["y"].where(picks["arm"] == "free", picks["y"] + 9)))
+    assert steady.against_free[0].decided
+    assert "coms is better than gp_mean" in steady.sentence
+    assert "leave open which is better" not in steady.sentence, "what the rounds tell is not said of the plates again"
+
+
 def test_the_rounds_needed_are_those_that_give_the_power():
     needed = measures.rounds_needed(pair_of(*((np.full(2, gap), np.zeros(2)) for gap in (0.0, 2.0))), 1.0, 0.05)
     assert needed is not None

@@ -238,26 +238,39 @@ def _power(needed: int) -> str:
 
 
 def _free(c: Figures) -> list[str]:
-    """Name the best free baseline, and how the other proposers stand to it."""
+    """Name the best free baseline, and how the other proposers stand to it: with rounds as the sample where they allow it."""
     if c.best_free is None or not c.against_free:
         return []
-    told = [one for one in c.against_free if one.decided]
-    open_ = [one for one in c.against_free if not one.decided]
-    arms = {one.proposer: one for one in c.against_free}
+    over_rounds = {(one.arm, one.proposer): one for one in c.against_free if one.scope == "arms"}
+    on_plates = {(one.arm, one.proposer): one for one in c.against_free if one.scope == "plates"}
+    main = list((on_plates | over_rounds).values())
+    told = [one for one in main if one.decided]
+    waits = [one for one in main if one.refused]
+    open_ = [one for one in main if not one.decided and not one.refused]
+    several = {one.proposer for one in main if sum(other.proposer == one.proposer for other in main) > 1}
 
-    def name(one: AgainstFree) -> str:
-        return one.proposer if arms[one.proposer] is one and sum(o.proposer == one.proposer for o in c.against_free) < 2 else (
-            f"{one.proposer} ({one.arm})"
-        )  # fmt: skip
+    def names(some: Sequence[AgainstFree]) -> str:
+        return _join([f"{one.proposer} ({one.arm})" if one.proposer in several else one.proposer for one in some])
 
     parts = []
     for one in told:
         word = "better" if one.estimate > 0 else "worse"
         what = f"is {word} than" if one.scope == "arms" else f"had {word} designs than"
-        parts.append(f"{name(one)} {what} {one.baseline}, the hardest of them to beat ({_ps(one)})")
+        parts.append(f"{names([one])} {what} {one.baseline}, the hardest of them to beat ({_ps(one)})")
     if open_:
-        parts.append(f"{_join([name(one) for one in open_])} {'is' if len(open_) == 1 else 'are'} not told from the best of them")
-    return [f"Of the free baselines {whose(c.best_free)} wells were best; {_join(parts)}."]
+        parts.append(f"{names(open_)} {'is' if len(open_) == 1 else 'are'} not told from the best of them")
+    if waits:
+        parts.append(f"{names(waits)} {'waits' if len(waits) == 1 else 'wait'} for wells that are out")
+    said = [f"Of the free baselines {whose(c.best_free)} wells were best; {_join(parts)}."]
+    known = [on_plates[one.arm, one.proposer] for one in open_ if one.scope == "arms"]
+    if known := [one for one in known if one.decided]:
+        on = [
+            f"{whose(names([one]))} designs did measure {'better' if one.estimate > 0 else 'worse'} than {whose(one.baseline)} "
+            f"({_ps(one)})" for one in known
+        ]  # fmt: skip
+        many = max(len(one.rounds) for one in known)
+        said.append(f"On these plates together {_join(on)}; {many} rounds that differ as these do leave open which is better.")
+    return said
 
 
 def _hits(c: Figures, names: Sequence[str]) -> list[str]:
