@@ -89,7 +89,10 @@ def _effect(
     if measure == "hit_rate":
         return "rate", gap.estimate, (gap.low, gap.high)
     base = {"identity": None, "log": math.e, "log10": 10.0}[objective.transform]
-    told = [objective.sign * x if base is None else base ** (objective.sign * x) for x in (gap.estimate, gap.low, gap.high)]
+    told = (objective.sign * np.array([gap.estimate, gap.low, gap.high])).tolist()
+    if base is not None:
+        with np.errstate(over="ignore"):
+            told = np.power(base, told).tolist()
     return "difference" if base is None else "ratio", told[0], (min(told[1:]), max(told[1:]))
 
 
