@@ -5,9 +5,8 @@
 2. The belief's mean is the weighted mean of the members' (stacking: Wolpert, Neural Networks 5, 1992). Weights are not negative
    and sum to one (Breiman, Machine Learning 24, 1996); they minimise the squared error of held-out predictions, each member's
    put on one scale before: else whoever shrinks towards the mean gets weight for its scale, which ranks nothing. They are shrunk
-   towards a guess that leans to the best single member and leaves out those that are behind it by more than chance, the more so
-   the fewer measurements there are: of 20, weights are mostly chance. Plates that came back are measurements like others, and
-   soon most of the good ones.
+   towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are mostly
+   chance. Plates that came back are measurements like others, and soon most of the good ones.
 3. Where the logarithm of the measurements predicts far better than they themselves, all members see that
    (`labloop.surrogates.warp`), and what they believe is told in y again.
 4. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
@@ -41,10 +40,7 @@ log = logging.getLogger("labloop")
 
 Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
 PRIOR = 20
-"""Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike that
-are not behind it by more than chance."""
-CHANCE = 2.0
-"""Standard errors of the best held-out correlation by which a member may be behind it by chance."""
+"""Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike."""
 FARTHEST = 3.0
 """Standard deviations of the measurements that a member may expect beyond the highest and lowest of them, at most: a polynomial
 far from its data answers with any number."""
@@ -192,9 +188,7 @@ def weigh(means: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     spread = means.std(axis=1)
     scaled = (means - means.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)[:, None]
     correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
-    best = float(correlation.max())
-    near = best - correlation <= CHANCE * (1 - best**2) / np.sqrt(max(len(y) - 1, 1))
-    guess = (np.eye(len(means))[int(correlation.argmax())] + near / near.sum()) / 2
+    guess = (np.eye(len(means))[int(correlation.argmax())] + 1 / len(means)) / 2
     found, _ = nnls(scaled.T, y - y.mean())
     if not found.sum() > 0:  # no member predicts better than the mean of all does
         return guess, correlation
