@@ -81,7 +81,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:
     """Tell how a start file is understood with a campaign's file, see `labloop.campaign.start`."""
-    return start_file(data, load_config(campaign, CampaignConfig))
+    return start_file(data, load_config(campaign, CampaignConfig).anchored(Path(campaign).parent))
 
 
 def _costs(config: CampaignConfig) -> list[str]:
