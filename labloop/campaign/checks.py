@@ -34,6 +34,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     _make(campaign, config, rounds=config.rounds)
     space = config.space
     examples = space.decode(space.sample(3, generator(config.seed, "examples")))
+    examples = examples.join(space.names(examples))  # mutants by their names too
     understood: dict[str, Any] = {
         "campaign": config.name,
         "parameters": [summary(parameter.model_dump(mode="json")) for parameter in space.parameters],
