@@ -262,6 +262,8 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     out.print(comparison.sentence, style="bold")
     if several and over_all:
         out.print(over_all.sentence, style="bold")
+    for note in dict.fromkeys([*comparison.notes, *(over_all.notes if several and over_all else ())]):
+        out.print(Text(f"- {note}"))
 
 
 def _free(comparison: Comparison) -> list[dict[str, Any]]:

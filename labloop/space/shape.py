@@ -78,6 +78,12 @@ class Shape(BaseModel):
             sites += (block.stop - block.start) // width
         return site
 
+    @property
+    def share_of_numbers(self) -> float:
+        """Part of the sites that are numbers or mixtures, not letters or options."""
+        letters = sum(block.rows for block in self.blocks if block.kind == "onehot")
+        return 1 - letters / float(self.site_of_column.max() + 1)
+
     @cached_property
     def described(self) -> tuple[Described, ...]:
         """Sets of descriptors of options and letters, parameter by parameter."""
