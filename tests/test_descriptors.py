@@ -165,13 +165,68 @@ def test_descriptors_that_say_nothing_are_not_chosen():
     assert GP(descriptors="left_out").fit(data, seed=0).sets == ("letters",)
 
 
-def test_forest_and_networks_see_descriptors():
-    from labloop.surrogates.features import described
+def sized(k: int, descriptors=None) -> DesignSpace:
+    return DesignSpace(parameters=(
+        Choice(name="size", options=tuple(graded(k)), descriptors=descriptors or graded(k)),
+        Choice(name="base", options=("a", "b")),
+    ))  # fmt: skip
 
-    space = DesignSpace(parameters=(Choice(name="size", options=tuple(graded(5)), descriptors=graded(5)),))
-    told = described(space, space.listing())
-    assert told.shape == (5, 1)
-    assert (np.diff(told[:, 0]) > 0).all()
+
+def size_of(designs: pd.DataFrame) -> np.ndarray:
+    return np.array([int(one[1:]) for one in designs["size"]]) / 10 + (designs["base"] == "b").to_numpy()
+
+
+def test_soft_options_have_expected_descriptors():
+    from labloop.surrogates.features import described, table
+
+    space = sized(5)
+    X = space.listing()
+    told = described(space, X)
+    assert told == pytest.approx(X @ table(space))
+    assert (np.diff(told[::2, 0]) > 0).all()
+    assert (X[:4].mean(0) @ table(space)) == pytest.approx(told[:4].mean(0))
+
+
+def test_networks_are_shown_descriptors_where_left_out_designs_are_predicted_better():
+    from labloop.surrogates.sees import lift, sees
+
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(40)[:24]
+    chance = {one: {"chance": float(rng.normal())} for one in graded(20)}
+    good, bad = dataset(sized(20), size_of, rows), dataset(sized(20, chance), size_of, rows)
+    assert sees(good) == {"descriptors"}
+    assert sees(bad) == frozenset()
+    assert (lift(good).shape, lift(bad).shape) == ((22, 1), (22, 0))
+    assert (
+        sees(dataset(DesignSpace(parameters=(Choice(name="base", options=("a", "b")),)), lambda d: d.index, [0, 1]))
+        == frozenset()
+    )
+
+
+def test_networks_of_every_kind_tell_options_that_nobody_measured_by_what_they_are_like():
+    """Of 20 sizes every other one is measured: by names alone nothing is known of the rest."""
+    import torch
+
+    from labloop.methods._ranked_proxies import fit_proxies, predict
+    from labloop.surrogates.networks import load_stacked
+
+    space = sized(20)
+    X = space.listing()
+    rows = np.array([i for i in range(40) if i // 2 % 2 == 0])
+    rest = np.setdiff1d(np.arange(40), rows)
+    data = dataset(space, size_of, rows)
+    for features in ("letters", "words"):
+        weights, _ = fit_proxies(
+            data, (data.y - data.y.min()) / np.ptp(data.y), 2, (32,), steps=150, batch=20, lr=1e-2, rate="constant", rank_k=1.0,
+            features=features, seed=0,
+        )  # fmt: skip
+        assert "lift" in weights
+        net = load_stacked(weights, slope=0.01, space=space)
+        told = predict(net, 2 * torch.tensor(space.orbit(X), dtype=torch.float32) - 1).mean(0).numpy()
+        assert np.corrcoef(told[rest], size_of(space.decode(X[rest])))[0, 1] > 0.9
+        x = torch.tensor(X[:1], dtype=torch.float32).requires_grad_()
+        net(2 * x - 1).sum().backward()
+        assert x.grad.abs().sum() > 0
 
 
 def test_new_options_come_with_a_revision_and_old_ones_keep_their_ids(tmp_path):

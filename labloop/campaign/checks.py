@@ -34,6 +34,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     _make(campaign, config, rounds=config.rounds)
     space = config.space
     examples = space.decode(space.sample(3, generator(config.seed, "examples")))
+    examples = examples.join(space.names(examples))  # mutants by their names too
     understood: dict[str, Any] = {
         "campaign": config.name,
         "parameters": [summary(parameter.model_dump(mode="json")) for parameter in space.parameters],
@@ -81,7 +82,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:
     """Tell how a start file is understood with a campaign's file, see `labloop.campaign.start`."""
-    return start_file(data, load_config(campaign, CampaignConfig))
+    return start_file(data, load_config(campaign, CampaignConfig).anchored(Path(campaign).parent))
 
 
 def _costs(config: CampaignConfig) -> list[str]:

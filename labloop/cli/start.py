@@ -40,3 +40,11 @@ def started(
             for name, one in told["sees"].items()
         ]  # fmt: skip
         table(rows, title="What a Gaussian process predicts left-out designs by")
+    for one in told["history"]:
+        how = (
+            f"{one['designs']} designs measured in both"
+            if not one["predicted"]
+            else f"what it lets expect of {one['designs']} designs"
+        )
+        agrees = "nothing can be told" if one["correlation"] is None else f"rank correlation {one['correlation']:.2f}"
+        say(Text(f"History {one['label']} and this file: {agrees} ({how})"))

@@ -25,6 +25,7 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
+from labloop.surrogates.sees import lift
 from labloop.surrogates.training import torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
@@ -137,7 +138,7 @@ def train_reward(
         torch.as_tensor(data.censored, device=device),
     )
     counts = _draws(n, heads, form, rng)
-    nets = networks(data, len(counts), hidden, generator=rng)
+    nets = networks(data, len(counts), hidden, generator=rng, lift=lift(data))
     first = next(nets)  # drawn before the held rows, as its seed always was
     held = torch.randperm(n, generator=rng, device=device)[:2048]
     batch = min(batch_size, max(32, n))
@@ -235,7 +236,8 @@ def _fit(
             better = torch.where(out.sum(1) > 0, error, -step) < lowest
             latest = step if better.any() else latest
             lowest, guess = torch.where(better, error, lowest), torch.where(better[:, None], found, guess)
-            kept = {name: torch.where(better[:, None, None], value, kept[name]) for name, value in net.state_dict().items()}
+            learned = dict(net.named_parameters())
+            kept |= {name: torch.where(better[:, None, None], value.detach(), kept[name]) for name, value in learned.items()}
             if step >= first_look(steps, len(x), batch) and best < 1 and _far_above(lowest.mean().item(), best, len(held)):
                 break
             if step - latest >= PATIENCE * steps:

@@ -12,6 +12,7 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, networks
+from labloop.surrogates.sees import lift
 from labloop.surrogates.training import Rate, rate_of, torch_generator
 from labloop.types import FloatArray
 
@@ -81,7 +82,7 @@ def fit_proxies(
         words = fit_kernel(data, twins, target, weight / weight.mean(), unit=(0.5, 0.5), seed=derive(seed, "gtg", "proxies"))
         fits.append((judged(words), words))
     if features != "words" or not fits:
-        for net in networks(data, members, hidden, generator=rng, slope=SLOPE):
+        for net in networks(data, members, hidden, generator=rng, slope=SLOPE, lift=lift(data)):
             fits.append(fit(net, max((found for found, _ in fits), default=0.0)))
     lead = handicap(fits[0][0], n) if isinstance(fits[0][1], StackedKernel) else 0.0
     correlation, best = max(fits, key=lambda one: one[0] - lead * isinstance(one[1], StackedKernel))
