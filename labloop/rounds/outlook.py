@@ -27,6 +27,8 @@ from labloop.space.objective import Objective
 
 LAST = 2
 """Measured rounds whose wells say how an arm's next ones will spread."""
+SKEWED = 1.5
+"""Skewness of an arm's wells from which on is said that figures suppose about normal ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +222,14 @@ def _stop(gains: tuple[ArmGain, ...], noise: Spread, worth: float | None) -> str
     return f"Go on: {whose(best.arm)} next plate is expected to gain more than {what}. Ask again when it is back."
 
 
+def _skewed(recent: pd.DataFrame) -> bool:
+    """Whether the wells of arms, each against its arm's mean in its round, are skewed to the better side."""
+    y = recent["y"].to_numpy(float) - recent.groupby(["round", "arm"])["y"].transform("mean").to_numpy(float)
+    if len(y) < 8 or not y.std() > 0:
+        return False
+    return float((y**3).mean() / y.std() ** 3) > SKEWED
+
+
 def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[str, int]) -> list[str]:
     notes = []
     if not noise.known:
@@ -231,6 +241,11 @@ def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[
     shared = recent[recent.duplicated(["round", "design_id"], keep=False)]
     if len(recent) and len(shared) > 0.1 * len(recent):
         notes.append("Arms chose the same designs in part; those cannot tell them apart, and it takes larger differences.")
+    if _skewed(recent):
+        notes.append(
+            "Readings within an arm are skewed towards better ones: the intervals of spreads and gains hold less often than said "
+            "(where all values are positive, objective: {transform: log} may mend that)."
+        )
     if len(wells) > 1 and max(wells.values()) > 1.5 * min(wells.values()):
         notes.append(
             "Unequal wells show less than equal ones: two arms are compared by as many wells as the smaller of them has."
