@@ -145,6 +145,23 @@ def test_noise_is_taken_from_designs_that_were_read_twice(campaign, tmp_path):
     assert {(one.replicates, one.plates) for one in told.shown} == {(1, 1), (1, 2), (2, 1), (3, 1)}
 
 
+def test_replicates_of_the_plate_count_as_readings_of_one_design(tmp_path, tfbind8_config):
+    """Every design is read twice, before and on the plate: the mean scatters less than a reading, and designs still differ."""
+    plate = tfbind8_config.plate.model_copy(update={"replicates": 2})
+    run = Campaign.create(tfbind8_config.model_copy(update={"plate": plate}), home=tmp_path / "home")
+    start, rng = draw_start(open_lab("tfbind8"), 80, seed=1, quantile=1.0), np.random.default_rng(0)
+    noise = 1.5 * float(start.nlargest(20, "value")["value"].std())
+    both = pd.concat([start.assign(value=start["value"] + rng.normal(0, noise, len(start))) for _ in range(2)])
+    both.to_csv(tmp_path / "history.csv", index=False)
+    run.ingest(tmp_path / "history.csv")
+    told = run.plan(ROUND)
+    assert told.replicates == 2
+    assert told.noise.sd == pytest.approx(noise, rel=0.2)
+    assert {one.replicates for one in told.shown} == {2, 4, 6}
+    assert set(told.best) == {2, 4, 6}
+    assert told.reading.sd**2 >= told.noise.sd**2 / 2
+
+
 def test_too_little_to_plan_by_is_said(tmp_path, tfbind8_config):
     with pytest.raises(CampaignError, match="too few to plan by"):
         Campaign.create(tfbind8_config, home=tmp_path).plan(ROUND)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 
@@ -51,6 +51,11 @@ class Spread:
             return cls(sd=math.nan, low=math.nan, high=math.nan, freedom=0, source=source)
         low, high = (variance * freedom / scipy.stats.chi2.ppf(q, freedom) for q in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
         return cls(sd=math.sqrt(variance), low=math.sqrt(low), high=math.sqrt(high), freedom=freedom, source=source)
+
+    def over(self, n: int) -> Spread:
+        """Give that of the mean of so many."""
+        root = math.sqrt(n)
+        return replace(self, sd=self.sd / root, low=self.low / root, high=self.high / root)
 
 
 def powers(
