@@ -79,7 +79,7 @@ class Outlook:
     """Of the readings of one design."""
     shown: tuple[Shown, ...]
     best: Mapping[int, float]
-    """By readings of a design: expected true value, above the arm's mean, of the design that reads best in an arm's share of the plate."""
+    """By readings of a design: expected true value, above the mean, of what reads best in an arm's share of the plate."""
     gains: tuple[ArmGain, ...]
     incumbent: float
     stop: str
