@@ -5,8 +5,9 @@
 2. The belief's mean is the weighted mean of the members' (stacking: Wolpert, Neural Networks 5, 1992). Weights are not negative
    and sum to one (Breiman, Machine Learning 24, 1996); they minimise the squared error of held-out predictions, each member's
    put on one scale before: else whoever shrinks towards the mean gets weight for its scale, which ranks nothing. They are shrunk
-   towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are mostly
-   chance. Plates that came back are measurements like others, and soon most of the good ones.
+   towards a guess that leans to the best single member and leaves out those that are behind it by more than chance, the more so
+   the fewer measurements there are: of 20, weights are mostly chance. Plates that came back are measurements like others, and
+   soon most of the good ones.
 3. Where the logarithm of the measurements predicts far better than they themselves, all members see that
    (`labloop.surrogates.warp`), and what they believe is told in y again.
 4. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
@@ -40,7 +41,13 @@ log = logging.getLogger("labloop")
 
 Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
 PRIOR = 20
-"""Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike."""
+"""Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike that
+are not behind it by more than chance."""
+CHANCE = 2.0
+"""Standard errors of the best held-out correlation by which a member may be behind it by chance."""
+FARTHEST = 3.0
+"""Standard deviations of the measurements that a member may expect beyond the highest and lowest of them, at most: a polynomial
+far from its data answers with any number."""
 LOWEST = 0.05
 """What the worst measurement counts for, the best counting one."""
 WIDTHS = (0.5, 2.0)
@@ -103,6 +110,8 @@ class Stacked:
     """Factor on every std."""
     most: float
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
+    range: tuple[float, float]
+    """Within which a member's mean is held."""
     notes: Mapping[str, Any]
     history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns."""
@@ -124,7 +133,7 @@ class Stacked:
     def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         found = [member.belief(X) for member in self.members.values()]
-        capped = [(mean, np.minimum(std, self.most)) for mean, std in found]
+        capped = [(np.clip(mean, *self.range), np.minimum(std, self.most)) for mean, std in found]
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
@@ -164,7 +173,7 @@ def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = No
     return Stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
-        most=float(y.std()) or 1.0, warp=warp,
+        most=float(y.std()) or 1.0, range=(float(y.min() - FARTHEST * y.std()), float(y.max() + FARTHEST * y.std())), warp=warp,
     )  # fmt: skip
 
 
@@ -183,7 +192,9 @@ def weigh(means: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     spread = means.std(axis=1)
     scaled = (means - means.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)[:, None]
     correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
-    guess = (np.eye(len(means))[int(correlation.argmax())] + 1 / len(means)) / 2
+    best = float(correlation.max())
+    near = best - correlation <= CHANCE * (1 - best**2) / np.sqrt(max(len(y) - 1, 1))
+    guess = (np.eye(len(means))[int(correlation.argmax())] + near / near.sum()) / 2
     found, _ = nnls(scaled.T, y - y.mean())
     if not found.sum() > 0:  # no member predicts better than the mean of all does
         return guess, correlation

@@ -41,7 +41,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import ENOUGH
 from labloop.registry import plugin
 from labloop.seeds import generator
-from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
+from labloop.surrogates._fit import ITERATIONS, Prior, cholesky, maximise, scaled
 from labloop.surrogates._kernels import LETTERS, encodings
 from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
@@ -73,7 +73,7 @@ class GP:
     """Up to so many designs the posterior is exact."""
     inducing: PositiveInt = 1_000
     """Designs that carry the posterior above that."""
-    iterations: Annotated[int, Field(ge=1)] = 200
+    iterations: Annotated[int, Field(ge=1)] = ITERATIONS
     """Most L-BFGS iterations of the fit; it usually converges in 20 to 60."""
     descriptors: Literal["all", "left_out", "none"] = "all"
     """What is used of the space's descriptors. `all`: every set and the letters in one kernel, where the marginal likelihood
