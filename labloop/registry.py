@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import cache
@@ -38,8 +41,8 @@ _MADE: WeakSet[type] = WeakSet()
 """The classes that `plugin` made."""
 
 __all__ = [
-    "PROTOCOLS", "Kind", "Options", "allow", "allowed", "available", "create", "describe", "find", "load", "parse_plugin",
-    "plugin", "specs",
+    "PROTOCOLS", "Kind", "Options", "allow", "allowed", "available", "create", "describe", "explain", "find", "load",
+    "meanings", "parse_plugin", "plugin", "specs",
 ]  # fmt: skip
 
 
@@ -155,6 +158,52 @@ def describe(kind: Kind, name: str) -> dict[str, Any]:
     options = {field.name: "required" if field.default is MISSING else field.default for field in fields(cls)}
     told = {key: str(getattr(cls, key, "")) for key in ("family", "source", "cost")}
     return {"name": name, "summary": summary, **told, "kinds": sorted(getattr(cls, "kinds", ())) or ["any"], "options": options}
+
+
+def explain(name: str) -> list[dict[str, Any]]:
+    """Tell all of the plug-ins of a name, one of each kind that has one.
+
+    Returns:
+        As `describe`, with `kind`; `about`, the paragraphs of its module: what it assumes, its equations, where it differs from
+        the paper; `paper`, whether its published settings are known (`Method.paper()`); and `options`, each a dict of `name`,
+        `default` ("required" where it has none) and `means`.
+
+    Raises:
+        ConfigError: nobody knows the name; the message lists those that are alike.
+    """
+    every = {kind: available(kind) for kind in PROTOCOLS}
+    found = [kind for kind, names in every.items() if name in names or (":" in name and kind == "proposers")]
+    if not found:
+        alike = get_close_matches(name, sorted({one for names in every.values() for one in names}), n=3)
+        hint = f" (do you mean {' or '.join(alike)}?)" if alike else ""
+        raise ConfigError(
+            f"there is no method, surrogate, lab, reader or exporter {name!r}{hint}: labloop methods lists them all"
+        )
+    told = []
+    for kind in found:
+        cls = load(kind, name)
+        said, meant = describe(kind, name), meanings(cls)
+        module = inspect.getmodule(cls)
+        told.append({
+            **said, "kind": kind, "about": [inspect.getdoc(cls) or "", inspect.getdoc(module) or ""],
+            "paper": hasattr(cls, "paper"),
+            "options": [{"name": one, "default": value, "means": meant.get(one, "")} for one, value in said["options"].items()],
+        })  # fmt: skip
+    return told
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """Read what is written under each attribute of a class and of its parents, each on one line; nothing without the source."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        with suppress(OSError, TypeError, SyntaxError):  # built in, or typed into a shell
+            body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
+            assert isinstance(body, ast.ClassDef)
+            for node, after in zip(body.body, [*body.body[1:], None]):
+                said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+                if isinstance(said, str) and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    found[node.target.id] = " ".join(said.split())
+    return found
 
 
 def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:

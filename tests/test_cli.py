@@ -17,6 +17,7 @@ from rich.console import Console
 from labloop.cli import main, progress
 from labloop.config.read import preset
 from labloop.errors import MethodError
+from labloop.methods.bonet import BONET
 from labloop.methods.mutate import Mutate
 from labloop.methods.random import Random
 from labloop.runtime.progress import listening, track
@@ -312,3 +313,16 @@ for arguments, more in [
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_method_is_told_in_full_and_a_misspelt_one_by_what_it_may_mean(capsys):
+    (told,) = json.loads(run(capsys, "methods", "bonet", "--json"))
+    assert (told["kind"], told["paper"]) == ("proposers", True)
+    assert "ICML 2023" in told["source"]
+    assert all(option["means"] for option in told["options"])
+    assert next(one["default"] for one in told["options"] if one["name"] == "length") == BONET.length
+    assert "Where this differs" in told["about"][1]
+    shown = run(capsys, "methods", "ensemble")  # a proposer and a surrogate
+    assert "one of the proposers" in shown
+    assert "one of the surrogates" in shown
+    assert "do you mean bonet" in run(capsys, "methods", "bonnet", code=1)

@@ -26,7 +26,6 @@ sys.path.insert(0, str(DOCS))
 from _pages.commands import commands  # noqa: E402
 from _pages.keys import FILES, _family, keys, rows_of  # noqa: E402
 from _pages.plugins import KINDS, plugins  # noqa: E402
-from _pages.text import described  # noqa: E402
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
@@ -132,12 +131,12 @@ def test_every_plug_in_is_in_the_reference():
 
 
 def test_every_option_of_every_plug_in_says_what_it_is():
-    from labloop.registry import available, load
+    from labloop.registry import available, load, meanings
 
     bare = []
     for kind in KINDS:
         for name in available(kind):
-            words = described(cls := load(kind, name))
+            words = meanings(cls := load(kind, name))
             bare += [f"{cls.__name__}.{one.name}" for one in fields(cls) if not words.get(one.name)]
     assert not bare, "write a sentence under each"
 

@@ -20,12 +20,12 @@ pytest.importorskip("python_multipart", reason="pip install 'labloop-toolkit[ser
 
 from conftest import set_up_bench
 from fastapi.testclient import TestClient
-from scheduling import until
+from scheduling import PATIENCE, until
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.cli.serve.desk import spoken
-from labloop.cli.serve.patient import Patient
+from labloop.cli.serve.desk import Desk, spoken
+from labloop.cli.serve.patient import Answer, Patient
 from labloop.cli.serve.sessions import COOKIE, file_name
 from labloop.cli.serve.settings import settings_of
 from labloop.cli.serve.site import site
@@ -33,7 +33,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.errors import LabloopError
 from labloop.studies.demo import measure_plate
-from labloop.studies.simulate import open_lab
+from labloop.studies.simulate import draw_start, open_lab
 
 HERE = "http://127.0.0.1:8791"
 TOKEN = "a-token-for-these-tests"
@@ -60,8 +60,15 @@ class Browser(TestClient):
         return self.fill(f"/c/{campaign}/file", files={"file": (name, content)})
 
     def seen(self, path):
-        """The text of a page, without its marks."""
-        return " ".join(re.sub(r"<[^>]+>", " ", self.get(path).text).split())
+        """The text of a page, without its marks, once all is counted that it tells."""
+        found = [""]
+
+        def whole():
+            found[0] = " ".join(re.sub(r"<[^>]+>", " ", self.get(path).text).split())
+            return not re.search(r"being [a-z ]+ …", found[0])
+
+        until(whole)
+        return found[0]
 
 
 def browser(app, host=HERE):
@@ -706,3 +713,22 @@ def test_the_command_refuses_what_would_be_open(bench, capsys, monkeypatch):
     monkeypatch.delenv("LABLOOP_SERVE_TOKEN", raising=False)
     assert main(["serve", "--host", "0.0.0.0", "--port", "0"]) == 1
     assert "--behind-proxy" in capsys.readouterr().err
+
+
+def test_a_large_campaign_is_counted_in_a_process_beside_the_pages(tmp_path, tfbind8_config, monkeypatch):
+    monkeypatch.setattr("labloop.cli.serve.beside.MANY", 0)
+    run = Campaign.create(tfbind8_config, home=tmp_path)
+    draw_start(open_lab("tfbind8"), 60, seed=0).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    desk = Desk(settings_of(home=tmp_path, token=TOKEN))
+    try:
+        there = desk.campaign("tfbind8")
+        assert desk.ask(there, "status", Campaign.status, patience=PATIENCE) == Answer(run.status(), True)
+        assert desk.ask(there, "where", _process, patience=PATIENCE).value != os.getpid()
+        assert "no round" in desk.ask(there, "round", Campaign.round, patience=PATIENCE).error
+    finally:
+        desk.close()
+
+
+def _process(run):
+    return os.getpid()

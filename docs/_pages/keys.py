@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from _pages.text import code, described, first, table
+from _pages.text import code, first, table
 from labloop.config.campaign import CampaignConfig
 from labloop.config.round import RoundConfig
+from labloop.registry import meanings
 from labloop.studies.study_config import StudyConfig
 
 FILES: dict[str, tuple[type[BaseModel], str]] = {
@@ -52,9 +53,9 @@ def keys() -> str:
 
 def rows_of(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     """Give key, type, default and meaning of each key of a model."""
-    meanings = described(model)
+    meant = meanings(model)
     for name, field in model.model_fields.items():
-        yield (code(name), kind_of(field.annotation), default_of(field), meanings.get(name) or OWN.get(name) or _of_type(field))
+        yield (code(name), kind_of(field.annotation), default_of(field), meant.get(name) or OWN.get(name) or _of_type(field))
 
 
 def _of_type(field: FieldInfo) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 
-from _pages.text import code, described, line, table
-from labloop.registry import Kind, available, describe, load
+from _pages.text import code, line, table
+from labloop.registry import Kind, available, describe, load, meanings
 
 KINDS: dict[Kind, str] = {
     "proposers": "Proposers offer designs: `arms.*.proposers` of a round.",
@@ -35,13 +35,13 @@ def plugins() -> str:
 def _one(kind: Kind, name: str) -> str:
     cls = load(kind, name)
     told = describe(kind, name)
-    meanings = described(cls)
+    meant = meanings(cls)
     words = [told["summary"], *(f"Source: {told['source']}." for _ in [0] if told["source"])]
     rows = []
     for field in fields(cls):
         default = field.default
         if default is MISSING and field.default_factory is not MISSING:
             default = field.default_factory()
-        rows.append((code(field.name), "required" if default is MISSING else code(default), meanings.get(field.name, "")))
+        rows.append((code(field.name), "required" if default is MISSING else code(default), meant.get(field.name, "")))
     text = line(" ".join(words))
     return f"{text}\n\n{table(('option', 'default', 'what it says'), rows)}" if rows else text

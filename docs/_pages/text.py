@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Iterable, Sequence
-
-
-def described(cls: type) -> dict[str, str]:
-    """Read the docstring under each attribute of a class and of its parents."""
-    found: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        if not one.__module__.startswith("labloop"):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for node, after in zip(body.body, [*body.body[1:], None]):
-            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and told:
-                found[node.target.id] = line(after.value.value)  # type: ignore[union-attr]
-    return found
 
 
 def line(text: str) -> str:

@@ -58,6 +58,7 @@ def assembled() -> App:
     import labloop.cli.here
     import labloop.cli.insight
     import labloop.cli.ledger
+    import labloop.cli.methods
     import labloop.cli.quality
     import labloop.cli.schedule
     import labloop.cli.serve.command

@@ -185,15 +185,6 @@ def report(
 
 
 @app.command(group=_research)
-def methods(*, common: Common = Common()) -> None:
-    """List proposers, surrogates, selectors, simulated labs, readers and exporters of files, those of plug-ins too."""
-    from labloop.registry import Kind, available, describe
-
-    kinds: tuple[Kind, ...] = ("proposers", "surrogates", "selectors", "labs", "readers", "exporters")
-    show.methods({kind: [describe(kind, name) for name in available(kind)] for kind in kinds}, json=common.json)
-
-
-@app.command(group=_research)
 def check(campaign: Path, round: Path | None = None, *, data: Path | None = None, common: Common = Common()) -> None:
     """Check a campaign's YAML, a round's and the start file with it, and say what was understood; nothing is stored.
 

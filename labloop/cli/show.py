@@ -284,22 +284,6 @@ def written(path: Path, *, json: bool) -> None:
     out.print(f"Report: {path}  (open it in a browser; it needs no network)")
 
 
-def methods(found: Mapping[str, Sequence[Mapping[str, Any]]], *, json: bool) -> None:
-    """Show the plug-ins that there are."""
-    if json:
-        return dump(found)
-    for kind, plugins in found.items():
-        rows = [
-            {
-                "name": one["name"], **({"family": one["family"]} if kind == "proposers" else {}),
-                "what it does": " ".join([one["summary"], *(f"{key}: {one[key]}." for key in ("source", "cost") if one[key])]),
-                **({"spaces": ", ".join(one["kinds"])} if kind == "proposers" else {}), "options": ", ".join(one["options"]),
-            }
-            for one in sorted(plugins, key=lambda one: one["family"])
-        ]  # fmt: skip
-        _table(rows, title=kind)
-
-
 def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     """Show what was understood of a campaign's file."""
     if json:

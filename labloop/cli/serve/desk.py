@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from fastapi.responses import HTMLResponse
 from labloop import __version__
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import overview
+from labloop.cli.serve import beside
+from labloop.cli.serve.beside import Beside
 from labloop.cli.serve.jobs import Jobs
-from labloop.cli.serve.patient import Answer, Patient
+from labloop.cli.serve.patient import PATIENCE, Answer, Patient
 from labloop.cli.serve.sessions import Session, Sessions
 from labloop.cli.serve.settings import Settings
 from labloop.cli.serve.uploads import Uploads
@@ -32,6 +34,18 @@ _HERE = Path(__file__).parent
 _HEARD = 12.0
 
 
+class Opened(Campaign):
+    """A campaign as it stood when it was opened for reading."""
+
+    head: str
+    """Its chain's last link then."""
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of all files taken in."""
+        return int(self.ledger.files(self.name)["n_rows"].sum())
+
+
 class Desk:
     """One run's share of everything."""
 
@@ -41,6 +55,8 @@ class Desk:
         self.uploads = Uploads()
         self.jobs = Jobs(settings)
         self._patient = Patient()
+        self._beside = Beside(settings)
+        self._opened: dict[str, Opened] = {}
         self._reading: tuple[Path, Ledger] | None = None
         self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
@@ -55,27 +71,40 @@ class Desk:
     def names(self) -> list[str]:
         """Name the campaigns, oldest first; none where there is no ledger yet."""
         try:
-            return self._ledger()[1].campaigns()
+            return list(self._ledger()[1].heads())
         except CampaignError:
             return []
 
-    def campaign(self, name: str) -> Campaign:
+    def campaign(self, name: str) -> Opened:
         """Open a campaign for reading; requests share its ledger.
 
         Raises:
             HTTPException: there is none of this name.
         """
-        if name not in self.names():
+        found = self._all(name)
+        if not found:
             raise HTTPException(404, "There is no campaign of this name.")
-        return self._open(name)
+        return found[0]
 
-    def campaigns(self) -> list[Campaign]:
+    def campaigns(self) -> list[Opened]:
         """Open every campaign for reading, oldest first."""
-        return [self._open(name) for name in self.names()]
+        return self._all()
 
-    def _open(self, name: str) -> Campaign:
-        place, ledger = self._ledger()
-        return Campaign(stored_config(ledger, name), ledger, place)
+    def _all(self, name: str | None = None) -> list[Opened]:
+        """Open campaigns, or one: those that stand as they were opened last need no more than one question for all."""
+        try:
+            place, ledger = self._ledger()
+        except CampaignError:
+            return []
+        found = []
+        for one, head in ledger.heads().items():
+            if name is None or one == name:
+                run = self._opened.get(one)
+                if run is None or run.head != head or run.ledger is not ledger:
+                    run = self._opened[one] = Opened(stored_config(ledger, one), ledger, place)
+                    run.head = head
+                found.append(run)
+        return found
 
     @contextmanager
     def writing(self, name: str, session: Session) -> Iterator[Campaign]:
@@ -97,16 +126,28 @@ class Desk:
                 self._file = _file_of(self._reading[1])
             return self._reading
 
-    def ask(self, campaign: Campaign, what: str, count: Callable[[], Any], *more: Any, patience: float | None = None) -> Answer:
-        """Ask what takes the whole dataset; the answer holds until the ledger goes on (or what is in `more` does)."""
-        key = (campaign.ledger.ends(campaign.name).head, *more)
-        given = {} if patience is None else {"patience": patience}
-        return self._patient.ask((campaign.name, what), key, count, **given)
+    def ask(
+        self, campaign: Opened, what: str, question: Callable[..., Any], *about: Any, key: tuple[Any, ...] = (),
+        moment: Hashable = None, patience: float = PATIENCE, heavy: bool = True,
+    ) -> Answer:  # fmt: skip
+        """Ask what takes the whole dataset; the answer holds until the ledger goes on, or what is in `key` does.
 
-    def kept(self, campaign: Campaign, what: str, make: Callable[[], Any], *more: Any) -> Any:
+        Args:
+            what: the question's name.
+            question: a function of the campaign and of what it is asked `about`, importable by its name.
+            moment: see `Patient.ask`.
+            heavy: whether it looks at all readings; of many that is done in another process.
+        """
+        count = partial(question, campaign, *about)
+        if heavy and campaign.n_rows > beside.MANY:
+            count = partial(self._beside.ask, question, campaign.name, about)
+        return self._patient.ask(
+            (campaign.name, what), (campaign.ledger, campaign.head, *key), count, patience=patience, moment=moment
+        )
+
+    def kept(self, campaign: Opened, what: str, make: Callable[[], Any], *more: Any) -> Any:
         """Give what a page is not shown without, made once while the ledger (and what is in `more`) stays as it is."""
-        key = (campaign.ledger.ends(campaign.name).head, *more)
-        return self._patient.here((campaign.name, what), key, make)
+        return self._patient.here((campaign.name, what), (campaign.ledger, campaign.head, *more), make)
 
     def overview(self) -> Answer:
         """Ask ledger and Prefect server what is planned, which may take seconds."""
@@ -134,6 +175,7 @@ class Desk:
     def close(self) -> None:
         """End with the run."""
         self._patient.close()
+        self._beside.close()
         self.jobs.close()
         self.uploads.close()
         if self._reading is not None:

@@ -16,7 +16,7 @@ from labloop.campaign.approval import verdict_of
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import waiting
 from labloop.cli.serve import plate
-from labloop.cli.serve.desk import Desk, desk_of
+from labloop.cli.serve.desk import Desk, Opened, desk_of
 from labloop.cli.serve.patient import PATIENCE
 from labloop.errors import DesignError, FaultGroup, IngestError, LabloopError, grouped
 from labloop.ledger.rounds import Round
@@ -63,11 +63,11 @@ def campaign(request: Request, name: str) -> HTMLResponse:
     last = rounds[-1] if rounds else None
     stage = last.state if last is not None else None
     stand = _stand(desk, run)
-    status = desk.ask(run, "status", run.status, patience=max(0.0, end - time.monotonic()))
+    status = desk.ask(run, "status", Campaign.status, patience=max(0.0, end - time.monotonic()))
     measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
-    verdict = desk.ask(run, "verdict", lambda: run.compare("all").sentence, patience=0.01) if measured else None
+    verdict = desk.ask(run, "verdict", _verdict, patience=0.01) if measured else None
     server = Server.configured()
-    gain = desk.ask(run, "plan", lambda: _plan(run), patience=0.01)
+    gain = desk.ask(run, "plan", _plan, patience=0.01)
     job = desk.jobs.of(name)
     busy = job is not None and job.running
     waits = not (status.fresh and stand["known"] and gain.fresh and (verdict is None or verdict.fresh))
@@ -101,26 +101,29 @@ def round_page(
     entry = _round(run, number)
     blind = plate.is_blinded(entry.state) and not (arms and request.state.session is not None)
     hidden = _hidden(request, entry)
-    found = desk.ask(run, f"readings {number}", lambda: plate.readings_of(run, number))
+    found = desk.ask(run, f"readings {number}", plate.readings_of, number, heavy=False)
+    files = desk.ask(run, f"files {number}", _file_names, entry, hidden, key=(hidden,), heavy=False)
     readings = found.value or {}
     chosen = None
     if well is not None and run.ledger.wells(name, number)["plate"].eq(well.rpartition(":")[0]).any():
         spot = tuple(well.rpartition(":")[::2])
         touched = partial(plate.well_of, run, number, well, readings.get(spot, []), blind=blind)  # type: ignore[call-overload]
         chosen = desk.kept(run, f"well {number} {well}", touched, blind, found.fresh)
-    reason = None
+    story = reason = None
+    if chosen is not None:
+        story = desk.ask(run, f"story {well}", plate.story_of, well, blind, key=(blind,), heavy=False)
     if chosen is not None and why and not blind:
-        reason = desk.ask(run, f"why {well}", lambda: run.why(str(well)).said)
+        reason = desk.ask(run, f"why {well}", _why, well)
     compared = None
     if entry.state in (RoundState.MEASURED, RoundState.CLOSED):
-        compared = desk.ask(run, f"compare {number}", lambda: _compared(run, number))
+        compared = desk.ask(run, f"compare {number}", _compared, number)
     return desk.page(
         request, "round.html", run=run, entry=entry, blind=blind, arms=arms, well=well, chosen=chosen, compared=compared,
-        reason=reason,
+        reason=reason, story=story,
         counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
         plates=plate.plates_of(run, number, readings, well),
-        files=list(desk.kept(run, f"files {number}", partial(_files, run, entry, hidden), hidden)),
-        refresh=None if all(one is None or one.fresh for one in (found, compared, reason)) else 2,
+        files=files,
+        refresh=None if all(one is None or one.fresh for one in (found, compared, reason, story, files)) else 2,
         may_veto=entry.state == RoundState.PROPOSED,
     )  # fmt: skip
 
@@ -144,7 +147,7 @@ def report(request: Request, name: str) -> Response:
     run = desk.campaign(name)
     if request.state.session is None and any(plate.is_blinded(one.state) for one in run.ledger.rounds(name)):
         return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)  # it tells arms apart
-    drawn = desk.ask(run, "report", lambda: _report(run))
+    drawn = desk.ask(run, "report", _report)
     if not drawn.fresh or drawn.error:
         return desk.page(request, "drawing.html", run=run, drawn=drawn, refresh=None if drawn.fresh else 2)
     return HTMLResponse(drawn.value, headers={"Content-Security-Policy": _SANDBOX})
@@ -155,7 +158,7 @@ def plan(request: Request, name: str) -> HTMLResponse:
     """Show what the next plate can show and gain."""
     desk = desk_of(request)
     run = desk.campaign(name)
-    told = desk.ask(run, "plan", lambda: _plan(run))
+    told = desk.ask(run, "plan", _plan)
     return desk.page(request, "plan.html", run=run, told=told, refresh=None if told.fresh else 2)
 
 
@@ -204,13 +207,14 @@ def grouped_faults(error: Exception | None) -> list[FaultGroup]:
     return grouped(error.faults) if isinstance(error, IngestError | DesignError) else []
 
 
-def _stand(desk: Desk, run: Campaign, *, patience: float = PATIENCE) -> dict[str, Any]:
+def _stand(desk: Desk, run: Opened, *, patience: float = PATIENCE) -> dict[str, Any]:
     """Tell whom a campaign waits for; nothing where the answer is not there in time."""
     inbox = steps.inbox_of(run)
     seen = inbox.stat().st_mtime_ns if inbox.is_dir() else 0
     job = desk.jobs.of(run.name)
-    depends = (seen, int(time.time() // 30), job is not None and job.running)
-    answer = desk.ask(run, "waiting", lambda: waiting(run), *depends, patience=patience)
+    depends = (seen, job is not None and job.running)
+    moment = int(time.time() // 30)  # deadlines pass, files settle
+    answer = desk.ask(run, "waiting", waiting, key=depends, moment=moment, patience=patience, heavy=False)
     none = dict.fromkeys(("round", "state", "since", "waits_for", "what", "until", "overdue"))
     value = answer.value if answer.fresh else None  # an older one would offer what is done already
     return {**none, **(value or {}), "known": answer.fresh}
@@ -232,15 +236,27 @@ def _files(run: Campaign, entry: Round, blind: bool) -> dict[str, bytes]:
     """Make the files of a plate that was written for the lab, without the pick list where arms may not be told apart."""
     if entry.state not in _SHEETS or not len(run.ledger.wells(run.name, entry.number)):
         return {}
-    batch = run.batch(entry.number)
+    batch = plate.batch_of(run, entry.number)
     made = render(batch, exported(batch, run.config, run.config.plate.exports))
     return {name: content for name, content in made.items() if not (blind and name.endswith("_picks.csv"))}
+
+
+def _file_names(run: Campaign, entry: Round, blind: bool) -> list[str]:
+    return list(_files(run, entry, blind))
 
 
 def _plan(run: Campaign) -> Outlook:
     """Look ahead to the next plate, with the round's file that the schedule has for it."""
     done = sum(one.state == RoundState.CLOSED for one in run.ledger.rounds(run.name))
     return run.plan(steps.schedule_of(run).round(done))
+
+
+def _verdict(run: Campaign) -> str:
+    return run.compare("all").sentence
+
+
+def _why(run: Campaign, well: str) -> str:
+    return run.why(well).said
 
 
 def _compared(run: Campaign, number: int) -> dict[str, Any]:

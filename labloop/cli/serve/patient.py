@@ -17,6 +17,10 @@ _MOST = 500
 """Answers that are kept: a list of campaigns asks one of each."""
 
 
+_Key = tuple[Hashable, Hashable]
+"""What an answer depends on, and the moment that it is of."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What is known now."""
@@ -33,29 +37,35 @@ class Patient:
     """Asks in a thread of its own, each question once at a time."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="labloop-count")
-        self._kept: OrderedDict[Hashable, tuple[Hashable, Answer]] = OrderedDict()
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="labloop-count")
+        self._kept: OrderedDict[Hashable, tuple[_Key, Answer]] = OrderedDict()
         self._asked: dict[Hashable, tuple[Hashable, Future[Answer]]] = {}
         self._lock = threading.RLock()  # an answer that is there at once is kept by who asks
 
-    def ask(self, what: Hashable, key: Hashable, count: Callable[[], Any], *, patience: float = PATIENCE) -> Answer:
+    def ask(
+        self, what: Hashable, key: Hashable, count: Callable[[], Any], *, patience: float = PATIENCE, moment: Hashable = None
+    ) -> Answer:
         """Give the answer, if it is there in time.
 
         Args:
             what: the question.
             key: what the answer depends on; while it is the same, the answer is.
             count: finds the answer.
+            moment: when it is asked; an answer of another moment is given all the same, and found anew for the next who asks.
         """
         with self._lock:
-            known, answer = self._kept.get(what, (None, Answer()))
-            if known == key and answer.fresh:
+            (known, when), answer = self._kept.get(what, ((None, None), Answer()))
+            good = known == key and answer.fresh
+            if good and when == moment:
                 self._kept.move_to_end(what)
                 return answer
             going = self._asked.get(what)
             if going is None:
                 future = self._pool.submit(_count, count)
                 going = self._asked[what] = (key, future)
-                future.add_done_callback(lambda done: self._keep(what, key, done))
+                future.add_done_callback(lambda done: self._keep(what, (key, moment), done))
+        if good:
+            return answer
         wait([going[1]], timeout=patience)
         if going[1].done() and going[0] == key:
             return going[1].result()
@@ -64,21 +74,21 @@ class Patient:
     def here(self, what: Hashable, key: Hashable, count: Callable[[], Any]) -> Any:
         """Give an answer that a page is not shown without: the one that is kept, else it is found now, by who asks."""
         with self._lock:
-            known, answer = self._kept.get(what, (None, Answer()))
+            (known, _), answer = self._kept.get(what, ((None, None), Answer()))
         if known == key and answer.fresh:
             return answer.value
         value = count()
         with self._lock:
-            self._store(what, key, Answer(value, True))
+            self._store(what, (key, None), Answer(value, True))
         return value
 
-    def _keep(self, what: Hashable, key: Hashable, done: Future[Answer]) -> None:
+    def _keep(self, what: Hashable, key: _Key, done: Future[Answer]) -> None:
         with self._lock:
             self._asked.pop(what, None)
             if not done.cancelled() and done.exception() is None:
                 self._store(what, key, done.result())
 
-    def _store(self, what: Hashable, key: Hashable, answer: Answer) -> None:
+    def _store(self, what: Hashable, key: _Key, answer: Answer) -> None:
         self._kept[what] = key, answer
         self._kept.move_to_end(what)
         while len(self._kept) > _MOST:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from labloop.campaign.facade import Campaign
 from labloop.ledger.states import RoundState
-from labloop.plates.batch import wells_with_samples
+from labloop.plates.batch import Batch, wells_with_samples
 from labloop.plates.wells import row_name, well_name
 from labloop.rounds.state import MEASURED
 
@@ -54,7 +55,7 @@ def is_blinded(state: RoundState) -> bool:
 def readings_of(run: Campaign, number: int) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Give the readings that stand of a round's wells, with their flags: by plate and well."""
     plates = run.ledger.wells(run.name, number)["plate"].unique().tolist()
-    rows = run.ledger.measurements(run.name, plates=plates, columns=_COLUMNS)
+    rows = run.ledger.measurements(run.name, since=run.round(number).snapshot, plates=plates, columns=_COLUMNS)
     flags = run.ledger.flags(run.name)
     flags = flags[flags["measurement"].isin(rows["id"])]
     rules: dict[int, list[str]] = {}
@@ -142,7 +143,7 @@ def well_of(run: Campaign, number: int, spot: str, readings: list[dict[str, Any]
     Args:
         blind: leave out all that tells arms apart.
     """
-    batch = run.batch(number)
+    batch = batch_of(run, number)
     wells = wells_with_samples(batch)
     plate, _, well = spot.rpartition(":")
     mine = wells[(wells["plate"] == plate) & (wells["well"] == well)]
@@ -160,12 +161,21 @@ def well_of(run: Campaign, number: int, spot: str, readings: list[dict[str, Any]
         }
         for row in picks.to_dict("records")
     ]  # fmt: skip
-    steps = [step for step in run.audit(spot).steps if not blind or step.what in _BLIND]
     return {
         "spot": spot, "plate": plate, "well": well, "sample": one["sample"], "design_id": design_id, "design": design,
         "control": None if pd.isna(one["control"]) else str(one["control"]), "wanted": wanted, "readings": readings,
-        "steps": [{"at": step.at[:16].replace("T", " "), "by": step.by, "what": step.what, "said": step.said} for step in steps],
     }  # fmt: skip
+
+
+def story_of(run: Campaign, spot: str, blind: bool) -> list[dict[str, str]]:
+    """Tell what happened to a well of `PLATE:WELL` and its design, in order; `blind`: what does not tell arms apart."""
+    steps = [step for step in run.audit(spot).steps if not blind or step.what in _BLIND]
+    return [{"at": step.at[:16].replace("T", " "), "by": step.by, "what": step.what, "said": step.said} for step in steps]
+
+
+def batch_of(run: Campaign, number: int) -> Batch:
+    """Give a round's batch, read once while the ledger stays as it is."""
+    return run.kept(("batch", number), partial(run.batch, number))
 
 
 def _short(cell: Any) -> str:
