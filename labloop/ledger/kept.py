@@ -67,8 +67,7 @@ class KeptReadings:
         return self._read(campaign, until, plates, columns)
 
     def _latest(self, campaign: str, columns: Sequence[str]) -> pd.DataFrame:
-        with self._store.read() as connection:
-            last = newest(connection, self._store.id(connection, campaign))
+        last = self._store.answer(campaign, newest)
         known, number, frame = self._held
         if (known, number) != (campaign, last):
             frame = self._grown(campaign, last, columns)
@@ -109,5 +108,4 @@ class KeptReadings:
             return connection.execute(chain).scalar() == stored.link.hash
 
     def _read(self, campaign: str, until: int | None, plates: Sequence[str] | None, columns: Sequence[str]) -> pd.DataFrame:
-        with self._store.read() as connection:
-            return readings_of(connection, self._store.id(connection, campaign), until, plates, columns)
+        return self._store.answer(campaign, readings_of, until, None if plates is None else tuple(plates), tuple(columns))
