@@ -15,6 +15,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError, IngestError, MethodError
 from labloop.ledger import Ledger
 from labloop.ledger.memory import campaigns
+from labloop.rounds import state
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
 
@@ -105,6 +106,18 @@ def test_a_proposed_round_fills_exactly_the_plate_with_new_designs(campaign, tmp
     assert len(batch.picks[batch.picks["arm"] == "offline"]) >= 64
     assert campaign.status()["rounds"] == [{"round": 1, "state": "EXPORTED", "wells": 96, "missing": 96}]
     assert len(campaign.dataset().pending) == 96
+
+
+def test_what_follows_from_the_ledger_is_worked_out_anew_only_when_something_was_written(campaign):
+    first, results = campaign.dataset(), state.results(campaign)
+    assert campaign.dataset() is first
+    campaign.ledger.add_event(campaign.name, "noted")
+    assert campaign.dataset() is not first
+    results["round"] = 7  # the caller's own
+    assert not state.results(campaign)["round"].eq(7).any()
+    with campaign.ledger.begin():
+        campaign.ledger.add_event(campaign.name, "noted")
+        assert campaign.dataset() is not campaign.dataset()  # what is being written may yet be undone
 
 
 def test_proposing_again_changes_nothing(at_the_lab, tmp_path):

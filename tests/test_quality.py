@@ -23,6 +23,7 @@ from labloop.assays.quality.statistics import (
     signal_window,
     z_prime,
 )
+from labloop.assays.quality.survey import survey
 from labloop.config.policies import POLICIES, TRANSFER
 from labloop.config.read import parse_config
 from labloop.errors import ConfigError, QualityError
@@ -32,6 +33,7 @@ from labloop.plates.vessel import Plate
 SHAPE = (8, 12)
 LEVELS = {"full": 10.0, "none": 1.0}
 ROLES = {"full": "positive", "none": "negative"}
+LEVEL_ROLES = ("positive", "negative")
 CONTROLS = [{"name": name, "wells": 4, "role": role} for name, role in ROLES.items()]
 PLATE = parse_config({"wells": 96, "controls": CONTROLS}, Plate)
 
@@ -462,3 +464,26 @@ def test_plates_of_a_history_may_be_larger_than_the_campaigns():
     small, large = (plates._effects(rows, shape) for shape in ((8, 12), (16, 24)))
     assert small[0].value > 5
     assert [one.value for one in small] == [one.value for one in large]
+
+
+def test_of_many_plates_the_latest_the_flagged_and_those_with_the_worst_controls_are_kept():
+    def plate(i, spread):
+        wells = [("positive", 10 + spread), ("positive", 10 - spread), ("negative", 1 + spread), ("negative", 1 - spread)]
+        return [
+            {"id": 10 * i + j, "assay": "a", "plate": f"P{i:02d}", "row": 1.0, "column": 1.0 + j, "value": value, "role": role}
+            for j, (role, value) in enumerate(wells)
+        ]
+
+    rows = pd.DataFrame([row for i in range(20) for row in plate(i, 1.5 if i == 3 else 0.1)])
+    flags = pd.DataFrame({"assay": ["a", "a"], "measurement": [70, 71]})
+    kept, told = survey(rows, flags, 6)
+    assert kept["plate"].unique().tolist() == ["P00", "P01", "P03", "P07", "P18", "P19"]
+    found = told["a"]
+    assert (found.n, found.shown, found.n_flagged, found.n_controlled, found.n_poor) == (20, 6, 1, 20, 1)
+    everything = dict(iter(rows.groupby("plate")))
+    z = [
+        z_prime(*(one.loc[one["role"] == role, "value"].to_numpy() for role in LEVEL_ROLES)).value for one in everything.values()
+    ]
+    assert found.z_prime == pytest.approx((min(z), np.median(z), max(z)))
+    assert "14 are left out" in found.said
+    assert survey(rows, flags, 20)[1] == {}

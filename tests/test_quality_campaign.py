@@ -446,6 +446,19 @@ def test_the_command_prints_a_table_for_people_and_json_for_programs(tmp_path, c
 # ---- older ledgers
 
 
+def test_a_report_of_more_plates_than_it_shows_says_how_many_it_leaves_out(tmp_path, monkeypatch):
+    run, form = first_round(tmp_path)
+    send(run, form, tmp_path / "a.csv")
+    monkeypatch.setattr("labloop.report.collect.PLATES", 1)
+    few, every = run.quality(most=1), run.quality()
+    assert [one.plate for one in few.plates] == [every.plates[-1].plate]
+    assert few.replicates == every.replicates
+    assert few.n_used == every.n_used
+    page = run.report(tmp_path / "report.html").read_text()
+    assert "2 plates: shown are 1" in page
+    assert "1 are left out" in page
+
+
 def test_a_ledger_of_version_1_gets_the_flags_table_and_goes_on(tmp_path):
     path = tmp_path / "ledger.db"
     with sqlite3.connect(path) as connection:

@@ -17,6 +17,8 @@ from labloop.registry import create
 from labloop.rounds import related
 from labloop.runtime.yamlfile import read_yaml
 from labloop.seeds import derive, generator
+from labloop.space.parameters import Sequence
+from labloop.space.vectors import summary
 
 
 def check_configs(campaign: Path | str, round_config: Path | str | None = None) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     examples = space.decode(space.sample(3, generator(config.seed, "examples")))
     understood: dict[str, Any] = {
         "campaign": config.name,
-        "parameters": [parameter.model_dump(mode="json") for parameter in space.parameters],
+        "parameters": [summary(parameter.model_dump(mode="json")) for parameter in space.parameters],
         "size": len(space.listing()) if space.listable else space.size,
         "listable": space.listable,
         "continuous": list(space.continuous),
@@ -63,6 +65,9 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
             "described": config.plate.described,
         },
     }
+    understood["vectors"] = [
+        f"{one.name}: {one.descriptors.sentence}" for one in space if isinstance(one, Sequence) and one.descriptors is not None
+    ]
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
     understood["history"] = related.told(config.anchored(Path(campaign).parent))

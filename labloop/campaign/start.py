@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,12 @@ from labloop.assays.ingest import explain_assay, read_assay
 from labloop.assays.readings import MEASURED
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
+from labloop.proposing.dataset import Dataset
+from labloop.registry import create
 
 BEST = 3
+ENOUGH = 12
+"""Measured designs from which descriptors are compared."""
 
 
 def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any], IngestError | None]:
@@ -22,7 +26,9 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
     Returns:
         `file`, `reader`, `what`, `read_as`, `columns` (labloop's to the file's), and of a file that would be taken `rows`,
         `designs`, `measured`, `failed`, `outside` (designs that the space's rules would not let be proposed), `units` by assay,
-        `range` of the objective's values and the `best` three designs; and why it would be refused, with every fault by its row.
+        `range` of the objective's values, the `best` three designs, and `sees`: by what is seen of options and letters, how well
+        a Gaussian process predicts designs that are left out, `correlation` and log `density`, where there is anything to choose;
+        and why it would be refused, with every fault by its row.
 
     Raises:
         IngestError: the file is not there.
@@ -48,6 +54,7 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
         "units": {str(name): str(some["unit"].iloc[0]) for name, some in rows.groupby("assay", sort=False)},
         "range": [float(values["value"].min()), float(values["value"].max())] if len(values) else None,
         "best": _best(values, file.designs, config),
+        "sees": _sees(values, file.designs, config),
     }  # fmt: skip
     return found, None
 
@@ -62,3 +69,19 @@ def _best(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -
          "value": float(one["value"])}
         for one in best.to_dict("records")
     ]  # fmt: skip
+
+
+class Compares(Protocol):
+    """A surrogate that can tell what each set of descriptors is worth to it."""
+
+    def compare(self, data: Dataset, *, seed: int) -> dict[str, dict[str, float]]: ...
+
+
+def _sees(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -> dict[str, dict[str, float]]:
+    """How well each set of descriptors predicts designs that are left out; nothing where there are none, or few designs."""
+    if not (config.space.described or config.space.embedded):
+        return {}
+    table = values.merge(designs, on="design_id", how="left")
+    data = Dataset.from_measurements(config.space, table, table["value"].to_numpy(float), objective=config.objective)
+    gp: Compares = create("surrogates", "gp", {})
+    return gp.compare(data, seed=config.seed) if len(data) >= ENOUGH else {}

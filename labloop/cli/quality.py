@@ -10,6 +10,9 @@ from cyclopts import Parameter
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
 
+PLATES = 60
+"""Plates of an assay that are shown one by one, unless all are asked for."""
+
 if TYPE_CHECKING:
     from labloop.assays.quality.plates import PlateQuality
     from labloop.assays.quality.report import QualityReport
@@ -17,15 +20,16 @@ if TYPE_CHECKING:
 
 
 @app.command(group=_lab)
-def quality(campaign: str, *, common: Common = Common()) -> None:
+def quality(campaign: str, *, all: bool = False, common: Common = Common()) -> None:
     """Show what quality control finds: Z', edge, drift and controls of every plate, flags, and what became of flagged readings.
 
     Args:
         campaign: the campaign's name.
+        all: show every plate; else of more than 60 the latest and those that are worth a look. --json has every plate always.
     """
     common.start()
     with show.progress(json=common.json):
-        found = common.open(campaign).quality()
+        found = common.open(campaign).quality(most=None if all or common.json else PLATES)
     if common.json:
         return show.dump(found.to_dict())
     _print(found, campaign)
@@ -61,6 +65,8 @@ def _print(found: QualityReport, campaign: str) -> None:
         show.out.print(f"No reading of {campaign} names a plate and a well, so there is no plate to look at.")
     many = len({plate.assay for plate in found.plates}) > 1
     rows = [_row(one, found.flags_of(one), many=many) for one in found.plates]
+    for one in found.surveys.values():
+        show.out.print(f"{one.said} All of them: labloop quality {campaign} --all")
     show._table(
         rows,
         title="Plates (edge: outer minus inner wells in robust SDs; drift: Spearman's ρ; !: p at most 0.01)",

@@ -262,6 +262,8 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     out.print(comparison.sentence, style="bold")
     if several and over_all:
         out.print(over_all.sentence, style="bold")
+    for note in dict.fromkeys([*comparison.notes, *(over_all.notes if several and over_all else ())]):
+        out.print(Text(f"- {note}"))
 
 
 def _free(comparison: Comparison) -> list[dict[str, Any]]:
@@ -313,6 +315,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
         out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
     for line in properties.checked(understood):
         out.print(Text(line))
+    for line in understood["vectors"]:
+        out.print(Text(f"Vectors: {line}"))
     copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
     for told in (*understood["limits"], *understood["costs"]):

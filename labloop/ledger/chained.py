@@ -134,6 +134,15 @@ class Chained:
                 return found
             return read(connection, self.id(connection, campaign), *arguments)
 
+    def now_at(self) -> dict[str, str]:
+        """Tell the hash of each campaign's last link, oldest first, by one question; nothing while this thread writes."""
+        if self.database.writing:
+            return {}
+        last = select(t.link.c.hash).where(t.link.c.campaign == t.campaign.c.id).order_by(t.link.c.number.desc()).limit(1)
+        query = select(t.campaign.c.name, last.scalar_subquery()).order_by(t.campaign.c.id)
+        with self.read() as connection:
+            return {name: head or "" for name, head in connection.execute(query).tuples()}
+
     def rows(self, campaign: str, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
         """Read a campaign's rows of a table in the order they were written."""
         return self.answer(campaign, read_rows, table, tuple(columns), number)

@@ -59,12 +59,14 @@ class KeptReadings:
         columns = {name: column_of(readings[name][: 1 if same[name] else n], t.measurement, name) for name in _FED}
         self._stored = _Stored(campaign, link, link.connection.execute(before).scalar() or 0, last, columns, n)
 
-    def get(self, campaign: str, until: int | None, plates: Sequence[str] | None, columns: Sequence[str]) -> pd.DataFrame:
+    def get(
+        self, campaign: str, until: int | None, since: int, plates: Sequence[str] | None, columns: Sequence[str]
+    ) -> pd.DataFrame:
         """Give readings as `Ledger.measurements`; those of all plates as they stand now are kept."""
         # What is not committed yet may be undone, and its numbers be given again.
-        if until is None and plates is None and not self._store.database.writing:
+        if until is None and not since and plates is None and not self._store.database.writing:
             return self._latest(campaign, columns)
-        return self._read(campaign, until, plates, columns)
+        return self._read(campaign, until, since, plates, columns)
 
     def _latest(self, campaign: str, columns: Sequence[str]) -> pd.DataFrame:
         last = self._store.answer(campaign, newest)
@@ -76,7 +78,7 @@ class KeptReadings:
                 frame = frame.assign(**{name: self._stored.column(name) for name in lacking if name in (*_FED, "id")})  # type: ignore[union-attr]
                 lacking = [name for name in lacking if name not in frame.columns]
             if lacking:
-                frame = pd.concat([frame, self._read(campaign, last, None, lacking)], axis=1)
+                frame = pd.concat([frame, self._read(campaign, last, 0, None, lacking)], axis=1)
         self._held = campaign, last, frame
         return frame[list(columns)]
 
@@ -107,5 +109,8 @@ class KeptReadings:
         with self._store.read() as connection:
             return connection.execute(chain).scalar() == stored.link.hash
 
-    def _read(self, campaign: str, until: int | None, plates: Sequence[str] | None, columns: Sequence[str]) -> pd.DataFrame:
-        return self._store.answer(campaign, readings_of, until, None if plates is None else tuple(plates), tuple(columns))
+    def _read(
+        self, campaign: str, until: int | None, since: int, plates: Sequence[str] | None, columns: Sequence[str]
+    ) -> pd.DataFrame:
+        some = None if plates is None else tuple(plates)
+        return self._store.answer(campaign, readings_of, until, some, tuple(columns), since)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock
 
@@ -18,6 +19,8 @@ from labloop.ledger.rounds import Round
 from labloop.ledger.store import Ledger
 from labloop.runtime.artifacts import Artifacts
 from labloop.runtime.environment import Environment
+
+T = TypeVar("T")
 
 ALLOCATED = "allocated"
 """The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why; `proposers` tells the
@@ -40,6 +43,7 @@ class Memory:
         self.ledger = ledger
         self.folder = home / config.name
         """Reports, locks and trained models of this campaign; everything in it can be made again from the ledger."""
+        self._kept: dict[Hashable, tuple[str, CampaignConfig, Any]] = {}
 
     @property
     def name(self) -> str:
@@ -85,6 +89,21 @@ class Memory:
         for detail in events.loc[events["kind"] == "training_dropped", "detail"]:
             config = config.without(detail["arm"], detail["proposer"])
         return config
+
+    def kept(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Give what `make` works out of the ledger alone: once, while nothing is written to the campaign's chain.
+
+        Args:
+            what: its name; the last answer of each is kept.
+        """
+        head = self.ledger.heads().get(self.name)
+        known, config, value = self._kept.get(what, (None, None, None))
+        if head is not None and known == head and config is self.config:
+            return cast(T, value)
+        made = make()
+        if head is not None:
+            self._kept[what] = head, self.config, made
+        return made
 
     def at(self, number: int) -> Memory:
         """Give this memory with the configuration that stood when a round opened, whatever was revised since."""

@@ -78,15 +78,17 @@ READING = (*_COLUMNS, "file", "row", "id")
 
 
 def readings_of(
-    connection: Connection, campaign_id: int, until: int | None, plates: Sequence[str] | None, columns: Sequence[str] = READING
-) -> pd.DataFrame:
+    connection: Connection, campaign_id: int, until: int | None, plates: Sequence[str] | None, columns: Sequence[str] = READING,
+    since: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """List the readings that stand, in the order they came in; see `Ledger.measurements`."""
     m = measurement.c
     seen = [] if until is None else [m.id <= until]
+    late = [m.id > since] if since else []
     some = [] if plates is None else [m.plate.in_(plates)]
     superseded = select(m.supersedes).where(m.supersedes.is_not(None), *seen)
     query = select(*(m[name] for name in columns)).filter_by(campaign=campaign_id)
-    query = query.where(m.id.not_in(superseded), *seen, *some).order_by(m.id)
+    query = query.where(m.id.not_in(superseded), *seen, *late, *some).order_by(m.id)
     frame = read_frame(connection, query, types_of(measurement, columns))
     if "file" not in columns:
         return frame

@@ -103,8 +103,6 @@ class Ledger:
         with self._store.database.begin() as connection:
             yield connection
 
-    # ---- campaigns
-
     def add_campaign(self, name: str, config_json: str) -> None:
         """Begin a campaign.
 
@@ -182,26 +180,23 @@ class Ledger:
         return self._store.rows(campaign, t.source_file, ("sha256", "name", "n_rows", "at", "by"))
 
     def measurements(
-        self, campaign: str, *, until: int | None = None, plates: Sequence[str] | None = None,
+        self, campaign: str, *, until: int | None = None, since: int = 0, plates: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:  # fmt: skip
-        """List the readings that stand, in the order they came in; those that a later one supersedes are left out.
-
-        Columns: design_id, assay, value, qualifier, unit, status, plate, well, round, measured_at, note, file (its name), row and
-        id (for `supersedes`).
+        """List the readings that stand, in the order they came in: design_id, assay, value, qualifier, unit, status, plate, well,
+        round, measured_at, note, file (its name), row and id (for `supersedes`); those that a later one supersedes are left out.
 
         Args:
             until: the readings as they stood when the one of this id was the last.
+            since: those that came in after the one of this id.
             plates: those of these plates only.
             columns: these only; all where left out. Of a million readings each column takes its second.
         """
-        return self._kept.get(campaign, until, plates, readings.READING if columns is None else tuple(columns))
+        return self._kept.get(campaign, until, since, plates, readings.READING if columns is None else tuple(columns))
 
     def known(self, campaign: str, assay: str, *, designs: Sequence[str], plates: Sequence[str]) -> pd.DataFrame:
-        """List an assay's readings of these designs or plates, superseded ones too; of very many names, all of the assay's.
-
-        Columns: design_id, value, qualifier, status, plate, well, round, measured_at, file (its name), at (when that was taken
-        in), row and id.
+        """List an assay's readings of these designs or plates, superseded ones too; of very many names, all of the assay's:
+        design_id, value, qualifier, status, plate, well, round, measured_at, file (its name), at (when taken in), row and id.
         """
         with self._store.read() as connection:
             return known_readings(connection, self._store.id(connection, campaign), assay, designs, plates)
@@ -375,8 +370,12 @@ class Ledger:
         """Tell where the chain of a campaign ends."""
         return self._store.ends(campaign)
 
+    def heads(self) -> dict[str, str]:
+        """Tell the hash of each campaign's last link, oldest campaign first; nothing while this thread writes."""
+        return self._store.now_at()
+
     def batch_head(self, campaign: str, number: int) -> dict[str, Any]:
-        """Name the link of the chain that a round's batch came with, for whoever keeps the files: campaign, link, head."""
+        """Name the link of the chain that a round's batch came with: campaign, link, head."""
         with self._store.read() as connection:
             return {"campaign": campaign, **batches.head_of(connection, self._store.id(connection, campaign), number)}
 

@@ -18,6 +18,9 @@ from labloop.types import FloatArray
 SLOPE = 0.01
 """Of the proxies' leaky ReLU."""
 
+LEAST = 32
+"""Designs in a batch at least, however few are measured: each is drawn again and again anyway."""
+
 FOLDS = 10
 """Each proxy leaves out one design in ten."""
 
@@ -52,6 +55,8 @@ def fit_proxies(
         truth = target[out.any(0)]
         told = len(guess) > 2 and float(guess.std()) > 0 and float(truth.std()) > 0
         return float(spearmanr(guess.cpu().numpy(), truth.cpu().numpy()).statistic) if told else 0.0
+
+    batch = min(batch, max(LEAST, n))
 
     def fit(net: StackedMLP, best: float) -> Fit:
         adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)

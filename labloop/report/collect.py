@@ -26,6 +26,8 @@ from labloop.rounds.outlook import outlook
 from labloop.space.design_space import DesignSpace
 
 N_TOP = 15
+PLATES = 60
+"""Plates of an assay that quality control tells of one by one; more are summed up."""
 
 
 def collect(campaign: Memory) -> ReportData:
@@ -51,7 +53,7 @@ def collect(campaign: Memory) -> ReportData:
         measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
         top=_top(campaign, data.lead, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: compare_round(campaign, number, results=results) for number in measured},
-        overall=compare_all(campaign, results, measured), quality=inspect(campaign), others=_others(campaign),
+        overall=compare_all(campaign, results, measured), quality=inspect(campaign, most=PLATES), others=_others(campaign),
         several=_several(campaign, data, results, texts), insight=kept_of(campaign),
         spent=spending.in_words(spent["spent"]) if (spent := spending.told(campaign)) else "", limits=tuple(shown(config.limits)),
         space=config.space, designs=designs,

@@ -77,7 +77,8 @@ def controls(found: QualityReport, assay: str, numbers: Numbers) -> PageTable:
 def sentences(found: QualityReport, assay: str) -> list[str]:
     """What there is to say beside the tables."""
     agree = found.replicates.get(assay)
-    told = [f"{found.n_used:,} readings are used, {found.n_dropped} left out and {found.n_downweighted} downweighted."]
+    told = [found.surveys[assay].said] if assay in found.surveys else []
+    told += [f"{found.n_used:,} readings are used, {found.n_dropped} left out and {found.n_downweighted} downweighted."]
     if agree is not None and agree.n_designs:
         told.append(
             f"Replicates: {agree.n_designs} designs were read more than once, pooled standard deviation {figure(agree.sd)}, "

@@ -232,6 +232,8 @@ def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[
     if len(recent) and len(shared) > 0.1 * len(recent):
         notes.append("Arms chose the same designs in part; those cannot tell them apart, and it takes larger differences.")
     if len(wells) > 1 and max(wells.values()) > 1.5 * min(wells.values()):
-        notes.append("Unequal wells show less than equal ones.")
+        notes.append(
+            "Unequal wells show less than equal ones: two arms are compared by as many wells as the smaller of them has."
+        )
     notes.append("A difference that changes from round to round needs rounds, not wells: one or two plates speak of themselves.")
     return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ def dataset(memory: Memory, *, until: int | None = None, before_round: int | Non
     Raises:
         QualityError: the declared normalisation cannot be done, or lowers the agreement of replicates.
     """
+    if until is None and before_round is None:
+        return memory.kept(("dataset", normalised), partial(_dataset, memory, None, None, normalised=normalised))
+    return _dataset(memory, until, before_round, normalised=normalised)
+
+
+def _dataset(memory: Memory, until: int | None, before_round: int | None, *, normalised: bool) -> Dataset:
     if memory.config.goal is not None:
         return _several(memory, memory.config.goal, until=until, before_round=before_round, normalised=normalised)
     rows, use = _learnt(memory, until=until, before_round=before_round, normalised=normalised)
@@ -174,8 +181,9 @@ def _unread(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None
     """
     if wells.empty:
         return wells
-    plates = wells["plate"].unique().tolist()
-    rows = memory.ledger.measurements(memory.name, until=until, plates=plates, columns=("assay", "status", "plate", "well"))
+    told = ("assay", "status", "plate", "well")
+    plates, since = wells["plate"].unique().tolist(), _before(memory, wells)
+    rows = memory.ledger.measurements(memory.name, until=until, since=since, plates=plates, columns=told)
     places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
     failed = (rows["status"] == "failed_design") & (len(assays) > 1)
     left = np.zeros(len(wells), dtype=bool)
@@ -183,6 +191,12 @@ def _unread(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None
         here = rows[failed | (rows["assay"] == assay)]
         left |= ~places.isin(pd.MultiIndex.from_frame(here[["plate", "well"]]))
     return wells[left]
+
+
+def _before(memory: Memory, wells: pd.DataFrame) -> int:
+    """Give the id of the last reading from before these wells' rounds opened: none of their plates came in by then."""
+    numbers = set(wells["round"])
+    return min((entry.snapshot for entry in memory.ledger.rounds(memory.name) if entry.number in numbers), default=0)
 
 
 def results(memory: Memory, *, until: int | None = None, before_round: int | None = None) -> pd.DataFrame:
@@ -194,6 +208,12 @@ def results(memory: Memory, *, until: int | None = None, before_round: int | Non
         until: only measurements up to this ledger id.
         before_round: with the flags that stood when this round opened.
     """
+    if until is None and before_round is None:
+        return memory.kept("results", partial(_results, memory, None, None)).copy(deep=False)
+    return _results(memory, until, before_round)
+
+
+def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.DataFrame:
     picks = memory.ledger.picks(memory.name)
     everything = memory.ledger.measurements(memory.name, until=until)
     use = usable(memory, rows=everything, before_round=before_round)

@@ -83,12 +83,14 @@ class Words:
 
 
 def described(space: DesignSpace, X: FloatArray) -> FloatArray:
-    """What descriptors say of the options and letters of designs X (…, d), each set with one unit of variance: (…, m)."""
+    """What descriptors say of the options and letters of designs X (…, d), and vectors of their sequences, each set with one unit
+    of variance: (…, m)."""
     found = [X[..., :0]]
     for one in space.described:
         b = one.block
         letters = X[..., b.start : b.stop].reshape(*X.shape[:-1], b.rows, b.classes)
         found.append((letters @ (one.places * math.sqrt(2))).reshape(*X.shape[:-1], -1))
+    found += [one.of(X) * math.sqrt(2) for one in space.embedded]
     return np.concatenate(found, axis=-1)
 
 

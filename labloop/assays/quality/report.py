@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from labloop.assays.quality.normalise import Agreement
 from labloop.assays.quality.plates import PlateQuality, Replicates, plate_quality, plates_of, replicates
+from labloop.assays.quality.survey import Survey, survey
 from labloop.assays.readings import Usable, usable, with_places
 from labloop.errors import QualityError
 from labloop.ledger.memory import Memory
+from labloop.runtime.progress import track
 
 _SAID = ["rule", "detail", "policy"]
 
@@ -36,6 +38,8 @@ class QualityReport:
     noise_known: bool
     """Whether replicates that differ tell the noise: if not, standard errors are unknown and downweighting a design's only
     reading does nothing."""
+    surveys: dict[str, Survey] = field(default_factory=dict)
+    """By assay, where `plates` holds some of its plates only."""
 
     def flags_of(self, plate: PlateQuality) -> dict[str, int]:
         """Count a plate's flagged readings by rule."""
@@ -63,26 +67,36 @@ class QualityReport:
             "normalised": self.normalised,
             "agreement": None if self.agreement is None else asdict(self.agreement),
             "n_used": self.n_used, "n_dropped": self.n_dropped, "n_downweighted": self.n_downweighted,
-            "noise_known": self.noise_known,
+            "noise_known": self.noise_known, "surveys": {assay: asdict(found) for assay, found in self.surveys.items()},
         }  # fmt: skip
 
 
-def inspect(memory: Memory) -> QualityReport:
-    """Take the figures of every plate and assay from readings that stand, those aside that a rule about the well sets aside."""
+def inspect(memory: Memory, *, most: int | None = None) -> QualityReport:
+    """Take the figures of every plate and assay from readings that stand, those aside that a rule about the well sets aside.
+
+    Args:
+        most: of an assay with more plates, only the latest and those that are worth a look are taken one by one; see `survey`.
+    """
     rows = memory.ledger.measurements(memory.name)
     placed = with_places(memory, rows)
     by_assay = {assay: _usable(memory, assay, rows)[0] for assay in memory.config.assays if (rows["assay"] == assay).any()}
     flags = pd.concat([found.flags.assign(assay=assay) for assay, found in by_assay.items()]) if by_assay else _no_flags()
     of_wells = flags.loc[flags["rule"].isin(["transfer_failed", "excluded", "reread"]), "measurement"]
     left = placed[~placed["id"].isin(of_wells) & placed["assay"].isin(list(by_assay))]
+    shown, surveys = (left, {}) if most is None else survey(left, flags, most)
     objective = memory.config.objective.assay
     used, refused = _usable(memory, objective, rows)
     designs = used.rows[used.rows["design_id"].notna()]
     dropped = used.dropped[used.dropped["design_id"].notna()]
     told = ["plate", "well", "design_id", "control", "value"]
     where = placed.set_index("id")[told]
+    every = list(plates_of(shown))
     return QualityReport(
-        plates=tuple(plate_quality(assay, plate, held, memory.config.plate.shape) for (assay, plate), held in plates_of(left)),
+        plates=tuple(
+            plate_quality(assay, plate, held, memory.config.plate.shape)
+            for (assay, plate), held in (every[at] for at in track(len(every), "plates inspected"))
+        ),
+        surveys=surveys,
         replicates={assay: replicates(left[left["assay"] == assay]) for assay in by_assay},
         flags=flags.join(where, on="measurement").reset_index(drop=True)[["measurement", "assay", *told, *_SAID]],
         normalised=refused or used.normalised.note, agreement=used.normalised.agreement, n_used=len(designs),
