@@ -147,9 +147,9 @@ def named(pairs: Sequence[Pair], plan: Plan, scope: str, rounds: Sequence[int]) 
     )
 
 
-def winners(repetitions: int) -> pd.DataFrame:
+def winners(repetitions: int, settings: Sequence[Setting] = SETTINGS) -> pd.DataFrame:
     rows = []
-    for setting in SETTINGS:
+    for setting in settings:
         plan = Plan(rounds=setting.rounds)
         said = [looks(setting, np.random.default_rng([i, 1]), plan) for i in range(repetitions)]
         false = [one["arms"] or (one["plates"] and not setting.shift) for one in said]
@@ -308,7 +308,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="of the campaigns of --trained")
     parser.add_argument("--wells", type=int, default=24)
     parser.add_argument("--only", default="", help="some of winners, power, coverage, outlooks, with commas between")
+    parser.add_argument("--like", default="", help="only settings of false winners with these words in their name")
     args = parser.parse_args()
+    if args.like:
+        show(winners(args.repetitions, [one for one in SETTINGS if args.like in one.name]))
+        return
     if args.trained:
         show(trained(args.trained, args.pairs, args.rounds, args.wells))
         return
