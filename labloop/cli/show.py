@@ -193,8 +193,9 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
 
     n = batch.picks["design_id"].value_counts()
     several = set(n.index[n > 1])
+    held = batch.wells["design_id"].value_counts()  # replicates too
     rows = [
-        {"arm": arm, "wells": len(picks), "shared": int(picks["design_id"].isin(several).sum()),
+        {"arm": arm, "wells": int(held.reindex(picks["design_id"]).sum()), "shared": int(picks["design_id"].isin(several).sum()),
          "proposers": ", ".join(dict.fromkeys(picks["proposer"])),
          "predicted mean": value(picks["mean"].mean()), "predicted best": value(picks["mean"].max()),
          "bound, mean": value(picks["lcb"].mean()), "beta": float(picks["beta"].iloc[0]),
