@@ -13,7 +13,7 @@ from labloop.methods.judge_only import JudgeOnly
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief
 from labloop.surrogates import _members
-from labloop.surrogates.auto import Auto, importance, mixture, stacked, weigh
+from labloop.surrogates.auto import FARTHEST, Auto, importance, mixture, stacked, weigh
 from labloop.surrogates.gp import GP
 from labloop.surrogates.ridge import Ridge, _twinned
 from labloop.surrogates.warp import Warp, _log_between, chosen
@@ -65,6 +65,13 @@ def test_few_measurements_move_weights_less_than_many() -> None:
     means = np.stack([y + 0.1 * rng.normal(size=2_000), rng.normal(size=2_000)])
     few, many = (weigh(means[:, :n], y[:n])[0] for n in (16, 2_000))
     assert 0.5 < few[0] < many[0]
+
+
+def test_no_member_expects_any_number_far_from_the_data() -> None:
+    y = np.random.default_rng(0).normal(size=60)
+    wild = replace(member(y + 0.1), belief=lambda X: (np.full(len(X), 1e6), np.full(len(X), 0.1)))
+    mean, _ = stacked({"wild": wild}, y).belief(np.zeros((3, 1)))
+    assert mean == pytest.approx(np.full(3, y.max() + FARTHEST * y.std()))
 
 
 def test_shrinking_towards_the_mean_costs_no_weight() -> None:

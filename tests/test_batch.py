@@ -25,6 +25,7 @@ from labloop.errors import BatchError
 from labloop.plates.batch import ASSAY_COLUMNS, SCORE, Batch, render, write_batch
 from labloop.plates.layout import lay_out
 from labloop.plates.vessel import Control, Plate
+from labloop.runtime.files import cached
 from labloop.runtime.spreadsheet import neutral, plain
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
@@ -487,3 +488,19 @@ def test_every_well_of_any_batch_is_in_the_files_once(
     assert (joined["dna"] == joined["dna_bench"]).all()
     wanted = batch.picks.groupby("design_id")["arm"].agg(set).to_dict()
     assert {one: set(arms.split("+")) for one, arms in zip(picks["design_id"], picks["arm"], strict=True)} == wanted
+
+
+def test_a_text_that_takes_long_to_make_is_made_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make() -> str:
+        made.append(1)
+        return "ⓥega"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    assert [cached("one.js", make), cached("one.js", make), cached("two.js", make)] == ["ⓥega"] * 3
+    assert len(made) == 2
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # in which nothing can be made
+    assert [cached("one.js", make), cached("one.js", make)] == ["ⓥega"] * 2
+    assert len(made) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 
@@ -164,13 +165,68 @@ def test_descriptors_that_say_nothing_are_not_chosen():
     assert GP(descriptors="left_out").fit(data, seed=0).sets == ("letters",)
 
 
-def test_forest_and_networks_see_descriptors():
-    from labloop.surrogates.features import described
+def sized(k: int, descriptors=None) -> DesignSpace:
+    return DesignSpace(parameters=(
+        Choice(name="size", options=tuple(graded(k)), descriptors=descriptors or graded(k)),
+        Choice(name="base", options=("a", "b")),
+    ))  # fmt: skip
 
-    space = DesignSpace(parameters=(Choice(name="size", options=tuple(graded(5)), descriptors=graded(5)),))
-    told = described(space, space.listing())
-    assert told.shape == (5, 1)
-    assert (np.diff(told[:, 0]) > 0).all()
+
+def size_of(designs: pd.DataFrame) -> np.ndarray:
+    return np.array([int(one[1:]) for one in designs["size"]]) / 10 + (designs["base"] == "b").to_numpy()
+
+
+def test_soft_options_have_expected_descriptors():
+    from labloop.surrogates.features import described, table
+
+    space = sized(5)
+    X = space.listing()
+    told = described(space, X)
+    assert told == pytest.approx(X @ table(space))
+    assert (np.diff(told[::2, 0]) > 0).all()
+    assert (X[:4].mean(0) @ table(space)) == pytest.approx(told[:4].mean(0))
+
+
+def test_networks_are_shown_descriptors_where_left_out_designs_are_predicted_better():
+    from labloop.surrogates.sees import lift, sees
+
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(40)[:24]
+    chance = {one: {"chance": float(rng.normal())} for one in graded(20)}
+    good, bad = dataset(sized(20), size_of, rows), dataset(sized(20, chance), size_of, rows)
+    assert sees(good) == {"descriptors"}
+    assert sees(bad) == frozenset()
+    assert (lift(good).shape, lift(bad).shape) == ((22, 1), (22, 0))
+    assert (
+        sees(dataset(DesignSpace(parameters=(Choice(name="base", options=("a", "b")),)), lambda d: d.index, [0, 1]))
+        == frozenset()
+    )
+
+
+def test_networks_of_every_kind_tell_options_that_nobody_measured_by_what_they_are_like():
+    """Of 20 sizes every other one is measured: by names alone nothing is known of the rest."""
+    import torch
+
+    from labloop.methods._ranked_proxies import fit_proxies, predict
+    from labloop.surrogates.networks import load_stacked
+
+    space = sized(20)
+    X = space.listing()
+    rows = np.array([i for i in range(40) if i // 2 % 2 == 0])
+    rest = np.setdiff1d(np.arange(40), rows)
+    data = dataset(space, size_of, rows)
+    for features in ("letters", "words"):
+        weights, _ = fit_proxies(
+            data, (data.y - data.y.min()) / np.ptp(data.y), 2, (32,), steps=150, batch=20, lr=1e-2, rate="constant", rank_k=1.0,
+            features=features, seed=0,
+        )  # fmt: skip
+        assert "lift" in weights
+        net = load_stacked(weights, slope=0.01, space=space)
+        told = predict(net, 2 * torch.tensor(space.orbit(X), dtype=torch.float32) - 1).mean(0).numpy()
+        assert np.corrcoef(told[rest], size_of(space.decode(X[rest])))[0, 1] > 0.9
+        x = torch.tensor(X[:1], dtype=torch.float32).requires_grad_()
+        net(2 * x - 1).sum().backward()
+        assert x.grad.abs().sum() > 0
 
 
 def test_new_options_come_with_a_revision_and_old_ones_keep_their_ids(tmp_path):
@@ -243,3 +299,159 @@ def test_embeddings_that_are_none_are_refused(tmp_path, content, said):
     (tmp_path / "esm.safetensors").write_bytes(content)
     with pytest.raises(ConfigError, match=said):
         load(tmp_path, "descriptors: esm.safetensors")
+
+
+# ---- a vector a sequence
+
+LETTERS = "ACDE"
+SEQUENCES = ["".join(one) for one in itertools.product(LETTERS, repeat=3)]
+MUTANTS = """
+name: variants
+space:
+  parameters:
+    - {type: sequence, name: protein, %s, alphabet: ACDE, descriptors: %s}
+"""
+
+
+def hidden(sequences, k: int = 8) -> np.ndarray:
+    """Vectors (n, k) that tell what letters tell only together."""
+    codes = np.array([[LETTERS.index(letter) for letter in one] for one in sequences]).sum(1)
+    return np.cos(codes[:, None] * np.arange(1, k + 1) / 3)
+
+
+def with_vectors(folder, sequences=SEQUENCES, *, file="esm.csv", what="length: 3", more="", values=None) -> CampaignConfig:
+    values = hidden(SEQUENCES)[: len(sequences)] if values is None else values
+    if file.endswith(".csv"):
+        pd.DataFrame(values).add_prefix("e").assign(protein=sequences).to_csv(folder / file, index=False)
+    else:
+        (folder / file).write_bytes(safetensors(**dict(zip(sequences, values, strict=True))))
+    (folder / "campaign.yaml").write_text(MUTANTS % (what, file) + more)
+    return load_config(folder / "campaign.yaml", CampaignConfig)
+
+
+@pytest.mark.parametrize("file", ["esm.csv", "esm.safetensors"])
+def test_a_vector_a_sequence_is_kept_by_its_principal_coordinates(tmp_path, file):
+    config = with_vectors(tmp_path, file=file)
+    told = config.space.parameters[0].descriptors
+    assert (told.file, told.columns, len(told.designs)) == (file, 8, 64)
+    assert "64 vectors of 8 numbers" in told.sentence
+    (tmp_path / file).unlink()  # the ledger keeps what was read
+    again = CampaignConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+    X = again.space.listing()
+    places = again.space.embedded[0].of(X)
+    assert squares(places).sum() / (64 * 63) == pytest.approx(1, rel=1e-5)
+    z = hidden(SEQUENCES)
+    z = z[:, z.std(0) > 1e-9]
+    whole = squares((z - z.mean(0)) / z.std(0))
+    assert np.corrcoef(squares(places).ravel(), whole.ravel())[0, 1] > 0.99
+
+
+def test_mutants_may_be_named_and_other_rows_are_no_harm(tmp_path):
+    names = ["WT", "A1C", "A1C;A2D", "A3E", "GGG", "CCC"]
+    shelf = "  library: shelf.csv\n"
+    (tmp_path / "shelf.csv").write_text("protein\nAAA\nCAA\nCDA\nAAE\n")
+    space = with_vectors(tmp_path, names, what="parent: AAA, mutations: 2", more=shelf).space
+    rows = space.embedded[0].rows(space.encode(pd.DataFrame({"protein": ["AAA", "CAA", "CDA", "AAE"]})))
+    assert len(set(rows.tolist())) == 4
+    assert (rows >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("sequences", "what", "more", "said"),
+    [
+        (SEQUENCES[:-2], "length: 3", "", "esm.csv has no vector of EED, EEE"),
+        (SEQUENCES, "length: 30", "", "the rows of esm.csv must be named by sequences: 'AAA' is none"),
+        (["A" * 30, "C" * 30], "length: 30", "", "sequences cannot each have a vector: name those that have one as the space's"),
+        (SEQUENCES[:3], "length: 3", "  library: shelf.csv\n", "library, design 2: protein 'EEE' has no vector in esm.csv"),
+        (["AAA", "AAA"], "length: 3", "", "'AAA' stands there twice"),
+    ],
+    ids=["lacking", "length", "too many", "library", "twice"],
+)  # fmt: skip
+def test_a_design_without_a_vector_is_named_with_the_file(tmp_path, sequences, what, more, said):
+    (tmp_path / "shelf.csv").write_text("protein\nAAA\nEEE\n")
+    with pytest.raises(ConfigError, match=r"campaign\.yaml") as told:
+        with_vectors(tmp_path, sequences, what=what, more=more)
+    assert said in str(told.value)
+
+
+def test_vectors_that_are_no_numbers_are_refused_with_their_row(tmp_path):
+    values = hidden(SEQUENCES).astype(object)
+    values[4, 1] = "warm"
+    with pytest.raises(ConfigError, match=r"esm\.csv, row 6 \(ACA\): e1 'warm' is not a number"):
+        with_vectors(tmp_path, values=values)
+
+
+def test_vectors_that_tell_nothing_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="all vectors are alike"):
+        with_vectors(tmp_path, values=np.ones((64, 3)))
+
+
+def test_a_measured_design_without_a_vector_is_refused_in_its_row(tmp_path):
+    (tmp_path / "shelf.csv").write_text("protein\nAAA\nAAC\n")
+    space = with_vectors(tmp_path, SEQUENCES[:5], more="  library: shelf.csv\n").space
+    faults = space.check(pd.DataFrame({"protein": ["AAA", "EEE"]}))
+    assert [(fault.row, fault.rule.split(":")[0]) for fault in faults] == [(1, "has no vector in esm.csv")]
+
+
+def test_the_gaussian_process_looks_at_vectors_where_they_predict_left_out_designs(tmp_path):
+    from labloop.surrogates.gp import GP
+
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(64)[:32]
+    rest = np.setdiff1d(np.arange(64), rows)
+    told = with_vectors(tmp_path).space
+    chance = with_vectors(tmp_path, values=rng.normal(size=(64, 8))).space
+
+    def y(designs: pd.DataFrame) -> np.ndarray:
+        return hidden(designs["protein"])[:, 1]
+
+    def plain(designs: pd.DataFrame) -> np.ndarray:
+        return np.array([[LETTERS.index(letter) for letter in one] for one in designs["protein"]]) @ [1.0, 0.5, 0.2]
+
+    good, bad = dataset(told, y, rows), dataset(chance, plain, rows)
+    assert GP().fit(good, seed=0).sets == ("letters", "vectors")
+    assert GP().fit(bad, seed=0).sets == ("letters",)
+    truth, X = y(told.decode(told.listing()[rest])), told.listing()[rest]
+    error = {how: np.abs(GP(descriptors=how).fit(good, seed=0).belief(X)[0] - truth).mean() for how in ("all", "none")}
+    assert error["all"] < 0.5 * error["none"]
+    found = GP().compare(good, seed=0)
+    assert set(found) == {"letters", "letters+vectors"}
+    assert found["letters+vectors"]["correlation"] > found["letters"]["correlation"]
+
+
+def test_designs_of_as_many_differing_letters_are_in_the_order_of_their_vectors(tmp_path):
+    space = with_vectors(tmp_path).space
+    X = space.listing()
+    D, letters = space.distance(X, X), 3 - X @ X.T
+    apart = np.sqrt(squares(space.embedded[0].of(X)))
+    assert np.diag(D) == pytest.approx(0)
+    assert pytest.approx(D.T) == D
+    assert D[letters == 1].max() <= 1 < D[letters == 2].min()
+    near = np.flatnonzero(letters[0] == 1)
+    assert (np.diff(D[0, near[apart[0, near].argsort()]]) >= 0).all()
+    assert 0 < D[letters == 1].min() < 1
+
+
+def test_check_counts_vectors_and_compares_them_on_the_start_file(tmp_path):
+    from labloop.campaign.checks import check_configs, check_start
+
+    space = with_vectors(tmp_path).space
+    designs = space.decode(space.listing()[::3])
+    designs.assign(value=hidden(designs["protein"])[:, 1]).to_csv(tmp_path / "start.csv", index=False)
+    told = check_configs(tmp_path / "campaign.yaml")
+    assert told["vectors"] == [f"protein: {space.parameters[0].descriptors.sentence}"]
+    assert told["parameters"][0]["descriptors"]["vectors"] == 64
+    assert "places" not in told["parameters"][0]["descriptors"]
+    start, refused = check_start(tmp_path / "campaign.yaml", tmp_path / "start.csv")
+    assert refused is None
+    assert start["sees"]["letters+vectors"]["density"] > start["sees"]["letters"]["density"]
+
+
+def test_a_campaign_that_began_without_vectors_may_be_given_them(tmp_path):
+    new = with_vectors(tmp_path)
+    old = CampaignConfig.model_validate({"name": "variants", "space": {"parameters": [
+        {"type": "sequence", "name": "protein", "length": 3, "alphabet": "ACDE"}]}})  # fmt: skip
+    designs = old.space.decode(old.space.listing()[:4])
+    designs.index = old.space.ids(old.space.listing()[:4])
+    assert revised(old, new, designs=designs, assays=[]).space.embedded

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._diffusion import NoiseSchedule
 
-diffusers = pytest.importorskip("diffusers", reason="the independent implementation is not installed")
-
 SCHEDULES = {"cosine": NoiseSchedule.cosine(200), "linear": NoiseSchedule.linear(1000), "short": NoiseSchedule.cosine(8)}
 
 
@@ -25,8 +23,13 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
+def other_implementation():
+    """The independent implementation; it takes seconds to import, so that only whoever compares with it does."""
+    return pytest.importorskip("diffusers", reason="the independent implementation is not installed")
+
+
 def theirs(kind: str, schedule: NoiseSchedule, **options: object):
-    cls = getattr(diffusers, kind)
+    cls = getattr(other_implementation(), kind)
     made = cls(num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), clip_sample=False, **options)
     # diffusers keeps float32 levels: give it ours, so that a difference is one of formula and not of rounding.
     made.alphas_cumprod = torch.cumprod(1 - schedule.betas, 0)
@@ -60,7 +63,7 @@ def test_cosine_levels_are_the_squared_cosine_until_the_clip() -> None:
 @pytest.mark.parametrize(("name", "theirs_name"), [("cosine", "squaredcos_cap_v2"), ("linear", "linear")])
 def test_betas_agree_with_diffusers(name: str, theirs_name: str) -> None:
     ours = SCHEDULES[name]
-    other = diffusers.DDPMScheduler(num_train_timesteps=len(ours), beta_schedule=theirs_name)
+    other = other_implementation().DDPMScheduler(num_train_timesteps=len(ours), beta_schedule=theirs_name)
     torch.testing.assert_close(ours.betas.float(), other.betas, rtol=2e-6, atol=1e-9)
 
 

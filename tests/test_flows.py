@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 
 import fakes
 import pandas as pd
@@ -22,7 +23,7 @@ from labloop.runtime.prefect_api import NoAnswer
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
 
-pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+pytestmark = pytest.mark.skipif(not find_spec("prefect"), reason="pip install 'labloop-toolkit[flows]'")  # a second to import
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -320,6 +321,19 @@ def test_check_says_what_is_read_and_a_campaign_that_is_not_here_is_no_error(fol
     assert "gone: cannot be looked up from here" in check_configs("campaign.yaml")["history"][0]
     with pytest.raises(CampaignError, match="gone"):
         Campaign.create("campaign.yaml").ensure_round(RoundConfig.model_validate(ROUND))
+
+
+@pytest.mark.parametrize(("seed", "how"), [(9, "designs measured in both"), (0, "what it lets expect of 20 designs")])
+def test_check_tells_how_history_ranks_the_start_file(folder: Path, capsys: pytest.CaptureFixture[str], seed: int, how: str):
+    rows = np.random.default_rng(9).permutation(len(DESIGNS))
+    some = rows[:20] if seed == 9 else rows[-20:]
+    DESIGNS.iloc[some].assign(value=HERE[some]).to_csv("start.csv", index=False)
+    assert main(["check", "campaign.yaml", "--data", "start.csv"]) == 0
+    told = re.search(
+        r"History old.csv and this file: rank correlation (\S+) \((.*?)\)", " ".join(capsys.readouterr().out.split())
+    )
+    assert float(told[1]) > 0.8
+    assert how in told[2]
 
 
 def test_options_that_do_not_exist_here_are_told():

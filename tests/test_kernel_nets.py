@@ -81,7 +81,9 @@ def test_weights_solve_the_ridge_regression_on_the_rows_that_a_member_drew():
     phi, t = torch.tensor(rng.normal(size=(30, 5))), torch.tensor(rng.normal(size=30))
     counts = torch.tensor(rng.multinomial(30, np.full(30, 1 / 30), size=2))
     reach = torch.full((56,), 0.4, dtype=torch.float64)
-    tail = _kernel_nets._Solver(x, phi, torch.arange(30), reach, 0.3, 0.1)(t, counts)
+    tail = _kernel_nets._Solver(x, phi, torch.arange(30), _kernel_nets._Metric(reach, reach.new_zeros(len(reach), 0)), 0.3, 0.1)(
+        t, counts
+    )
     K = (-(0.4**2) * (14 - x[0] @ x[0].T)).exp() + 0.3 * phi @ phi.T
     for weights, count in zip(tail, counts, strict=True):
         seen = count > 0

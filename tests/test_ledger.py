@@ -8,7 +8,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,25 @@ class TestContract:
         for call in calls:
             with pytest.raises(CampaignError, match=r"no campaign 'dan'.*there are: dna"):
                 call()
+
+    def test_what_was_read_is_kept_until_anybody_writes_and_is_the_readers_own(self, ledger: Ledger) -> None:
+        asked: list[str] = []
+        event.listen(ledger._store.database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        ledger.add_event("dna", "note", {"n": 1})
+        mine = ledger.events("dna")
+        mine["kind"] = "spoiled"
+        asked.clear()
+        assert ledger.events("dna")["kind"].tolist() == ["note"]
+        assert asked
+        assert not [one for one in asked if "FROM event" in one]
+        with Ledger.open(ledger.reach[0]) as other:
+            other.add_event("dna", "of another process")
+        assert ledger.events("dna")["kind"].tolist() == ["note", "of another process"]
+        with suppress(ZeroDivisionError), ledger.begin():
+            ledger.add_event("dna", "undone")
+            assert len(ledger.events("dna")) == 3
+            raise ZeroDivisionError
+        assert len(ledger.events("dna")) == 2
 
     # ---- files
 

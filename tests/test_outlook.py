@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ import pytest
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
+from labloop.compare.measures import plates as plates_of
+from labloop.compare.pairs import pair_of
 from labloop.compare.prospect import Spread, found_best, next_plate, powers, smallest
+from labloop.compare.statistics import holm
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
@@ -29,11 +33,32 @@ def test_power_grows_with_wells_plates_and_difference_and_falls_with_arms():
     assert smallest([24, 24], 1.0, plates=2) == pytest.approx(base / np.sqrt(2), rel=0.06)
     assert smallest([24, 24, 24], 1.0) > base
     assert smallest([24, 24], 3.0) == pytest.approx(3 * base)
+    assert smallest([16, 80], 1.0) == pytest.approx(smallest([16, 16], 1.0), rel=0.02), "both are compared at equal depth"
     assert np.isnan(smallest([1, 24], 1.0))
     found = powers([24, 24], 1.0, np.array([0.0, base, 2 * base]))
     assert found[0] < 0.05
     assert found[1] == pytest.approx(0.8, abs=0.02)
     assert found[2] > 0.99
+
+
+@pytest.mark.parametrize("wells", [(16, 80), (12, 24, 48)], ids=["two arms", "three arms"])
+def test_the_promised_power_is_that_of_the_comparison_itself(wells):
+    """Arms of unequal wells, whose ranks are known, as in a ledger; nested depths of three arms included."""
+    plates, level, ahead = 300, 0.03, 1.1
+    shown = 0
+    for seed in range(plates):
+        rng = np.random.default_rng(seed)
+        names = [f"arm{i}" for i in range(len(wells))]
+        rows = {
+            name: pd.DataFrame({"round": 1, "design_id": [f"{name}-{k}" for k in range(n)], "rank": range(n), "status": "ok",
+                                "y": rng.normal(size=n) + ahead * (name == "arm0"), "incumbent": np.nan})
+            for name, n in zip(names, wells, strict=True)
+        }  # fmt: skip
+        pairs = [pair_of(rows, a, b, share=0.8) for a, b in combinations(names, 2)]
+        found = [plates_of(pair) for pair in pairs]
+        shown += holm([one.p for one in found])[0] <= level and found[0].estimate > 0
+    promised = powers(wells, 1.0, np.array([ahead]), level=level)[0]
+    assert shown / plates == pytest.approx(promised, abs=4 * np.sqrt(promised * (1 - promised) / plates))
 
 
 def test_a_spread_has_an_interval_that_covers():
@@ -54,6 +79,18 @@ def test_the_next_plate_gains_what_its_wells_promise():
     assert next_plate(near, 32, 1.0, 0.1, seed=0).mean() > 0.3
     assert next_plate(far, 32, 2.0, 0.1, seed=0).mean() == 0
     assert (next_plate(far, 32, 0.0, 0.1, seed=0) >= 0).all()
+
+
+def test_a_plate_may_beat_the_best_that_the_last_one_read():
+    """The best of as many new wells beats the best of the old ones in every second campaign; the gain is told without bias."""
+    told, came = [], []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        y = rng.normal(size=24)
+        told.append(next_plate(y, 24, float(y.max()), 0.0, seed=seed).mean())
+        came.append(max(0.0, rng.normal(size=24).max() - y.max()))
+    assert np.mean(told) == pytest.approx(np.mean(came), abs=0.12)
+    assert min(told) > 0
 
 
 @pytest.fixture
@@ -106,6 +143,23 @@ def test_noise_is_taken_from_designs_that_were_read_twice(campaign, tmp_path):
     assert told.noise.low < told.noise.sd < told.noise.high
     assert set(told.best) == {1, 2, 3}
     assert {(one.replicates, one.plates) for one in told.shown} == {(1, 1), (1, 2), (2, 1), (3, 1)}
+
+
+def test_replicates_of_the_plate_count_as_readings_of_one_design(tmp_path, tfbind8_config):
+    """Every design is read twice, before and on the plate: the mean scatters less than a reading, and designs still differ."""
+    plate = tfbind8_config.plate.model_copy(update={"replicates": 2})
+    run = Campaign.create(tfbind8_config.model_copy(update={"plate": plate}), home=tmp_path / "home")
+    start, rng = draw_start(open_lab("tfbind8"), 80, seed=1, quantile=1.0), np.random.default_rng(0)
+    noise = 1.5 * float(start.nlargest(20, "value")["value"].std())
+    both = pd.concat([start.assign(value=start["value"] + rng.normal(0, noise, len(start))) for _ in range(2)])
+    both.to_csv(tmp_path / "history.csv", index=False)
+    run.ingest(tmp_path / "history.csv")
+    told = run.plan(ROUND)
+    assert told.replicates == 2
+    assert told.noise.sd == pytest.approx(noise, rel=0.2)
+    assert {one.replicates for one in told.shown} == {2, 4, 6}
+    assert set(told.best) == {2, 4, 6}
+    assert told.reading.sd**2 >= told.noise.sd**2 / 2
 
 
 def test_too_little_to_plan_by_is_said(tmp_path, tfbind8_config):

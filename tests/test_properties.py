@@ -236,6 +236,20 @@ def test_status_tells_every_property(paint):
     assert told["best"] == start()["gloss"].max()
 
 
+def test_status_says_which_limits_of_the_best_nobody_measured(tmp_path):
+    from labloop.cli.properties import lines
+
+    run = Campaign.create(config(objectives={"gloss": {"unit": "GU"}}, constraints={"smell": {"at_most": 3}}), home=tmp_path)
+    table = start()[["a", "b", "gloss", "smell"]]
+    table.loc[table["gloss"].idxmax(), "smell"] = np.nan
+    table.to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    told = run.status()
+    assert told["taken_as_kept"] == ["smell"]
+    best = start()["gloss"].max()
+    assert f"Best that keeps the limits: {best:.4g} GU (its smell is not measured, and taken as kept)" in lines(told)
+
+
 def test_a_dataset_is_the_same_in_whatever_order_its_files_came(paint, tmp_path):
     other = Campaign.create(config(**LIMITED), home=tmp_path / "other")
     start().iloc[::-1].to_csv(tmp_path / "turned.csv", index=False)

@@ -15,7 +15,7 @@ from labloop.proposing.protocols import Selector
 from labloop.proposing.selectors import AsProposed, Conservative, RandomSelection, explain, support_limit
 from labloop.registry import create
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Real, Sequence
+from labloop.space.parameters import Choice, Real, Sequence
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -197,3 +197,18 @@ def test_picks_of_numbers_are_not_all_but_one_by_default() -> None:
     everything = Conservative(support=None).select(pool, rising, data, 5, seed=0)
     assert everything.pool.X[:2, 0].tolist() == pytest.approx([0.93, 0.6])
     assert len(set(everything.pool.ids)) == 5
+
+
+def test_hope_counts_less_in_numbers_and_caution_counts_everywhere() -> None:
+    numbers, candidates = line([0.0, 0.5], [0.9, 0.6])
+    letters = (toy_data(SPACE, 8), Pool.of(SPACE, SPACE.listing()[-4:], np.zeros(4), proposer="toy"))
+
+    def beta(given: float, pool: Pool, data: Dataset) -> float:
+        told = Conservative(beta=given, numbers=0.2, support=None).select(pool, rising, data, 1, seed=0)
+        return float(told.pool.notes["selection"]["beta"])
+
+    assert beta(-2.5, candidates, numbers) == pytest.approx(-0.5)
+    assert beta(1.0, candidates, numbers) == 1.0
+    assert beta(-2.5, letters[1], letters[0]) == -2.5
+    both = DesignSpace(parameters=(Real(name="t", low=0, high=1), Choice(name="s", options=("a", "b"))))
+    assert both.share_of_numbers == pytest.approx(0.5)

@@ -620,7 +620,7 @@ def test_ten_readers_and_two_writers_at_once_lose_nothing(app, at_the_lab):
         for number, part in enumerate(some):
             text = "dna,value\n" + "".join(f"{one},0.25\n" for one in part)
             where = page.drop(text.encode(), name=f"{name}{number}.csv").headers["location"]
-            turns.release(10)  # everybody looks at all pages while this is stored
+            turns.release(4)  # as many look at all pages while this is stored
             answer = page.fill(f"{where}/store")
             if answer.status_code != 303:
                 wrong.append(answer.text)

@@ -1,9 +1,9 @@
 """Does a backtest name the arm that then wins? Campaigns with a history of their own are backtested, then simulated on.
 
-The history is a random sample of a lab's table; the backtest sees nothing else. The arm that wins is the one whose wells have the
-highest top-10 mean after the simulated rounds, by more than a hundredth of the table's standard deviation.
+The history is a random sample of a lab's designs; the backtest sees nothing else. The arm that wins is the one whose wells have
+the highest top-10 mean after the simulated rounds, by more than a hundredth of the history's standard deviation.
 
-    python examples/benchmarks/backtest.py --labs tfbind8,gb1,arylation --seeds 4
+    python examples/benchmarks/backtest.py --labs tfbind8,utr,gb1,arylation --seeds 10
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.proposing.dataset import Dataset
 from labloop.studies.backtest import backtest
 from labloop.studies.simulate import draw_start, open_lab, simulate
 
@@ -38,7 +36,7 @@ def one(name: str, arms: list[str], *, seed: int, history: int, batch: int, spli
         config, lab, round_config=told, start=history, start_quantile=1.0, rounds=3, batch=batch, seeds=1, arms=arms
     )  # fmt: skip
     last = then[then["round"] == 3].set_index("arm")["top10_mean"] * config.objective.sign
-    spread = Dataset.from_measurements(lab.space, lab.table()[0], lab.table()[1], objective=config.objective).y.std()
+    spread = config.objective.to_y(start["value"].to_numpy(float)).std()
     order = last.sort_values(ascending=False)
     won = order.index[0] if order.iloc[0] - order.iloc[1] > 0.01 * spread else None
     return {"lab": name, "seed": seed, "backtest": found.winner, "lead": found.arms[0].arm, "won": won}
@@ -46,7 +44,7 @@ def one(name: str, arms: list[str], *, seed: int, history: int, batch: int, spli
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labs", default="tfbind8,gb1,arylation")
+    parser.add_argument("--labs", default="tfbind8,utr,gb1,arylation")
     parser.add_argument("--arms", default="forest,mutate,random")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--history", type=int, default=300)
@@ -63,8 +61,11 @@ if __name__ == "__main__":
                 ))  # fmt: skip
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    named = table["backtest"].notna()
-    right = named & ((table["backtest"] == table["won"]) | table["won"].isna())
-    print(f"named {named.sum()} of {len(table)}; right or a draw {right.sum()}; cannot tell {(~named).sum()}")
-    lead = np.mean([a == b or b is None for a, b in zip(table["lead"], table["won"], strict=True)])
-    print(f"the arm in the lead won, or it was a draw: {100 * lead:.0f} %")
+    for name, mine in (*table.groupby("lab", sort=False), ("all", table)):
+        named = mine["backtest"].notna()
+        right = named & ((mine["backtest"] == mine["won"]) | mine["won"].isna())
+        lead = sum(a == b or b is None for a, b in zip(mine["lead"], mine["won"], strict=True))
+        print(
+            f"| {name} | seeds {len(mine)} | named {named.sum()} | of them right {right.sum()} | cannot tell {(~named).sum()} | "
+            f"the arm in the lead won {lead} |"
+        )

@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare import measures
-from labloop.compare.differences import allowed
+from labloop.compare.differences import _against, allowed
+from labloop.compare.measures import Found
 from labloop.compare.pairs import Pair, RoundPair, chosen, pair_of
 from labloop.compare.plan import Plan
+from labloop.compare.prospect import Spread, next_plate
 from labloop.compare.statistics import Draws, holm, mean_limits, wilson
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
@@ -145,15 +147,15 @@ def named(pairs: Sequence[Pair], plan: Plan, scope: str, rounds: Sequence[int]) 
     )
 
 
-def winners(repetitions: int) -> pd.DataFrame:
+def winners(repetitions: int, settings: Sequence[Setting] = SETTINGS) -> pd.DataFrame:
     rows = []
-    for setting in SETTINGS:
+    for setting in settings:
         plan = Plan(rounds=setting.rounds)
         said = [looks(setting, np.random.default_rng([i, 1]), plan) for i in range(repetitions)]
         false = [one["arms"] or (one["plates"] and not setting.shift) for one in said]
         plates = np.mean([one["plates"] for one in said])
         row = {"equal arms": setting.name, "of plates": plates, "of arms": np.mean([one["arms"] for one in said])}
-        rows.append({**row, "false winners": np.mean(false), "interval": between(sum(false), repetitions)})
+        rows.append({**row, "false winners": np.mean(false), "interval": between(sum(false), len(false))})
     return pd.DataFrame(rows)
 
 
@@ -169,7 +171,10 @@ def power(repetitions: int) -> pd.DataFrame:
 
 
 def coverage(repetitions: int) -> pd.DataFrame:
-    """How often 95 % intervals cover a true difference of .5 (of means, top-5 means, hit rates), and an arm's own mean."""
+    """How often 95 % intervals cover the truth: a difference of .5 (of means, top-5 means, hit rates), one arm's own figures.
+
+    Those that resample are asked `repetitions` times, the others ten times as often.
+    """
     rows = []
     for name, draw, spread in (
         ("normal", normal, 1.0),
@@ -178,32 +183,57 @@ def coverage(repetitions: int) -> pd.DataFrame:
     ):
         centre = draw(np.random.default_rng(0), 10**6).mean()
         for n in (8, 24):
-            hit = {"mean, plates": 0, "mean, arms (5 rounds)": 0, "top 5": 0, "hit rate": 0, "an arm's mean": 0}
-            bar = 1.0 + centre
-            big = np.random.default_rng(1)
-            rates = (spread * (draw(big, 10**6) - centre) + 0.5 + centre > bar).mean() - (draw(big, 10**6) > bar).mean()
+            bar, big = 1.0 + centre, np.random.default_rng(1)
+            over = (draw(big, 10**6) > bar).mean()
+            rates = (spread * (draw(big, 10**6) - centre) + 0.5 + centre > bar).mean() - over
             tops = spread * (best(draw, n, big) - centre) + 0.5 + centre - best(draw, n, big)
-            for i in range(repetitions):
+            hits: dict[str, list[bool]] = {}
+            for i in range(10 * repetitions):
                 rng = np.random.default_rng([i, 3])
                 made = [
                     RoundPair((spread * (draw(rng, n) - centre) + 0.5 + centre, draw(rng, n)), np.empty(0), bar, r)
                     for r in range(5)
                 ]
-                one = Pair("a", "b", (made[0],))
+                one, three = Pair("a", "b", (made[0],)), Pair("a", "b", tuple(made[:3]))
+                worse = Pair("a", "c", (RoundPair((made[0].own[0], made[1].own[1] - 0.3), np.empty(0), bar),))
+                against, _ = _against((one, worse), "plates")
+                own = int((made[0].own[1] > bar).sum())
                 told = {
-                    "mean, plates": (measures.plates(one), 0.5),
-                    "mean, arms (5 rounds)": (measures.arms(Pair("a", "b", tuple(made))), 0.5),
-                    "hit rate": (measures.hit_rates(one), rates),
+                    "means, a plate": (measures.plates(one), 0.5),
+                    "means, 3 plates": (measures.plates(three), 0.5),
+                    "means, arms (5 rounds)": (measures.arms(Pair("a", "b", tuple(made))), 0.5),
+                    "best of 2 baselines": (against, 0.5),
+                    "hit rates": (measures.hit_rates(one), rates),
+                    "an arm's hit rate": (Found(own / n, *wilson(own, n), 1.0, ""), over),
                 }  # fmt: skip
-                if i < repetitions // 5:  # relabels a thousand times
+                if i < repetitions:
+                    low, high, how = mean_limits([made[0].own[1]], Draws(i, 999))
+                    told["an arm's mean"] = Found(0.0, low, high, 1.0, how), centre
+                    low, high, how = mean_limits([block.own[1] for block in made[:3]], Draws(i, 999))
+                    told["an arm's mean, 3 plates"] = Found(0.0, low, high, 1.0, how), centre
+                if i < repetitions and n >= 10:
                     told["top 5"] = measures.top_means(one, 5, Draws(i, 99)), tops
-                    low, high, _ = mean_limits([made[0].own[1]], Draws(i, 999))
-                    hit["an arm's mean"] += low <= centre <= high
                 for kind, (found, truth) in told.items():
-                    hit[kind] += not (truth < found.low or truth > found.high)
-            fewer = {kind: repetitions // 5 if kind in ("top 5", "an arm's mean") else repetitions for kind in hit}
-            shares = {kind: hit[kind] / fewer[kind] if kind != "top 5" or n >= 10 else float("nan") for kind in hit}
-            rows.append({"values": name, "wells": n, **shares})
+                    hits.setdefault(kind, []).append(not (truth < found.low or truth > found.high))
+            rows.append({"values": name, "wells": n, **{kind: np.mean(seen) for kind, seen in hits.items()}})
+    return pd.DataFrame(rows)
+
+
+def outlooks(repetitions: int) -> pd.DataFrame:
+    """How often the intervals of `labloop plan` hold what comes: a spread (95 %), and what another plate gains (80 %)."""
+    rows = []
+    for name, draw in (("normal", normal), ("lognormal", lognormal)):
+        sd = draw(np.random.default_rng(0), 10**6).std()
+        for n in (8, 24):
+            spreads, gains = [], []
+            for i in range(repetitions):
+                rng = np.random.default_rng([i, 4])
+                y = draw(rng, n)
+                told = Spread.of(float(y.var(ddof=1)), n - 1, "")
+                spreads.append(told.low <= sd <= told.high)
+                low, high = np.quantile(next_plate(y, n, float(y.max()), 0.0, seed=i), [0.1, 0.9])
+                gains.append(low <= max(0.0, draw(rng, n).max() - y.max()) <= high)
+            rows.append({"values": name, "wells": n, "spread": np.mean(spreads), "gain of a plate": np.mean(gains)})
     return pd.DataFrame(rows)
 
 
@@ -277,12 +307,18 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=4, help="of the campaigns of --trained")
     parser.add_argument("--wells", type=int, default=24)
+    parser.add_argument("--only", default="", help="some of winners, power, coverage, outlooks, with commas between")
+    parser.add_argument("--like", default="", help="only settings of false winners with these words in their name")
     args = parser.parse_args()
+    if args.like:
+        show(winners(args.repetitions, [one for one in SETTINGS if args.like in one.name]))
+        return
     if args.trained:
         show(trained(args.trained, args.pairs, args.rounds, args.wells))
         return
-    for table in (winners, power, coverage):
-        show(table(args.repetitions))
+    for table in (winners, power, coverage, outlooks):
+        if not args.only or table.__name__ in args.only.split(","):
+            show(table(args.repetitions))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from labloop.registry import create
 from labloop.rounds import related
 from labloop.runtime.yamlfile import read_yaml
 from labloop.seeds import derive, generator
+from labloop.space.parameters import Sequence
+from labloop.space.vectors import summary
 
 
 def check_configs(campaign: Path | str, round_config: Path | str | None = None) -> dict[str, Any]:
@@ -32,9 +34,10 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     _make(campaign, config, rounds=config.rounds)
     space = config.space
     examples = space.decode(space.sample(3, generator(config.seed, "examples")))
+    examples = examples.join(space.names(examples))  # mutants by their names too
     understood: dict[str, Any] = {
         "campaign": config.name,
-        "parameters": [parameter.model_dump(mode="json") for parameter in space.parameters],
+        "parameters": [summary(parameter.model_dump(mode="json")) for parameter in space.parameters],
         "size": len(space.listing()) if space.listable else space.size,
         "listable": space.listable,
         "continuous": list(space.continuous),
@@ -63,6 +66,9 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
             "described": config.plate.described,
         },
     }
+    understood["vectors"] = [
+        f"{one.name}: {one.descriptors.sentence}" for one in space if isinstance(one, Sequence) and one.descriptors is not None
+    ]
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
     understood["history"] = related.told(config.anchored(Path(campaign).parent))
@@ -76,7 +82,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:
     """Tell how a start file is understood with a campaign's file, see `labloop.campaign.start`."""
-    return start_file(data, load_config(campaign, CampaignConfig))
+    return start_file(data, load_config(campaign, CampaignConfig).anchored(Path(campaign).parent))
 
 
 def _costs(config: CampaignConfig) -> list[str]:

@@ -14,6 +14,7 @@ from labloop.assays.ingest import Explanation, ReadOptions
 from labloop.assays.quality import report as quality_report
 from labloop.campaign import approval
 from labloop.campaign import step as stepping
+from labloop.compare.campaigns import Across
 from labloop.compare.hypervolume import Fronts
 from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
@@ -26,7 +27,7 @@ from labloop.rounds import veto as vetoing
 from labloop.rounds import why as reasons
 from labloop.rounds.correction import Corrected
 from labloop.rounds.intake import Receipt
-from labloop.rounds.outcome import compare_properties, compare_round, compare_rounds
+from labloop.rounds.outcome import compare_campaigns, compare_properties, compare_round, compare_rounds
 from labloop.rounds.revision import checked, revise
 from labloop.rounds.tidy import tidy, write_tidy
 
@@ -203,6 +204,14 @@ class Campaign(Memory):
             CampaignError: no well of a round has been measured yet.
         """
         return compare_rounds(self) if number == "all" else compare_round(self, number)
+
+    def compare_with(self, *others: Campaign) -> Across:
+        """Compare the arms over this campaign and others, each of which counts once: what one campaign's rounds cannot tell.
+
+        Raises:
+            CampaignError: a campaign stands there twice, has another objective, or no measured wells.
+        """
+        return compare_campaigns([self, *others])
 
     def fronts(self) -> Fronts | None:
         """Compare the arms by what their wells added to the hypervolume; None with one objective, or before a round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,20 @@ import pandas as pd
 from labloop.assays.ingest import explain_assay, read_assay
 from labloop.assays.readings import MEASURED
 from labloop.config.campaign import CampaignConfig
-from labloop.errors import IngestError
+from labloop.errors import IngestError, LabloopError
+from labloop.proposing.dataset import Dataset
+from labloop.registry import create
+from labloop.rounds.related import datasets
+from labloop.seeds import generator
+from labloop.types import FloatArray
 
 BEST = 3
+ENOUGH = 12
+"""Measured designs from which descriptors are compared."""
+FEWEST = 5
+"""Designs from which a related campaign is compared with the file."""
+MOST = 300
+"""Designs of a related campaign that predict those of the file at most."""
 
 
 def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any], IngestError | None]:
@@ -22,7 +33,11 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
     Returns:
         `file`, `reader`, `what`, `read_as`, `columns` (labloop's to the file's), and of a file that would be taken `rows`,
         `designs`, `measured`, `failed`, `outside` (designs that the space's rules would not let be proposed), `units` by assay,
-        `range` of the objective's values and the `best` three designs; and why it would be refused, with every fault by its row.
+        `range` of the objective's values, the `best` three designs, and `sees`: by what is seen of options and letters, how well
+        a Gaussian process predicts designs that are left out, `correlation` and log `density`, where there is anything to choose;
+        `history`: how the values of each related campaign or file agree with those of this file, `common` designs measured in
+        both and the rank `correlation` over them, or over all of the file's, the other's `predicted` from what it measured;
+        and why it would be refused, with every fault by its row.
 
     Raises:
         IngestError: the file is not there.
@@ -34,7 +49,7 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
     told = explain_assay(path, config, **nobody)
     found: dict[str, Any] = {
         "file": told.file, "reader": told.reader, "what": told.what, "read_as": told.dialect, "columns": dict(told.columns or {}),
-        "refused": None if told.refusal is None else str(told.refusal),
+        "refused": None if told.refusal is None else str(told.refusal), "sees": {}, "history": [],
     }  # fmt: skip
     if told.refusal is not None:
         return found, told.refusal
@@ -49,6 +64,10 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
         "range": [float(values["value"].min()), float(values["value"].max())] if len(values) else None,
         "best": _best(values, file.designs, config),
     }  # fmt: skip
+    if config.space.described or config.space.embedded or config.history:
+        table = values.merge(file.designs, on="design_id", how="left")
+        own = Dataset.from_measurements(config.space, table, table["value"].to_numpy(float), objective=config.objective)
+        found |= {"sees": _sees(own, config), "history": _related(own, config)}
     return found, None
 
 
@@ -62,3 +81,57 @@ def _best(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -
          "value": float(one["value"])}
         for one in best.to_dict("records")
     ]  # fmt: skip
+
+
+class Belief(Protocol):
+    """A fitted surrogate."""
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]: ...
+
+
+class GaussianProcess(Protocol):
+    """The surrogate that can tell what each set of descriptors is worth to it."""
+
+    def compare(self, data: Dataset, *, seed: int) -> dict[str, dict[str, float]]: ...
+
+    def fit(self, data: Dataset, *, seed: int) -> Belief: ...
+
+
+def _sees(own: Dataset, config: CampaignConfig) -> dict[str, dict[str, float]]:
+    """How well each set of descriptors predicts designs that are left out; nothing where there are none, or few designs."""
+    if len(own) < ENOUGH or not (config.space.described or config.space.embedded):
+        return {}
+    gp: GaussianProcess = create("surrogates", "gp", {})
+    return gp.compare(own, seed=config.seed)
+
+
+def _related(own: Dataset, config: CampaignConfig) -> list[dict[str, Any]]:
+    """How each related campaign agrees with the file; of one that cannot be read, or of another property, nothing is said."""
+    told = []
+    for one in config.history if len(own) >= FEWEST else ():
+        try:
+            other = datasets(config.model_copy(update={"history": (one,)}))[0]
+        except LabloopError:  # which `check` has told
+            continue
+        if other.column != 0:
+            continue
+        place = {design: i for i, design in enumerate(other.ids)}
+        common = [i for i, design in enumerate(own.ids) if design in place]
+        predicted = len(common) < FEWEST
+        if predicted:
+            gp: GaussianProcess = create("surrogates", "gp", {})
+            y, theirs = own.y, gp.fit(_some(other, config.seed), seed=config.seed).belief(own.X)[0]
+        else:
+            y, theirs = own.y[common], other.y[[place[own.ids[i]] for i in common]]
+        flat = np.ptp(y) == 0 or np.ptp(theirs) == 0
+        told.append({
+            "label": other.label, "common": len(common), "predicted": predicted, "designs": len(y),
+            "correlation": None if flat else float(pd.Series(y).corr(pd.Series(theirs), method="spearman")),
+        })  # fmt: skip
+    return told
+
+
+def _some(data: Dataset, seed: int) -> Dataset:
+    if len(data) <= MOST:
+        return data
+    return data.take(np.sort(generator(seed, "check").permutation(len(data))[:MOST]))

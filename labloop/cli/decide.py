@@ -16,6 +16,7 @@ from labloop.errors import CampaignError
 
 if TYPE_CHECKING:
     from labloop.rounds.outlook import Outlook
+    from labloop.studies.backtest import Backtested
 
 
 @app.command(group=_lab)
@@ -129,7 +130,7 @@ def backtest(
         return show.dump(told.to_dict())
     rows = [
         {"arm": one.arm, "found, averaged": f"{100 * one.found:.0f} %", "at the end": f"{100 * one.found_at_end:.0f} %",
-         "behind the best": "" if i == 0 else f"{100 * one.behind:.0f} ({100 * one.low:.0f} to {100 * one.high:.0f}) points",
+         "behind the best": "" if i == 0 else _behind(one),
          "told apart": "" if i == 0 else "yes" if one.told_apart else "no", "failed": one.failed}
         for i, one in enumerate(told.arms)
     ]  # fmt: skip
@@ -142,10 +143,19 @@ def backtest(
         show.out.print(Text(f"Kept: labloop propose {campaign} --round auto takes the next round's arms from it"))
 
 
+def _behind(one: Backtested) -> str:
+    """Say how far an arm is behind the best, in points; one split leaves its interval open."""
+    if one.low != one.low:
+        return f"{100 * one.behind:.0f} points, no interval"
+    return f"{100 * one.behind:.0f} ({100 * one.low:.0f} to {100 * one.high:.0f}) points"
+
+
 def _planned(told: Outlook) -> None:
     wells = ", ".join(f"{arm} {n}" for arm, n in told.wells.items())
-    show.out.print(Text(f"{told.campaign}, the next plate: {wells} wells", style="bold"))
-    for what, one in (("One reading within an arm", told.reading), ("One reading of one design", told.noise)):
+    of = "wells" if told.replicates == 1 else f"designs of {told.replicates} wells"
+    mean = "One reading" if told.replicates == 1 else f"The mean of {told.replicates} readings"
+    show.out.print(Text(f"{told.campaign}, the next plate: {wells} {of}", style="bold"))
+    for what, one in ((f"{mean} within an arm", told.reading), ("One reading of one design", told.noise)):
         interval = f", 95 % {one.low:.3g} to {one.high:.3g}" if one.low == one.low else ""
         known = f"{one.sd:.3g}{interval}" if one.known else "unknown"
         show.out.print(Text(f"{what} scatters by {known} ({one.source})"))

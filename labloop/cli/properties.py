@@ -21,7 +21,10 @@ def lines(status: Mapping[str, Any]) -> list[str]:
     if "compromises" in status:
         told.append(f"{status['compromises']} designs are compromises that no other beats: labloop report shows them")
     if status.get("best_that_keeps_limits") is not None:
-        told.append(f"Best that keeps the limits: {status['best_that_keeps_limits']:.4g}")
+        lead: Mapping[str, Any] = next(iter(status.get("properties", {}).values()), {})
+        best = f"Best that keeps the limits: {status['best_that_keeps_limits']:.4g} {lead.get('unit') or ''}".rstrip()
+        unknown = ", ".join(status.get("taken_as_kept") or ())
+        told.append(best + (f" (its {unknown} is not measured, and taken as kept)" if unknown else ""))
     if n := status.get("failed_designs"):
         told.append(f"{n} designs failed by themselves: where designs fail is learned, and fewer such are proposed")
     return told

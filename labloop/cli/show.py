@@ -193,8 +193,9 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
 
     n = batch.picks["design_id"].value_counts()
     several = set(n.index[n > 1])
+    held = batch.wells["design_id"].value_counts()  # replicates too
     rows = [
-        {"arm": arm, "wells": len(picks), "shared": int(picks["design_id"].isin(several).sum()),
+        {"arm": arm, "wells": int(held.reindex(picks["design_id"]).sum()), "shared": int(picks["design_id"].isin(several).sum()),
          "proposers": ", ".join(dict.fromkeys(picks["proposer"])),
          "predicted mean": value(picks["mean"].mean()), "predicted best": value(picks["mean"].max()),
          "bound, mean": value(picks["lcb"].mean()), "beta": float(picks["beta"].iloc[0]),
@@ -262,6 +263,8 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     out.print(comparison.sentence, style="bold")
     if several and over_all:
         out.print(over_all.sentence, style="bold")
+    for note in dict.fromkeys([*comparison.notes, *(over_all.notes if several and over_all else ())]):
+        out.print(Text(f"- {note}"))
 
 
 def _free(comparison: Comparison) -> list[dict[str, Any]]:
@@ -297,6 +300,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
         out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
     for line in properties.checked(understood):
         out.print(Text(line))
+    for line in understood["vectors"]:
+        out.print(Text(f"Vectors: {line}"))
     copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
     for told in (*understood["limits"], *understood["costs"]):

@@ -32,3 +32,19 @@ def started(
         say(Text(f"Values of {objective['assay']} from {low} to {high}{unit}"))
     better = "lower" if objective["direction"] == "min" else "higher"
     table(told["best"], title=f"The best three of {objective['assay']}{unit and f', in{unit}'} ({better} is better)")
+    if told["sees"]:
+        best = max(told["sees"], key=lambda name: told["sees"][name]["density"])
+        rows = [
+            {"seen": name, "rank correlation": f"{one['correlation']:.2f}", "log density": f"{one['density']:.3f}",
+             "": "predicts best" if name == best else ""}
+            for name, one in told["sees"].items()
+        ]  # fmt: skip
+        table(rows, title="What a Gaussian process predicts left-out designs by")
+    for one in told["history"]:
+        how = (
+            f"{one['designs']} designs measured in both"
+            if not one["predicted"]
+            else f"what it lets expect of {one['designs']} designs"
+        )
+        agrees = "nothing can be told" if one["correlation"] is None else f"rank correlation {one['correlation']:.2f}"
+        say(Text(f"History {one['label']} and this file: {agrees} ({how})"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -89,38 +89,47 @@ def _effect(
     if measure == "hit_rate":
         return "rate", gap.estimate, (gap.low, gap.high)
     base = {"identity": None, "log": math.e, "log10": 10.0}[objective.transform]
-    told = [objective.sign * x if base is None else base ** (objective.sign * x) for x in (gap.estimate, gap.low, gap.high)]
+    told = (objective.sign * np.array([gap.estimate, gap.low, gap.high])).tolist()
+    if base is not None:
+        with np.errstate(over="ignore"):
+            told = np.power(base, told).tolist()
     return "difference" if base is None else "ratio", told[0], (min(told[1:]), max(told[1:]))
 
 
 def against_free(picks: pd.DataFrame, plan: Plan, rounds: Sequence[int]) -> tuple[AgainstFree, ...]:
-    """Hold every proposer that is no free baseline against those that are."""
+    """Hold every proposer that is no free baseline against those that are.
+
+    As with arms: with rounds as the sample from the third shared round on, and always on these plates.
+    """
     rows = {(str(arm), str(name)): mine for (arm, name), mine in picks.groupby(["arm", "proposer"], sort=False)}
     rows = {key: mine for key, mine in rows.items() if mine["y"].notna().any()}
     free = [key for key in rows if key[1] in plan.free]
-    found = [one for key in rows if key not in free and (one := _against(rows, key, free, plan)) is not None]
+    named = {"\n".join(one): mine for one, mine in rows.items()}
+    pairs = [
+        [pair for one in free if (pair := pair_of(named, "\n".join(key), "\n".join(one), share=plan.share)).blocks]
+        for key in rows if key not in free
+    ]  # fmt: skip
+    pairs = [mine for mine in pairs if mine]
+    lasting = [mine for mine in pairs if all(len(pair.blocks) >= ROUNDS for pair in mine)]
+    return (*_all_against(lasting, "arms", plan, rounds), *_all_against(pairs, "plates", plan, rounds))
+
+
+def _all_against(pairs: Sequence[Sequence[Pair]], scope: Scope, plan: Plan, rounds: Sequence[int]) -> list[AgainstFree]:
+    found = [_against(mine, scope) for mine in pairs]
     made = []
-    for one, p_holm in zip(found, statistics.holm([one[0].p for one in found]), strict=True):
-        gap, pair, scope = one
-        may = allowed(plan, scope, rounds, waiting=pair.waiting, part=_PROPOSERS)
+    for (gap, pair), mine, p_holm in zip(found, pairs, statistics.holm([gap.p for gap, _ in found]), strict=True):
+        waiting = any(one.waiting for one in mine)
+        may = allowed(plan, scope, rounds, waiting=waiting, part=_PROPOSERS)
         arm, proposer = _name(pair.first)
         made.append(AgainstFree(
             arm=arm, proposer=proposer, baseline=_name(pair.second)[1], scope=scope, rounds=pair.rounds, n=pair.n(0),
             n_baseline=pair.n(1), estimate=gap.estimate, low=gap.low, high=gap.high, p=gap.p, p_holm=p_holm,
-            p_looks=corrected(p_holm, plan.level, may), refused=pair.refused,
+            p_looks=corrected(p_holm, plan.level, may), refused=any(one.refused for one in mine),
         ))  # fmt: skip
-    return tuple(made)
+    return made
 
 
-def _against(
-    rows: Mapping[tuple[str, str], pd.DataFrame], key: tuple[str, str], free: Sequence[tuple[str, str]], plan: Plan
-) -> tuple[Found, Pair, Scope] | None:
-    named = {"\n".join(one): mine for one, mine in rows.items()}
-    pairs = [pair_of(named, "\n".join(key), "\n".join(one), share=plan.share) for one in free]
-    pairs = [pair for pair in pairs if pair.blocks]
-    if not pairs:
-        return None
-    scope: Scope = "arms" if all(len(pair.blocks) >= ROUNDS for pair in pairs) else "plates"
+def _against(pairs: Sequence[Pair], scope: Scope) -> tuple[Found, Pair]:
     of = measures.arms if scope == "arms" else measures.plates
     gaps = [of(pair) for pair in pairs]
     least = min(range(len(gaps)), key=lambda i: gaps[i].estimate)
@@ -131,7 +140,7 @@ def _against(
     one_of = 1 - (1 - statistics.LEVEL) / len(gaps)
     highs = [high for pair in pairs if math.isfinite(high := of(pair, one_of).high)]
     found = Found(gaps[least].estimate, low, min(highs) if highs else _NAN, min(better, worse), gaps[least].method)
-    return found, pairs[least], scope
+    return found, pairs[least]
 
 
 def _name(joined: str) -> tuple[str, str]:

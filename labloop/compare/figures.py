@@ -99,7 +99,7 @@ class Difference:
         """The same difference seen from the second arm."""
 
         def turn(effect: float) -> float:
-            return 1 / effect if self.effect_kind == "ratio" else -effect
+            return -effect if self.effect_kind != "ratio" else 1 / effect if effect else math.inf
 
         return replace(
             self, first=self.second, second=self.first, n_first=self.n_second, n_second=self.n_first, estimate=-self.estimate,

@@ -25,6 +25,7 @@ from labloop.compare.statistics import LEVEL, POWER, TOP_WELLS, Draws, top, vari
 
 _NAN = float("nan")
 _RELABELLINGS = 999
+TOO_FAR = "the readings lie too far apart to be squared"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ def plates(pair: Pair, level: float = LEVEL) -> Found:
         spread[side] * sum(part**2 / len(own) for part, own in zip(parts, pair.own(side), strict=True) if len(own))
         for side in (0, 1)
     ]
-    if sum(errors) <= 1e-24 * estimate**2:
+    if not math.isfinite(sum(errors)):
+        return none(estimate, TOO_FAR)
+    if sum(errors) == 0 or math.sqrt(sum(errors)) <= 1e-12 * abs(estimate):
         return none(estimate, "the wells that tell the arms apart are all equal")
     df = sum(errors) ** 2 / sum(error**2 / free for error, free in zip(errors, freedom, strict=True))
     return student(estimate, math.sqrt(sum(errors)), df, level, "Welch's t")
@@ -69,7 +72,10 @@ def arms(pair: Pair, level: float = LEVEL) -> Found:
     gaps = pair.gaps
     if len(gaps) < 2:
         return none(float(gaps.mean()) if len(gaps) else _NAN, "needs several rounds")
-    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    with np.errstate(over="ignore"):
+        error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if not math.isfinite(error):
+        return none(float(gaps.mean()), TOO_FAR)
     if error <= 1e-12 * abs(float(gaps.mean())) or error == 0:
         return none(float(gaps.mean()), "the rounds' differences are all equal")
     return student(float(gaps.mean()), error, len(gaps) - 1, level, f"Student's t over {len(gaps)} rounds")
@@ -120,12 +126,14 @@ def _relabelled(blocks: list[RoundPair], k: int, estimate: float, rng: np.random
 
 
 def _edge(p_of: Callable[[float], float], inside: float, step: float) -> float:
-    """Find where p falls to 1 − level on one side."""
+    """Find where p falls to 1 − level on one side; on which side of it zero lies is what p says of zero, whatever the scale."""
     alpha = 1 - LEVEL
     far = inside + step
     if p_of(far) > alpha and p_of(inside + 4 * step) > alpha:
         return _NAN
     outside = far if p_of(far) <= alpha else inside + 4 * step
+    if min(inside, outside) < 0 < max(inside, outside):
+        inside, outside = (0.0, outside) if p_of(0.0) > alpha else (inside, 0.0)
     for _ in range(20):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if p_of(middle) > alpha else (inside, middle)
@@ -172,10 +180,11 @@ def wells_needed(pair: Pair, difference: float, alpha: float) -> int | None:
     Two-sided normal approximation with the spreads seen. None where the spread or the difference is unknown or zero.
     """
     (spread_0, free_0), (spread_1, free_1) = (variance(pair.own(side)) for side in (0, 1))
-    if min(free_0, free_1) < 1 or not abs(difference) > 0 or spread_0 + spread_1 == 0 or not alpha > 0:
+    spread = spread_0 + spread_1
+    if min(free_0, free_1) < 1 or not abs(difference) > 0 or spread == 0 or not math.isfinite(spread) or not alpha > 0:
         return None
     z = float(scipy.special.ndtri(1 - alpha / 2) + scipy.special.ndtri(POWER))
-    return max(2, math.ceil(z**2 * (spread_0 + spread_1) / difference**2))
+    return max(2, math.ceil(z**2 * (spread / difference / difference)))
 
 
 def rounds_needed(pair: Pair, difference: float, alpha: float, most: int = 200) -> int | None:
@@ -184,11 +193,13 @@ def rounds_needed(pair: Pair, difference: float, alpha: float, most: int = 200) 
     By Student's t, whose spread is that of the differences seen: wells and rounds both have their part in it.
     """
     gaps = pair.gaps
-    if len(gaps) < 2 or not abs(difference) > 0 or not gaps.std(ddof=1) > 0 or not alpha > 0:
+    with np.errstate(over="ignore"):
+        spread = float(gaps.std(ddof=1)) if len(gaps) > 1 else 0.0
+    if not abs(difference) > 0 or not 0 < spread < math.inf or not alpha > 0:
         return None
     rounds = np.arange(3, most + 1)
     bar = scipy.special.stdtrit(rounds - 1, 1 - alpha / 2)
-    power = scipy.stats.nct.sf(bar, rounds - 1, abs(difference) * np.sqrt(rounds) / gaps.std(ddof=1))
+    power = scipy.stats.nct.sf(bar, rounds - 1, abs(difference) / spread * np.sqrt(rounds))
     return int(rounds[np.argmax(power >= POWER)]) if (power >= POWER).any() else None
 
 
@@ -198,8 +209,9 @@ def heterogeneity(pair: Pair) -> float:
     for block in pair.blocks:
         first, second = block.own
         if len(first) > 1 and len(second) > 1:
-            rows.append((first.mean() - second.mean(), first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second)))
-    if len(rows) < 2 or min(error for _, error in rows) == 0:
+            error = sum(variance([side])[0] / len(side) for side in (first, second))
+            rows.append((first.mean() - second.mean(), error))
+    if len(rows) < 2 or not all(0 < error < math.inf for _, error in rows):
         return _NAN
     gaps, weights = np.array(rows).T[0], 1 / np.array(rows).T[1]
     q = (weights * (gaps - np.average(gaps, weights=weights)) ** 2).sum()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from labloop.compare import measures, statistics
 from labloop.compare.figures import ArmSummary, Hits, whose
 from labloop.compare.pairs import Pair
 from labloop.compare.plan import Plan
+
+FAR = 10.0
+"""A single reading is pointed at that lies so many times the range of the middle half of its arm's wells from their median: 13
+standard deviations of normal ones."""
+FEWEST = 8
+"""Wells of an arm in a round below which none is."""
 
 
 def notes(
@@ -33,9 +40,28 @@ def notes(
     bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
     if bounds:
         told.append(f"{bounds} wells read beyond the assay's range and are counted at the bound.")
+    told += _far(picks)
     for pair in pairs:
         told += _of_pair(pair, plan, top_k)
     return tuple(told)
+
+
+def _far(picks: pd.DataFrame) -> list[str]:
+    """Name single readings that lie far from all others of their arm and round, which a mean follows."""
+    told = []
+    for (arm, number), mine in picks[picks["y"].notna()].groupby(["arm", "round"], sort=False):
+        y = mine["y"].to_numpy(float)
+        if len(y) < FEWEST:
+            continue
+        low, middle, high = np.quantile(y, [0.25, 0.5, 0.75])
+        far = np.abs(y / 2 - middle / 2) > FAR / 2 * (high - low)
+        if high > low and far.sum() == 1:
+            design = mine["design_id"].to_numpy()[far][0]
+            told.append(
+                f"{whose(str(arm))} design {design} of round {number} read more than {FAR:.0f} times as far from its other wells "
+                "as they lie apart: means and their intervals follow it, so see whether it can be true."
+            )
+    return told
 
 
 def _of_pair(pair: Pair, plan: Plan, top_k: int) -> list[str]:
@@ -43,10 +69,12 @@ def _of_pair(pair: Pair, plan: Plan, top_k: int) -> list[str]:
     if not pair.blocks:
         return [f"{names} have no round in which both have measured wells."]
     if pair.refused:
-        told.append(f"{names}: no verdict before {plan.share:.0%} of each arm's wells have a result; too many are out.")
+        told.append(f"{names}: no verdict before {100 * plan.share:.0f} % of each arm's wells have a result; too many are out.")
     elif pair.left_out:
         late = ", ".join(map(str, pair.left_out))
-        told.append(f"{names}: round {late} does not count yet, as too many of its wells are out ({plan.share:.0%} are needed).")
+        told.append(
+            f"{names}: round {late} does not count yet, as too many of its wells are out ({100 * plan.share:.0f} % are needed)."
+        )
     if measures.heterogeneity(pair) < 1 - statistics.LEVEL:
         told.append(f"The difference between {names} changes from round to round; its mean over the rounds hides that.")
     if pair.n_shared:

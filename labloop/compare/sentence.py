@@ -10,6 +10,10 @@ from labloop.compare.plan import ROUNDS
 
 LISTED = 4
 """Rounds whose hits are listed one by one."""
+MOST_FOLD = 690.0
+"""Logarithm of a ratio beyond which it is no number any more."""
+MANY_LOST = 0.2
+"""Share of wells that an arm may lose beyond another's before a verdict for it is said with a warning."""
 
 
 def sentence(c: Figures) -> str:
@@ -45,15 +49,28 @@ def sentence(c: Figures) -> str:
     if any(c.of(a.arm, b.arm).decided and c.of(a.arm, b.arm).scope == "arms" for a in here for b in here if a is not b):
         said.append("That is said of this campaign: its rounds go back to one start, and one begun anew may turn it.")
     for arm in gone:
-        gap = c.of(leader, arm.arm)
         took = f"{arm.arm} had wells in {_list(arm.rounds)} only"
-        if gap.decided:
-            won = leader if gap.estimate > 0 else arm.arm
-            other = arm.arm if won == leader else leader
-            said.append(f"{took}, where {whose(won)} designs measured better than {whose(other)}.")
+        won = [other.arm for other in here if _wins(c, arm.arm, other.arm)]
+        lost = [other.arm for other in here if _wins(c, other.arm, arm.arm)]
+        told = [f"its designs measured {how} than {_of(names)}" for how, names in (("better", won), ("worse", lost)) if names]
+        if told:
+            said.append(f"{took}, where {_join(told)}.")
         else:
-            said.append(f"{took}, and is not told from {leader} by what they share.")
-    return " ".join([*said, *_free(c), *_hits(c, [arm.arm for arm in here])])
+            said.append(f"{took}, and is not told from {_join([other.arm for other in here], 'or')} by what they share.")
+    return " ".join([*said, *_losses(c, here), *_free(c), *_hits(c, [arm.arm for arm in here])])
+
+
+def _losses(c: Figures, here: Sequence[ArmSummary]) -> list[str]:
+    """Warn of a verdict for an arm that lost many more of its wells than the other did."""
+    share = {arm.arm: arm.n_failed / arm.n_wells for arm in here}
+    said = []
+    for arm in here:
+        if any(_wins(c, arm.arm, other) and share[arm.arm] - share[other] > MANY_LOST for other in share if other != arm.arm):
+            said.append(
+                f"But {arm.arm} lost {arm.n_failed} of its {arm.n_wells} wells, which do not count: if its bad designs are those "
+                "that failed, that is why."
+            )
+    return said
 
 
 def _alone(c: Figures, arm: ArmSummary) -> str:
@@ -139,7 +156,7 @@ def _waits(c: Figures, where: str, names: Sequence[str]) -> str:
     out = [f"{arm.n_pending} of {arm.n_wells} for {arm.arm}" for arm in c.arms if arm.arm in names]
     return (
         f"{where}, there is no verdict yet on {_join(list(names))}: wells are still out ({', '.join(out)}), and a verdict waits "
-        f"for {c.plan.share:.0%} of each arm's, as was fixed beforehand."
+        f"for {100 * c.plan.share:.0f} % of each arm's, as was fixed beforehand."
     )
 
 
@@ -186,12 +203,17 @@ def _gap(c: Figures, first: str, second: str, aside: str) -> str:
     against = f"that of {whose(second)} {gap.n_second}{aside}"
     # Folds are said as differences of logarithms are: their sign is the way, their size the fold.
     fold = gap.effect_kind == "ratio"
-    effect, low, high = (math.log(x) if fold else x for x in (gap.effect, gap.effect_low, gap.effect_high))
+    effect, low, high = gap.effect, gap.effect_low, gap.effect_high
+    if fold:
+        one = c.objective.sign * (math.log(10) if c.objective.transform == "log10" else 1.0)
+        effect, low, high = one * gap.estimate, *sorted((one * gap.low, one * gap.high))
     half = (high - low) / 2
 
     def size(x: float) -> str:
         if not fold:
             return spell(abs(x), half)
+        if abs(x) > MOST_FOLD:
+            return "more than 1e300-fold"
         times = math.exp(abs(x))
         return f"{spell(times, times * min(1.0, half))}-fold"
 
@@ -238,26 +260,39 @@ def _power(needed: int) -> str:
 
 
 def _free(c: Figures) -> list[str]:
-    """Name the best free baseline, and how the other proposers stand to it."""
+    """Name the best free baseline, and how the other proposers stand to it: with rounds as the sample where they allow it."""
     if c.best_free is None or not c.against_free:
         return []
-    told = [one for one in c.against_free if one.decided]
-    open_ = [one for one in c.against_free if not one.decided]
-    arms = {one.proposer: one for one in c.against_free}
+    over_rounds = {(one.arm, one.proposer): one for one in c.against_free if one.scope == "arms"}
+    on_plates = {(one.arm, one.proposer): one for one in c.against_free if one.scope == "plates"}
+    main = list((on_plates | over_rounds).values())
+    told = [one for one in main if one.decided]
+    waits = [one for one in main if one.refused]
+    open_ = [one for one in main if not one.decided and not one.refused]
+    several = {one.proposer for one in main if sum(other.proposer == one.proposer for other in main) > 1}
 
-    def name(one: AgainstFree) -> str:
-        return one.proposer if arms[one.proposer] is one and sum(o.proposer == one.proposer for o in c.against_free) < 2 else (
-            f"{one.proposer} ({one.arm})"
-        )  # fmt: skip
+    def names(some: Sequence[AgainstFree]) -> str:
+        return _join([f"{one.proposer} ({one.arm})" if one.proposer in several else one.proposer for one in some])
 
     parts = []
     for one in told:
         word = "better" if one.estimate > 0 else "worse"
         what = f"is {word} than" if one.scope == "arms" else f"had {word} designs than"
-        parts.append(f"{name(one)} {what} {one.baseline}, the hardest of them to beat ({_ps(one)})")
+        parts.append(f"{names([one])} {what} {one.baseline}, the hardest of them to beat ({_ps(one)})")
     if open_:
-        parts.append(f"{_join([name(one) for one in open_])} {'is' if len(open_) == 1 else 'are'} not told from the best of them")
-    return [f"Of the free baselines {whose(c.best_free)} wells were best; {_join(parts)}."]
+        parts.append(f"{names(open_)} {'is' if len(open_) == 1 else 'are'} not told from the best of them")
+    if waits:
+        parts.append(f"{names(waits)} {'waits' if len(waits) == 1 else 'wait'} for wells that are out")
+    said = [f"Of the free baselines {whose(c.best_free)} wells were best; {_join(parts)}."]
+    known = [on_plates[one.arm, one.proposer] for one in open_ if one.scope == "arms"]
+    if known := [one for one in known if one.decided]:
+        on = [
+            f"{whose(names([one]))} designs did measure {'better' if one.estimate > 0 else 'worse'} than {whose(one.baseline)} "
+            f"({_ps(one)})" for one in known
+        ]  # fmt: skip
+        many = max(len(one.rounds) for one in known)
+        said.append(f"On these plates together {_join(on)}; {many} rounds that differ as these do leave open which is better.")
+    return said
 
 
 def _hits(c: Figures, names: Sequence[str]) -> list[str]:
@@ -296,5 +331,5 @@ def _of(names: Sequence[str]) -> str:
     return _join([whose(name) for name in names])
 
 
-def _join(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
+def _join(names: Sequence[str], last: str = "and") -> str:
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))

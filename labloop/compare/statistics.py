@@ -94,6 +94,8 @@ def mean_limits(blocks: Sequence[FloatArray], draws: Draws, *use: str) -> Limits
         return _NAN, _NAN, "none: one measured well a round"
     if spread == 0:
         return _NAN, _NAN, "none: the wells are all equal"
+    if not math.isfinite(spread):
+        return _NAN, _NAN, "none: the readings lie too far apart to be squared"
     if n < FEW_WELLS:
         mean, half = float(np.concatenate(blocks).mean()), _t(freedom) * math.sqrt(spread / n)
         return mean - half, mean + half, "t"
@@ -120,7 +122,8 @@ def _t(freedom: float) -> float:
 
 
 def variance(samples: Sequence[FloatArray]) -> tuple[float, int]:
-    """Variance within samples and its degrees of freedom; empty ones are passed over."""
+    """Variance within samples and its degrees of freedom; empty ones are passed over. Infinite where squares are."""
     filled = [y for y in samples if len(y)]
     freedom = sum(map(len, filled)) - len(filled)
-    return (sum(float(((y - y.mean()) ** 2).sum()) for y in filled) / freedom if freedom > 0 else _NAN), freedom
+    with np.errstate(over="ignore"):
+        return (sum(float(((y - y.mean()) ** 2).sum()) for y in filled) / freedom if freedom > 0 else _NAN), freedom

@@ -19,14 +19,27 @@ NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
 def embeddings(content: bytes, name: str) -> dict[str, dict[str, float]]:
-    """Read a vector an option: by option and number, as descriptors are. A matrix, a row a position, gives its mean position.
+    """Read a vector an option: by option and number, as descriptors are.
+
+    Raises:
+        ConfigError: as `vectors`.
+    """
+    options, values = vectors(content, name)
+    places = len(str(values.shape[1] - 1))
+    return {
+        option: {f"e{j:0{places}d}": float(x) for j, x in enumerate(row)} for option, row in zip(options, values, strict=True)
+    }
+
+
+def vectors(content: bytes, name: str) -> tuple[list[str], FloatArray]:
+    """Read a vector an option or design: their names and (n, width). A matrix, a row a position, gives its mean position.
 
     Raises:
         ConfigError: it is no such file, or vectors are of unequal length or not finite; with the option.
     """
     try:
         size = int.from_bytes(content[:8], "little")
-        header, numbers = json.loads(content[8 : 8 + size], object_pairs_hook=_once), content[8 + size :]
+        header, numbers = json.loads(content[8 : 8 + size], object_pairs_hook=_once), memoryview(content)[8 + size :]
         told = {option: one for option, one in header.items() if option != "__metadata__"}
         _apart([one["data_offsets"] for one in told.values()])
         found = {option: _vector(one, numbers) for option, one in told.items()}
@@ -38,8 +51,7 @@ def embeddings(content: bytes, name: str) -> dict[str, dict[str, float]]:
             raise ConfigError(f"{name}: {option!r} has {len(one)} numbers of {width}, or one that is not finite")
     if not width:
         raise ConfigError(f"{name} holds no vector")
-    places = len(str(width - 1))
-    return {option: {f"e{j:0{places}d}": float(x) for j, x in enumerate(one)} for option, one in found.items()}
+    return list(found), np.stack(list(found.values()))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,7 +71,7 @@ def _apart(offsets: list[list[int]]) -> None:
         end = last
 
 
-def _vector(told: dict[str, Any], numbers: bytes) -> FloatArray:
+def _vector(told: dict[str, Any], numbers: memoryview) -> FloatArray:
     values = np.frombuffer(numbers[slice(*told["data_offsets"])], dtype=NUMBERS[told["dtype"]]).astype(float)
     shape = told["shape"]
     if not shape or min(shape) < 1:

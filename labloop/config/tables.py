@@ -6,6 +6,7 @@ The ledger keeps what was read, so that a campaign needs the tables once, when i
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -14,16 +15,21 @@ from typing import Any
 import pandas as pd
 
 from labloop.config.base import Place
-from labloop.config.embeddings import embeddings
+from labloop.config.embeddings import embeddings, vectors
 from labloop.errors import ConfigError
 from labloop.space.parameter import canonical_text
+from labloop.space.vectors import Vectors
 
 SIZE = 2**24
 """Bytes that a table may have."""
+VECTORS = 2**30
+"""Bytes that a file of vectors may have, one a design."""
 
 
 def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place], str]) -> dict[str, Any]:
-    """Put what tables say in the place of their names: `descriptors` and `smiles` of choices, `library`; paths from `folder`.
+    """Put what tables say in the place of their names: `descriptors` of choices and sequences, `smiles` of choices, `library`.
+
+    Paths start at `folder`.
 
     A choice without options has those of its table, in its order, and a sequence of a library the lengths that are there. What
     names no file stays as it is.
@@ -34,6 +40,11 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
     found = copy.deepcopy(dict(values))
     space = found.get("space")
     for i, one in _parameters(space):
+        if one.get("type") == "sequence" and isinstance(one.get("descriptors"), str):
+            try:
+                one["descriptors"] = _vectors(folder / one["descriptors"], str(one["name"]))
+            except (ConfigError, ValueError) as error:
+                raise ConfigError(f"{where(('space', 'parameters', i, 'descriptors'))}: {error}") from error
         if one.get("type") != "choice":
             continue
         for what in ("descriptors", "smiles"):
@@ -85,10 +96,40 @@ def _library(path: Path, space: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def _vectors(path: Path, parameter: str) -> Vectors:
+    """Read a vector a sequence: safetensors, or a CSV keyed as `_read` says."""
+    content = _content(path, most=VECTORS)
+    if path.suffix == ".safetensors":
+        return Vectors.of(*vectors(content, path.name), path.name)
+    head = _parsed(content, path, nrows=0)
+    key = _key(head, parameter)
+    table = _parsed(content, path, dtype={key: str})
+    numbers = table.drop(columns=key)
+    if not numbers.shape[1]:
+        raise ConfigError(f"{path.name} has no column of numbers beside the sequences")
+    odd = [column for column in numbers.columns if numbers[column].dtype.kind not in "iuf" or numbers[column].isna().any()]
+    if odd:
+        cells = pd.to_numeric(numbers[odd[0]], errors="coerce")
+        row = int(cells.isna().to_numpy().argmax())
+        raise ConfigError(
+            f"{path.name}, row {row + 2} ({table[key].iloc[row]}): {odd[0]} {numbers[odd[0]].iloc[row]!r} is not a number: "
+            "mend it, or leave the column out"
+        )
+    names = [str(cell).strip() for cell in table[key]]
+    if twice := next((one for one, n in Counter(names).items() if n > 1), None):
+        raise ConfigError(f"{path.name}: {key} {twice!r} stands there twice: keep one row a sequence")
+    return Vectors.of(names, numbers.to_numpy(dtype=float), path.name)
+
+
+def _key(table: pd.DataFrame, parameter: str) -> str:
+    """The column that names options or sequences: the one named as the parameter, else `option`, else the first."""
+    return str(next((one for one in (parameter, "option") if one in table.columns), table.columns[0]))
+
+
 def _read(path: Path, parameter: str) -> pd.DataFrame:
-    """Read a table keyed by the option: the column named as the parameter, else `option`, else the first."""
+    """Read a table keyed by the option."""
     table = _table(path)
-    key = next((one for one in (parameter, "option") if one in table.columns), table.columns[0])
+    key = _key(table, parameter)
     table.index = pd.Index([canonical_text(cell) for cell in table[key].tolist()], dtype=object)
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
@@ -96,28 +137,33 @@ def _read(path: Path, parameter: str) -> pd.DataFrame:
     return table.drop(columns=key)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int = SIZE) -> bytes:
     """Read a file that is there, is one, and is not too large."""
     try:
         if path.exists() and not path.is_file():  # a pipe may never end
             raise ConfigError(f"{path.name or path} is no file: name a table")
         with path.open("rb") as file:
-            content = file.read(SIZE + 1)
+            content = file.read(most + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path.name} cannot be read ({reason}); paths start at the campaign's file") from error
-    if len(content) > SIZE:
-        raise ConfigError(f"{path.name} is larger than {SIZE // 2**20} MiB")
+    if len(content) > most:
+        raise ConfigError(f"{path.name} is larger than {most // 2**20} MiB")
     return content
 
 
 def _table(path: Path) -> pd.DataFrame:
     """Read a CSV of text."""
+    return _parsed(_content(path), path, dtype=str, keep_default_na=False)
+
+
+def _parsed(content: bytes, path: Path, **how: Any) -> pd.DataFrame:
+    """Read a CSV as pandas does, with a header over every cell."""
     try:
-        table = pd.read_csv(BytesIO(_content(path)), dtype=str, skipinitialspace=True, keep_default_na=False)
+        table = pd.read_csv(BytesIO(content), skipinitialspace=True, **how)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
         raise ConfigError(f"{path.name}: rows have more cells than the header names ({', '.join(map(str, table.columns))})")
     return table
 

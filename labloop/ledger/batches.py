@@ -11,8 +11,9 @@ from sqlalchemy import Connection, func, select
 
 from labloop.errors import CampaignError
 from labloop.ledger import tables as t
+from labloop.ledger.chained import read_rows
 from labloop.ledger.designs import NewDesigns, add_designs, design_columns, designs_of
-from labloop.ledger.frames import to_columns, to_frame, types_of
+from labloop.ledger.frames import from_json, to_columns, to_frame, types_of
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.rounds import advance
 from labloop.ledger.states import RoundState
@@ -61,6 +62,12 @@ def add_run(link: Link, offered: Offered, **told: Any) -> bool:
     add_designs(link, offered.designs)
     link.many(t.proposal, {"run": repeat(run), **offered.columns}, offered.n)
     return True
+
+
+def runs_of(connection: Connection, campaign_id: int, number: int | None) -> pd.DataFrame:
+    """List runs; see `Ledger.runs`."""
+    frame = read_rows(connection, campaign_id, t.run, RUN, number)
+    return frame.assign(**{name: from_json(frame[name]) for name in ("options", "versions", "notes")})
 
 
 def pool_of(connection: Connection, campaign_id: int, campaign: str, number: int, key: str) -> pd.DataFrame:

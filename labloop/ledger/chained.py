@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakMethod
 
 import pandas as pd
@@ -15,11 +15,14 @@ from sqlalchemy.engine import URL
 
 from labloop.errors import CampaignError
 from labloop.ledger import tables as t
+from labloop.ledger.answers import Answers
 from labloop.ledger.database import Database
 from labloop.ledger.frames import to_frame, types_of
 from labloop.ledger.hash_chain import Link, rows_of
 from labloop.ledger.heads import ENDING, Head, Heads
 from labloop.ledger.verify import ends_of
+
+T = TypeVar("T")
 
 
 def utc_now() -> datetime:
@@ -39,6 +42,7 @@ class Chained:
         self.database = database
         self.heads = heads
         self._clock, self._by, self._has_noted = clock, by, False
+        self._answers = Answers()
         self._totals: dict[int, tuple[str, dict[str, int]]] = {}
         """By campaign: its last link's hash, and rows by table until there."""
         noting = WeakMethod(self._note)  # no circle: a server's connection goes back when the last of us is gone
@@ -122,6 +126,14 @@ class Chained:
         with self.read() as connection:
             return ends_of(connection, self.id(connection, campaign), campaign)
 
+    def answer(self, campaign: str, read: Callable[..., T], *arguments: Any) -> T:
+        """Give `read(connection, campaign's id, *arguments)`, as it was read since the last write where nobody is writing."""
+        with self.read() as connection:
+            kept = not self.database.writing  # what is not committed yet may be undone
+            if kept and (found := self._answers.get(connection, campaign, read, *arguments)) is not None:
+                return found
+            return read(connection, self.id(connection, campaign), *arguments)
+
     def now_at(self) -> dict[str, str]:
         """Tell the hash of each campaign's last link, oldest first, by one question; nothing while this thread writes."""
         if self.database.writing:
@@ -133,16 +145,19 @@ class Chained:
 
     def rows(self, campaign: str, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
         """Read a campaign's rows of a table in the order they were written."""
-        with self.read() as connection:
-            key = self.id(connection, campaign)
-            query = select(*(table.c[name] for name in columns if name != "by")).where(table.c.campaign == key)
-            if "by" in columns:  # the last one
-                chain = (t.link.c.campaign == table.c.campaign) & (t.link.c.number == table.c.link)
-                query = query.add_columns(t.link.c.by).outerjoin_from(table, t.link, chain)
-            if number is not None:
-                query = query.where(table.c.round == number)
-            kinds = {**types_of(table, [name for name in columns if name != "by"]), **({"by": str} if "by" in columns else {})}
-            return to_frame(connection.execute(query.order_by(table.c.id)).all(), kinds)
+        return self.answer(campaign, read_rows, table, tuple(columns), number)
+
+
+def read_rows(connection: Connection, key: int, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
+    """Read the rows of the campaign with this id, of one round where it is given, in the order they were written."""
+    query = select(*(table.c[name] for name in columns if name != "by")).where(table.c.campaign == key)
+    if "by" in columns:  # the last one
+        chain = (t.link.c.campaign == table.c.campaign) & (t.link.c.number == table.c.link)
+        query = query.add_columns(t.link.c.by).outerjoin_from(table, t.link, chain)
+    if number is not None:
+        query = query.where(table.c.round == number)
+    kinds = {**types_of(table, [name for name in columns if name != "by"]), **({"by": str} if "by" in columns else {})}
+    return to_frame(connection.execute(query.order_by(table.c.id)).all(), kinds)
 
 
 def heads_of(database: Database, path: Path | None = None) -> Heads:

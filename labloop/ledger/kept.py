@@ -69,8 +69,7 @@ class KeptReadings:
         return self._read(campaign, until, since, plates, columns)
 
     def _latest(self, campaign: str, columns: Sequence[str]) -> pd.DataFrame:
-        with self._store.read() as connection:
-            last = newest(connection, self._store.id(connection, campaign))
+        last = self._store.answer(campaign, newest)
         known, number, frame = self._held
         if (known, number) != (campaign, last):
             frame = self._grown(campaign, last, columns)
@@ -113,5 +112,5 @@ class KeptReadings:
     def _read(
         self, campaign: str, until: int | None, since: int, plates: Sequence[str] | None, columns: Sequence[str]
     ) -> pd.DataFrame:
-        with self._store.read() as connection:
-            return readings_of(connection, self._store.id(connection, campaign), until, plates, columns, since=since)
+        some = None if plates is None else tuple(plates)
+        return self._store.answer(campaign, readings_of, until, some, tuple(columns), since)

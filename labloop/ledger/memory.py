@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -77,7 +77,7 @@ class Memory:
         Args:
             by_hand: False leaves people's arms out.
         """
-        config = parse_config(json.loads(entry.config), RoundConfig, source=f"round {entry.number}")
+        config = _round(entry.config, entry.number)
         events = self.ledger.events(self.name)
         events = events[events["round"] == entry.number]
         for detail in events.loc[events["kind"] == ALLOCATED, "detail"]:
@@ -150,8 +150,18 @@ def place_of(home: Path | str | None, ledger: str | None) -> tuple[Path, Path | 
 
 def stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:
     """Read a campaign's configuration; with `before_round`, as it was when that round opened."""
-    text = ledger.config(name, before_round=before_round)
+    return _campaign(ledger.config(name, before_round=before_round), name)
+
+
+@lru_cache(maxsize=8)
+def _campaign(text: str, name: str) -> CampaignConfig:
+    """Read a configuration, one value for one text: its space may list a hundred thousand designs, once."""
     return parse_config(json.loads(text), CampaignConfig, source=f"ledger entry of {name}")
+
+
+@lru_cache(maxsize=64)
+def _round(text: str, number: int) -> RoundConfig:
+    return parse_config(json.loads(text), RoundConfig, source=f"round {number}")
 
 
 def campaigns(*, home: Path | str | None = None, ledger: str | None = None) -> list[str]:

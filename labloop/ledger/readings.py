@@ -79,7 +79,7 @@ READING = (*_COLUMNS, "file", "row", "id")
 
 def readings_of(
     connection: Connection, campaign_id: int, until: int | None, plates: Sequence[str] | None, columns: Sequence[str] = READING,
-    *, since: int = 0,
+    since: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """List the readings that stand, in the order they came in; see `Ledger.measurements`."""
     m = measurement.c

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import Connection, select
 
 from labloop.errors import CampaignError
-from labloop.ledger.frames import to_json
+from labloop.ledger.chained import read_rows
+from labloop.ledger.frames import from_json, to_json
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.states import STATES, RoundState
 from labloop.ledger.tables import event, round_
@@ -37,6 +39,12 @@ class Round:
     snapshot: int
     """Id of the last reading that the round learns from; 0 where there is none."""
     opened_at: str
+
+
+def events_of(connection: Connection, campaign_id: int) -> pd.DataFrame:
+    """List what happened, in order; see `Ledger.events`."""
+    frame = read_rows(connection, campaign_id, event, ("at", "kind", "round", "state", "detail", "by"))
+    return frame.assign(detail=from_json(frame["detail"]))
 
 
 def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:

@@ -23,14 +23,14 @@ from labloop.ledger.backup import backup
 from labloop.ledger.chained import Chained, heads_of, utc_now
 from labloop.ledger.database import Database
 from labloop.ledger.designs import designs_of
-from labloop.ledger.frames import from_json, plain_number, to_json
+from labloop.ledger.frames import plain_number, to_json
 from labloop.ledger.hash_chain import whoami
 from labloop.ledger.heads import Head, Heads
 from labloop.ledger.history import Trail, plates_of, trail_of
 from labloop.ledger.kept import KeptReadings
 from labloop.ledger.known import known_readings
 from labloop.ledger.migrations import prepare
-from labloop.ledger.rounds import Round, add_event, advance, open_round, round_of, rounds_of
+from labloop.ledger.rounds import Round, add_event, advance, events_of, open_round, round_of, rounds_of
 from labloop.ledger.states import RoundState
 from labloop.ledger.verify import Verified, check_file, verify_campaign
 from labloop.ledger.vetoes import add_veto, picks_of, wells_of
@@ -124,8 +124,7 @@ class Ledger:
         Raises:
             CampaignError: nobody knows the campaign.
         """
-        with self._store.read() as connection:
-            return checks.config_of(connection, self._store.id(connection, name), before_round)
+        return self._store.answer(name, checks.config_of, before_round)
 
     def revise(self, name: str, config_json: str, *, reason: str) -> bool:
         """Replace a campaign's configuration from now on, unless it is this one already (then False). Open rounds keep theirs."""
@@ -204,8 +203,7 @@ class Ledger:
 
     def newest(self, campaign: str) -> int:
         """Give the id of the last reading, 0 where there is none. It stands: what supersedes a reading comes after it."""
-        with self._store.read() as connection:
-            return readings.newest(connection, self._store.id(connection, campaign))
+        return self._store.answer(campaign, readings.newest)
 
     def designs(self, campaign: str, ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Give designs by their id: the design's columns and `in_space`, indexed by `design_id`.
@@ -213,13 +211,14 @@ class Ledger:
         Args:
             ids: which, in this order; unknown ones are left out. All the campaign's, sorted by id, if None.
         """
+        if ids is None:
+            return self._store.answer(campaign, designs_of)
         with self._store.read() as connection:
-            return designs_of(connection, self._store.id(connection, campaign), None if ids is None else list(dict.fromkeys(ids)))
+            return designs_of(connection, self._store.id(connection, campaign), list(dict.fromkeys(ids)))
 
     def last_check(self, campaign: str) -> tuple[int, bool]:
         """Say which check was the last (the id of its event, 0 before any), and whether readings wait for the next."""
-        with self._store.read() as connection:
-            return checks.last_check(connection, self._store.id(connection, campaign))
+        return self._store.answer(campaign, checks.last_check)
 
     def add_flags(
         self, campaign: str, rows: Sequence[tuple[int, str, bool, Mapping[str, Any] | None]], *, until: int, after: int
@@ -240,8 +239,7 @@ class Ledger:
         Args:
             before_round: as they stood when this round opened.
         """
-        with self._store.read() as connection:
-            return checks.flags_of(connection, self._store.id(connection, campaign), before_round)
+        return self._store.answer(campaign, checks.flags_of, before_round)
 
     # ---- rounds
 
@@ -264,8 +262,7 @@ class Ledger:
 
     def rounds(self, campaign: str) -> list[Round]:
         """List the rounds by number, each with its present state."""
-        with self._store.read() as connection:
-            return rounds_of(connection, self._store.id(connection, campaign))
+        return self._store.answer(campaign, rounds_of)
 
     def advance(self, campaign: str, number: int, state: RoundState | str, detail: Mapping[str, Any] | None = None) -> bool:
         """Move a round to its next state, unless it is there or beyond already (then False).
@@ -299,8 +296,7 @@ class Ledger:
 
     def runs(self, campaign: str, number: int | None = None) -> pd.DataFrame:
         """List the runs of a round, or of all, oldest first; options, versions and notes are dicts."""
-        frame = self._store.rows(campaign, t.run, batches.RUN, number)
-        return frame.assign(**{name: from_json(frame[name]) for name in ("options", "versions", "notes")})
+        return self._store.answer(campaign, batches.runs_of, number)
 
     def pool(self, campaign: str, number: int, key: str) -> pd.DataFrame:
         """Give the pool that a run offered, best first: design_id, rank, score and the design's columns.
@@ -308,8 +304,7 @@ class Ledger:
         Raises:
             CampaignError: the round has no such run.
         """
-        with self._store.read() as connection:
-            return batches.pool_of(connection, self._store.id(connection, campaign), campaign, number, key)
+        return self._store.answer(campaign, batches.pool_of, campaign, number, key)
 
     def add_batch(self, campaign: str, number: int, *, designs: pd.DataFrame, picks: pd.DataFrame, wells: pd.DataFrame) -> bool:
         """Store the round's batch and move the round to PROPOSED, unless it has one (then False: the first batch stands).
@@ -329,11 +324,11 @@ class Ledger:
 
     def picks(self, campaign: str, number: int | None = None) -> pd.DataFrame:
         """List the picks of a round, or of all, in the order they were stored: round, arm, rank, design_id and the reasons."""
-        return picks_of(self._store, campaign, number)
+        return self._store.answer(campaign, picks_of, number)
 
     def wells(self, campaign: str, number: int | None = None) -> pd.DataFrame:
         """List the wells of a round, or of all: round, plate, well, row, column, design_id, control."""
-        return wells_of(self._store, campaign, number)
+        return self._store.answer(campaign, wells_of, number)
 
     def add_veto(self, campaign: str, number: int, detail: Mapping[str, Any], picks: pd.DataFrame) -> None:
         """Take a design's wells out of a plate that is PROPOSED, see `labloop.ledger.vetoes`; `picks` come in for it."""
@@ -347,8 +342,7 @@ class Ledger:
 
     def events(self, campaign: str) -> pd.DataFrame:
         """List what happened, in order: at, kind, round, state (of a round's transitions), detail (a dict or None), by (whom)."""
-        frame = self._store.rows(campaign, t.event, ("at", "kind", "round", "state", "detail", "by"))
-        return frame.assign(detail=from_json(frame["detail"]))
+        return self._store.answer(campaign, events_of)
 
     # ---- the ledger itself
 

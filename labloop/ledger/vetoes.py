@@ -8,12 +8,12 @@ from itertools import repeat
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from labloop.errors import CampaignError
 from labloop.ledger import tables as t
 from labloop.ledger.batches import PICK, VETO, WELL
-from labloop.ledger.chained import Chained
+from labloop.ledger.chained import read_rows
 from labloop.ledger.frames import to_columns
 from labloop.ledger.hash_chain import Link
 from labloop.ledger.rounds import add_event, round_of
@@ -26,9 +26,9 @@ Vetoes = list[tuple[int, dict[str, Any]]]
 `replacement`, the arm, design and rank that came in, or nothing where the wells stay empty."""
 
 
-def picks_of(store: Chained, campaign: str, number: int | None) -> pd.DataFrame:
+def picks_of(connection: Connection, campaign_id: int, number: int | None) -> pd.DataFrame:
     """List picks without those that were vetoed; what came in for them has rows of its own. See `Ledger.picks`."""
-    picks, vetoes = store.rows(campaign, t.pick, ("round", *PICK), number), _vetoes(store, campaign, number)
+    picks, vetoes = read_rows(connection, campaign_id, t.pick, ("round", *PICK), number), _vetoes(connection, campaign_id, number)
     if not vetoes:
         return picks
     gone = {(number, arm, told["design_id"]) for number, told in vetoes for arm in told["arms"]}
@@ -36,9 +36,9 @@ def picks_of(store: Chained, campaign: str, number: int | None) -> pd.DataFrame:
     return picks[kept].reset_index(drop=True)
 
 
-def wells_of(store: Chained, campaign: str, number: int | None) -> pd.DataFrame:
+def wells_of(connection: Connection, campaign_id: int, number: int | None) -> pd.DataFrame:
     """List used wells: a vetoed one holds what came in, or is used no more. See `Ledger.wells`."""
-    wells, vetoes = store.rows(campaign, t.well, ("round", *WELL), number), _vetoes(store, campaign, number)
+    wells, vetoes = read_rows(connection, campaign_id, t.well, ("round", *WELL), number), _vetoes(connection, campaign_id, number)
     if not vetoes:
         return wells
     held = dict(_held(vetoes))
@@ -54,13 +54,11 @@ def _held(vetoes: Vetoes) -> Iterator[tuple[tuple[str, str], Any]]:
         yield from (((plate, well), new) for plate, well in told["wells"])
 
 
-def _vetoes(store: Chained, campaign: str, number: int | None) -> Vetoes:
+def _vetoes(connection: Connection, campaign_id: int, number: int | None) -> Vetoes:
     e = t.event.c
-    with store.read() as connection:
-        key = store.id(connection, campaign)
-        query = select(e.round, e.detail).where(e.campaign == key, e.kind == VETO).order_by(e.id)
-        query = query if number is None else query.where(e.round == number)
-        return [(int(found), json.loads(detail)) for found, detail in connection.execute(query).tuples()]
+    query = select(e.round, e.detail).where(e.campaign == campaign_id, e.kind == VETO).order_by(e.id)
+    query = query if number is None else query.where(e.round == number)
+    return [(int(found), json.loads(detail)) for found, detail in connection.execute(query).tuples()]
 
 
 def add_veto(link: Link, campaign: str, number: int, detail: Mapping[str, Any], picks: pd.DataFrame) -> None:

@@ -25,6 +25,7 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
+from labloop.surrogates.sees import lift
 from labloop.surrogates.training import torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
@@ -32,6 +33,8 @@ BONUS_LIMIT = 10.0
 """Largest bonus, in standard deviations of y."""
 CHUNK = 4096
 """Rows that pass through the heads at once."""
+PATIENCE = 0.25
+"""Share of the steps without a better head after which a training ends."""
 
 Form = Literal["boot", "bonus", "none"]
 
@@ -135,7 +138,7 @@ def train_reward(
         torch.as_tensor(data.censored, device=device),
     )
     counts = _draws(n, heads, form, rng)
-    nets = networks(data, len(counts), hidden, generator=rng)
+    nets = networks(data, len(counts), hidden, generator=rng, lift=lift(data))
     first = next(nets)  # drawn before the held rows, as its seed always was
     held = torch.randperm(n, generator=rng, device=device)[:2048]
     batch = min(batch_size, max(32, n))
@@ -204,7 +207,8 @@ def _fit(
     Args:
         counts: how often each head sees each row, (B, n).
         held: rows that each head is judged by where it did not draw them, (m,).
-        best: error of the best heads so far; a training that is far above it after a quarter of its steps ends.
+        best: error of the best heads so far; a training that is far above it after a quarter of its steps ends, and so does one
+            in which no head has become better for `PATIENCE` of its steps.
 
     Returns:
         Each head's weights where it was best.
@@ -212,7 +216,7 @@ def _fit(
     x, y, side = rows.x, rows.y, rows.side
     reach = counts.double().cumsum(1)
     out = (counts[:, held] == 0).float()
-    kept, lowest = dict(net.state_dict()), torch.full((len(counts),), float("inf"), device=x.device)
+    kept, lowest, latest = dict(net.state_dict()), torch.full((len(counts),), float("inf"), device=x.device), 0
     guess = torch.zeros(len(counts), len(held), device=x.device)
     adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
@@ -230,9 +234,13 @@ def _fit(
                 found = net(x[held])
             error = _missed(found, rows, held, counts)
             better = torch.where(out.sum(1) > 0, error, -step) < lowest
+            latest = step if better.any() else latest
             lowest, guess = torch.where(better, error, lowest), torch.where(better[:, None], found, guess)
-            kept = {name: torch.where(better[:, None, None], value, kept[name]) for name, value in net.state_dict().items()}
+            learned = dict(net.named_parameters())
+            kept |= {name: torch.where(better[:, None, None], value.detach(), kept[name]) for name, value in learned.items()}
             if step >= first_look(steps, len(x), batch) and best < 1 and _far_above(lowest.mean().item(), best, len(held)):
+                break
+            if step - latest >= PATIENCE * steps:
                 break
     return Fit(kept, lowest.mean().item(), guess, type(net))
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from botorch.acquisition.acquisition import AcquisitionFunction
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+from botorch.acquisition.multi_objective import logei
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
 from botorch.acquisition.objective import GenericMCObjective
@@ -34,6 +35,10 @@ from labloop.space.pareto import rays
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
 from labloop.types import FloatArray
+
+# BoTorch would compile its hypervolume when it is first used, for a minute, and where there is a compiler only: a seed would not
+# give the same plate everywhere.
+logei._load_attempted = True
 
 RAYS = 8
 """Rays a sample: several hundred samples have thousands together."""

@@ -12,11 +12,15 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, networks
+from labloop.surrogates.sees import lift
 from labloop.surrogates.training import Rate, rate_of, torch_generator
 from labloop.types import FloatArray
 
 SLOPE = 0.01
 """Of the proxies' leaky ReLU."""
+
+LEAST = 32
+"""Designs in a batch at least, however few are measured: each is drawn again and again anyway."""
 
 FOLDS = 10
 """Each proxy leaves out one design in ten."""
@@ -53,6 +57,8 @@ def fit_proxies(
         told = len(guess) > 2 and float(guess.std()) > 0 and float(truth.std()) > 0
         return float(spearmanr(guess.cpu().numpy(), truth.cpu().numpy()).statistic) if told else 0.0
 
+    batch = min(batch, max(LEAST, n))
+
     def fit(net: StackedMLP, best: float) -> Fit:
         adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
         falls = rate_of(adam, rate, steps)
@@ -76,7 +82,7 @@ def fit_proxies(
         words = fit_kernel(data, twins, target, weight / weight.mean(), unit=(0.5, 0.5), seed=derive(seed, "gtg", "proxies"))
         fits.append((judged(words), words))
     if features != "words" or not fits:
-        for net in networks(data, members, hidden, generator=rng, slope=SLOPE):
+        for net in networks(data, members, hidden, generator=rng, slope=SLOPE, lift=lift(data)):
             fits.append(fit(net, max((found for found, _ in fits), default=0.0)))
     lead = handicap(fits[0][0], n) if isinstance(fits[0][1], StackedKernel) else 0.0
     correlation, best = max(fits, key=lambda one: one[0] - lead * isinstance(one[1], StackedKernel))

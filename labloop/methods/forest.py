@@ -16,6 +16,7 @@ from labloop.proposing.search import search
 from labloop.registry import plugin
 from labloop.seeds import derive, normal_seed
 from labloop.surrogates.features import described
+from labloop.surrogates.sees import sees
 from labloop.types import Array, FloatArray
 
 
@@ -48,8 +49,10 @@ class Forest:
             n_estimators=self.trees, max_features=self.max_features, n_jobs=1, random_state=normal_seed(derive(seed, "forest"))
         )
 
+        told = sees(data)
+
         def seen(X: FloatArray) -> Array:
-            return np.concatenate([X, described(data.space, X)], axis=-1).astype(np.float32)
+            return np.concatenate([X, described(data.space, X, told)], axis=-1).astype(np.float32)
 
         twins = data.space.orbit(data.X)
         model.fit(np.concatenate([seen(twin) for twin in twins]), np.tile(data.y, len(twins)))

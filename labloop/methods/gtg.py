@@ -74,9 +74,10 @@ from labloop.types import FloatArray
 
 SCORE_LIMIT = 2.0
 """Largest s that a generated state may claim."""
-
 BATCH = 256
 """Trajectories sampled at once: memory, not results of a seed, would grow with more."""
+SAMPLES = 8
+"""Trajectories sampled a measured design at most, beside `BATCH`: few measurements have few trajectories to continue."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -132,7 +133,7 @@ class GTG:
     proxy_steps: PositiveInt = 1500
     """Training steps of the proxies."""
     proxy_batch: PositiveInt = 128
-    """Designs in a batch of the proxies."""
+    """Designs in a batch of the proxies, at most; as many as are measured where these are fewer."""
     proxy_lr: PositiveFloat = 1e-3
     """Its learning rate."""
     rank_k: PositiveFloat = 0.1
@@ -152,7 +153,7 @@ class GTG:
     temperature: PositiveFloat = 1.0
     """Factor on all noise when sampling."""
     n_samples: PositiveInt = 4096
-    """Trajectories sampled in a round of sampling."""
+    """Trajectories sampled in a round of sampling, at most; fewer where fewer than 500 designs are measured (`SAMPLES`)."""
     max_rounds: PositiveInt = 4
     """Rounds of sampling before mutants of trajectory designs fill the pool."""
     warm_start: Fraction = 0.0
@@ -331,16 +332,14 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
     mask = (torch.arange(trained.horizon, device=device) < c)[:, None]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        shown = torch.cat([torch.ones_like(t), torch.zeros_like(t)]).float()
+        twice, when, shown = torch.cat([x, x]), torch.cat([t, t]), torch.cat([torch.ones_like(t), torch.zeros_like(t)]).float()
         with torch.autocast(device.type, torch.bfloat16, enabled=_half(options, device)):
-            both = net(torch.cat([x, x]), torch.cat([t, t]), torch.full_like(shown, target), shown)
-        conditional, unconditional = both.float().chunk(2)
+            both = net(twice, when, torch.full_like(shown, target), shown).float()
         if options.predict == "x0":
-            unconditional, conditional = (
-                diffusion.clean(schedule, trained.blocks, x, t, one) for one in (unconditional, conditional)
-            )
-            return diffusion.classifier_free(unconditional, conditional, options.w)
-        return diffusion.x0_from_eps(schedule, x, t, diffusion.classifier_free(unconditional, conditional, options.w))
+            both = diffusion.clean(schedule, trained.blocks, twice, when, both)
+        conditional, unconditional = both.chunk(2)
+        guided = diffusion.classifier_free(unconditional, conditional, options.w)
+        return guided if options.predict == "x0" else diffusion.x0_from_eps(schedule, x, t, guided)
 
     rows = torch.randint(len(context), (n,), generator=rng, device=device)
     known = F.pad(context[rows], (0, 0, 0, trained.horizon - c))
@@ -373,9 +372,10 @@ def candidates(trained: Trained, data: Dataset, options: GTG, n: int, *, seed: i
         return len(seen) - len(data.taken) < n
 
     made = rounds = 0
+    wanted = min(options.n_samples, BATCH + SAMPLES * len(data))
     while short() and rounds < options.max_rounds:
-        for part in track(-(-options.n_samples // BATCH), "gtg: sampling"):
-            b = min(BATCH, options.n_samples - part * BATCH)
+        for part in track(-(-wanted // BATCH), "gtg: sampling"):
+            b = min(BATCH, wanted - part * BATCH)
             states = sample(trained, options, b, seed=derive(seed, "gtg", "sample", rounds, part))
             raw = _designs(states[:, trained.context.shape[1] :])
             add(space.repair(raw))

@@ -13,8 +13,8 @@ import numpy as np
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
+from labloop.proposing.search import children, keys
 from labloop.seeds import generator
-from labloop.space.design_space import DesignSpace
 from labloop.types import Array, FloatArray
 
 Bound = Callable[[FloatArray, Array], FloatArray]
@@ -48,12 +48,13 @@ def refined(pool: Pool, bound: Bound, data: Dataset, n: int, *, generations: int
     spread, front, waited = float(worth.std()) or 1.0, float(worth[:n].mean()), 0
     for _ in range(generations):
         parents = (rng.random(size) ** 2 * len(elite)).astype(np.int64)
-        children = _children(space, elite, parents, rng)
-        fresh = [i for i, one in enumerate(keys(children)) if one not in known and not known.add(one)]  # type: ignore[func-returns-value]
-        fresh = [i for i, good in zip(fresh, space.feasible(children[fresh]), strict=True) if good]
+        others = (rng.random(size) ** 2 * len(elite)).astype(np.int64)
+        made = children(space, elite[parents], elite[others], rng)
+        fresh = [i for i, one in enumerate(keys(made)) if one not in known and not known.add(one)]  # type: ignore[func-returns-value]
+        fresh = [i for i, good in zip(fresh, space.feasible(made[fresh]), strict=True) if good]
         if not fresh:
             break
-        X, mine = children[fresh], line[parents[fresh]]
+        X, mine = made[fresh], line[parents[fresh]]
         found = bound(X, mine)
         for kept, one in ((new_X, X), (new_line, mine), (new_worth, found)):
             kept.append(one)
@@ -73,20 +74,3 @@ def refined(pool: Pool, bound: Bound, data: Dataset, n: int, *, generations: int
         space=space, X=np.concatenate([pool.X, X[best]]), score=np.concatenate([pool.score, np.full(len(best), np.nan)]),
         proposer=np.concatenate([pool.proposer, mine[best]]), ids=(*pool.ids, *(ids[i] for i in keep)), notes=pool.notes,
     )  # fmt: skip
-
-
-def keys(X: FloatArray) -> list[bytes]:
-    """Tell encodings apart by their bytes, which costs far less than their ids."""
-    return [row.tobytes() for row in X + 0.0]  # which makes -0.0 a 0.0
-
-
-def _children(space: DesignSpace, elite: FloatArray, parents: Array, rng: np.random.Generator) -> FloatArray:
-    """One child a parent: half of them take some sites of a second one, all take one or two steps of mutation; X (m, d)."""
-    n = len(parents)
-    others = (rng.random(n) ** 2 * len(elite)).astype(np.int64)
-    site = space.site_of_column
-    taken = rng.random((n, site.max() + 1)) < rng.random((n, 1)) * 0.5 * (rng.random((n, 1)) < 0.5)
-    crossed = np.where(taken[:, site], elite[others], elite[parents])
-    crossed = np.where(space.feasible(crossed)[:, None], crossed, elite[parents])
-    once = space.mutate(crossed, rng)
-    return np.where(rng.random((n, 1)) < 0.3, space.mutate(once, rng), once)

@@ -65,14 +65,14 @@ def _evolve(
     space = data.space
     measured = data.X[data.top(population // 2)]
     measured = measured[space.feasible(measured)]
-    # Designs are told apart by the bytes of their encoding here, which costs far less than their ids.
-    known, seen = set(_bytes(data.measured)) | set(_bytes(data.pending)), set[bytes]()
+    known, seen = set(keys(data.measured)) | set(keys(data.pending)), set[bytes]()
     elite = found = np.zeros((0, space.d))
     elite_score = found_score = np.zeros(0)
     X = np.concatenate([measured, space.sample(population - len(measured), rng)])
     for generation in track(generations + 1, label):
         if generation:
-            X = _children(space, elite, population, rng)
+            rank = (rng.random((2, population)) ** 2 * len(elite)).astype(np.int64)  # better ones are parents more often
+            X = children(space, elite[rank[0]], elite[rank[1]], rng)
         X, new = _unseen(X, seen, known)
         scores = chunked(score, X)
         elite, elite_score = _best(np.concatenate([elite, X]), np.concatenate([elite_score, scores]), population)
@@ -86,15 +86,16 @@ def _evolve(
     return found[keep], found_score[keep]
 
 
-def _bytes(X: FloatArray) -> list[bytes]:
+def keys(X: FloatArray) -> list[bytes]:
+    """Tell encodings X (m, d) apart by their bytes, which costs far less than their ids."""
     return [row.tobytes() for row in X + 0.0]  # which makes -0.0 a 0.0
 
 
 def _unseen(X: FloatArray, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray, Array]:
     """Keep designs not seen before (and remember them); say which of them are neither measured nor pending, (m,) bool."""
-    keys = _bytes(X)
-    rows = [i for i, key in enumerate(keys) if key not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
-    return X[rows], np.array([keys[i] not in known for i in rows], dtype=bool)
+    mine = keys(X)
+    rows = [i for i, key in enumerate(mine) if key not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
+    return X[rows], np.array([mine[i] not in known for i in rows], dtype=bool)
 
 
 def _best(X: FloatArray, score: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
@@ -102,21 +103,14 @@ def _best(X: FloatArray, score: FloatArray, n: int) -> tuple[FloatArray, FloatAr
     return X[order], score[order]
 
 
-def _children(space: DesignSpace, elite: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """Cross and mutate parents from the elite, better ones more often (the square of a uniform draw as rank); X (n, d)."""
-    rank = (rng.random((2, n)) ** 2 * len(elite)).astype(np.int64)
-    twins = space.orbit(elite[rank[1]])
+def children(space: DesignSpace, one: FloatArray, other: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Make a child (n, d) a pair of parents (n, d): half of them take some sites of the other, all take one or two mutations."""
+    n, twins = len(one), space.orbit(other)
     other = twins[rng.integers(len(twins), size=n), np.arange(n)]  # a strand of DNA crosses with either strand of another
     # A site is one letter, one option, one number, one mixture: it changes hands as a whole, so the child is a valid encoding.
-    site, sites = site_of_column(space)
-    taken = rng.random((n, sites)) < rng.random((n, 1)) * 0.5 * (rng.random((n, 1)) < 0.5)
-    crossed = np.where(taken[:, site], other, elite[rank[0]])
-    crossed = np.where(space.feasible(crossed)[:, None], crossed, elite[rank[0]])
+    site = space.site_of_column
+    taken = rng.random((n, site.max() + 1)) < rng.random((n, 1)) * 0.5 * (rng.random((n, 1)) < 0.5)
+    crossed = np.where(taken[:, site], other, one)
+    crossed = np.where(space.feasible(crossed)[:, None], crossed, one)
     once = space.mutate(crossed, rng)
     return np.where(rng.random((n, 1)) < 0.3, space.mutate(once, rng), once)
-
-
-def site_of_column(space: DesignSpace) -> tuple[Array, int]:
-    """Number the sites of a space: for each column of X (d,) the site it belongs to, and how many sites there are."""
-    site = space.site_of_column
-    return site, int(site.max()) + 1

@@ -54,6 +54,9 @@ class Conservative:
 
     beta: float = 1.0
     """Standard deviations taken off the mean; below zero the selector is an optimist."""
+    numbers: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of a beta below 0 that counts in a space of numbers and mixtures, and between it and one where they are part of the
+    sites: std is widest in their corners, far from all data, and hope alone would fill a plate with those."""
     adapt: bool = True
     """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
     min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
@@ -83,8 +86,9 @@ class Conservative:
         """
         judge = believing(posterior)
         correction: Correction = getattr(posterior, "correction", Correction())
-        beta = self.beta - (float(np.clip(correction.doubt, -ADAPTS, ADAPTS)) if self.adapt else 0.0)
-
+        beta = self.beta if self.beta >= 0 else self.beta * (1 - (1 - self.numbers) * data.space.share_of_numbers)
+        if self.adapt:
+            beta -= float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
         several = posterior if isinstance(posterior, Panel) else None
 
         def bound(X: FloatArray, proposer: Array) -> FloatArray:

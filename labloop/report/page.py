@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from labloop.report.drawings import PLATES, Drawings
 from labloop.report.facts import Facts
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE
+from labloop.runtime.files import cached
 
 JUDGED = 12
 """Wells without which nothing is said of the judge."""
@@ -72,8 +74,9 @@ def picture(data: ReportData, name: str) -> bytes | None:
 
 @lru_cache(maxsize=1)
 def _library() -> str:
-    """Vega, Vega-Lite, Vega-Embed and the lines that draw every figure, as one script; bundling takes a second."""
-    return str(vl_convert.javascript_bundle(_DRAW)).replace("</script", "<\\/script")
+    """Vega, Vega-Lite, Vega-Embed and the lines that draw every figure, as one script; bundling takes a second or two."""
+    name = f"vega-{version('vl-convert-python')}-{hashlib.sha256(_DRAW.encode()).hexdigest()[:12]}.js"
+    return cached(name, lambda: str(vl_convert.javascript_bundle(_DRAW)).replace("</script", "<\\/script"))
 
 
 def _json(spec: Mapping[str, Any]) -> Markup:

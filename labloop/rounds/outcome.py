@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labloop.compare.arms import compare
+from labloop.compare.campaigns import Across, across
 from labloop.compare.hypervolume import Fronts, compare_fronts
 from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
@@ -70,6 +71,25 @@ def compare_rounds(memory: Memory) -> Comparison:
     results = state.results(memory)
     found = compare_all(memory, results, sorted({int(number) for number in results.loc[results["y"].notna(), "round"]}))
     return found or compare_round(memory)  # which tells that there is nothing to compare
+
+
+def compare_campaigns(memories: Sequence[Memory]) -> Across:
+    """Compare arms over several campaigns, each of which counts once.
+
+    Raises:
+        CampaignError: a campaign stands there twice, has another objective than the first, or no measured wells.
+    """
+    names, objective = [memory.name for memory in memories], memories[0].config.objective
+    for memory in memories[1:]:
+        if names.count(memory.name) > 1:
+            raise CampaignError(f"{memory.name} is named twice: name each campaign once")
+        other = memory.config.objective
+        if (other.direction, other.unit, other.transform) != (objective.direction, objective.unit, objective.transform):
+            raise CampaignError(
+                f"{memory.name} and {names[0]} differ in direction, unit or transform of their objective, so that their arms "
+                "cannot be compared together: name campaigns of one objective"
+            )
+    return across({memory.name: compare_rounds(memory) for memory in memories})
 
 
 def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) -> Comparison | None:

@@ -27,6 +27,8 @@ from labloop.space.objective import Objective
 
 LAST = 2
 """Measured rounds whose wells say how an arm's next ones will spread."""
+SKEWED = 1.5
+"""Skewness of an arm's wells from which on is said that figures suppose about normal ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +70,16 @@ class Outlook:
     campaign: str
     objective: Objective
     wells: Mapping[str, int]
+    """Designs of each arm."""
+    replicates: int
+    """Wells that every one of them fills."""
     reading: Spread
-    """Of one reading within an arm: designs and noise."""
+    """Of what the wells of a design tell, within an arm: designs and noise."""
     noise: Spread
     """Of the readings of one design."""
     shown: tuple[Shown, ...]
     best: Mapping[int, float]
-    """By replicates: expected true value, above the arm's mean, of the design that reads best in an arm's share of the plate."""
+    """By readings of a design: expected true value, above the mean, of what reads best in an arm's share of the plate."""
     gains: tuple[ArmGain, ...]
     incumbent: float
     stop: str
@@ -117,29 +122,36 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
     results = results[results["y"].notna()]
     last = sorted(results["round"].unique())[-LAST:]
     recent = results[results["round"].isin(last)]
-    reading, noise = _reading(recent, data), _noise(memory, data)
+    each, one = memory.config.plate.replicates, _noise(memory, data)
+    noise = one.over(each)  # of what a plate tells of a design
+    reading = _reading(recent, data, one, each)
     incumbent = float(data.y[data.best])
     gains = tuple(_gain(memory, arm, n, recent, incumbent, noise) for arm, n in wells.items())
     between = math.sqrt(max(reading.sd**2 - noise.sd**2, 0.0)) if noise.known and reading.known else math.nan
     mean_share = max(1, round(sum(wells.values()) / len(wells)))
     best = {
-        r: found_best(max(1, mean_share // r), between, noise.sd, r) for r in (1, 2, 3)
+        r * each: found_best(max(1, mean_share // r), between, noise.sd, r) for r in (1, 2, 3)
     } if math.isfinite(between) else {}  # fmt: skip
     return Outlook(
-        campaign=memory.name, objective=memory.config.objective, wells=wells, reading=reading, noise=noise,
-        shown=tuple(_shown(wells, reading, noise, levels)), best=best, gains=gains, incumbent=incumbent,
-        stop=_stop(gains, noise, worth), notes=tuple(_notes(reading, noise, recent, wells)),
+        campaign=memory.name, objective=memory.config.objective, wells=wells, replicates=each,
+        reading=reading, noise=one,
+        shown=tuple(_shown(wells, reading, noise, levels, each)), best=best, gains=gains, incumbent=incumbent,
+        stop=_stop(gains, one, worth), notes=tuple(_notes(reading, noise, recent, wells)),
     )  # fmt: skip
 
 
-def _reading(recent: pd.DataFrame, data: Dataset) -> Spread:
+def _reading(recent: pd.DataFrame, data: Dataset, noise: Spread, each: int) -> Spread:
     groups = [rows["y"].to_numpy(float) for _, rows in recent.groupby(["round", "arm"])]
     within, freedom = variance(groups)
     if freedom >= 3:
         rounds = ", ".join(str(int(one)) for one in sorted(recent["round"].unique()))
         return Spread.of(within, freedom, f"wells within arms of round {rounds}")
     top = data.y[data.top(max(4, len(data) // 4))]
-    return Spread.of(float(top.var(ddof=1)), len(top) - 1, "the best quarter of what was measured, as no plate has come back yet")
+    spread = float(top.var(ddof=1))
+    if noise.known:  # these designs were read as often as they were, the plate's will be read `each` times
+        often = float(np.median(data.n_replicates[data.top(len(top))]))
+        spread = max(spread - noise.sd**2 / often, 0.0) + noise.sd**2 / each
+    return Spread.of(spread, len(top) - 1, "the best quarter of what was measured, as no plate has come back yet")
 
 
 def _noise(memory: Memory, data: Dataset) -> Spread:
@@ -155,7 +167,7 @@ def _noise(memory: Memory, data: Dataset) -> Spread:
     return Spread(sd=math.nan, low=math.nan, high=math.nan, freedom=0, source="no design was read twice")
 
 
-def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread, levels: Mapping[int, float]) -> list[Shown]:
+def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread, levels: Mapping[int, float], each: int) -> list[Shown]:
     """One plate, two plates, and one plate of designs read twice and three times: the largest arm against each other one."""
     if len(wells) < 2 or not reading.known:
         return []
@@ -173,7 +185,7 @@ def _shown(wells: Mapping[str, int], reading: Spread, noise: Spread, levels: Map
                 factor = math.sqrt((between + noise.sd**2 / replicates) / reading.sd**2)
             found = smallest(n, 1.0, plates=plates, level=levels[plates]) * factor  # which grows with the spread in proportion
             rows.append(Shown(
-                first=order[0], second=second, wells=(n[0], n[1]), replicates=replicates, plates=plates,
+                first=order[0], second=second, wells=(n[0], n[1]), replicates=replicates * each, plates=plates,
                 difference=found * reading.sd, low=found * reading.low, high=found * reading.high,
             ))  # fmt: skip
     return rows
@@ -220,6 +232,14 @@ def _stop(gains: tuple[ArmGain, ...], noise: Spread, worth: float | None) -> str
     return f"Go on: {whose(best.arm)} next plate is expected to gain more than {what}. Ask again when it is back."
 
 
+def _skewed(recent: pd.DataFrame) -> bool:
+    """Whether the wells of arms, each against its arm's mean in its round, are skewed to the better side."""
+    y = recent["y"].to_numpy(float) - recent.groupby(["round", "arm"])["y"].transform("mean").to_numpy(float)
+    if len(y) < 8 or not y.std() > 0:
+        return False
+    return float((y**3).mean() / y.std() ** 3) > SKEWED
+
+
 def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[str, int]) -> list[str]:
     notes = []
     if not noise.known:
@@ -231,7 +251,14 @@ def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[
     shared = recent[recent.duplicated(["round", "design_id"], keep=False)]
     if len(recent) and len(shared) > 0.1 * len(recent):
         notes.append("Arms chose the same designs in part; those cannot tell them apart, and it takes larger differences.")
+    if _skewed(recent):
+        notes.append(
+            "Readings within an arm are skewed towards better ones: the intervals of spreads and gains hold less often than said "
+            "(where all values are positive, objective: {transform: log} may mend that)."
+        )
     if len(wells) > 1 and max(wells.values()) > 1.5 * min(wells.values()):
-        notes.append("Unequal wells show less than equal ones.")
+        notes.append(
+            "Unequal wells show less than equal ones: two arms are compared by as many wells as the smaller of them has."
+        )
     notes.append("A difference that changes from round to round needs rounds, not wells: one or two plates speak of themselves.")
     return notes

@@ -37,6 +37,8 @@ def standing(data: Dataset) -> dict[str, Any]:
     else:
         rows = goal.front(Y)
         out["best_that_keeps_limits"] = float(goal.to_value(Y[rows[:1]])[0, 0]) if len(rows) else None
+        limited = np.flatnonzero(np.isfinite(goal.bounds).any(0))
+        out["taken_as_kept"] = [goal.names[j] for j in limited if np.isnan(Y[rows[0], j])] if len(rows) else []
     if data.failed is not None and len(data.failed):
         out["failed_designs"] = len(data.failed)
     return out

@@ -200,7 +200,7 @@ def _merged(old: Parameter, new: Parameter) -> tuple[Parameter, list[Constraint]
         if (old.gap or new.gap) and (low, high) != (new.shortest, new.longest) and new.parent is None:
             rules = [*rules, LengthRange(parameter=new.name, low=new.shortest, high=new.longest)]
             new = new.model_copy(update={"length": (low, high) if low < high else low})
-        return new.model_copy(update={"alphabet": letters}), rules
+        return Sequence.model_validate({**new.model_dump(), "alphabet": letters}), rules
     assert isinstance(old, Mixture)
     assert isinstance(new, Mixture)
     return new.model_copy(update={"components": old.components}), []
@@ -250,5 +250,6 @@ def _spoken(parameter: Parameter) -> str:
         return ", ".join(map(str, parameter.options))
     if isinstance(parameter, Sequence):
         long = f"{parameter.shortest} to {parameter.longest}" if parameter.gap else parameter.length
-        return f"{long} letters of {parameter.alphabet}"
+        told = f", with {parameter.descriptors.sentence}" if parameter.descriptors is not None else ""
+        return f"{long} letters of {parameter.alphabet}{told}"
     return f"{', '.join(parameter.components)} in steps of {parameter.step:g}"

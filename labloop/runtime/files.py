@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -95,6 +95,21 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def write_text(path: Path, content: str) -> Path:
     """Write UTF-8 text whole or not at all, see `write_bytes`."""
     return write_bytes(path, content.encode("utf-8"))
+
+
+def cached(name: str, make: Callable[[], str]) -> str:
+    """Give a text that takes long to make and is always the same: made once, then read from this user's folder for such.
+
+    It is made again where that folder is not there and cannot be made.
+    """
+    with suppress(OSError, RuntimeError, UnicodeDecodeError):  # there may be no home
+        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labloop" / name
+        if place.exists():
+            return place.read_text(encoding="utf-8")
+        with suppress(LabloopError):
+            write_text(place, text := make())
+        return text
+    return make()
 
 
 @contextmanager

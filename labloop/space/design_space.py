@@ -17,7 +17,7 @@ from pydantic import model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
-from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer
+from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer, nearer_by_vectors
 from labloop.space.library import LARGEST, Listing, table
 from labloop.space.mutants import named
 from labloop.space.parameters import Parameter
@@ -55,6 +55,7 @@ class DesignSpace(Shape):
         if self.symmetries and not self._strands:
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
         self._check_library()
+        self._vectors_for(self.listing)
         return self
 
     def _check_library(self) -> None:
@@ -264,9 +265,11 @@ class DesignSpace(Shape):
 
         Between sequences of unequal length it counts substitutions, insertions and deletions.
 
-        Options and letters with descriptors differ by less than one where they are alike. Symmetric twins are at distance 0.
+        Options and letters with descriptors differ by less than one where they are alike, and sequences of alike vectors by less
+        than their letters do. Symmetric twins are at distance 0.
         """
-        return np.min([hamming_euclid(self.blocks, twin, B) - nearer(self._likeness, twin, B) for twin in self.orbit(A)], axis=0)
+        D = [hamming_euclid(self.blocks, twin, B) - nearer(self._likeness, twin, B) for twin in self.orbit(A)]
+        return np.min(D, axis=0) - nearer_by_vectors(self.embedded, A, B)
 
     @cached_property
     def _likeness(self) -> tuple[Likeness, ...]:

@@ -1,12 +1,13 @@
-"""How far designs are apart: differing letters and options, less where descriptors make them alike, and numbers apart."""
+"""How far designs are apart: differing letters and options, less where they are known to be alike, and numbers apart."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from labloop.space import lengths
-from labloop.space.descriptors import Described, apart
+from labloop.space.descriptors import LEAST, Described, apart
 from labloop.space.parameters import Block
+from labloop.space.vectors import Embedded
 from labloop.types import FloatArray
 
 Likeness = tuple[Block, FloatArray]
@@ -30,6 +31,21 @@ def nearer(alike: tuple[Likeness, ...], A: FloatArray, B: FloatArray) -> FloatAr
         step = block.classes
         for start in range(block.start, block.stop, step):
             total = total + A[:, start : start + step] @ less @ B[:, start : start + step].T
+    return total
+
+
+def nearer_by_vectors(embedded: tuple[Embedded, ...], A: FloatArray, B: FloatArray) -> FloatArray | float:
+    """By how much vectors bring designs nearer than their differing letters do, (len(A), len(B)): by less than one in all.
+
+    Designs of as many differing letters are so in the order of their vectors, and none is nearer than one of fewer.
+    """
+    total: FloatArray | float = 0.0
+    for one in embedded:
+        rows = one.rows(A)[:, None], one.rows(B)[None, :]
+        a, b = one.places[rows[0][:, 0]], one.places[rows[1][0]]
+        apart_ = np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0))
+        told = (rows[0] >= 0) & (rows[1] >= 0) & (rows[0] != rows[1])
+        total = total + np.where(told, (1 - LEAST) * (1 - np.minimum(apart_, 1.0)), 0.0)
     return total
 
 

@@ -103,6 +103,10 @@ class ParameterBase(BaseModel):
         """Sets of descriptors of the options or letters, (k, m) each, as `labloop.space.descriptors.placed` gives them."""
         return {}
 
+    def without_vector(self, values: Array) -> Array:
+        """Say of which values (n, …) a vector should be known and is not, (n,) bool."""
+        return np.zeros(len(values), dtype=bool)
+
     @property
     def sites(self) -> int:
         """Independent places at which a step can happen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from labloop.space.choice import Choice
 from labloop.space.descriptors import SCALES, placed, standardised
 from labloop.space.parameter import Block, ParameterBase, slim
 from labloop.space.quantities import Integer, Mixture, Real
+from labloop.space.vectors import Embedded, Vectors, embedded, found
 from labloop.types import Array, FloatArray
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
@@ -33,6 +35,8 @@ class Sequence(ParameterBase):
     """The letters that there are."""
     scales: Literal["amino_acids", "nucleotides"] | None = None
     """Properties of the letters that models may use besides the letters themselves."""
+    descriptors: Vectors | None = None
+    """A vector of each sequence, such as a language model's embedding; a file names a table of them (CSV or safetensors)."""
     parent: str | None = None
     """The sequence that all designs are mutants of."""
     mutations: int | None = Field(default=None, ge=1)
@@ -40,7 +44,7 @@ class Sequence(ParameterBase):
 
     @model_serializer(mode="wrap")
     def _without_scales(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return slim(dump(self), "scales", "parent", "mutations")
+        return slim(dump(self), "scales", "parent", "mutations", "descriptors")
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +100,36 @@ class Sequence(ParameterBase):
             raise ValueError(f"scales {self.scales} of {self.name!r} say nothing of the letters {', '.join(strange)}")
         return self
 
+    @model_validator(mode="after")
+    def _vectors_of_its_sequences(self) -> Self:
+        if self.descriptors is not None and len(self._vectors[0]) < 2:
+            first, rules = self.descriptors.designs[0], self._read([*self.descriptors.designs[:1]])[1]
+            raise ValueError(
+                f"descriptors of {self.name!r}: the rows of {self.descriptors.file} must be named by sequences"
+                f"{', or mutants such as A24G' if self.parent else ''}: {first!r} is none ({rules.get(0, 'it stands alone')})"
+            )
+        return self
+
+    @cached_property
+    def _vectors(self) -> tuple[Array, FloatArray]:
+        """Codes (n, longest) and coordinates (n, m) of all sequences of which a vector is known."""
+        assert self.descriptors is not None
+        codes, rules = self._read(list(self.descriptors.designs))
+        mine = np.array([i for i in range(len(codes)) if i not in rules], dtype=np.int64)
+        return codes[mine], self.descriptors.places_of_all[mine]
+
+    def embedded(self, start: int) -> Embedded | None:
+        """Give the vectors of its sequences, by its columns of X from `start`; None where it has none."""
+        return None if self.descriptors is None else embedded("vectors", self.block(start), *self._vectors)
+
+    @cached_property
+    def _keys(self) -> Array:
+        return embedded("vectors", self.block(0), *self._vectors).keys
+
+    def without_vector(self, values: Array) -> Array:
+        """Say of which values (n, longest) no vector is known, (n,) bool."""
+        return np.zeros(len(values), dtype=bool) if self.descriptors is None else found(self._keys, values) < 0
+
     @property
     def described(self) -> dict[str, FloatArray]:
         if self.scales is None:
@@ -135,11 +169,19 @@ class Sequence(ParameterBase):
         return Block("onehot", start, start + self.width, self.longest, self._classes, self.name, gap=self.gap)
 
     def parse(self, cells: pd.DataFrame) -> tuple[Array, list[Fault]]:
-        codes = np.zeros((len(cells), self.longest), dtype=np.int64)
+        given = [str(cell) for cell in cells[self.name].tolist()]
+        codes, rules = self._read(given)
+        if self.descriptors is not None:
+            lost = f"has no vector in {self.descriptors.file}: add it there, or leave the design out"
+            rules = dict.fromkeys(np.flatnonzero(self.without_vector(codes)).tolist(), lost) | rules
+        return codes, [Fault(i, self.name, rules[i], given[i]) for i in sorted(rules)]
+
+    def _read(self, given: list[str]) -> tuple[Array, dict[int, str]]:
+        """Read texts into codes (n, longest); a rule for each that is none of the sequences."""
+        codes = np.zeros((len(given), self.longest), dtype=np.int64)
         lookup = np.full(256, -1)
         lookup[[ord(letter) for letter in self.alphabet]] = np.arange(len(self.alphabet))
         fold = self.alphabet == self.alphabet.upper()
-        given = [str(cell) for cell in cells[self.name].tolist()]
         texts = [text if text.isalpha() else "".join(text.split()) for text in given]
         texts = [text.upper() for text in texts] if fold else texts
         unnamed: dict[int, str] = {}
@@ -163,8 +205,7 @@ class Sequence(ParameterBase):
             strange = "".join(sorted({texts[i][j] for j in np.flatnonzero(codes[i] < 0)}))
             rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}"
             codes[i] = 0
-        rules |= unnamed
-        return codes, [Fault(i, self.name, rules[i], given[i]) for i in sorted(rules)]
+        return codes, rules | unnamed
 
     def encode(self, values: Array) -> FloatArray:
         return np.eye(self._classes)[values].reshape(len(values), self.width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from labloop.space.constraints import Constraint, MaxMutations
 from labloop.space.descriptors import Described
 from labloop.space.parameter import slim
 from labloop.space.parameters import Block, Parameter, Sequence
+from labloop.space.vectors import Embedded
 from labloop.types import Array, FloatArray
 
 LISTABLE = 2**20
@@ -76,11 +78,50 @@ class Shape(BaseModel):
             sites += (block.stop - block.start) // width
         return site
 
+    @property
+    def share_of_numbers(self) -> float:
+        """Part of the sites that are numbers or mixtures, not letters or options."""
+        letters = sum(block.rows for block in self.blocks if block.kind == "onehot")
+        return 1 - letters / float(self.site_of_column.max() + 1)
+
     @cached_property
     def described(self) -> tuple[Described, ...]:
         """Sets of descriptors of options and letters, parameter by parameter."""
         pairs = zip(self.parameters, self.blocks, strict=True)
         return tuple(Described(name, block, one) for parameter, block in pairs for name, one in parameter.described.items())
+
+    @cached_property
+    def embedded(self) -> tuple[Embedded, ...]:
+        """Vectors of whole sequences, of each parameter that has them."""
+        pairs = zip(self.parameters, self.blocks, strict=True)
+        every = [p.embedded(block.start) for p, block in pairs if isinstance(p, Sequence)]
+        return tuple(one for one in every if one is not None)
+
+    def _vectors_for(self, listing: Callable[[], FloatArray]) -> None:
+        """See that each design that can be proposed has a vector, where sequences have vectors.
+
+        Raises:
+            ValueError: one has none, or the designs cannot be listed.
+        """
+        for parameter, block in zip(self.parameters, self.blocks, strict=True):
+            if not isinstance(parameter, Sequence) or parameter.descriptors is None:
+                continue
+            if self.symmetries:
+                raise ValueError(f"descriptors of {parameter.name!r}: a vector is of one strand: leave symmetries out")
+            if not self.listable and parameter.size > LISTABLE:
+                raise ValueError(
+                    f"descriptors of {parameter.name!r}: {parameter.size:.3g} sequences cannot each have a vector: name those "
+                    "that have one as the space's library"
+                )
+            values = parameter.decode(listing()[:, block.start : block.stop]) if self.listable else parameter.listing()
+            lost = np.flatnonzero(parameter.without_vector(values))
+            if len(lost):
+                texts = list(dict.fromkeys(parameter.text(values[lost])[0].tolist()))
+                shown = ", ".join(texts[:5]) + (f" and {len(texts) - 5:,} more" if len(texts) > 5 else "")
+                raise ValueError(
+                    f"descriptors of {parameter.name!r}: {parameter.descriptors.file} has no vector of {shown}: add them, or "
+                    "name the designs that have one as the space's library"
+                )
 
     @cached_property
     def kinds(self) -> frozenset[str]:

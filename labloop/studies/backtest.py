@@ -91,9 +91,10 @@ class Backtest:
     def sentence(self) -> str:
         """Say what came of it."""
         first, rest = self.arms[0], self.arms[1:]
-        of = f"of the {self.n_best} best hidden designs, averaged over {self.rounds} rounds and {self.splits} splits"
+        over = _many(self.splits, "past round" if self.replay else "split")
+        of = f"of the {self.n_best} best hidden designs, averaged over {_many(self.rounds, 'round')} and {over}"
         if self.replay:
-            of = f"of the best {self.n_best} designs of a plate with a quarter of its wells, over {self.splits} past rounds"
+            of = f"of the best {self.n_best} designs of a plate with a quarter of its wells, over {over}"
         lead = f"{first.arm} finds {100 * first.found:.0f} % {of}"
         if not rest:
             return f"{lead}; with one arm there is nothing to compare."
@@ -101,7 +102,8 @@ class Backtest:
         if not close:
             return f"{lead}: more than every other arm."
         if len(close) == len(rest):
-            return f"{lead}, but these data cannot tell the arms apart."
+            why = "" if self.splits > 1 else f", as one {'past round' if self.replay else 'split'} leaves all open"
+            return f"{lead}, but these data cannot tell the arms apart{why}."
         return f"{lead}; these data cannot tell it from {' and '.join(close)}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,6 +187,10 @@ def backtest(
     if keep:
         by_backtest.keep(memory, _kept(told_of), chosen)
     return told_of
+
+
+def _many(n: int, of: str) -> str:
+    return f"{n} {of}" if n == 1 else f"{n} {of}s"
 
 
 def _kept(told: Backtest) -> dict[str, Any]:

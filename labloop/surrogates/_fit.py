@@ -31,6 +31,8 @@ from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 
+ITERATIONS = 200
+"""Of a fit that is not asked to be short: one that takes more is told of."""
 JITTER = 1e-8
 """Least variance added to a diagonal before its Cholesky factor, relative to the variance of y; tenfold until it succeeds."""
 MOST_JITTER = 0.1
@@ -133,7 +135,8 @@ def maximise(prior: Prior, X: Tensor, t: Tensor, known: Tensor, iterations: int)
             prior.requires_grad_(False)
             log.info("gp: %d designs, -log posterior %.4f a design after %d iterations", len(t), value / len(t), found.nit)
             if found.nit >= iterations:
-                log.warning("gp: the fit did not converge in %d iterations; raise `iterations`", iterations)
+                level = logging.WARNING if iterations >= ITERATIONS else logging.INFO  # one that is to be short may be
+                log.log(level, "gp: the fit did not converge in %d iterations; raise `iterations`", iterations)
             return told
         told = f"the fit began anew {attempt + 1} times, as its numbers were bad where it started"
     _set(parameters, _centres(prior, begin))

@@ -9,6 +9,8 @@ With h the differing sites, m the scaled numbers and φ motif counts, k is a sum
   e the places of `labloop.space.descriptors`: alike options are alike. Which sets, the fit decides (`labloop.surrogates.gp`).
 * Of several numbers, v₄ mean_i M_i with one number each and length scales of their own lets what each does by itself be told from
   few measurements (additive kernels: Duvenaud et al., NeurIPS 2011); without it, corners far from all data look best of all.
+* Where sequences have vectors, such as embeddings, v_e Matérn-5/2(‖e(x) - e(x')‖ / ℓ_e) is one more term: designs that the
+  vectors hold to be alike are alike, whatever letters they differ in.
 * M has one length scale a column; mixtures enter as fractions. A space with H or M only has that one term.
 * H M beside H and M is the mixed kernel of Ru et al. (ICML 2020, eq. 4), with length scales shared between its terms.
 * φ_o counts gapped words of o letters within `WINDOW` positions, wherever in the sequence they stand (gapped k-mers: Ghandi
@@ -35,6 +37,7 @@ from torch import Tensor, nn
 from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
+from labloop.space.vectors import Embedded, weights
 from labloop.surrogates._logs import Logs
 from labloop.surrogates._related import TaskTerm
 
@@ -49,9 +52,11 @@ MAX_WORDS = 2_048
 
 
 def encodings(space: DesignSpace) -> list[tuple[str, ...]]:
-    """List what a kernel may see of options and letters: that they differ, each set of descriptors, all of it."""
+    """List what a kernel may see of options and letters: that they differ, each set of descriptors, all of it; vectors last."""
     names = tuple(dict.fromkeys(one.name for one in space.described))
-    return [(LETTERS,), *((name,) for name in names), *([(LETTERS, *names)] if names else [])]
+    vectors = tuple(dict.fromkeys(one.name for one in space.embedded))
+    every = [(LETTERS,), *((name,) for name in names), *([(LETTERS, *names)] if names else [])]
+    return [*every, (LETTERS, *names, *vectors)] if vectors else every
 
 
 class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
@@ -112,6 +117,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )
+        self.vectors = nn.ModuleList(_Vectors(one) for one in space.embedded if one.name in sets)
         self.related = nn.ModuleList(related)
         self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
 
@@ -135,6 +141,8 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         K = v[0] * parts[0] if len(parts) == 1 else v[0] * parts[0] + v[1] * parts[1] + v[2] * parts[0] * parts[1]
         if self.effects is not None:
             K = K + self.effects(x1, x2, diag)
+        for vectors in self.vectors:
+            K = K + vectors(x1, x2, diag)
         for words in self.words:
             K = K + words(x1, x2, self.twins, diag)
         for task in self.related:
@@ -211,6 +219,39 @@ class _Alike(nn.Module):
         if not left:
             return one
         return -self.rate() * (one.reshape(*x.shape[:-1], b.rows, b.classes) @ self.squares).flatten(-2)
+
+
+class _Vectors(nn.Module):
+    """The term of one parameter's vectors."""
+
+    keys: Tensor
+    places: Tensor
+    hash: Tensor
+
+    def __init__(self, embedded: Embedded) -> None:
+        super().__init__()
+        self.block = embedded.block
+        self.register_buffer("keys", torch.tensor(embedded.keys))
+        self.register_buffer("places", torch.tensor(embedded.places, dtype=torch.float64))
+        self.register_buffer("hash", torch.tensor(weights(embedded.block.rows)))
+        self.variance = Logs(1, centre=0.3, spread=2.0, start=0.5)
+        self.length = Logs(1, centre=0.7, spread=1.0, start=0.7)  # two designs are at a squared distance of one on average
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+        """Give the term (..., n, m), or its diagonal (..., n)."""
+        a = self._places(x1)
+        b = a if x2 is x1 else self._places(x2)
+        apart = (a - b).square().sum(-1) if diag else torch.cdist(a, b).square()
+        r = math.sqrt(5) * (apart + 1e-14).sqrt() / self.length()
+        return self.variance() * (1 + r + r**2 / 3) * (-r).exp()
+
+    def _places(self, x: Tensor) -> Tensor:
+        """Coordinates (..., m) of x (..., d) by its likeliest letters; the mean, zero, where there is no vector."""
+        b = self.block
+        codes = x[..., b.start : b.stop].detach().reshape(*x.shape[:-1], b.rows, b.classes).argmax(-1)
+        wanted = ((codes + 1) * self.hash).sum(-1)
+        at = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
+        return torch.where((self.keys[at] == wanted)[..., None], self.places[at], 0.0)
 
 
 class _Effects(nn.Module):

@@ -94,9 +94,10 @@ def words(data: Dataset, seed: int) -> Member:
 def forest(data: Dataset, seed: int) -> Member:
     """Grow a random forest (Breiman, Machine Learning 45, 2001); a measurement's twins are in a bag or out of it together.
 
-    Where options or letters have descriptors, one grows with them and one without; the one that predicts better is kept.
+    Where options or letters have descriptors, or sequences vectors, one grows with them and one without; the one that predicts
+    better is kept.
     """
-    ways = (False, True) if data.space.described else (False,)
+    ways = (False, True) if data.space.described or data.space.embedded else (False,)
     return max((_forest(data, seed, described=way) for way in ways), key=lambda made: _agreement(made.mean, data.y))
 
 

@@ -41,6 +41,9 @@ log = logging.getLogger("labloop")
 Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
 PRIOR = 20
 """Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike."""
+FARTHEST = 3.0
+"""Standard deviations of the measurements that a member may expect beyond the highest and lowest of them, at most: a polynomial
+far from its data answers with any number."""
 LOWEST = 0.05
 """What the worst measurement counts for, the best counting one."""
 WIDTHS = (0.5, 2.0)
@@ -103,6 +106,8 @@ class Stacked:
     """Factor on every std."""
     most: float
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
+    range: tuple[float, float]
+    """Within which a member's mean is held."""
     notes: Mapping[str, Any]
     history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns."""
@@ -124,7 +129,7 @@ class Stacked:
     def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         found = [member.belief(X) for member in self.members.values()]
-        capped = [(mean, np.minimum(std, self.most)) for mean, std in found]
+        capped = [(np.clip(mean, *self.range), np.minimum(std, self.most)) for mean, std in found]
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
@@ -164,7 +169,7 @@ def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = No
     return Stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
-        most=float(y.std()) or 1.0, warp=warp,
+        most=float(y.std()) or 1.0, range=(float(y.min() - FARTHEST * y.std()), float(y.max() + FARTHEST * y.std())), warp=warp,
     )  # fmt: skip
 
 

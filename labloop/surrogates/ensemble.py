@@ -23,6 +23,7 @@ from labloop.space.design_space import DesignSpace
 from labloop.surrogates.features import described
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import SHORT, Features, Kind, Stacked, StackedMLP, behind, first_look, length_of, networks
+from labloop.surrogates.sees import sees
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
@@ -111,6 +112,9 @@ class EnsemblePosterior:
     """For each design trained on, (n,) each: mean and std that members which had not seen it predict of its reading, in y; NaN
     where fewer than two had not."""
 
+    sees: frozenset[str] = frozenset()
+    """What members see of options and sequences besides their names, see `labloop.surrogates.sees`."""
+
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """Tell what members that had not seen a measurement believe of its design: mean (n,) and std (n,) of y, NaN as above."""
         mean, std = self.out_of_bag
@@ -135,7 +139,7 @@ class EnsemblePosterior:
         parts = []
         with torch.no_grad(), without_denormals():
             for start in range(0, orbit.shape[1], rows):
-                inputs = torch.as_tensor(_seen(self.net, self.space, orbit[:, start : start + rows]), device=device)
+                inputs = torch.as_tensor(_seen(self.net, self.space, orbit[:, start : start + rows], self.sees), device=device)
                 parts.append(_invariant(self.net, inputs).double().cpu().numpy())
         stacked = np.concatenate(parts, axis=1) if parts else np.zeros((len(self.net.weights[0]), 0))
         return self.location + self.scale * stacked
@@ -144,8 +148,9 @@ class EnsemblePosterior:
 def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: torch.device) -> EnsemblePosterior:
     rng = generator(seed, "ensemble", "batches")
     location, scale = float(data.y.mean()), float(data.y.std()) or 1.0
+    told = sees(data)
     rows = _Rows(
-        torch.as_tensor(_inputs(data.space, data.space.orbit(data.X)), device=device),
+        torch.as_tensor(_inputs(data.space, data.space.orbit(data.X), told), device=device),
         torch.as_tensor((data.y - location) / scale, dtype=torch.float32, device=device),
         torch.as_tensor(data.censored, device=device), torch.as_tensor(bags, dtype=torch.float32, device=device),
     )  # fmt: skip
@@ -164,7 +169,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
             fits.append((drawn, _fit(drawn.to(device), options, rows, bags, data.y, honest, rng, best)))
     net, watch = max(fits, key=lambda fit: _evidence(fit[0], fit[1], len(honest)))
     if isinstance(net, StackedKernel):
-        rows = replace(rows, inputs=torch.as_tensor(_seen(net, data.space, data.space.orbit(data.X)), device=device))
+        rows = replace(rows, inputs=torch.as_tensor(_seen(net, data.space, data.space.orbit(data.X), told), device=device))
     spread, floor = _calibrated(net, rows.inputs, bags, honest, data, location, scale)
     mean, std = np.full(len(data), np.nan), np.full(len(data), np.nan)
     unseen = np.flatnonzero((bags == 0).sum(0) >= 2)
@@ -174,7 +179,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     return EnsemblePosterior(
         space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
         steps=0 if isinstance(net, StackedKernel) else watch.step or options.steps, correlation=watch.correlation,
-        noise_std=_noise(data, floor), out_of_bag=(mean, std),
+        noise_std=_noise(data, floor), out_of_bag=(mean, std), sees=told,
     )  # fmt: skip
 
 
@@ -271,7 +276,7 @@ def _bags(n: int, members: int, rng: np.random.Generator) -> Array:
     return rng.multinomial(n, np.full(n, 1 / n), size=members)
 
 
-def _inputs(space: DesignSpace, X: FloatArray) -> Array:
+def _inputs(space: DesignSpace, X: FloatArray, told: frozenset[str]) -> Array:
     """Centre and scale numbers and fractions to unit variance over their range; one-hot blocks stay, and what descriptors say of
     them follows. (..., d + m) float32."""
     shift, factor = np.zeros(space.d), np.ones(space.d)
@@ -281,13 +286,13 @@ def _inputs(space: DesignSpace, X: FloatArray) -> Array:
             shift[part], factor[part] = 0.5, np.sqrt(12)
         elif block.kind == "simplex":
             shift[part], factor[part] = 1 / k, k * np.sqrt((k + 1) / (k - 1))  # of the flat Dirichlet distribution
-    told = described(space, X) if length_of(space) == 1 else X[..., :0]  # convolutions run along letters alone
-    return np.concatenate([(X - shift) * factor, told], axis=-1).astype(np.float32)
+    more = described(space, X, told) if length_of(space) == 1 else X[..., :0]  # convolutions run along letters alone
+    return np.concatenate([(X - shift) * factor, more], axis=-1).astype(np.float32)
 
 
-def _seen(net: Stacked, space: DesignSpace, X: FloatArray) -> Array:
+def _seen(net: Stacked, space: DesignSpace, X: FloatArray, told: frozenset[str]) -> Array:
     """Designs (..., d) as this kind of net sees them."""
-    return X.astype(np.float32) if isinstance(net, StackedKernel) else _inputs(space, X)
+    return X.astype(np.float32) if isinstance(net, StackedKernel) else _inputs(space, X, told)
 
 
 def _invariant(net: Stacked, inputs: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Container
 
 import numpy as np
 import torch
@@ -82,14 +83,31 @@ class Words:
         return torch.cat(found, -1) / math.sqrt(variance)
 
 
-def described(space: DesignSpace, X: FloatArray) -> FloatArray:
-    """What descriptors say of the options and letters of designs X (…, d), each set with one unit of variance: (…, m)."""
-    found = [X[..., :0]]
+def described(space: DesignSpace, X: FloatArray, sees: Container[str] = ("descriptors", "vectors")) -> FloatArray:
+    """What descriptors say of the options and letters of designs X (…, d), and vectors of their sequences: (…, m).
+
+    Each set has one unit of variance a site, so that two options are as far apart as two names are, on average.
+
+    Args:
+        sees: which of both is wanted.
+    """
+    told = X @ table(space) if "descriptors" in sees else X[..., :0]
+    return np.concatenate([told, *(one.of(X) * math.sqrt(2) for one in space.embedded if "vectors" in sees)], axis=-1)
+
+
+def table(space: DesignSpace) -> FloatArray:
+    """The matrix (d, m) that turns designs X (n, d), soft ones too, into the (expected) descriptors of their options and letters.
+
+    m is 0 where there are none.
+    """
+    found = [np.zeros((space.d, 0))]
     for one in space.described:
-        b = one.block
-        letters = X[..., b.start : b.stop].reshape(*X.shape[:-1], b.rows, b.classes)
-        found.append((letters @ (one.places * math.sqrt(2))).reshape(*X.shape[:-1], -1))
-    return np.concatenate(found, axis=-1)
+        b, k = one.block, one.places.shape[1]
+        part = np.zeros((space.d, b.rows * k))
+        for i in range(b.rows):
+            part[b.start + i * b.classes : b.start + (i + 1) * b.classes, i * k : (i + 1) * k] = one.places * math.sqrt(2)
+        found.append(part)
+    return np.concatenate(found, axis=1)
 
 
 def spread(block: Block) -> float:

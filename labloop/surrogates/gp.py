@@ -33,6 +33,7 @@ from botorch.models import SingleTaskGP
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.means import ConstantMean
 from pydantic import Field, PositiveInt
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from labloop.errors import MethodError
@@ -40,7 +41,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import ENOUGH
 from labloop.registry import plugin
 from labloop.seeds import generator
-from labloop.surrogates._fit import Prior, cholesky, maximise, scaled
+from labloop.surrogates._fit import ITERATIONS, Prior, cholesky, maximise, scaled
 from labloop.surrogates._kernels import LETTERS, encodings
 from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
@@ -72,11 +73,12 @@ class GP:
     """Up to so many designs the posterior is exact."""
     inducing: PositiveInt = 1_000
     """Designs that carry the posterior above that."""
-    iterations: Annotated[int, Field(ge=1)] = 200
+    iterations: Annotated[int, Field(ge=1)] = ITERATIONS
     """Most L-BFGS iterations of the fit; it usually converges in 20 to 60."""
     descriptors: Literal["all", "left_out", "none"] = "all"
     """What is used of the space's descriptors. `all`: every set and the letters in one kernel, where the marginal likelihood
-    tells what each is worth; `left_out`: the one set, or all of them, that predicts designs best that are left out; or `none`."""
+    tells what each is worth, and vectors of sequences where left-out designs are predicted better with them; `left_out`: the one
+    set, or all of them, that predicts designs best that are left out; or `none`."""
     motifs: bool = True
     """Whether short words of a sequence count wherever they stand, besides letters at their places."""
     effects: bool = True
@@ -111,19 +113,38 @@ class GP:
         known = encodings(data.space)
         if len(known) == 1 or self.descriptors == "none":
             return self._fitted(data, seed, known[0])
-        if self.descriptors == "all" or len(data) < FEWEST:
+        if len(data) < FEWEST or (self.descriptors == "all" and not data.space.embedded):
             return self._fitted(data, seed, known[-1])
-        some = data
-        if len(data) > CHOOSE:
-            top = data.top(CHOOSE // 2)
-            rest = generator(seed, "gp", "sets").permutation(np.setdiff1d(np.arange(len(data)), top))
-            some = data.take(np.sort(np.concatenate([top, rest[: CHOOSE - len(top)]])))
-        fits = {sets: self._fitted(some, seed, sets) for sets in known}
+        some, fits = self._tried(data, seed, known[-2:] if self.descriptors == "all" else known)
         told = {sets: fitted.density() for sets, fitted in fits.items()}
         best = max(told, key=lambda sets: told[sets])
         shown = ", ".join(f"{'+'.join(sets)} {density:.3f}" for sets, density in told.items())
         log.info("gp: sees %s of options and letters (left-out log density a design: %s)", "+".join(best), shown)
         return fits[best] if some is data else self._fitted(data, seed, best)
+
+    def compare(self, data: Dataset, *, seed: int) -> dict[str, dict[str, float]]:
+        """Tell how well each set of descriptors predicts designs that are left out, of `CHOOSE` at most.
+
+        Returns:
+            By what is seen: `correlation`, Spearman's of left-out means with y, and `density`, the mean log density of left-out
+            readings; the greater, the better.
+        """
+        some, fits = self._tried(data, seed, encodings(data.space))
+        return {
+            "+".join(sets): {"correlation": _agreement(fitted.left_out()[0], some.y), "density": fitted.density()}
+            for sets, fitted in fits.items()
+        }
+
+    def _tried(
+        self, data: Dataset, seed: int, sets: Sequence[tuple[str, ...]]
+    ) -> tuple[Dataset, dict[tuple[str, ...], FittedGP]]:
+        """Fit with each of these sets, to all data or `CHOOSE` of them."""
+        some = data
+        if len(data) > CHOOSE:
+            top = data.top(CHOOSE // 2)
+            rest = generator(seed, "gp", "sets").permutation(np.setdiff1d(np.arange(len(data)), top))
+            some = data.take(np.sort(np.concatenate([top, rest[: CHOOSE - len(top)]])))
+        return some, {one: self._fitted(some, seed, one) for one in sets}
 
     def _fitted(self, data: Dataset, seed: int, sets: tuple[str, ...], related: Sequence[TaskTerm] = ()) -> FittedGP:
         rows = self._support(data, seed)
@@ -296,6 +317,11 @@ class FittedGP:
         k = self.prior.kernel.forward(x, self.Z)
         V = torch.linalg.solve_triangular(self.root, k.T, upper=False)
         return k, V, None if self.inner is None else torch.linalg.solve_triangular(self.inner, V, upper=False)
+
+
+def _agreement(mean: FloatArray, y: FloatArray) -> float:
+    """Spearman's rank correlation; 0 where one of both is all alike."""
+    return 0.0 if mean.std() == 0 or y.std() == 0 else float(spearmanr(mean, y).statistic)
 
 
 _SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()

@@ -5,14 +5,17 @@ designs z (a radial basis function network: Broomhead and Lowe, Complex Systems 
 words φ (`labloop.surrogates.features`), or on pairs of options. On letters ‖x - z‖²/2 is the number that differ. Only a is
 fitted, each member's to its own bootstrap, and in closed form (ridge regression), so it takes a second where gradient descent
 takes ten; r, v and the ridge are those of the highest marginal likelihood on a grid. On soft letters f has gradients like any
-network.
+network. Where options or letters have descriptors P, a share w of ‖x - z‖² is ‖xP - zP‖², with w from the grid too: alike
+options are alike, and soft ones have expected descriptors.
 The units of symmetric twins share their weight, and φ is a mean over twins, so f is the same for both.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.features import Words, spread
+from labloop.surrogates.features import Words, spread, table
 from labloop.surrogates.training import torch_generator
 from labloop.types import FloatArray
 
@@ -36,6 +39,8 @@ RATES = (0.6, 1.2, 2.4, 4.8)
 """r, over the number of sites: how far apart two random designs are."""
 SHARES = (0.0, 0.1, 0.4, 2.0)
 """v, over the mean ‖φ‖²."""
+DESCRIBED = (0.0, 0.5, 1.0)
+"""w, the share of names' distances that descriptors have."""
 RIDGES = (0.01, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Noise variances, over the variance at a design."""
 CHUNK = 4_096
@@ -50,17 +55,19 @@ class StackedKernel(nn.Module):
     bias: Tensor
     reach: Tensor
     unit: Tensor
+    lift: Tensor
 
     def __init__(self, space: DesignSpace, weights: Mapping[str, Tensor]) -> None:
         """
         Args:
             weights: `units` (g, c, d), all twins, and what each adds, `tail` (E, c); `words` (E, w), what each word adds, and
                 `bias` (); `reach` (d,), the factor on each column of a difference, r in it; `unit` (2,), factor and shift from
-                x to [0, 1].
+                x to [0, 1]; and where descriptors are seen `lift` (d, m), what they make of a difference, r in it.
         """
         super().__init__()
         for name in ("units", "tail", "words", "bias", "reach", "unit"):
             self.register_buffer(name, weights[name])
+        self.register_buffer("lift", weights.get("lift", self.reach.new_zeros(len(self.reach), 0)), persistent="lift" in weights)
         self.counted = Words(space, self.units.device)
 
     @property
@@ -69,7 +76,7 @@ class StackedKernel(nn.Module):
         return [self.tail]
 
     def forward(self, x: Tensor) -> Tensor:
-        near = _near(x, self.units, self.reach)
+        near = _near(x, self.units, _Metric(self.reach, self.lift))
         parts = [near @ self.tail.T if x.ndim == 2 else (near @ self.tail[..., None])[..., 0]]
         if self.words.shape[1]:
             found = self.counted(x * self.unit[0] + self.unit[1])
@@ -109,15 +116,17 @@ def fit_kernel(data: Dataset, x: Tensor, y: Tensor, counts: Tensor, *, unit: tup
         size = float(phi.square().sum(1).mean()) if words.width else 1.0
         phi, t = phi / math.sqrt(size), (y - y.mean()).double()
         probe = torch.randperm(len(y), generator=rng, device=x.device)[:PROBE]
-        rate, share, ridge = _likeliest(x[:, probe], phi[probe], t[probe], scale, sites)
-        rows, reach = _units(data, rng), scale * math.sqrt(rate)
-        solve = _Solver(x, phi, rows, reach, share, ridge)
+        whole = _Metric.of(space, scale, unit[0])
+        rate, described, share, ridge = _likeliest(x[:, probe], phi[probe], t[probe], whole, sites)
+        rows, metric = _units(data, rng), whole.at(rate, described)
+        solve = _Solver(x, phi, rows, metric, share, ridge)
         side = torch.as_tensor(data.censored, device=x.device)
         tail = solve(t, counts * (side == 0) if (side == 0).any() else counts)
         if side.any():  # a bound that is kept without it tells nothing
             tail = solve(t, counts * (side * (solve.predict(tail).mean(0) - t) <= 0))
         pull = tail @ phi[rows].double() * (share / math.sqrt(size))
-    learned = {"tail": tail.float(), "words": pull.float(), "bias": y.mean(), "reach": reach, "units": x[:, rows]}
+    learned = {"tail": tail.float(), "words": pull.float(), "bias": y.mean(), "reach": metric.reach, "units": x[:, rows]}
+    learned |= {"lift": metric.lift} if described else {}
     return StackedKernel(space, {**learned, "unit": torch.tensor(unit, device=x.device)})
 
 
@@ -130,11 +139,39 @@ def _scale(space: DesignSpace) -> FloatArray:
     return factor
 
 
-def _near(x: Tensor, units: Tensor, reach: Tensor) -> Tensor:
-    """exp(-‖reach (x - z)‖²/2), the mean over twins of z: x (…, b, d), units (g, c, d) to (…, b, c)."""
-    a, total = x * reach, []
+@dataclass(frozen=True, eq=False)
+class _Metric:
+    """How far designs are apart: columns times `reach` (d,), and descriptors by `lift` (d, m)."""
+
+    reach: Tensor
+    lift: Tensor
+    names: Tensor | None = None
+    """Which columns are of described options or letters, (d,) bool; what `at` needs."""
+
+    @classmethod
+    def of(cls, space: DesignSpace, scale: Tensor, unit: float) -> _Metric:
+        P = torch.as_tensor(table(space), dtype=scale.dtype, device=scale.device)
+        return cls(scale, P * unit, (P != 0).any(1))
+
+    def at(self, rate: float, described: float) -> _Metric:
+        """Give the one with this rate and share of descriptors."""
+        root = math.sqrt(rate)
+        if not described:
+            return _Metric(self.reach * root, self.lift[:, :0])
+        assert self.names is not None
+        kept = torch.where(self.names, math.sqrt(1 - described), 1.0)
+        return _Metric(self.reach * root * kept, self.lift * (root * math.sqrt(described)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        near = x * self.reach
+        return near if not self.lift.shape[1] else torch.cat([near, x @ self.lift], -1)
+
+
+def _near(x: Tensor, units: Tensor, metric: _Metric) -> Tensor:
+    """exp(-‖x - z‖²/2) by this metric, the mean over twins of z: x (…, b, d), units (g, c, d) to (…, b, c)."""
+    a, total = metric(x), []
     for unit in units:
-        b = unit * reach
+        b = metric(unit)
         apart = 0.5 * (a.square().sum(-1)[..., None] + b.square().sum(-1)) - a @ b.mT
         total.append((-apart.clamp(min=0)).exp())
     return total[0] if len(total) == 1 else torch.stack(total).mean(0)
@@ -150,28 +187,29 @@ def _units(data: Dataset, rng: torch.Generator) -> Tensor:
     return torch.cat([top, drawn.topk(UNITS - len(top)).indices]).sort().values
 
 
-def _likeliest(x: Tensor, phi: Tensor, t: Tensor, scale: Tensor, sites: int) -> tuple[float, float, float]:
-    """Choose r, v and the ridge by marginal likelihood, the variance of t (n,) profiled out; x (g, n, d), φ (n, w)."""
+def _likeliest(x: Tensor, phi: Tensor, t: Tensor, metric: _Metric, sites: int) -> tuple[float, float, float, float]:
+    """Choose r, w, v and the ridge by marginal likelihood, the variance of t (n,) profiled out; x (g, n, d), φ (n, words)."""
     inner, found = (phi @ phi.T).double(), []
     ridges = torch.tensor(RIDGES, dtype=torch.float64, device=x.device)
-    for rate in (one / sites for one in RATES):
-        near = _near(x[0], x, scale * math.sqrt(rate)).double()
+    ways = itertools.product((one / sites for one in RATES), DESCRIBED if metric.lift.shape[1] else DESCRIBED[:1])
+    for rate, described in ways:
+        near = _near(x[0], x, metric.at(rate, described)).double()
         for share in SHARES if phi.shape[1] else SHARES[:1]:
             values, vectors = torch.linalg.eigh(near + share * inner)
             wide = values.clamp(min=0) + ridges[:, None]
             level = ((vectors.T @ t).square() / wide).mean(1).clamp(min=1e-300)
             cost = wide.log().mean(1) + level.log()
-            found.append((float(cost.min()), rate, share, float(ridges[cost.argmin()])))
+            found.append((float(cost.min()), rate, described, share, float(ridges[cost.argmin()])))
     return min(found)[1:]
 
 
 class _Solver:
     """Ridge regression on units about some rows: exact where these are all, else with the penalty aᵀKa on the units alone."""
 
-    def __init__(self, x: Tensor, phi: Tensor, rows: Tensor, reach: Tensor, share: float, ridge: float) -> None:
+    def __init__(self, x: Tensor, phi: Tensor, rows: Tensor, metric: _Metric, share: float, ridge: float) -> None:
         self.ridge, self.exact = ridge, len(rows) == x.shape[1]
         parts = [
-            _near(part, x[:, rows], reach) + share * some @ phi[rows].T
+            _near(part, x[:, rows], metric) + share * some @ phi[rows].T
             for part, some in zip(x[0].split(CHUNK), phi.split(CHUNK), strict=True)
         ]
         self.K = torch.cat(parts).double() if self.exact else torch.cat(parts)

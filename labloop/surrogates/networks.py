@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.kernel_networks import StackedKernel
+from labloop.types import FloatArray
 
 SHORT = 16
 """Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
@@ -34,15 +35,23 @@ class StackedMLP(nn.Module):
     1/√fan_in), from the given generator, so that a network depends on its seed alone.
     """
 
-    def __init__(self, members: int, d: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0) -> None:
+    lift: Tensor | None
+
+    def __init__(
+        self, members: int, d: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0,
+        lift: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """
         Args:
             hidden: widths of the hidden layers.
             slope: negative slope of the leaky ReLU; 0 is a ReLU.
+            lift: (d, m) what is seen besides the d columns, as products with them: descriptors of options, expected ones of soft
+                options.
         """
         super().__init__()
         self.slope = slope
-        widths = (d, *hidden, 1)
+        self.register_buffer("lift", lift)
+        widths = (d + (0 if lift is None else lift.shape[1]), *hidden, 1)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in itertools.pairwise(widths):
@@ -53,6 +62,8 @@ class StackedMLP(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Give the last hidden layer, (E, b, width)."""
+        if self.lift is not None:
+            x = torch.cat([x, x @ self.lift], -1)
         if x.ndim == 2:
             x = x.expand(len(self.weights[0]), *x.shape)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
@@ -122,15 +133,17 @@ def networks(
     slope: float = 0.0,
     kind: Kind = "auto",
     columns: int | None = None,
+    lift: FloatArray | None = None,
 ) -> Iterator[StackedMLP]:
     """Draw the networks that a regression on these data should try, to keep what predicts better: dense ones first.
 
     With `auto` convolutional ones follow where the designs are long sequences and enough are measured. Each is drawn when it is
     asked for, so that a generator may also serve the training of the one before. Dense ones see `columns`, as many as the space's
-    unless they are shown more.
+    unless they are shown more; with `lift` (d, m) they see what that makes of a design besides.
     """
     if kind != "convolutional":
-        yield StackedMLP(members, columns or data.space.d, hidden, generator=generator, slope=slope)
+        shown = None if lift is None or not lift.shape[1] else torch.as_tensor(lift, dtype=torch.float32, device=generator.device)
+        yield StackedMLP(members, columns or data.space.d, hidden, generator=generator, slope=slope, lift=shown)
     if kind == "convolutional" or (kind == "auto" and length_of(data.space) > 1 and len(data) >= ENOUGH_FOR_CONVOLUTIONS):
         yield StackedCNN(members, data.space.blocks[0].classes, hidden, generator=generator, slope=slope)
 
@@ -159,11 +172,13 @@ def load_stacked(weights: Mapping[str, Tensor], *, slope: float = 0.0, space: De
         return StackedKernel(space, weights)
     first, *rest = (weights[f"weights.{i}"] for i in range(sum(name.startswith("weights.") for name in weights)))
     members, d, width = first.shape
+    lift = weights.get("lift")
+    d -= 0 if lift is None else lift.shape[1]
     hidden, fresh = (width, *(value.shape[2] for value in rest[:-1])), torch.Generator(device=first.device)
     if "filters.0" in weights:
         letters = weights["filters.0"].shape[2] // StackedCNN.REACH
         net: StackedMLP = StackedCNN(members, letters, hidden, generator=fresh, slope=slope)
     else:
-        net = StackedMLP(members, d, hidden, generator=fresh, slope=slope)
+        net = StackedMLP(members, d, hidden, generator=fresh, slope=slope, lift=lift)
     net.load_state_dict(weights)
     return net.requires_grad_(False)

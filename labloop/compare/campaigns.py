@@ -1,0 +1,126 @@
+"""Arms against each other over campaigns, each of which is one observation: what rounds of one campaign cannot tell.
+
+Rounds of one campaign go back to one start, whose luck comes again in every round. Where the question is whether an arm is better
+in campaigns like these, a campaign counts once, with its arms' difference over its rounds, and all campaigns count alike
+(Student's t). Arms that share no campaign are not compared, as the difference of two starts would count for theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from labloop.compare import measures, statistics
+from labloop.compare.figures import spell
+from labloop.compare.measures import Found, none
+from labloop.compare.results import Comparison
+from labloop.space.objective import Objective
+
+CAMPAIGNS = 3
+"""From so many campaigns on that two arms share there is a verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """First arm minus second arm over campaigns, in y (larger is better)."""
+
+    first: str
+    second: str
+    by_campaign: Mapping[str, float]
+    """The difference of means in each campaign that both took part in."""
+    estimate: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    """Corrected over the pairs of arms, for a number of campaigns that was fixed beforehand."""
+    method: str
+
+    @property
+    def decided(self) -> bool:
+        return self.p_holm <= 1 - statistics.LEVEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Across:
+    """What several campaigns together say of their arms."""
+
+    campaigns: tuple[str, ...]
+    objective: Objective
+    gaps: tuple[Gap, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Say for each pair of arms which is better in campaigns like these, or that they cannot tell."""
+        return " ".join(self._said(gap) for gap in self.gaps) or "No campaign has measured wells of two arms."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as JSON types; a number that is not finite is None."""
+        rows = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(gap).items()} |
+                {"decided": gap.decided} for gap in self.gaps]  # fmt: skip
+        objective = self.objective.model_dump()
+        return {"sentence": self.sentence, "campaigns": list(self.campaigns), "objective": objective, "gaps": rows}
+
+    def _said(self, gap: Gap) -> str:
+        n = len(gap.by_campaign)
+        names = f"{gap.first} and {gap.second}"
+        if n == 0:
+            return f"{names} share no campaign: of arms that began from different starts nothing can be told."
+        if not math.isfinite(gap.low):
+            why = gap.method.removeprefix("none: ")
+            return f"{names} share {n} campaign{'s' if n > 1 else ''}, which cannot tell which is better ({why})."
+        ahead = sum(one * gap.estimate > 0 for one in gap.by_campaign.values())
+        half = (gap.high - gap.low) / 2
+        logs = "" if self.objective.transform == "identity" else " in logarithms"
+        unit = f" {self.objective.unit}" if self.objective.unit and not logs else ""
+        better, worse = (gap.first, gap.second) if gap.estimate > 0 else (gap.second, gap.first)
+        low, high = (gap.low, gap.high) if gap.estimate > 0 else (-gap.high, -gap.low)
+        least = f"{spell(low, half)}" if low > 0 else f"{spell(-low, half)} worse"
+        told = f"{least} to {spell(high, half)} better"
+        head = f"{better} is better than {worse}" if gap.decided else f"the campaigns cannot tell {better} from {worse}"
+        return (
+            f"Over {n} campaigns, {head}: its mean is {spell(abs(gap.estimate), half)}{unit}{logs} better, campaign by campaign "
+            f"(95 % interval {told}; p = {gap.p_holm:.2g} if their number was fixed beforehand), so in {ahead} of {n}."
+        )
+
+
+def across(found: Mapping[str, Comparison]) -> Across:
+    """Compare arms over campaigns.
+
+    Args:
+        found: by campaign its comparison over all its rounds; all of one objective.
+    """
+    arms = list(dict.fromkeys(arm.arm for one in found.values() for arm in one.arms))
+    made: list[tuple[str, str, dict[str, float], Found]] = []
+    for first, second in combinations(arms, 2):
+        by = {name: gap for name, one in found.items() if (gap := _gap(one, first, second)) is not None}
+        made.append((first, second, by, _tested(np.array(list(by.values())))))
+    corrected = statistics.holm([gap.p for *_, gap in made])
+    gaps = tuple(
+        Gap(first=first, second=second, by_campaign=by, estimate=gap.estimate, low=gap.low, high=gap.high, p=gap.p, p_holm=p,
+            method=gap.method)
+        for (first, second, by, gap), p in zip(made, corrected, strict=True)
+    )  # fmt: skip
+    return Across(campaigns=tuple(found), objective=next(iter(found.values())).objective, gaps=gaps)
+
+
+def _gap(one: Comparison, first: str, second: str) -> float | None:
+    try:
+        gap = one.of(first, second)
+    except KeyError:
+        return None
+    return None if gap.refused or not math.isfinite(gap.estimate) else gap.estimate
+
+
+def _tested(gaps: np.ndarray[Any, Any]) -> Found:
+    if len(gaps) < CAMPAIGNS:
+        return none(float(gaps.mean()) if len(gaps) else math.nan, f"it takes {CAMPAIGNS} campaigns or more")
+    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if not 0 < error < math.inf:
+        return none(float(gaps.mean()), "their differences are all equal")
+    return measures.student(float(gaps.mean()), error, len(gaps) - 1, statistics.LEVEL, f"Student's t over {len(gaps)} campaigns")

@@ -1,0 +1,96 @@
+"""Over several campaigns each of them counts once."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from test_compare import equal_arms, quick
+
+from labloop.campaign.facade import Campaign
+from labloop.cli import main
+from labloop.compare.campaigns import across
+from labloop.config.read import parse_config
+from labloop.config.round import RoundConfig
+from labloop.errors import CampaignError
+from labloop.space.objective import Objective
+from labloop.studies.demo import measure_plate
+from labloop.studies.simulate import draw_start, open_lab
+
+ROUND = parse_config(
+    {"arms": {"pairs": {"proposers": "pairwise"}, "chance": {"proposers": "random"}}, "judge": None}, RoundConfig
+)
+
+
+def begun(n: int, *, ahead: float, luck: float, seed: int = 0) -> dict:
+    """Campaigns in whose every round the first arm is ahead, each with luck of its own that comes again in all its rounds."""
+    lucks = np.random.default_rng(seed).normal(size=n) * luck
+    return {f"c{i}": quick(equal_arms(4, seed=i, shift=ahead + lucks[i])) for i in range(n)}
+
+
+def test_a_campaign_is_one_observation():
+    found = across(begun(5, ahead=1.0, luck=0.2))
+    [gap] = found.gaps
+    expected = stats.ttest_1samp(list(gap.by_campaign.values()), 0)
+    assert gap.p == pytest.approx(expected.pvalue)
+    assert (gap.low, gap.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert gap.decided
+    assert found.sentence.startswith("Over 5 campaigns, a is better than b: its mean is")
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_luck_of_a_start_that_comes_again_in_every_round_decides_nothing_over_campaigns():
+    one = begun(6, ahead=0.0, luck=2.0)
+    assert any(found.of("a", "b").decided for found in one.values()), "within its one start a campaign cannot see it"
+    together = across(one)
+    assert not together.gaps[0].decided
+    assert "the campaigns cannot tell" in together.sentence
+
+
+def test_arms_that_began_apart_are_not_compared():
+    first, second = (quick(equal_arms(4, seed=i).query("arm == @arm")) for i, arm in enumerate("ab"))
+    found = across({"one": first, "two": second})
+    assert not found.gaps[0].decided
+    assert "a and b share no campaign: of arms that began from different starts nothing can be told" in found.sentence
+
+
+def test_two_campaigns_are_too_few():
+    found = across(begun(2, ahead=5.0, luck=0.0))
+    assert math.isnan(found.gaps[0].p)
+    assert "it takes 3 campaigns or more" in found.sentence
+
+
+def test_lower_is_better_where_the_lab_says_so():
+    picks = {f"c{i}": quick(equal_arms(4, seed=i, shift=3.0), objective=Objective(direction="min", unit="nM")) for i in range(4)}
+    assert "a is better than b" in across(picks).sentence
+
+
+def test_from_the_command_line(tmp_path, tfbind8_config, capsys):
+    lab, names = open_lab("tfbind8"), ["one", "two", "three"]
+    for i, name in enumerate(names):
+        run = Campaign.create(tfbind8_config.model_copy(update={"name": name, "seed": i}), home=tmp_path)
+        draw_start(lab, 60, seed=i, quantile=1.0).to_csv(tmp_path / "start.csv", index=False)
+        run.ingest(tmp_path / "start.csv")
+        run.propose(ROUND, out=tmp_path / name)
+        run.ingest(measure_plate(run, lab, tmp_path / name, tmp_path / f"{name}-back", number=1))
+    at = ["--home", str(tmp_path)]
+    assert main(["compare", *names, *at, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["campaigns"] == names
+    assert set(told["gaps"][0]["by_campaign"]) == set(names)
+    assert main(["compare", *names, *at]) == 0
+    assert "Over 3 campaigns" in capsys.readouterr().out
+    assert main(["compare", "one", "one", *at]) != 0
+    assert "named twice" in capsys.readouterr().err
+    assert main(["compare", "one", "two", "--round", "1", *at]) != 0
+    other = Campaign.create(
+        tfbind8_config.model_copy(
+            update={"name": "low", "objective": tfbind8_config.objective.model_copy(update={"direction": "min"})}
+        ),
+        home=tmp_path,
+    )
+    with pytest.raises(CampaignError, match="differ in direction"):
+        Campaign.open("one", home=tmp_path).compare_with(other)
