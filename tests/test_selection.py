@@ -15,7 +15,7 @@ from labloop.proposing.protocols import Selector
 from labloop.proposing.selectors import AsProposed, Conservative, RandomSelection, explain, support_limit
 from labloop.registry import create
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Real, Sequence
+from labloop.space.parameters import Choice, Mixture, Real, Sequence
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -212,3 +212,4 @@ def test_hope_counts_less_in_numbers_and_caution_counts_everywhere() -> None:
     assert beta(-2.5, letters[1], letters[0]) == -2.5
     both = DesignSpace(parameters=(Real(name="t", low=0, high=1), Choice(name="s", options=("a", "b"))))
     assert both.share_of_numbers == pytest.approx(0.5)
+    assert DesignSpace(parameters=(Mixture(name="m", components=("a", "b", "c")),)).share_of_numbers == 0

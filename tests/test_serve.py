@@ -531,7 +531,7 @@ def test_a_campaign_says_whether_another_plate_is_worth_it(app, at_the_lab):
     run = Campaign.open("tfbind8")
     run.ingest(at_the_lab)
     stop = run.plan(run.config.schedule.round(0)).stop
-    until(lambda: stop in browser(app).seen("/c/tfbind8"))
+    until(lambda: stop in unescape(browser(app).seen("/c/tfbind8")))
 
 
 def revised(page, text, **more):

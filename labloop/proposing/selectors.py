@@ -55,8 +55,8 @@ class Conservative:
     beta: float = 1.0
     """Standard deviations taken off the mean; below zero the selector is an optimist."""
     numbers: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of a beta below 0 that counts in a space of numbers and mixtures, and between it and one where they are part of the
-    sites: std is widest in their corners, far from all data, and hope alone would fill a plate with those."""
+    """Share of a beta below 0 that counts in a space of numbers, and between it and one where they are part of the sites: std is
+    widest in their corners, far from all data, and hope alone would fill a plate with those."""
     adapt: bool = True
     """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
     min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"

@@ -80,9 +80,9 @@ class Shape(BaseModel):
 
     @property
     def share_of_numbers(self) -> float:
-        """Part of the sites that are numbers or mixtures, not letters or options."""
-        letters = sum(block.rows for block in self.blocks if block.kind == "onehot")
-        return 1 - letters / float(self.site_of_column.max() + 1)
+        """Part of the sites that are numbers, not letters, options or mixtures."""
+        numbers = sum(block.stop - block.start for block in self.blocks if block.kind == "unit")
+        return numbers / float(self.site_of_column.max() + 1)
 
     @cached_property
     def described(self) -> tuple[Described, ...]:
