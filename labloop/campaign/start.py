@@ -12,11 +12,13 @@ from labloop.assays.ingest import explain_assay, read_assay
 from labloop.assays.readings import MEASURED
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError, LabloopError
+from labloop.proposing.belief import believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.insight import spearman
+from labloop.proposing.protocols import Surrogate
 from labloop.registry import create
 from labloop.rounds.related import datasets
 from labloop.seeds import generator
-from labloop.types import FloatArray
 
 BEST = 3
 ENOUGH = 12
@@ -83,18 +85,10 @@ def _best(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -
     ]  # fmt: skip
 
 
-class Belief(Protocol):
-    """A fitted surrogate."""
-
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]: ...
-
-
-class GaussianProcess(Protocol):
+class GaussianProcess(Surrogate, Protocol):
     """The surrogate that can tell what each set of descriptors is worth to it."""
 
     def compare(self, data: Dataset, *, seed: int) -> dict[str, dict[str, float]]: ...
-
-    def fit(self, data: Dataset, *, seed: int) -> Belief: ...
 
 
 def _sees(own: Dataset, config: CampaignConfig) -> dict[str, dict[str, float]]:
@@ -120,13 +114,13 @@ def _related(own: Dataset, config: CampaignConfig) -> list[dict[str, Any]]:
         predicted = len(common) < FEWEST
         if predicted:
             gp: GaussianProcess = create("surrogates", "gp", {})
-            y, theirs = own.y, gp.fit(_some(other, config.seed), seed=config.seed).belief(own.X)[0]
+            y, theirs = own.y, believing(gp.fit(_some(other, config.seed), seed=config.seed)).belief(own.X)[0]
         else:
             y, theirs = own.y[common], other.y[[place[own.ids[i]] for i in common]]
         flat = np.ptp(y) == 0 or np.ptp(theirs) == 0
         told.append({
             "label": other.label, "common": len(common), "predicted": predicted, "designs": len(y),
-            "correlation": None if flat else float(pd.Series(y).corr(pd.Series(theirs), method="spearman")),
+            "correlation": None if flat else spearman(y, theirs),
         })  # fmt: skip
     return told
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from labloop.compare import measures, statistics
 from labloop.compare.figures import spell
-from labloop.compare.measures import Found, none
+from labloop.compare.measures import Found
 from labloop.compare.results import Comparison
 from labloop.space.objective import Objective
 
@@ -99,7 +99,7 @@ def across(found: Mapping[str, Comparison]) -> Across:
     made: list[tuple[str, str, dict[str, float], Found]] = []
     for first, second in combinations(arms, 2):
         by = {name: gap for name, one in found.items() if (gap := _gap(one, first, second)) is not None}
-        made.append((first, second, by, _tested(np.array(list(by.values())))))
+        made.append((first, second, by, _tested(by)))
     corrected = statistics.holm([gap.p for *_, gap in made])
     gaps = tuple(
         Gap(first=first, second=second, by_campaign=by, estimate=gap.estimate, low=gap.low, high=gap.high, p=gap.p, p_holm=p,
@@ -117,10 +117,6 @@ def _gap(one: Comparison, first: str, second: str) -> float | None:
     return None if gap.refused or not math.isfinite(gap.estimate) else gap.estimate
 
 
-def _tested(gaps: np.ndarray[Any, Any]) -> Found:
-    if len(gaps) < CAMPAIGNS:
-        return none(float(gaps.mean()) if len(gaps) else math.nan, f"it takes {CAMPAIGNS} campaigns or more")
-    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
-    if not 0 < error < math.inf:
-        return none(float(gaps.mean()), "their differences are all equal")
-    return measures.student(float(gaps.mean()), error, len(gaps) - 1, statistics.LEVEL, f"Student's t over {len(gaps)} campaigns")
+def _tested(by: Mapping[str, float]) -> Found:
+    few = f"it takes {CAMPAIGNS} campaigns or more"
+    return measures.over(np.array(list(by.values())), "campaigns", "their", fewest=CAMPAIGNS, few=few)

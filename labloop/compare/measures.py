@@ -22,6 +22,7 @@ import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.statistics import LEVEL, POWER, TOP_WELLS, Draws, top, variance, wilson
+from labloop.types import FloatArray
 
 _NAN = float("nan")
 _RELABELLINGS = 999
@@ -69,16 +70,26 @@ def plates(pair: Pair, level: float = LEVEL) -> Found:
 
 def arms(pair: Pair, level: float = LEVEL) -> Found:
     """Difference of two arms, with rounds as the sample."""
-    gaps = pair.gaps
-    if len(gaps) < 2:
-        return none(float(gaps.mean()) if len(gaps) else _NAN, "needs several rounds")
+    return over(pair.gaps, "rounds", "the rounds'", fewest=2, few="needs several rounds", level=level)
+
+
+def over(gaps: FloatArray, what: str, whose: str, *, fewest: int, few: str, level: float = LEVEL) -> Found:
+    """Mean of differences (n,), each of which counts once.
+
+    Args:
+        what: what they are of, such as rounds; `whose` differences they are, in words.
+        few: why there is no interval of less than `fewest`.
+    """
+    mean = float(gaps.mean()) if len(gaps) else _NAN
+    if len(gaps) < fewest:
+        return none(mean, few)
     with np.errstate(over="ignore"):
         error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     if not math.isfinite(error):
-        return none(float(gaps.mean()), TOO_FAR)
-    if error <= 1e-12 * abs(float(gaps.mean())) or error == 0:
-        return none(float(gaps.mean()), "the rounds' differences are all equal")
-    return student(float(gaps.mean()), error, len(gaps) - 1, level, f"Student's t over {len(gaps)} rounds")
+        return none(mean, TOO_FAR)
+    if error <= 1e-12 * abs(mean) or error == 0:
+        return none(mean, f"{whose} differences are all equal")
+    return student(mean, error, len(gaps) - 1, level, f"Student's t over {len(gaps)} {what}")
 
 
 def student(estimate: float, error: float, df: float, level: float, method: str) -> Found:

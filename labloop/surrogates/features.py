@@ -110,6 +110,20 @@ def table(space: DesignSpace) -> FloatArray:
     return np.concatenate(found, axis=1)
 
 
+def factors(space: DesignSpace) -> int:
+    """How many letters, options, numbers and fractions a design has."""
+    return sum(block.rows if block.kind == "onehot" else block.stop - block.start for block in space.blocks)
+
+
+def unit_scale(space: DesignSpace) -> FloatArray:
+    """Factors that bring numbers and fractions of designs in [0, 1] to unit variance, and leave letters; (d,)."""
+    scale = np.ones(space.d)
+    for block in space.blocks:
+        if block.kind != "onehot":
+            scale[block.start : block.stop] = spread(block)
+    return scale
+
+
 def spread(block: Block) -> float:
     """The factor that brings a number or a fraction in [0, 1] to unit variance (of the flat Dirichlet distribution)."""
     return math.sqrt(12) if block.kind == "unit" else block.classes * math.sqrt((block.classes + 1) / (block.classes - 1))

@@ -33,12 +33,12 @@ from botorch.models import SingleTaskGP
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.means import ConstantMean
 from pydantic import Field, PositiveInt
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import ENOUGH
+from labloop.proposing.insight import spearman
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.surrogates._fit import ITERATIONS, Prior, cholesky, maximise, scaled
@@ -131,7 +131,7 @@ class GP:
         """
         some, fits = self._tried(data, seed, encodings(data.space))
         return {
-            "+".join(sets): {"correlation": _agreement(fitted.left_out()[0], some.y), "density": fitted.density()}
+            "+".join(sets): {"correlation": spearman(fitted.left_out()[0], some.y), "density": fitted.density()}
             for sets, fitted in fits.items()
         }
 
@@ -317,11 +317,6 @@ class FittedGP:
         k = self.prior.kernel.forward(x, self.Z)
         V = torch.linalg.solve_triangular(self.root, k.T, upper=False)
         return k, V, None if self.inner is None else torch.linalg.solve_triangular(self.inner, V, upper=False)
-
-
-def _agreement(mean: FloatArray, y: FloatArray) -> float:
-    """Spearman's rank correlation; 0 where one of both is all alike."""
-    return 0.0 if mean.std() == 0 or y.std() == 0 else float(spearmanr(mean, y).statistic)
 
 
 _SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()

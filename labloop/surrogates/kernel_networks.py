@@ -17,15 +17,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.features import Words, spread, table
+from labloop.surrogates.features import Words, factors, table, unit_scale
 from labloop.surrogates.training import torch_generator
-from labloop.types import FloatArray
 
 EXACT = 2_000
 """Up to so many measured designs each has a unit of its own."""
@@ -109,8 +107,8 @@ def fit_kernel(data: Dataset, x: Tensor, y: Tensor, counts: Tensor, *, unit: tup
     """
     rng = torch_generator(seed, "kernel", device=x.device)
     words, space = Words(data.space, x.device), data.space
-    scale = torch.as_tensor(_scale(space), dtype=x.dtype, device=x.device) * unit[0]
-    sites = sum(block.rows if block.kind == "onehot" else block.stop - block.start for block in space.blocks)
+    scale = torch.as_tensor(unit_scale(space), dtype=x.dtype, device=x.device) * unit[0]
+    sites = factors(space)
     with torch.no_grad():
         phi = torch.cat([words(part * unit[0] + unit[1]) for part in x[0].split(CHUNK)])
         size = float(phi.square().sum(1).mean()) if words.width else 1.0
@@ -128,15 +126,6 @@ def fit_kernel(data: Dataset, x: Tensor, y: Tensor, counts: Tensor, *, unit: tup
     learned = {"tail": tail.float(), "words": pull.float(), "bias": y.mean(), "reach": metric.reach, "units": x[:, rows]}
     learned |= {"lift": metric.lift} if described else {}
     return StackedKernel(space, {**learned, "unit": torch.tensor(unit, device=x.device)})
-
-
-def _scale(space: DesignSpace) -> FloatArray:
-    """Factors that bring numbers and fractions of designs in [0, 1] to unit variance, and leave letters; (d,)."""
-    factor = np.ones(space.d)
-    for block in space.blocks:
-        if block.kind != "onehot":
-            factor[block.start : block.stop] = spread(block)
-    return factor
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ import numpy as np
 
 from labloop.proposing.dataset import Dataset
 from labloop.seeds import generator
-from labloop.space.design_space import DesignSpace
-from labloop.surrogates.features import spread, table
+from labloop.surrogates.features import factors, table, unit_scale
 from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
@@ -65,8 +64,7 @@ def _found(data: Dataset, known: frozenset[str]) -> frozenset[str]:
     t = (y - y.mean()) / y.std()
     space, P = data.space, table(data.space)
     names, told = (P != 0).any(1), frozenset[str]()
-    sites = sum(b.rows if b.kind == "onehot" else b.stop - b.start for b in space.blocks)
-    scale = _scale(space)
+    sites, scale = factors(space), unit_scale(space)
     twins = space.orbit(X)
     plain = _best([_near(twins, scale * math.sqrt(r / sites)) for r in RATES], t)
     best = plain
@@ -126,12 +124,3 @@ def _apart(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def _squares(a: FloatArray) -> FloatArray:
     return _apart(a, a)
-
-
-def _scale(space: DesignSpace) -> FloatArray:
-    """Factors (d,) that bring numbers and fractions to unit variance, and leave letters."""
-    factor = np.ones(space.d)
-    for block in space.blocks:
-        if block.kind != "onehot":
-            factor[block.start : block.stop] = spread(block)
-    return factor
