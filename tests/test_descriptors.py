@@ -375,11 +375,26 @@ def test_a_design_without_a_vector_is_named_with_the_file(tmp_path, sequences, w
     assert said in str(told.value)
 
 
-def test_vectors_that_are_no_numbers_are_refused_with_their_row(tmp_path):
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("warm", "e1 'warm' is not a number"), ("True", "e1 'True' is not a number"), ("1e400", "e1 'inf' is not finite"),
+     ("", "e1 is empty")],
+)  # fmt: skip
+def test_vectors_that_are_no_numbers_are_refused_with_their_row(tmp_path, cell, said):
     values = hidden(SEQUENCES).astype(object)
-    values[4, 1] = "warm"
-    with pytest.raises(ConfigError, match=r"esm\.csv, row 6 \(ACA\): e1 'warm' is not a number"):
+    values[4, 1] = cell
+    with pytest.raises(ConfigError, match=rf"esm\.csv, row 6 \(ACA\): {said}"):
         with_vectors(tmp_path, values=values)
+
+
+def test_a_huge_column_counts_like_any_other(tmp_path):
+    values = hidden(SEQUENCES)
+    huge = values * np.r_[1e300, np.ones(values.shape[1] - 1)]
+    (tmp_path / "huge").mkdir()
+    told = [
+        with_vectors(place, values=one).space.embedded[0].places for place, one in ((tmp_path, values), (tmp_path / "huge", huge))
+    ]
+    np.testing.assert_allclose(told[1], told[0], atol=1e-5)
 
 
 def test_vectors_that_tell_nothing_are_refused(tmp_path):

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labloop.config.base import Place
@@ -107,13 +108,15 @@ def _vectors(path: Path, parameter: str) -> Vectors:
     numbers = table.drop(columns=key)
     if not numbers.shape[1]:
         raise ConfigError(f"{path.name} has no column of numbers beside the sequences")
-    odd = [column for column in numbers.columns if numbers[column].dtype.kind not in "iuf" or numbers[column].isna().any()]
+    odd = [one for one in numbers.columns if numbers[one].dtype.kind not in "iuf" or not np.isfinite(numbers[one]).all()]
     if odd:
-        cells = pd.to_numeric(numbers[odd[0]], errors="coerce")
-        row = int(cells.isna().to_numpy().argmax())
+        column = numbers[odd[0]]
+        cells = pd.to_numeric(column.astype(str), errors="coerce").to_numpy(dtype=float)
+        row = int((~np.isfinite(cells)).argmax())
+        cell, kind = column.iloc[row], "finite" if np.isinf(cells[row]) else "a number"
+        what = "is empty" if pd.isna(cell) else f"{str(cell)!r} is not {kind}"
         raise ConfigError(
-            f"{path.name}, row {row + 2} ({table[key].iloc[row]}): {odd[0]} {numbers[odd[0]].iloc[row]!r} is not a number: "
-            "mend it, or leave the column out"
+            f"{path.name}, row {row + 2} ({table[key].iloc[row]}): {odd[0]} {what}: mend it, or leave the column out"
         )
     names = [str(cell).strip() for cell in table[key]]
     if twice := next((one for one, n in Counter(names).items() if n > 1), None):

@@ -101,6 +101,7 @@ def principal(values: Array) -> tuple[FloatArray, float]:
     Scaled so that two rows are at a squared distance of one on average.
     """
     n = len(values)
+    values = values / np.maximum(np.abs(values).max(0), 1e-300)  # the square of a huge number is none
     mean = values.mean(0, dtype=float)
     spread = values.std(0, dtype=float)
     varied = np.flatnonzero(spread > 1e-9 * np.maximum(1.0, np.abs(mean)))
