@@ -80,7 +80,7 @@ def find(kind: Kind, name: str) -> EntryPoint:
         return registered[name]
     module, colon, attribute = name.partition(":")
     if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        like = get_close_matches(name, registered, 1)
+        like = get_close_matches(name.lower(), registered, 1)
         meant = f" (did you mean {like[0]}?)" if like else ""
         raise ConfigError(f"{kind[:-1]} {name!r} is unknown; there are: {', '.join(registered) or 'none'}{meant}")
     if module not in allowed() and name not in {entry.value for entry in registered.values()}:
@@ -174,7 +174,7 @@ def explain(name: str) -> list[dict[str, Any]]:
     every = {kind: available(kind) for kind in PROTOCOLS}
     found = [kind for kind, names in every.items() if name in names or (":" in name and kind == "proposers")]
     if not found:
-        alike = get_close_matches(name, sorted({one for names in every.values() for one in names}), n=3)
+        alike = get_close_matches(name.lower(), sorted({one for names in every.values() for one in names}), n=3)
         hint = f" (do you mean {' or '.join(alike)}?)" if alike else ""
         raise ConfigError(
             f"there is no method, surrogate, lab, reader or exporter {name!r}{hint}: labloop methods lists them all"

@@ -86,11 +86,10 @@ def test_from_the_command_line(tmp_path, tfbind8_config, capsys):
     assert main(["compare", "one", "one", *at]) != 0
     assert "named twice" in capsys.readouterr().err
     assert main(["compare", "one", "two", "--round", "1", *at]) != 0
-    other = Campaign.create(
-        tfbind8_config.model_copy(
-            update={"name": "low", "objective": tfbind8_config.objective.model_copy(update={"direction": "min"})}
-        ),
-        home=tmp_path,
-    )
-    with pytest.raises(CampaignError, match="differ in direction"):
-        Campaign.open("one", home=tmp_path).compare_with(other)
+    for name, told in (("low", {"direction": "min"}), ("elsewhere", {"assay": "counter"})):
+        objective = tfbind8_config.objective.model_copy(update=told)
+        assays = {**tfbind8_config.assays, "counter": next(iter(tfbind8_config.assays.values()))}
+        changed = tfbind8_config.model_copy(update={"name": name, "objective": objective, "assays": assays})
+        other = Campaign.create(changed, home=tmp_path)
+        with pytest.raises(CampaignError, match=f"differ in {next(iter(told))}"):
+            Campaign.open("one", home=tmp_path).compare_with(other)

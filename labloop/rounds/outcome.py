@@ -73,6 +73,10 @@ def compare_rounds(memory: Memory) -> Comparison:
     return found or compare_round(memory)  # which tells that there is nothing to compare
 
 
+_OF_ONE = ("assay", "direction", "unit", "transform")
+"""What campaigns of one objective have in common."""
+
+
 def compare_campaigns(memories: Sequence[Memory]) -> Across:
     """Compare arms over several campaigns, each of which counts once.
 
@@ -84,10 +88,10 @@ def compare_campaigns(memories: Sequence[Memory]) -> Across:
         if names.count(memory.name) > 1:
             raise CampaignError(f"{memory.name} is named twice: name each campaign once")
         other = memory.config.objective
-        if (other.direction, other.unit, other.transform) != (objective.direction, objective.unit, objective.transform):
+        if differing := [one for one in _OF_ONE if getattr(other, one) != getattr(objective, one)]:
             raise CampaignError(
-                f"{memory.name} and {names[0]} differ in direction, unit or transform of their objective, so that their arms "
-                "cannot be compared together: name campaigns of one objective"
+                f"{memory.name} and {names[0]} differ in {' and '.join(differing)} of their objective, so that their arms cannot "
+                "be compared together: name campaigns of one objective"
             )
     return across({memory.name: compare_rounds(memory) for memory in memories})
 
