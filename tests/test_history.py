@@ -336,6 +336,14 @@ def test_check_tells_how_history_ranks_the_start_file(folder: Path, capsys: pyte
     assert how in told[2]
 
 
+def test_check_says_that_a_history_of_one_design_tells_nothing(folder: Path, capsys: pytest.CaptureFixture[str]):
+    old = pd.read_csv("old.csv")
+    old.iloc[:1].to_csv("old.csv", index=False)
+    DESIGNS.iloc[-20:].assign(value=HERE[-20:]).to_csv("start.csv", index=False)
+    assert main(["check", "campaign.yaml", "--data", "start.csv"]) == 0
+    assert "History old.csv and this file: nothing can be told" in " ".join(capsys.readouterr().out.split())
+
+
 def test_options_that_do_not_exist_here_are_told():
     from labloop.assays.ingest.related import not_ours
 

@@ -19,6 +19,7 @@ from labloop.proposing.protocols import Surrogate
 from labloop.registry import create
 from labloop.rounds.related import datasets
 from labloop.seeds import generator
+from labloop.types import FloatArray
 
 BEST = 3
 ENOUGH = 12
@@ -113,8 +114,7 @@ def _related(own: Dataset, config: CampaignConfig) -> list[dict[str, Any]]:
         common = [i for i, design in enumerate(own.ids) if design in place]
         predicted = len(common) < FEWEST
         if predicted:
-            gp: GaussianProcess = create("surrogates", "gp", {})
-            y, theirs = own.y, believing(gp.fit(_some(other, config.seed), seed=config.seed)).belief(own.X)[0]
+            y, theirs = own.y, _expected(other, own.X, config.seed)
         else:
             y, theirs = own.y[common], other.y[[place[own.ids[i]] for i in common]]
         flat = np.ptp(y) == 0 or np.ptp(theirs) == 0
@@ -125,7 +125,11 @@ def _related(own: Dataset, config: CampaignConfig) -> list[dict[str, Any]]:
     return told
 
 
-def _some(data: Dataset, seed: int) -> Dataset:
-    if len(data) <= MOST:
-        return data
-    return data.take(np.sort(generator(seed, "check").permutation(len(data))[:MOST]))
+def _expected(other: Dataset, X: FloatArray, seed: int) -> FloatArray:
+    """What a related campaign lets expect of designs X (m, d), (m,): of all the same where it has few designs."""
+    if len(other) < FEWEST:
+        return np.zeros(len(X))
+    if len(other) > MOST:
+        other = other.take(np.sort(generator(seed, "check").permutation(len(other))[:MOST]))
+    gp: GaussianProcess = create("surrogates", "gp", {})
+    return believing(gp.fit(other, seed=seed)).belief(X)[0]
