@@ -73,6 +73,16 @@ def test_replicates_pay_where_noise_is_large_only():
     assert found_best(48, 0.3, 1.0, 1) < found_best(24, 0.3, 1.0, 2)
 
 
+@pytest.mark.parametrize("kind", ["normal", "below a limit"])
+def test_another_plate_is_as_likely_to_hold_the_best_as_the_last_one_was(kind):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=40) if kind == "normal" else rng.beta(2, 0.6, size=40)
+    drawn = next_plate(y, 40, float(y.max()), 0.0, seed=0)
+    assert (drawn > 0).mean() == pytest.approx(0.5, abs=0.05)
+    if kind == "below a limit":  # nothing is above one
+        assert drawn.mean() < 0.1 * y.std()
+
+
 def test_the_next_plate_gains_what_its_wells_promise():
     rng = np.random.default_rng(0)
     near, far = rng.normal(1.0, 0.3, 40), rng.normal(0.0, 0.3, 40)

@@ -44,6 +44,11 @@ def lognormal(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.lognormal(size=n) / 2.1612
 
 
+def limited(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Values that crowd below the highest possible one, as shares that are nearly reached do."""
+    return rng.beta(2, 0.6, size=n)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A campaign of arms of equal worth, but for `better`."""
@@ -222,18 +227,24 @@ def coverage(repetitions: int) -> pd.DataFrame:
 def outlooks(repetitions: int) -> pd.DataFrame:
     """How often the intervals of `labloop plan` hold what comes: a spread (95 %), and what another plate gains (80 %)."""
     rows = []
-    for name, draw in (("normal", normal), ("lognormal", lognormal)):
+    for name, draw in (("normal", normal), ("lognormal", lognormal), ("below a limit", limited)):
         sd = draw(np.random.default_rng(0), 10**6).std()
         for n in (8, 24):
-            spreads, gains = [], []
+            spreads, gains, promised, came = [], [], [], []
             for i in range(repetitions):
                 rng = np.random.default_rng([i, 4])
                 y = draw(rng, n)
                 told = Spread.of(float(y.var(ddof=1)), n - 1, "")
                 spreads.append(told.low <= sd <= told.high)
-                low, high = np.quantile(next_plate(y, n, float(y.max()), 0.0, seed=i), [0.1, 0.9])
-                gains.append(low <= max(0.0, draw(rng, n).max() - y.max()) <= high)
-            rows.append({"values": name, "wells": n, "spread": np.mean(spreads), "gain of a plate": np.mean(gains)})
+                drawn = next_plate(y, n, float(y.max()), 0.0, seed=i)
+                low, high = np.quantile(drawn, [0.1, 0.9])
+                promised.append(drawn.mean())
+                came.append(max(0.0, draw(rng, n).max() - y.max()))
+                gains.append(low <= came[-1] <= high)
+            rows.append({
+                "values": name, "wells": n, "spread": np.mean(spreads), "gain of a plate": np.mean(gains),
+                "promised, sd": np.mean(promised) / sd, "came, sd": np.mean(came) / sd,
+            })  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -25,9 +25,6 @@ DRAWS = 8_000
 """Plates that power is taken from: known to half a point."""
 PLATES = 2_000
 """Next plates that are drawn of each arm."""
-_KERNEL = 1.2
-"""Width of the kernel, in standard deviations times n^(-1/5): with it gains are right on average, and four of five plates lie
-within their interval, where values are about normal (examples/benchmarks/comparison.py, `outlooks`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,30 +133,40 @@ def found_best(n: int, between: float, noise: float, replicates: int) -> float:
 def next_plate(y: FloatArray, n: int, incumbent: float, noise: float, *, seed: int) -> FloatArray:
     """Draw what the best of n further wells like an arm's last ones gains on the incumbent, in true values, (PLATES,), 0 or more.
 
-    Readings are drawn by the Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981), so that few readings leave much open, and
-    each is taken for what its design is worth given its noise. Draws are smoothed by a normal kernel, their spread kept and drawn
-    itself by what its degrees of freedom leave open: a plate is not bound by the best that the last one happened to read.
+    A further well is as likely to lie between any two neighbours of the last ones, in order, as below or above them all (Hill,
+    J. Am. Stat. Assoc. 63, 1968): n wells beat the best of m with a chance of n / (n + m), whatever the values are like. By how
+    much goes by an exponential tail (Weissman, J. Am. Stat. Assoc. 73, 1978) whose scale the spacings of the best tell, the
+    nearest to the top most: where values crowd below a limit, little is left to gain.
 
     Args:
         y: the arm's readings on its last plate.
-        incumbent: the best known value; what noise flattered it by is taken off by the same rule.
+        incumbent: the best known value; what noise flattered it by is taken off.
         noise: standard deviation of a reading of one design; 0 where it is not known.
     """
-    rng = generator(seed, "next plate")
-    variance = float(y.var(ddof=1)) if len(y) > 1 else noise**2
+    rng, m = generator(seed, "next plate"), len(y)
+    variance = float(y.var(ddof=1)) if m > 1 else noise**2
     share = max(0.1, 1 - noise**2 / variance) if variance > 0 else 1.0
     centre = float(y.mean())
-    weights = rng.dirichlet(np.ones(len(y)), size=PLATES)
-    edges = weights.cumsum(axis=1)
-    which = (rng.random((PLATES, n, 1)) > edges[:, None, :]).sum(axis=2).clip(0, len(y) - 1)
-    between = share * variance
-    smooth = min(between, max(share * noise**2, (_KERNEL * len(y) ** -0.2) ** 2 * between))
-    kept = math.sqrt((between - smooth) / variance) if variance > 0 else 0.0
-    off = kept * (y[which] - centre) + math.sqrt(smooth) * rng.standard_normal((PLATES, n))
-    freedom = max(len(y) - 1, 1)
-    worth = centre + off * np.sqrt(freedom / rng.chisquare(freedom, size=(PLATES, 1)))
+    worth = np.sort(centre + math.sqrt(share) * (y - centre))  # as widely spread as true values are
+    scale, known_by = _tail(worth) if m > 1 else (math.sqrt(share * variance), 1.0)
+    edges = rng.dirichlet(np.ones(m + 1), size=PLATES).cumsum(axis=1)[:, :-1]
+    cell = (rng.random((PLATES, n, 1)) > edges[:, None, :]).sum(axis=2)
+    highest, beyond = cell.max(axis=1), (cell == m).sum(axis=1)
+    tails = scale * known_by / rng.gamma(known_by + 1, size=PLATES)
+    excess = -tails * np.log1p(-(rng.random(PLATES) ** (1 / np.maximum(beyond, 1))))
+    low, high = worth[np.maximum(highest - 1, 0)], worth[np.minimum(highest, m - 1)]
+    best = np.where(beyond > 0, worth[-1] + excess, low + rng.random(PLATES) * (high - low))
     known = centre + share * (incumbent - centre) if incumbent > centre else incumbent
-    return np.asarray(np.maximum(worth.max(axis=1) - known, 0.0), dtype=float)
+    return np.asarray(np.maximum(best - known, 0.0), dtype=float)
+
+
+def _tail(worth: FloatArray) -> tuple[float, float]:
+    """Scale of the tail above ascending values (m,), from the spacings of the best √m, and how many spacings that is worth."""
+    k = min(max(2, math.ceil(math.sqrt(len(worth)))), len(worth) - 1)
+    place = np.arange(1, k + 1)
+    spacings = place * np.diff(worth)[::-1][:k]  # each of an exponential tail's has its scale as its mean (Rényi)
+    weights = 1 / place
+    return float(weights @ spacings / weights.sum()), float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _holm_first(ps: FloatArray) -> FloatArray:
