@@ -15,6 +15,8 @@ LIMIT = 5.0
 """The limit, in these standard deviations; it is as well the standard deviation of the doubt about what is held there."""
 ODD_SHARE = 0.05
 """At most this share of the readings is odd (but always one of ten or more); else they are what the data are like."""
+FAR = 1e100
+"""Values of this size, and their inverses, are told in another unit."""
 
 
 def odd(y: FloatArray) -> tuple[Array, FloatArray, float]:
@@ -34,16 +36,17 @@ def odd(y: FloatArray) -> tuple[Array, FloatArray, float]:
 
 
 def held(data: Dataset) -> Dataset:
-    """Give the dataset with odd readings at their limit; the very same where there are none."""
-    if len(data) < 10:
-        return data
+    """Give the dataset with odd readings at their limit; the very same where there are none.
+
+    Values too large or too small to be squared are told in a unit in which they can be; scores have a unit of their own anyway.
+    """
     unit = unit_of(data.y)
-    rows, limits, _ = odd(data.y / unit)
-    if not len(rows):
-        return data
-    y = data.y.copy()
-    y[rows] = limits * unit
-    return replace(data, y=y)
+    y = data.y / unit
+    rows, limits, _ = odd(y) if len(y) >= 10 else (np.zeros(0, dtype=np.int64), y[:0], 0.0)
+    y[rows] = limits
+    if not 1 / FAR < unit < FAR:
+        return replace(data, y=y, sem=data.sem / unit)
+    return replace(data, y=y * unit) if len(rows) else data
 
 
 def unit_of(y: FloatArray) -> float:
