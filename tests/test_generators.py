@@ -339,3 +339,15 @@ def test_every_method_says_what_it_is_and_its_published_form_can_be_made_and_cha
         assert getattr(changed, option) == 7
         assert published == replace(changed, **{option: getattr(published, option)})
         assert published != method()
+        assert create("proposers", name, {"paper": True, option: 7}) == changed
+        assert create("proposers", name, {"paper": False}) == method()
+    else:
+        with pytest.raises(ConfigError, match="no published settings"):
+            create("proposers", name, {"paper": True})
+
+
+def test_published_settings_are_asked_for_or_not():
+    with pytest.raises(ConfigError, match="write paper: true"):
+        create("proposers", "coms", {"paper": "yes, please"})
+    with pytest.raises(ConfigError, match="nonsense"):
+        create("proposers", "coms", {"paper": True, "nonsense": 1})
