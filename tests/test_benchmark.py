@@ -382,6 +382,8 @@ def test_each_landscape_counts_once_in_the_mean_rank():
     assert found.loc["a", "rank_median"] == found.loc["b", "rank_median"] == 1.5
     assert (found["rank_max_low"] == 1).all()
     assert (found["rank_max_high"] == 2).all()  # by chance one landscape alone is drawn
+    one = mean_ranks(pd.DataFrame(rows).query("task == 'y' and seed == 0"))
+    assert one["rank_max_low"].isna().all()  # one landscape and one seed tell of no spread
     alone = mean_ranks(pd.DataFrame([row for row in rows if (row["task"], row["method"]) != ("y", "b")])).set_index("method")
     assert alone.loc["b", "rank_median"] == 2.0  # on the landscape that it took part in
     assert alone["tasks"].tolist() == [3, 2]
