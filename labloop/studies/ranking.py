@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,8 +44,8 @@ def mean_ranks(table: pd.DataFrame) -> pd.DataFrame:
 
     Ranks are among the methods of one task and seed. Views of one landscape are averaged first, so that each landscape counts
     once; a method that a landscape is not for is ranked on the others. The intervals are percentiles of a bootstrap that draws
-    landscapes, and seeds within each task; few landscapes leave them wide, or, where all agree, too narrow. One landscape with one
-    seed has none: NaN.
+    landscapes, and seeds within each task; few landscapes leave them wide, or, where all agree, too narrow. One landscape with
+    one seed has none: NaN.
 
     Returns:
         One row a method, the best by median first: `method`, `tasks` (how many), and `rank_median`, `rank_max`, each with `_low`
@@ -147,7 +148,7 @@ def _over_tasks(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _ranked(row: Mapping[str, float], name: str) -> str:
+def _ranked(row: Mapping[Any, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return f"{row[name]:.1f}" if np.isnan(low) else f"{row[name]:.1f} ({low:.1f} to {high:.1f})"
 
