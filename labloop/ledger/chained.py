@@ -148,6 +148,12 @@ class Chained:
         return self.answer(campaign, read_rows, table, tuple(columns), number)
 
 
+def last_link(connection: Connection, key: int, verbs: Sequence[str]) -> int:
+    """Number the last link that one of these verbs wrote; see `Ledger.last`."""
+    chain = select(func.max(t.link.c.number)).where(t.link.c.campaign == key, t.link.c.verb.in_(verbs))
+    return connection.execute(chain).scalar() or 0
+
+
 def read_rows(connection: Connection, key: int, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
     """Read the rows of the campaign with this id, of one round where it is given, in the order they were written."""
     query = select(*(table.c[name] for name in columns if name != "by")).where(table.c.campaign == key)
