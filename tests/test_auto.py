@@ -63,7 +63,7 @@ def test_few_measurements_move_weights_less_than_many() -> None:
     rng = np.random.default_rng(2)
     y = rng.normal(size=2_000)
     means = np.stack([y + 0.1 * rng.normal(size=2_000), rng.normal(size=2_000)])
-    few, many = (weigh(means[:, :n], y[:n])[0] for n in (16, 2_000))
+    few, many = (weigh(means[:, :n], y[:n], np.ones(2))[0] for n in (16, 2_000))
     assert 0.5 < few[0] < many[0]
 
 
@@ -79,8 +79,8 @@ def test_shrinking_towards_the_mean_costs_no_weight() -> None:
     rng = np.random.default_rng(3)
     y = rng.normal(size=400)
     one, two = (y + 0.7 * rng.normal(size=400) for _ in range(2))
-    weights, correlation = weigh(np.stack([0.1 * one, two]), y)
-    assert weights[0] == pytest.approx(weigh(np.stack([one, two]), y)[0][0])
+    weights, correlation = weigh(np.stack([0.1 * one, two]), y, np.ones(2))
+    assert weights[0] == pytest.approx(weigh(np.stack([one, two]), y, np.ones(2))[0][0])
     assert correlation[0] == pytest.approx(np.corrcoef(one, y)[0, 1])
 
 
