@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import yaml
 from browser import CHROMIUM
@@ -52,18 +53,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in first)
 
 
+def group_of(nodeid: str) -> str:
+    """The group of a test: its file, or class of a contract, which share a fixture or trainings, or files that share a server."""
+    scope = nodeid.partition("[")[0].rpartition("::")[0]
+    return TOGETHER.get(scope, scope)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--forks", type=int, default=0, help="run the tests in so many forks of this process (Linux)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests in forks where that is wanted."""
+    options = session.config.option
+    if not options.forks or options.collectonly or (session.testsfailed and not options.continue_on_collection_errors):
+        return None
+    forks.run(session, options.forks, group_of)
+    return True
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a worker a file, or a class of a contract, at a time: what shares a fixture or trainings, and files that do.
-
-    There is a worker more than there are cores, for while one of them waits.
-    """
+    """Give a worker of pytest-xdist a group at a time."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Sharing(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            scope = super()._split_scope(nodeid)
-            return TOGETHER.get(scope, scope)
+            return group_of(nodeid)
 
     return Sharing(config, log) if config.getvalue("dist") == "loadscope" else None
 
