@@ -130,12 +130,23 @@ def _proved(kind: Kind, name: str, found: object) -> type[Any]:
 def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
     """Make a plug-in with these options.
 
+    A method's published settings are `paper: true`, and other options change them; it is then made by its `paper()`.
+
     Raises:
-        ConfigError: an option is unknown or of the wrong type; the message lists the options there are.
+        ConfigError: an option is unknown or of the wrong type, the message lists the options there are; or there are no published
+            settings.
     """
     cls = load(kind, name)
+    given = dict(options or {})
+    make = cls
+    if "paper" in given and "paper" not in {field.name for field in fields(cls)}:
+        asked = given.pop("paper")
+        if not isinstance(asked, bool) or (asked and not hasattr(cls, "paper")):
+            what = "no published settings are kept" if isinstance(asked, bool) else "write paper: true, or leave it out"
+            raise ConfigError(f"{kind[:-1]} {name!r}: {what}")
+        make = cls.paper if asked else cls
     try:
-        return cls(**(options or {}))
+        return make(**given)
     except ValidationError as error:
         known = ", ".join(field.name for field in fields(cls))
         faults = "; ".join(

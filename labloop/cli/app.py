@@ -312,7 +312,8 @@ def benchmark(
     """Score offline methods by the Design-Bench protocol. Run again, it goes on: finished jobs are kept in the folder.
 
     Args:
-        tasks: tfbind8, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between.
+        tasks: tfbind8, any simulated lab, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between,
+            options after slashes: tfbind8/fraction=0.01,rna/q=16; standard for the seven of the docs.
         methods: proposers with commas between, options after slashes: coms,coms/epochs=20; all for every one there is.
         seeds: runs of each method on each task.
         q: designs that a method offers.
