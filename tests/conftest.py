@@ -111,7 +111,7 @@ def _logging_as_before() -> Iterator[None]:
 def short_search() -> Iterator[None]:
     """A search of few generations of few designs: it costs the baselines of a contract more than their models do."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ensemble", "forest", "pairwise"):
+        for name in ("ensemble", "forest", "judge_only", "pairwise"):
             module = import_module(f"labloop.methods.{name}")
             patch.setattr(module, "search", partial(module.search, generations=8, population=128))
         yield
