@@ -46,11 +46,11 @@ STANDARD_TASKS = (
     "tfbind8/noise=0.1",
     "tfbind8/q=16",
     "gb1/visible=0.95/fraction=0.01",
-    "ehrlich/length=15/letters=4/banned=0.1/fraction=0.1",
+    "ehrlich/length=15/letters=4/banned=0/fraction=0.1",
     "rna/fraction=0.1",
 )
-"""DNA whole, sparse, noisy and for few wells; a protein of which a twentieth does anything; motifs that work together only, in
-sequences that cannot all be made; binding of RNA of 14 letters. The last two cannot be listed."""
+"""DNA whole, sparse, noisy and for few wells; a protein of which a twentieth does anything; motifs that work together only;
+binding of RNA of 14 letters. The last two cannot be listed."""
 
 _DESIGN_BENCH = re.compile(r"\w+-\w+-v\d+")
 _OWN = ("fraction", "noise", "q")
