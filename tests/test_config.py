@@ -36,13 +36,13 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must hold keys and values"),
-        ("- a\n- b\n", "must hold keys and values"),
+        ("", "is no YAML file of keys and values"),
+        ("- a\n- b\n", "is no YAML file of keys and values"),
         ("name: [", "not valid YAML"),
         (CAMPAIGN + "nmae: d\n", "nmae: unknown key"),
         (CAMPAIGN + "name: d\n", "key 'name' stands twice"),
-        (CAMPAIGN + "rounds: many\n", "rounds: Input should be a valid integer"),
-        (CAMPAIGN + "rounds: 0\n", "rounds: Input should be greater than or equal to 1"),
+        (CAMPAIGN + "rounds: many\n", "rounds: must be a valid integer"),
+        (CAMPAIGN + "rounds: 0\n", "rounds: must be greater than or equal to 1"),
         (CAMPAIGN.replace("name: c", "name: ../c"), "name: String should match"),
         (CAMPAIGN.replace("length: 4", "length: four"), "space.parameters.0.sequence.length"),
         (CAMPAIGN + "plate: {wells: 42}\n", "wells: 42 is no usual plate"),

@@ -946,3 +946,12 @@ def test_a_corrected_reading_is_not_kept(tmp_path):
         ledger.add_file("c", sha256="b", name="b.csv", designs=_designs(), measurements=_readings(1).assign(supersedes=first))
         assert first not in set(ledger.measurements("c")["id"])
         pd.testing.assert_frame_equal(ledger.measurements("c"), _as_read_anew(tmp_path / "l.db"))
+
+
+def test_what_some_verbs_wrote_stands_while_their_last_link_is_the_same(ledger: Ledger) -> None:
+    add_readings(ledger, "a")
+    before = {verb: ledger.last("dna", verb) for verb in ("file", "batch", "veto", "event")}
+    assert before == {"file": 2, "batch": 0, "veto": 0, "event": 0}
+    ledger.add_event("dna", "noted")
+    assert ledger.last("dna", "batch", "veto") == 0
+    assert ledger.last("dna", "file", "event") == ledger.last("dna", "event") == 3

@@ -429,8 +429,11 @@ def test_a_plate_is_rejected_with_a_reason_in_the_persons_name(bench, bench_page
     run.ensure_proposed(1)
     assert bench_page.fill("/c/tfbind8/reject", reason="").status_code == 409
     spot = run.batch(1).wells.dropna(subset=["design_id"]).iloc[0]
-    answer = bench_page.fill("/c/tfbind8/veto", well=f"{spot['plate']}:{spot['well']}", reason="cannot be made")
+    well = f"{spot['plate']}:{spot['well']}"
+    assert f"Design {spot['design_id']} Value" in bench_page.seen(f"/c/tfbind8/round/1?well={well}")
+    answer = bench_page.fill("/c/tfbind8/veto", well=well, reason="cannot be made")
     assert answer.headers["location"] == "/c/tfbind8/round/1"
+    assert f"Design {spot['design_id']} Value" not in bench_page.seen(f"/c/tfbind8/round/1?well={well}")
     assert bench_page.fill("/c/tfbind8/reject", reason="too alike").status_code == 303
     events = run.ledger.events("tfbind8")
     (detail,) = events.loc[events["kind"] == "rejected", "detail"]
@@ -721,7 +724,7 @@ def test_an_answer_that_is_there_at_once_holds_nobody_up(monkeypatch):
 
     monkeypatch.setattr("labloop.cli.serve.patient.ThreadPoolExecutor", AtOnce)
     patient, found = Patient(), []
-    asking = threading.Thread(target=lambda: found.append(patient.ask("how many", 1, lambda: 42).value), daemon=True)
+    asking = threading.Thread(target=lambda: found.append(patient.ask("how many", 1, lambda: 42).answer().value), daemon=True)
     asking.start()
     asking.join(20)
     assert found == [42]
@@ -741,9 +744,9 @@ def test_a_large_campaign_is_counted_in_a_process_beside_the_pages(tmp_path, tfb
     desk = Desk(settings_of(home=tmp_path, token=TOKEN))
     try:
         there = desk.campaign("tfbind8")
-        assert desk.ask(there, "status", Campaign.status, patience=PATIENCE) == Answer(run.status(), True)
-        assert desk.ask(there, "where", _process, patience=PATIENCE).value != os.getpid()
-        assert "no round" in desk.ask(there, "round", Campaign.round, patience=PATIENCE).error
+        assert desk.ask(there, "status", Campaign.status).answer(PATIENCE) == Answer(run.status(), True)
+        assert desk.ask(there, "where", _process).answer(PATIENCE).value != os.getpid()
+        assert "no round" in desk.ask(there, "round", Campaign.round).answer(PATIENCE).error
     finally:
         desk.close()
 

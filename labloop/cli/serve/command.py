@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,11 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise LabloopError(
+                f"{host}, port {port}: another program listens there, perhaps labloop serve itself: look at "
+                f"http://{host}:{port}, or choose another --port (0 takes any that is free)"
+            ) from error
         raise LabloopError(
             f"{host}, port {port}: {getattr(error, 'strerror', None) or error}: choose another --port or --host"
         ) from error
