@@ -10,9 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache, partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import forks
@@ -168,8 +171,11 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real server with a password: what the environment says of it. It takes seconds to start."""
+def prefect_server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
+    """A real server with a password: what the environment says of it. It takes seconds to start.
+
+    Most of them go into its database, so an empty one is kept among what pytest keeps from run to run.
+    """
     pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
     if sys.platform != "linux":
         pytest.skip("the processes are killed the way Linux does it")
@@ -181,8 +187,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # ten seconds otherwise, for each run
     }  # fmt: skip
     server = Server(told["PREFECT_API_URL"], "lab:secret")
+    empty, database = pytestconfig.cache.mkdir("prefect") / f"{version('prefect')}.db", folder / "prefect.db"  # type: ignore[union-attr]
+    if empty.exists():
+        shutil.copy(empty, database)
     with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
         until(lambda: server.deployments() is not None)
+        if not empty.exists() and database.exists():
+            with closing(connect(database)) as source, closing(connect(empty.with_suffix(".new"))) as kept:
+                source.backup(kept)
+            empty.with_suffix(".new").replace(empty)
         yield told
 
 
