@@ -223,6 +223,8 @@ def spoken(text: str) -> str:
     """Leave out of a sentence what it says of the command line, which a page has buttons for."""
     if (word := str(text).partition(" ")[0]) in _NEXT and len(str(text).split()) <= 2:
         return _NEXT[word]
+    if str(text).startswith("No Prefect server is named"):
+        return "Nothing runs by itself here: a campaign goes on when somebody presses the button on its page."
     text = str(text).replace("put the lab's measurements into the inbox", "drop the lab's measurements on the campaign's page")
     return re.sub(
         r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S
