@@ -541,6 +541,13 @@ def revised(page, text, **more):
     return page.fill("/c/tfbind8/revise", text=text, **more)
 
 
+def test_the_methods_are_told_by_a_process_beside_the_pages(app, bench):
+    Campaign.open("tfbind8")
+    seen = browser(app).seen("/c/tfbind8/methods")
+    assert "Conservative objective" in seen
+    assert "which arms are made of" in seen
+
+
 def test_one_measured_round_is_told_in_the_same_words_everywhere(app, at_the_lab):
     run = Campaign.open("tfbind8")
     run.ingest(at_the_lab)

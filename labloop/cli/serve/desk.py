@@ -133,7 +133,7 @@ class Desk:
 
     def ask(
         self, campaign: Opened, what: str, question: Callable[..., Any], *about: Any, key: tuple[Any, ...] = (),
-        moment: Hashable = None, heavy: bool = True, verbs: Sequence[str] = (),
+        moment: Hashable = None, heavy: bool = True, apart: bool = False, verbs: Sequence[str] = (),
     ) -> Asked:  # fmt: skip
         """Ask what takes long; the answer holds until the ledger goes on, or what is in `key` does.
 
@@ -142,10 +142,11 @@ class Desk:
             question: a function of the campaign and of what it is asked `about`, importable by its name.
             moment: see `Patient.ask`.
             heavy: whether it looks at all readings; of many that is done in another process.
+            apart: whether it is done there however few there are, as it loads much.
             verbs: what the answer depends on, see `Ledger.last`; all that is written where left out.
         """
         count = partial(question, campaign, *about)
-        if heavy and campaign.n_rows > beside.MANY:
+        if apart or (heavy and campaign.n_rows > beside.MANY):
             count = partial(self._beside.ask, question, campaign.name, about)
         return self._patient.ask((campaign.name, what), (*_as_of(campaign, verbs), *key), count, moment=moment)
 
