@@ -166,12 +166,11 @@ class ProposerContract:
         data = Dataset.from_measurements(space, space.decode(X), np.full(3, 7.0))
         try:
             pool = self.proposer.propose(data, 4, seed=0)
-        except MethodError as error:
-            assert str(error)
-        else:
-            assert len(set(pool.ids) - data.taken) == 4
-            assert not space.check(space.decode(pool.X))
-            assert np.isfinite(pool.score).all()
+        except MethodError:
+            return  # it may say that it needs more
+        assert len(set(pool.ids) - data.taken) == 4
+        assert not space.check(space.decode(pool.X))
+        assert np.isfinite(pool.score).all()
 
     def test_refuses_unknown_options(self) -> None:
         with pytest.raises(ValueError, match="nonsense"):

@@ -101,7 +101,7 @@ class Page:
         while not (found := self._read(expression)) or any(one not in str(found) for one in wanted):
             missing = [one for one in wanted if one not in str(found)]
             assert time.monotonic() < end, f"{missing or expression} does not come at {self.value('location.href')}: {found}"
-            time.sleep(0.1)
+            time.sleep(0.2)
         return found
 
     def _read(self, expression: str) -> Any:

@@ -23,6 +23,7 @@ from labloop.types import FloatArray
 CHEAP = ("gp", "forest", "pairwise")
 
 
+@pytest.mark.usefixtures("short_search")
 class TestJudgeOnlyKeepsTheContract(ProposerContract):
     proposer = JudgeOnly(members=("gp",))
     spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "mixed")}

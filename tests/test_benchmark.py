@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -201,6 +199,13 @@ def test_a_lab_without_a_table_shows_the_worse_half_of_a_survey(monkeypatch):
     assert table["mean"][0] < 1
 
 
+def test_more_than_the_worse_half_can_be_visible(small):
+    half, most = open_task(small), open_task(f"{small}/visible=0.9")
+    assert len(half.values) < len(most.values) < 256
+    assert most.values.max() == 2.0
+    assert (half.low, half.high) == (most.low, most.high)
+
+
 def test_a_lab_whose_values_are_to_become_small_hides_the_small_ones():
     low, high = open_task("oer/direction=min"), open_task("oer")
     assert low.values.max() < 0  # the overpotential, its sign turned
@@ -301,6 +306,8 @@ def test_progress_is_told_job_by_job(small):
         (["tfbind8/noise=loud"], ["random"], {}, "are numbers"),
         (["tfbind8/q=0"], ["random"], {}, "q of at least 1"),
         (["oer/direction=down"], ["random"], {}, "direction is min or max"),
+        (["oer/visible=1.5"], ["random"], {}, "visible is a share between 0 and 1"),
+        (["tfbind8/visible=0.8"], ["random"], {}, "not for tasks of Design-Bench"),
         (["tfbind8/sparse"], ["random"], {}, "name/option=value"),
     ],
 )
@@ -373,6 +380,8 @@ def test_each_landscape_counts_once_in_the_mean_rank():
     assert found.loc["a", "rank_median"] == found.loc["b", "rank_median"] == 1.5
     assert (found["rank_max_low"] == 1).all()
     assert (found["rank_max_high"] == 2).all()  # by chance one landscape alone is drawn
+    one = mean_ranks(pd.DataFrame(rows).query("task == 'y' and seed == 0"))
+    assert one["rank_max_low"].isna().all()  # one landscape and one seed tell of no spread
     alone = mean_ranks(pd.DataFrame([row for row in rows if (row["task"], row["method"]) != ("y", "b")])).set_index("method")
     assert alone.loc["b", "rank_median"] == 2.0  # on the landscape that it took part in
     assert alone["tasks"].tolist() == [3, 2]
@@ -422,11 +431,3 @@ def test_all_is_every_method_that_takes_the_designs_the_baselines_first(small, m
     assert [job.method for job in found] == ["gp_mean", "random", "mutate", "mutate/parents=3"]
     assert "fussy is left out" in caplog.text
     assert "needs_more is left out" in caplog.text
-
-
-def test_a_benchmark_without_learners_loads_no_torch():
-    code = (
-        "import sys; from labloop.studies.benchmark import Job; Job(task='tfbind8', method='random', seed=0, q=2).run(); "
-        "assert not {'torch', 'sklearn', 'prefect', 'design_bench'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -124,6 +124,13 @@ def test_designs_drawn_more_often_come_first_and_mutants_fill_up():
     assert (np.diff(pool.score) <= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("rows", "passes", "steps"), [(20_000, 100, 3_000), (2_000, 100, 2_000), (50, 100, 500), (50, None, 3_000)]
+)
+def test_few_designs_are_not_learned_by_heart(rows, passes, steps):
+    assert _offer.within_passes(3_000, rows, 100, passes) == steps
+
+
 # ---- REINFORCE
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,8 @@ def mean_ranks(table: pd.DataFrame) -> pd.DataFrame:
 
     Ranks are among the methods of one task and seed. Views of one landscape are averaged first, so that each landscape counts
     once; a method that a landscape is not for is ranked on the others. The intervals are percentiles of a bootstrap that draws
-    landscapes, and seeds within each task; few landscapes leave them wide, or, where all agree, too narrow.
+    landscapes, and seeds within each task; few landscapes leave them wide, or, where all agree, too narrow. One landscape with
+    one seed has none: NaN.
 
     Returns:
         One row a method, the best by median first: `method`, `tasks` (how many), and `rank_median`, `rank_max`, each with `_low`
@@ -70,7 +72,8 @@ def mean_ranks(table: pd.DataFrame) -> pd.DataFrame:
         means = _mean(np.array(drawn)[which, np.arange(DRAWS)[:, None]], axis=1)
         found[f"rank_{score}"] = _mean(seen)
         low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        found |= {f"rank_{score}_low": low, f"rank_{score}_high": high}
+        known = len(seen) > 1 or table["seed"].nunique() > 1
+        found |= {f"rank_{score}_low": low if known else np.nan, f"rank_{score}_high": high if known else np.nan}
     return pd.DataFrame(found).sort_values("rank_median", kind="stable").reset_index(drop=True)
 
 
@@ -139,12 +142,15 @@ def _over_tasks(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     ]  # fmt: skip
     for row in ranks.to_dict("records"):
         cells = [str(row["method"]).replace("|", "\\|")]
-        cells += [
-            f"{row[name]:.1f} ({row[f'{name}_low']:.1f} to {row[f'{name}_high']:.1f})" for name in ("rank_median", "rank_max")
-        ]
+        cells += [_ranked(row, name) for name in ("rank_median", "rank_max")]
         found = [medians.get((row["method"], task)) for task in tasks]
         lines.append("| " + " | ".join(cells + ["" if one is None else f"{one:.3f}" for one in found]) + " |")
     return "\n".join(lines)
+
+
+def _ranked(row: Mapping[Any, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.1f}" if np.isnan(low) else f"{row[name]:.1f} ({low:.1f} to {high:.1f})"
 
 
 def spread(mean: float, sd: float | None) -> str:

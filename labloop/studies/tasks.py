@@ -1,15 +1,17 @@
 """Tasks of a benchmark: a landscape whose better part is hidden, and what of the rest a method sees.
 
 A task is written `NAME`, or `NAME/option=value/…`. `NAME` is `tfbind8`, a Design-Bench name such as `UTR-RandomForest-v0`,
-`lookup:FILE.csv`, or any simulated lab; options are those of the lab (`ehrlich/length=16`), but for four of the task's own:
+`lookup:FILE.csv`, or any simulated lab; options are those of the lab (`ehrlich/length=16`), but for five of the task's own:
 
 - `fraction` is the share of the visible rows that methods see, another one for each seed;
 - `noise` is the noise on the values that they see, as a share of the landscape's full range;
 - `q` is how many designs they offer;
+- `visible` is the share of the landscape, its worst part, whose designs are visible: a half unless told otherwise;
 - `direction=min` says that the lab's values are to become small.
 
-A lab with a table shows the worse half of it. One without shows the worse half of `SURVEY` random designs, of its own library
-where it has one, the same ones always; values are then normalised by the lab's bounds where it knows them.
+A lab with a table shows a part of it. One without shows a part of `SURVEY` random designs, of its own library where it has one,
+the same ones always; values are then normalised by the lab's bounds where it knows them. Design-Bench's tasks know themselves
+what is visible.
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ STANDARD_TASKS = (
     "tfbind8/fraction=0.01",
     "tfbind8/noise=0.1",
     "tfbind8/q=16",
-    "gb1/fraction=0.01",
+    "gb1/visible=0.95/fraction=0.01",
     "ehrlich/length=15/letters=4/banned=0.1/fraction=0.1",
     "rna/fraction=0.1",
 )
-"""DNA whole, sparse, noisy and for few wells; a protein that mostly does nothing; motifs that work together only, in sequences
-that cannot all be made; binding of RNA of 14 letters. The last two cannot be listed."""
+"""DNA whole, sparse, noisy and for few wells; a protein of which a twentieth does anything; motifs that work together only, in
+sequences that cannot all be made; binding of RNA of 14 letters. The last two cannot be listed."""
 
 _DESIGN_BENCH = re.compile(r"\w+-\w+-v\d+")
 _OWN = ("fraction", "noise", "q")
@@ -138,6 +140,7 @@ def open_task(spec: str, data_dir: str | None = None) -> Task:
     """
     name, options = _check(spec)
     sign = -1.0 if options.pop("direction", "max") == "min" else 1.0
+    visible = options.pop("visible", 0.5)
     if name == "tfbind8" and not options:
         name, options = "design_bench", {"source": "table"}
     elif _DESIGN_BENCH.fullmatch(name):
@@ -150,7 +153,7 @@ def open_task(spec: str, data_dir: str | None = None) -> Task:
         tabled = hasattr(lab, "table")
         designs, values = lab.table() if tabled else survey(lab, SURVEY, generator(0, "survey"), seed=0)
         ends = lab.bounds() if hasattr(lab, "bounds") and not tabled else (float(values.min()), float(values.max()))
-        shown = sign * values <= np.median(sign * values)
+        shown = sign * values <= np.quantile(sign * values, visible)
         designs, values = designs[shown], values[shown]
     low, high = sorted(sign * end for end in ends)
     if not high > low:
@@ -171,6 +174,10 @@ def _parts(spec: str) -> tuple[str, dict[str, Any]]:
     return head, parse_plugin("/".join(["task", *reversed(told)]))[1]
 
 
+def _own_view(head: str) -> bool:
+    return head == "tfbind8" or head.startswith("design_bench") or bool(_DESIGN_BENCH.fullmatch(head))
+
+
 def _check(spec: str) -> tuple[str, dict[str, Any]]:
     """Give the lab's name, or Design-Bench's, and its options.
 
@@ -182,6 +189,9 @@ def _check(spec: str) -> tuple[str, dict[str, Any]]:
     labs = available("labs")
     if options.get("direction", "max") not in ("min", "max"):
         raise ConfigError(f"task {spec!r}: direction is min or max")
+    part = options.get("visible", 0.5)
+    if not isinstance(part, float | int) or not 0 < part < 1 or ("visible" in options and _own_view(head)):
+        raise ConfigError(f"task {spec!r}: visible is a share between 0 and 1, and not for tasks of Design-Bench")
     if path and name in labs:
         return name, {**options, "path": Path(path)}
     if head in labs or _DESIGN_BENCH.fullmatch(head):

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
+from labloop.cli.serve.children import get_ready
 from labloop.cli.serve.settings import Settings, settings_of
 from labloop.errors import LabloopError
 from labloop.runtime.environment import Environment
@@ -54,6 +55,7 @@ def serve(
     except RuntimeError as error:  # what FastAPI raises where forms cannot be read
         raise LabloopError(f"a page needs more packages: pip install 'labloop-toolkit[serve]' ({error})") from error
     listening = _listen(host, port)
+    get_ready()
     port = int(listening.getsockname()[1])
     settings = settings_of(
         home=common.home, ledger=common.ledger, host=host, port=port, names=name, tls=(tls_cert, tls_key), proxied=behind_proxy,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,12 +66,6 @@ class Desk:
         self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        self._templates.filters["spoken"] = spoken
-        self._templates.globals["version"] = __version__
 
     def names(self) -> list[str]:
         """Name the campaigns, oldest first; none where there is no ledger yet."""
@@ -179,7 +173,7 @@ class Desk:
             "session": session, "csrf": self.sessions.seal(session.key) if session else "", "here": request.url.path,
             "refresh": None, "settings": self.settings, "said": self._hear(session), **shown,
         }  # fmt: skip
-        return HTMLResponse(self._templates.get_template(template).render(told), code)
+        return HTMLResponse(_templates().get_template(template).render(told), code)
 
     def _hear(self, session: Session | None) -> str:
         """Give what was said to a person within the last seconds: a page that reloads itself says it again."""
@@ -230,6 +224,18 @@ def spoken(text: str) -> str:
     return re.sub(
         r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S
     )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """What fills templates in; it keeps them compiled."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters["spoken"] = spoken
+    made.globals["version"] = __version__
+    return made
 
 
 def desk_of(request: Request) -> Desk:
