@@ -559,6 +559,33 @@ def revised(page, text, **more):
     return page.fill("/c/tfbind8/revise", text=text, **more)
 
 
+def test_the_methods_are_told_by_a_process_beside_the_pages(app, bench):
+    Campaign.open("tfbind8")
+    seen = browser(app).seen("/c/tfbind8/methods")
+    assert "Conservative objective" in seen
+    assert "which arms are made of" in seen
+
+
+def test_one_measured_round_is_told_in_the_same_words_everywhere(app, at_the_lab):
+    run = Campaign.open("tfbind8")
+    run.ingest(at_the_lab)
+    reader, said = browser(app), run.compare(1).sentence
+    assert said in unescape(reader.seen("/c/tfbind8"))
+    assert said in unescape(reader.seen("/c/tfbind8/round/1"))
+
+
+def test_of_several_properties_each_is_told_with_its_best(tmp_path):
+    run = Campaign.create(load_config(preset("campaigns/branincurrin.yaml"), CampaignConfig), home=tmp_path)
+    (tmp_path / "start.csv").write_text("x1,x2,branin,currin\n0.1,0.2,30.5,7.5\n0.5,0.5,24.1,9.25\n")
+    run.ingest(tmp_path / "start.csv")
+    made = site(settings_of(home=tmp_path, token=TOKEN))
+    with TestClient(made):
+        seen = browser(made).seen("/c/branincurrin")
+    assert "Best so far, branin 24.1" in seen
+    assert "Best so far, currin 7.5" in seen
+    assert "Compromises 2" in seen
+
+
 def test_a_campaign_is_changed_with_a_reason_once_it_was_said_what_would_change(bench, bench_page):
     text = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", bench_page.get("/c/tfbind8/revise").text, re.DOTALL)[1])
     assert "Nothing would change" in revised(bench_page, text).text

@@ -127,7 +127,7 @@ class Desk:
 
     def ask(
         self, campaign: Opened, what: str, question: Callable[..., Any], *about: Any, key: tuple[Any, ...] = (),
-        moment: Hashable = None, heavy: bool = True, verbs: Sequence[str] = (),
+        moment: Hashable = None, heavy: bool = True, apart: bool = False, verbs: Sequence[str] = (),
     ) -> Asked:  # fmt: skip
         """Ask what takes long; the answer holds until the ledger goes on, or what is in `key` does.
 
@@ -136,10 +136,11 @@ class Desk:
             question: a function of the campaign and of what it is asked `about`, importable by its name.
             moment: see `Patient.ask`.
             heavy: whether it looks at all readings; of many that is done in another process.
+            apart: whether it is done there however few there are, as it loads much.
             verbs: what the answer depends on, see `Ledger.last`; all that is written where left out.
         """
         count = partial(question, campaign, *about)
-        if heavy and campaign.n_rows > beside.MANY:
+        if apart or (heavy and campaign.n_rows > beside.MANY):
             count = partial(self._beside.ask, question, campaign.name, about)
         return self._patient.ask((campaign.name, what), (*_as_of(campaign, verbs), *key), count, moment=moment)
 
@@ -217,6 +218,8 @@ def spoken(text: str) -> str:
     """Leave out of a sentence what it says of the command line, which a page has buttons for."""
     if (word := str(text).partition(" ")[0]) in _NEXT and len(str(text).split()) <= 2:
         return _NEXT[word]
+    if str(text).startswith("No Prefect server is named"):
+        return "Nothing runs by itself here: a campaign goes on when somebody presses the button on its page."
     text = str(text).replace("put the lab's measurements into the inbox", "drop the lab's measurements on the campaign's page")
     return re.sub(
         r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S

@@ -122,7 +122,7 @@ def round_page(
         readings=readings.get(tuple((well or "").rpartition(":")[::2]), []), compared=told["compared"],
         reason=told.get("reason"), story=told.get("story"), counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
         plates=plate.plates_of(run, number, readings, well),
-        files=told["files"],
+        files=told["files"], measured=_measured(run),
         refresh=None if all(one is None or one.fresh for one in told.values()) else 2,
         may_veto=entry.state == RoundState.PROPOSED,
     )  # fmt: skip
@@ -257,7 +257,16 @@ def _plan(run: Campaign) -> Outlook:
 
 
 def _verdict(run: Campaign) -> str:
-    return run.compare("all").sentence
+    """Compare the arms over all rounds; where one alone is measured, in the words (and digits) of that round's own page."""
+    measured = [one.number for one in run.ledger.rounds(run.name) if one.state in (RoundState.MEASURED, RoundState.CLOSED)]
+    return run.compare(measured[0] if len(measured) == 1 else "all").sentence
+
+
+def _measured(run: Campaign) -> str:
+    """Say what the values of a plate are: of several properties the first stands in its wells."""
+    objective = run.config.objective
+    what = ", ".join(filter(None, (objective.assay, objective.unit)))
+    return f"{what} ({'lower' if objective.direction == 'min' else 'higher'} is better)"
 
 
 def _why(run: Campaign, well: str) -> str:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from labloop.cli.serve.actions import actions
 from labloop.cli.serve.desk import Desk, desk_of
 from labloop.cli.serve.guard import Guard
+from labloop.cli.serve.methods import methods
 from labloop.cli.serve.pages import grouped_faults, pages
 from labloop.cli.serve.questions import questions
 from labloop.cli.serve.revising import revising
@@ -38,6 +39,7 @@ def site(settings: Settings) -> FastAPI:
     app.include_router(pages)
     app.include_router(actions)
     app.include_router(questions)
+    app.include_router(methods)
     app.include_router(revising)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     app.add_exception_handler(LabloopError, _mendable)
