@@ -14,7 +14,7 @@ import pytest
 import yaml
 from browser import CHROMIUM, browser
 from conftest import set_up_bench
-from scheduling import ROUND, die_with_the_test, process, run, until
+from scheduling import PATIENCE, ROUND, die_with_the_test, process, run, until
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
@@ -30,9 +30,16 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def server(prefect_server, bench, monkeypatch):
     """The real server, named in the environment of this test."""
-    for name, value in prefect_server.items():
-        monkeypatch.setenv(name, value)
+    _patient(monkeypatch, prefect_server)
     return Server.configured()
+
+
+def _patient(patch, told):
+    """Name the server in the environment, and ask it for long: this machine may do much else."""
+    for name, value in told.items():
+        patch.setenv(name, value)
+    patch.setattr("labloop.runtime.prefect_api.WAITS", (PATIENCE / 5,) * 5)
+    patch.setattr("labloop.runtime.prefect_api.PAUSE", 10.0)
 
 
 SCHEDULE = [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron"]
@@ -108,8 +115,7 @@ def clocked(prefect_server, tmp_path_factory):
         form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
         assert main(["ingest", str(form), "-c", "tfbind8_b"]) == 0
         (bench / "start.csv").rename(steps.inbox_of(Campaign.open("tfbind8")) / "start.csv")
-        for name, value in prefect_server.items():
-            patch.setenv(name, value)
+        _patient(patch, prefect_server)
         log = bench / "schedule.log"
         with process([*SCHEDULE, "* * * * *"], dict(os.environ), log):
             yield bench
