@@ -314,7 +314,7 @@ def test_simulated_rounds_end_when_the_budget_does() -> None:
 
 def test_a_simulated_batch_is_a_whole_number_of_designs() -> None:
     run = config(plate={**BLOCK, "replicates": 4})
-    with pytest.raises(ConfigError, match=r"no whole number of designs of 4 wells each .* take --batch 16"):
+    with pytest.raises(ConfigError, match=r"no whole number of designs of 4 wells each .* take a batch of 16"):
         simulated(run, Watched(run.space))
 
 
