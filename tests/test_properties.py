@@ -383,6 +383,19 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     np.testing.assert_allclose(listed["chance of all limits"], [said[one]["chance"] for one in listed.index], rtol=1e-5)
     page = paint.report(tmp_path / "report.html").read_text()
     assert "Compromises" in page
+    assert "f-plate0value" not in page  # nothing is measured yet
+    listed = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")
+    wells = listed.assign(gloss=range(len(listed)), cost=2.0, smell=[1.0] + [np.nan] * (len(listed) - 1))
+    wells.to_csv(tmp_path / "back.csv", index=False)
+    paint.ingest(tmp_path / "back.csv")
+    page = paint.report(tmp_path / "report.html").read_text()
+    for name, said in {
+        "plate0value": "gloss, GU",
+        "plate0value1": "cost, EUR",
+        "plate0value2": "smell",
+        "plate0arm": "arm",
+    }.items():
+        assert f'<p class="axis">{said}</p><div class="draw" data-figure="f-{name}">' in page
     assert "f-pareto0" in page
 
 
