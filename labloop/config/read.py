@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from labloop.config.base import Place
+from labloop.config.mistakes import mistakes, untrue
 from labloop.config.tables import with_tables
 from labloop.errors import ConfigError
 from labloop.registry import find
@@ -32,7 +33,8 @@ def load_config(path: Path | str, model: type[C]) -> C:
     except ConfigError as error:
         raise ConfigError(f"{document.source}: {error}") from error
     config = parse_config(values, model, source=document.source, where=document.where)
-    faults = [f"{document.where(place)}: {said}" for place, said in config.mistaken()] if hasattr(config, "mistaken") else []
+    mistaken = [*untrue(values, config), *(config.mistaken() if hasattr(config, "mistaken") else ())]
+    faults = [f"{document.where(place)}: {said}" for place, said in mistaken]
     for one in config.plugins() if hasattr(config, "plugins") else ():
         try:
             find(one.kind, one.name)
@@ -48,34 +50,14 @@ def parse_config(
 ) -> C:
     """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors, and `where` a place in it."""
     where = where or (lambda place: ".".join(str(part) for part in place) or "file")
-    faults: list[str] = []
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        every = error.errors()
-        inner = {fault["loc"] for fault in every}
-        for fault in every[:SHOWN]:
-            deeper = any(len(place) > len(fault["loc"]) and place[: len(fault["loc"])] == fault["loc"] for place in inner)
-            if fault["type"] == "too_short" and deeper:  # of what it holds is told already
-                continue
-            faults.append(f"{where(fault['loc'])}: {_said(fault)}")
-        if error.error_count() > SHOWN:
-            faults.append(f"and {error.error_count() - SHOWN} more")
+        every = mistakes(error.errors(), raw)
+        faults = [f"{where(place)}: {said}" for place, said in every[:SHOWN]]
+        if len(every) > SHOWN:
+            faults.append(f"and {len(every) - SHOWN} more")
         raise ConfigError(f"{source}: " + "; ".join(faults)) from error
-
-
-def _said(fault: Mapping[str, Any]) -> str:
-    """Say a mistake as somebody does who does not program."""
-    told = fault.get("ctx", {})
-    if fault["type"] == "extra_forbidden":
-        return "unknown key; remove it or mend its spelling"
-    if fault["type"] == "union_tag_invalid":
-        return f"there is no type {told['tag']!r}: take {told['expected_tags']}"
-    if fault["type"] == "union_tag_not_found":
-        return "say its type: type: NAME is missing"
-    if fault["type"] == "missing":
-        return "is missing: write it"
-    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def preset(name: str) -> Path:
