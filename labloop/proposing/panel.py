@@ -39,6 +39,8 @@ CHUNK = 2_048
 """Designs whose gains are worked out at once."""
 THIN = 0.4
 """Candidates nearer to a better one than this share of the least distance of two picks are not drawn."""
+WIDE = 0.1
+"""Distance of those that lie well apart, in ranges, times the root of how many columns there are."""
 UNLIKELY = 0.05
 """Added to a chance, so that among designs that will hardly keep the limits the better ones still come first."""
 LIKELY = 0.5
@@ -156,7 +158,11 @@ class View:
         """
         gains, space = self.gains(X), self.panel.whole.space
         ranked = best_first(gains)
-        front = ranked[apart(space, X[ranked], THIN * least, JOINT)]
+        near = apart(space, X[ranked], THIN * least, JOINT)
+        if least > 0:  # many of the best are one design to a batch: half of the candidates lie well apart
+            wide = apart(space, X[ranked], WIDE * np.sqrt(space.d), JOINT // 2)
+            near = np.concatenate([wide, np.setdiff1d(near, wide)])[:JOINT]
+        front = ranked[np.sort(near)]
         bound, doubt, chance = self.bounds(X[front])
         drawn = self._drawn(X[front], bound, doubt, seed)
         directions, known = self._directions(seed)
