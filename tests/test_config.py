@@ -41,10 +41,25 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
         ("name: [", "not valid YAML"),
         (CAMPAIGN + "nmae: d\n", "nmae: unknown key"),
         (CAMPAIGN + "name: d\n", "key 'name' stands twice"),
-        (CAMPAIGN + "rounds: many\n", "rounds: must be a valid integer"),
-        (CAMPAIGN + "rounds: 0\n", "rounds: must be greater than or equal to 1"),
-        (CAMPAIGN.replace("name: c", "name: ../c"), "name: String should match"),
-        (CAMPAIGN.replace("length: 4", "length: four"), "space.parameters.0.sequence.length"),
+        (CAMPAIGN + "rounds: many\n", "rounds: write a whole number, not 'many'"),
+        (CAMPAIGN + "rounds: 0\n", "rounds: write at least 1, not 0"),
+        (CAMPAIGN.replace("name: c", "name: ../c"), "name: '../c' must begin with a letter"),
+        (CAMPAIGN.replace("length: 4", "length: four"), "space.parameters.0.length: write a whole number or a list"),
+        (CAMPAIGN.replace("length: 4", "length: [4.5, 6]"), "space.parameters.0.length.0: write a whole number, not 4.5"),
+        (CAMPAIGN.replace("length: 4", "length: [4, 6, 8]"), "holds 3: 2 is the most"),
+        (CAMPAIGN.replace("length: 4", "length: yes"), "space.parameters.0.length: true is no number"),
+        (CAMPAIGN + "plate: {edge: yes}\n", "plate.edge: write 'use' or 'empty', not true"),
+        (CAMPAIGN + "plate: {controls: {name: wt, wells: 2}}\n", "plate.controls: write a list, such as [A, B], not {"),
+        (CAMPAIGN + "budget: 5000\n", "budget: write keys with values, such as {key: value}, not 5000"),
+        (CAMPAIGN + "budget: {wells: true}\n", "budget.wells: true is no number"),
+        (CAMPAIGN + "budget: {price: 5000}\n", "budget.price: needs prices"),
+        (CAMPAIGN + "budget: {price: 5000 EUR}\n", "budget.price: write a number without its unit, not '5000 EUR'"),
+        (CAMPAIGN + "prices: {well: .inf}\n", "prices.well: write a finite number, not inf"),
+        (CAMPAIGN + "history: old.csv\n", "history: 'old.csv' may be a file or a campaign: write {file: old.csv}"),
+        (CAMPAIGN + "history: {file: old.csv, direction: down}\n", "history.direction: write 'max' or 'min', not 'down'"),
+        (CAMPAIGN + "limits: {dna: 3}\n", "limits.dna: says nothing of a limit: write what it is"),
+        (CAMPAIGN + "limits: {rna: {at_most: 1}}\n", "limits.rna: the space has no such parameter"),
+        (CAMPAIGN + "constraints: {tm: {at_least: true}}\n", "constraints.tm.at_least: true is no number"),
         (CAMPAIGN + "plate: {wells: 42}\n", "wells: 42 is no usual plate"),
         (CAMPAIGN + "plate: {wells: 96, controls: [{name: wt, wells: 96}]}\n", "leave no well"),
         (CAMPAIGN + "objective: {assay: elisa}\n", "'elisa' is not among assays"),
@@ -57,6 +72,32 @@ def test_a_mistake_in_a_campaign_file_is_named_with_its_place(tmp_path, text, me
         load_config(path, CampaignConfig)
     assert str(path) in str(error.value)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("{type: real, name: t, low: 20, high: 90, step: 500}", "line 6, space.parameters.1.step: 500 is wider than the range"),
+        ("{type: choice, name: s, options: [DMF, '']}", "line 6, space.parameters.1.options.1: is empty"),
+        ("{type: choice, name: s, options: [yes, no]}", "options.0: true is no number: write one, or quotes around it"),
+        ("{type: choice, name: s, options: [DMF]}", "space.parameters.1.options: holds 1: at least 2 are needed"),
+    ],
+)
+def test_a_parameter_that_no_lab_can_mean_is_refused_with_its_line(tmp_path, parameter, message):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        f"schema_version: 1\nname: c\nspace:\n  parameters:\n    - {{type: sequence, name: dna, length: 4}}\n    - {parameter}\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        load_config(path, CampaignConfig)
+    assert message in str(error.value)
+
+
+def test_one_option_is_out_of_stock_without_a_list():
+    space = {"parameters": [{"type": "choice", "name": "s", "options": ["DMF", "THF", "MeCN"]}]}
+    made = parse_config({"name": "c", "space": space, "limits": {"s": {"out_of_stock": "DMF"}}}, CampaignConfig)
+    assert made.limits["s"][0].out_of_stock == ("DMF",)
+    assert len(made.space.listing()) == 2
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):

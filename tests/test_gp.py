@@ -46,6 +46,16 @@ def test_goes_through_noiseless_data_and_doubts_more_away_from_it():
     assert std_at_data.max() < away[0] < away[1] < away[2]
 
 
+def test_neighbours_are_believed_to_be_good_or_bad_together():
+    fitted = GP().fit(line(np.linspace(0, 0.5, 12), np.sin(6 * np.linspace(0, 0.5, 12))), seed=0)
+    alike = fitted.correlation(np.array([[0.8], [0.8], [0.82], [0.1]]))
+    np.testing.assert_allclose(np.diag(alike), 1.0, atol=1e-6)
+    np.testing.assert_allclose(alike, alike.T, atol=1e-6)
+    assert alike[0, 1] == pytest.approx(1.0, abs=1e-6)
+    assert 0.9 < alike[0, 2] < 1
+    assert abs(alike[0, 3]) < 0.9
+
+
 def test_a_new_well_is_less_certain_than_the_design_itself():
     data = toy_data(TOY_SPACES["categorical"], noise=0.3)
     fitted = GP().fit(data, seed=0)

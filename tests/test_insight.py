@@ -329,10 +329,13 @@ def test_an_answer_is_kept_and_shown_in_predictions_and_report(run, tmp_path):
 
 def test_too_few_designs_are_said_so(tmp_path):
     run = Campaign.create(config(), home=tmp_path / "home")
-    with pytest.raises(CampaignError, match="too few for a judge: ingest measurements first"):
+    with pytest.raises(CampaignError, match=r"0 measured designs; a judge of others needs 5 at least: ingest 5 more"):
         run.predict(fresh())
+    run.ingest(written(tmp_path / "one.csv", table(1, seed=5)))
+    with pytest.raises(CampaignError, match=r"1 measured design; .* ingest 4 more .* 'labloop why \w+ PLATE:WELL'"):
+        run.insight(config=ROUND)
     run.ingest(written(tmp_path / "few.csv", table(8)))
-    with pytest.raises(CampaignError, match=r"ingest 4 more"):
+    with pytest.raises(CampaignError, match=r"ingest 3 more"):
         run.insight(config=ROUND)
     with pytest.raises(CampaignError, match="two at least"):
         run.insight(config=ROUND, fits=1)

@@ -147,7 +147,7 @@ def test_what_is_out_of_stock_is_not_proposed_until_it_is_there_again(tmp_path: 
         ({"heat": {"at_most": 1}}, "has no such parameter or component; it has base, solvent"),
         ({"base": {"per": "plate"}}, "says nothing"),
         ({"base": {"per": "shelf", "at_most": 1}}, "'shelf' is no part of a campaign"),
-        ({"base": {"at_most": 0}}, "greater than or equal to 1"),
+        ({"base": {"at_most": 0}}, "write at least 1, not 0"),
         ({"base": {"per": "campaign", "at_most": 2}}, "use total for a campaign"),
         ({"base": {"total": 12}}, "of a choice name options"),
         ({"base": {"total": {"NaOH": 12}}}, "NaOH is no option of it; there are KOAc"),
@@ -170,7 +170,7 @@ def test_a_limit_that_makes_no_sense_is_refused_with_its_key(limits: dict[str, o
         ({"prices": {"parameters": {"loading": {"KOAc": 1}}}}, "takes one number"),
         ({"budget": {}}, "says nothing"),
         ({"budget": {"price": 10}}, "needs prices"),
-        ({"budget": {"wells": 0}}, "greater than or equal to 1"),
+        ({"budget": {"wells": 0}}, "write at least 1, not 0"),
     ],
 )
 def test_prices_and_budgets_that_make_no_sense_are_refused(more: dict[str, object], message: str) -> None:
@@ -314,7 +314,7 @@ def test_simulated_rounds_end_when_the_budget_does() -> None:
 
 def test_a_simulated_batch_is_a_whole_number_of_designs() -> None:
     run = config(plate={**BLOCK, "replicates": 4})
-    with pytest.raises(ConfigError, match=r"no whole number of designs of 4 wells each .* take --batch 16"):
+    with pytest.raises(ConfigError, match=r"no whole number of designs of 4 wells each .* take a batch of 16"):
         simulated(run, Watched(run.space))
 
 

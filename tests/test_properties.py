@@ -14,11 +14,15 @@ from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.panel import panel_of
+from labloop.proposing.pool import Pool
+from labloop.proposing.selectors import Conservative
 from labloop.proposing.success import Success
 from labloop.report.compromises import sentences
 from labloop.space.goal import Goal
-from labloop.space.pareto import hypervolume, nondominated, rays, reach, unit_volume
+from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import simulate
+from labloop.surrogates.gp import GP
 
 BASE = {
     "name": "paint",
@@ -307,6 +311,26 @@ def test_rays_share_the_volume_out(m):
     assert summed == pytest.approx(hypervolume(Y, np.zeros(m)), rel=0.02)
 
 
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_expected_reach_is_the_mean_of_what_normals_reach_beyond_the_best(m):
+    rng = np.random.default_rng(m)
+    mean, std, directions = (
+        rng.normal(size=(6, m)),
+        rng.uniform(0.05, 1.0, size=(6, m)),
+        rays(m, n=4) if m > 1 else np.ones((1, 1)),
+    )
+    best = rng.uniform(0.0, 0.8, size=len(directions))
+    found = expected_reach(mean, std, best, directions)
+    for i in range(len(mean)):
+        drawn = reach(mean[i] + std[i] * rng.normal(size=(40_000, m)), directions)
+        np.testing.assert_allclose(found[i], np.maximum(drawn - best, 0.0).mean(0), rtol=0.05, atol=0.01)
+    sure = expected_reach(mean, np.zeros((6, m)), best, directions)
+    np.testing.assert_allclose(sure, np.maximum(reach(mean, directions) - best, 0.0), atol=0.1)
+    hopeless = expected_reach(np.full((2, m), [[-3.0], [-5.0]]), np.ones((2, m)), best, directions)
+    assert (hopeless[0] > hopeless[1]).all()
+    assert (hopeless[1] > 0).all()
+
+
 def test_every_compromise_is_worth_more_to_learn_from_than_what_it_beats():
     goal = config(**TWO).goal
     rng = np.random.default_rng(0)
@@ -359,7 +383,60 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     np.testing.assert_allclose(listed["chance of all limits"], [said[one]["chance"] for one in listed.index], rtol=1e-5)
     page = paint.report(tmp_path / "report.html").read_text()
     assert "Compromises" in page
+    assert "f-plate0value" not in page  # nothing is measured yet
+    listed = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")
+    wells = listed.assign(gloss=range(len(listed)), cost=2.0, smell=[1.0] + [np.nan] * (len(listed) - 1))
+    wells.to_csv(tmp_path / "back.csv", index=False)
+    paint.ingest(tmp_path / "back.csv")
+    page = paint.report(tmp_path / "report.html").read_text()
+    for name, said in {
+        "plate0value": "gloss, GU",
+        "plate0value1": "cost, EUR",
+        "plate0value2": "smell",
+        "plate0arm": "arm",
+    }.items():
+        assert f'<p class="axis">{said}</p><div class="draw" data-figure="f-{name}">' in page
     assert "f-pareto0" in page
+
+
+def panel_on(table, **more):
+    """A Gaussian process of each property, and the data it learnt from."""
+    made = config(**more)
+    parts = [
+        Dataset.from_measurements(made.space, table[["a", "b"]], table[name].to_numpy(), objective=one)
+        for name, one in made.goal.properties.items()
+    ]
+    none = np.zeros((0, 2))
+    data = Dataset.of_properties(made.goal, parts, pending=none, failed=none)
+    return panel_of(GP(iterations=30), data, seed=0), data
+
+
+def picked(panel, data, n, **options):
+    X = data.space.sample(600, np.random.default_rng(5))
+    X = X[data.space.fresh(X, known=data.taken)]
+    pool = Pool.of(data.space, X, np.zeros(len(X)), proposer="near")
+    return Conservative(**options).select(pool, panel, data, n, seed=0)
+
+
+def test_picks_share_the_compromises_out_and_a_longer_list_begins_with_the_shorter():
+    panel, data = panel_on(start(20), **TWO)
+    few = picked(panel, data, 6, beta=0.0, refine=3)
+    assert picked(panel, data, 12, beta=0.0, refine=3).pool.ids[:6] == few.pool.ids
+    gloss, cost = panel.goal.to_value(panel.beliefs(few.pool.X)[0]).T[:2]
+    assert np.ptp(gloss) > 30  # of 100
+    assert np.ptp(cost) > 3  # of 10
+    assert few.pool.X[:, 1].mean() < 0.2  # the other direction costs and gives nothing
+    near = data.space.distance(few.pool.X, few.pool.X) + 9 * np.eye(6)
+    assert near.min() >= 0.01 - 1e-9
+
+
+def test_caution_takes_the_doubt_from_expected_gains():
+    panel, data = panel_on(start(12), **TWO)
+    far, near = np.array([[0.99, 0.99]]), data.X[:1]
+    assert panel.beliefs(far)[1].sum() > panel.beliefs(near)[1].sum()
+    assert panel.at(2.0).bounds(far)[1].max() == 0
+    hope = [panel.at(beta).gains(far).max() - panel.at(beta).gains(near).max() for beta in (1.0, 0.0, -1.0)]
+    assert hope[0] < hope[1] < hope[2]
 
 
 def test_where_designs_fail_is_learned():

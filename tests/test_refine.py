@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labloop.proposing.pool import Pool
-from labloop.proposing.refine import refined
+from labloop.proposing.refine import apart, refined
 from labloop.proposing.selectors import Conservative
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
 from labloop.types import Array, FloatArray
@@ -64,3 +64,25 @@ def test_a_selector_refines_its_pool_and_says_how_much_of_it_it_took() -> None:
     assert better.pool.notes["selection"]["refined"] == np.isnan(better.pool.score).sum() > 0
     longer = Conservative(refine=15, support=None).select(pool, judge, data, 20, seed=0)
     assert longer.pool.ids[:12] == better.pool.ids
+
+
+def test_with_niches_each_keeps_its_own_best() -> None:
+    """A common order would keep the far better ones of one end only."""
+    data, pool = toy_data(TOY_SPACES["continuous"]), offered("continuous")
+
+    def bound(X: FloatArray, proposer: Array) -> FloatArray:
+        return np.column_stack([100 * X[:, 0], -X[:, 0]])
+
+    found = refined(pool, bound, data, 10, generations=8, seed=0).X[len(pool) :, 0]
+    assert (found < 0.1).sum() > 100
+    assert (found > 0.9).sum() > 100
+
+
+def test_designs_apart_are_taken_in_their_order() -> None:
+    space = TOY_SPACES["continuous"]
+    X = space.sample(200, np.random.default_rng(0))
+    rows = apart(space, X, 0.3, 8)
+    assert rows[0] == 0
+    assert (np.diff(rows) > 0).all()
+    assert (space.distance(X[rows], X[rows]) + 9 * np.eye(len(rows))).min() >= 0.3 - 1e-9
+    assert apart(space, X, 0.0, 8).tolist() == list(range(8))

@@ -16,6 +16,8 @@ import labloop.studies.study_job
 from labloop.cli import main
 from labloop.config.read import parse_config, preset
 from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.registry import create
+from labloop.runtime.yamlfile import read_yaml
 from labloop.space.goal import Goal
 from labloop.studies import page
 from labloop.studies.properties import share_of
@@ -428,3 +430,86 @@ def test_figures_of_a_study_follow_the_vega_lite_schema(quick):
     for spec in drawn:
         few = {name: rows[:2] for name, rows in spec["datasets"].items()}
         assert alt.LayerChart.from_dict({**spec, "datasets": few}, validate=True).layer
+
+
+# ---- the bench of a lab's campaign
+
+BENCHES = {
+    "replicates": {"plate": {"wells": 96, "replicates": 2}},
+    "limits": {"limits": {"temperature": {"per": "round", "at_most": 1}}},
+    "prices": {"prices": {"design": 2, "well": 0.5}},
+    "budget": {"budget": {"wells": 12}},
+}
+
+
+def on_a_bench(tmp_path, *, write=True, **bench):
+    """A study of one lab, whose campaign has rules of a bench."""
+    path = tmp_path / "run.yaml"
+    raw = read_yaml(CAMPAIGNS / "arylation.yaml").values
+    if write:
+        path.write_text(json.dumps({**raw, **bench}))
+    return config(labs={"arylation": {"campaign": path}}, starts=[12], seeds=1, rounds=2, batch=8)
+
+
+@pytest.mark.parametrize("bench", BENCHES.values(), ids=BENCHES)
+def test_a_study_keeps_the_bench_as_simulate_does(tmp_path, bench):
+    told = on_a_bench(tmp_path, **bench)
+    found = study(told).rows
+    alone = simulate(
+        told.labs["arylation"].campaign, "arylation", start=12, rounds=2, batch=8, seeds=1, arms=["random", "mutate"]
+    )
+    names = [one for one in ("arm", "round", "n_wells", "batch_mean", "best", "price", "note") if one in alone]
+    pd.testing.assert_frame_equal(
+        found.sort_values(["arm", "round"])[names].reset_index(drop=True),
+        alone.sort_values(["arm", "round"])[names].reset_index(drop=True), check_dtype=False,
+    )  # fmt: skip
+    (bare,) = {job.key for job in jobs(on_a_bench(tmp_path), arms=["random"])}
+    (bound,) = {job.key for job in jobs(on_a_bench(tmp_path, **bench), arms=["random"])}
+    assert bare != bound
+
+
+def test_a_campaign_that_its_budget_ends_early_has_come_to_something(tmp_path):
+    result = study(on_a_bench(tmp_path, budget={"wells": 12}))
+    assert result.rows.groupby("arm")["n_wells"].agg(list).tolist() == [[8, 0], [8, 0]]
+    made = result.rows[result.rows["round"] == 1].set_index("arm")
+    for row in result.summary["differences"]:
+        assert row["verdict"] == "undecided"
+        share = made[f"{row['measure']}_share"]
+        assert row["mean"] == pytest.approx(share["mutate"] - share["random"])
+
+
+def test_several_properties_keep_what_they_came_to_when_the_budget_ends(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text(json.dumps({**read_yaml(CAMPAIGNS / "branincurrin.yaml").values, "budget": {"wells": 4}}))
+    told = config(labs={"branincurrin": {"campaign": path}}, starts=[10], batch=4, seeds=1, quantile=1.0, arms=["random"])
+    rows = study(told.model_copy(update={"reference": None})).rows
+    assert rows["hypervolume"].nunique() == 1
+    assert rows["best_share"].tolist() == [rows["best_share"].iloc[0]] * 2
+
+
+def test_a_study_knows_what_the_history_of_a_campaign_knows(tmp_path):
+    told = on_a_bench(tmp_path, history={"file": "old.csv", "value": "yield"})
+    lab = create("labs", "arylation", {})
+    designs, values = lab.table()
+    designs.assign(**{"yield": values}).head(30).to_csv(tmp_path / "old.csv", index=False)
+    (job,) = jobs(told, arms=["random"])
+    assert [len(one["table"]["y"]) for one in job.history] == [30]
+    assert Job.model_validate(json.loads(job.model_dump_json())).key == job.key
+    designs.assign(**{"yield": values}).head(31).to_csv(tmp_path / "old.csv", index=False)
+    (other,) = jobs(told, arms=["random"])
+    assert other.key != job.key
+
+
+@pytest.mark.parametrize(
+    ("bench", "said"),
+    [
+        ({"plate": {"wells": 96, "replicates": 3}}, "labs.arylation: campaign arylation: a batch of 8 wells holds no whole"),
+        ({"budget": {"wells": 6}}, "a batch of 8 wells is more than the budget's 6"),
+        ({"budget": {"price": 3}, "prices": {"well": 1}}, "a batch of 8 wells costs 8 at least, more than the budget's 3"),
+        ({"limits": {"temperature": {"total": 8, "per": "round"}}}, "labs.arylation: campaign arylation: limits: temperature"),
+        ({"history": {"file": "gone.csv"}}, "labs.arylation: campaign arylation: .*gone.csv"),
+    ],
+)
+def test_a_bench_that_no_batch_of_a_study_can_keep_is_refused_with_the_lab(tmp_path, bench, said):
+    with pytest.raises(ConfigError, match=said):
+        jobs(on_a_bench(tmp_path, **bench))

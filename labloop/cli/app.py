@@ -287,11 +287,17 @@ def study(
             another one after changing a method's code.
         workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
     """
+    from labloop.config.campaign import CampaignConfig
+    from labloop.config.read import load_config
+    from labloop.studies.ignored import ignored
     from labloop.studies.study import read_study
     from labloop.studies.study import study as run
 
     common.start()
     config = read_study(study)
+    for name, lab in config.labs.items():
+        for told in ignored(load_config(lab.campaign, CampaignConfig), batch=lab.batch or config.batch):
+            show.note(f"{name}: the study ignores {told}.")
     with show.progress(json=common.json):
         result = run(
             config, out=out or Path("out") / config.name, labs=labs.split(",") if labs else None,

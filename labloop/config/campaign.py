@@ -18,10 +18,12 @@ from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
 from labloop.plates.batch import RESERVED
 from labloop.plates.vessel import Plate
+from labloop.space.choice import Choice
 from labloop.space.constraints import Excluded
 from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal, Target, Threshold
 from labloop.space.objective import Objective
+from labloop.space.quantities import Real
 
 PropertyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,62}$")]
 
@@ -145,6 +147,14 @@ class CampaignConfig(Config):
             if other != one.assay:
                 key = (part, name, *(("column",) if one.column else ()))
                 out.append((key, f"column {column!r} is read as {other!r} already: give each property a column of its own"))
+        for i, parameter in enumerate(self.space):
+            place: Place = ("space", "parameters", i)
+            if isinstance(parameter, Real) and (parameter.step or 0) > parameter.high - parameter.low:
+                said = f"{parameter.step:g} is wider than the range, {parameter.low:g} to {parameter.high:g}: take a smaller one"
+                out.append(((*place, "step"), said))
+            if isinstance(parameter, Choice) and "" in parameter.options:
+                said = "is empty, which a table cannot tell from a value left out: give it a name, such as none"
+                out.append(((*place, "options", parameter.options.index("")), said))
         return out
 
     @model_validator(mode="after")
@@ -184,6 +194,9 @@ class CampaignConfig(Config):
     @model_validator(mode="after")
     def _in_stock(self) -> Self:
         """Write what is out of stock as a rule of the space, by which all methods keep."""
+        for name, several in self.limits.items():
+            for limit in several:
+                limit.check(name, self.space)
         gone = [{name: one} for name, several in self.limits.items() for limit in several for one in limit.out_of_stock]
         rule = Excluded(combinations=tuple(gone)) if gone else None
         if rule is not None and rule not in self.space.constraints:
@@ -198,9 +211,6 @@ class CampaignConfig(Config):
         clash = sorted(RESERVED & set(self.space.columns))
         if clash:
             raise ValueError(f"space: columns {', '.join(clash)} have names of labloop's own files: rename these parameters")
-        for limited, several in self.limits.items():
-            for limit in several:
-                limit.check(limited, self.space)
         if self.prices is not None:
             self.prices.check(self.space)
         if self.budget is not None and self.budget.price is not None and self.prices is None:

@@ -50,6 +50,8 @@ class Related(Config):
 
 
 def _several(raw: Any) -> Any:
+    if names := [one for one in (raw if isinstance(raw, list | tuple) else [raw]) if isinstance(one, str)]:
+        raise ValueError(f"{names[0]!r} may be a file or a campaign: write {{file: {names[0]}}} or {{campaign: {names[0]}}}")
     return [raw] if isinstance(raw, dict | Related) else raw
 
 

@@ -25,7 +25,7 @@ def _scope(text: str) -> str:
     return text
 
 
-Amount = Annotated[float, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Limit(Config):
@@ -37,7 +37,7 @@ class Limit(Config):
     """Different values that the parameter may have there."""
     total: Amount | dict[str, Amount] | None = None
     """Sum over wells of a number or a component; of an option, wells that may hold it: `{XPhos: 12}`."""
-    out_of_stock: tuple[str | float, ...] = ()
+    out_of_stock: Annotated[tuple[str | float, ...], BeforeValidator(lambda one: [one] if isinstance(one, str) else one)] = ()
     """Options that are not proposed until this is revised."""
 
     @property
@@ -83,7 +83,7 @@ class Limit(Config):
             raise ValueError(f"limits.{name}.at_most: {name} is of type {parameter.type}; it takes a choice or a number")
         if isinstance(parameter, Sequence) or (isinstance(self.total, float) and options):
             raise ValueError(
-                f"limits.{name}.total: {name} is no amount; of a choice name options, such as {{{options[:1] or 'A'}: 12}}"
+                f"limits.{name}.total: {name} is no amount; of a choice name options: {{{options[0] if options else 'A'}: 12}}"
             )
         named = [*self.out_of_stock, *(self.total if isinstance(self.total, dict) else ())]
         if named and not options:
@@ -94,10 +94,14 @@ class Limit(Config):
             raise ValueError(f"limits.{name}.out_of_stock: leaves no option")
 
 
-Limits = Annotated[
-    dict[str, Annotated[tuple[Limit, ...], BeforeValidator(lambda one: [one] if isinstance(one, Mapping | Limit) else one)]],
-    Field(default_factory=dict),
-]
+def _several(one: Any) -> Any:
+    """Take a single limit for a list of one."""
+    if one is None or isinstance(one, int | float | str):
+        raise ValueError(f"says nothing of a limit: write what it is, such as {{at_most: 1}} or {{total: 50}}, not {one!r}")
+    return [one] if isinstance(one, Mapping | Limit) else one
+
+
+Limits = Annotated[dict[str, Annotated[tuple[Limit, ...], BeforeValidator(_several)]], Field(default_factory=dict)]
 """By parameter, or component of a mixture; one limit or a list."""
 
 

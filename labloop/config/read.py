@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from labloop.config.base import Place
+from labloop.config.mistakes import mistakes, untrue
 from labloop.config.tables import with_tables
 from labloop.errors import ConfigError
 from labloop.registry import find
@@ -34,7 +33,8 @@ def load_config(path: Path | str, model: type[C]) -> C:
     except ConfigError as error:
         raise ConfigError(f"{document.source}: {error}") from error
     config = parse_config(values, model, source=document.source, where=document.where)
-    faults = [f"{document.where(place)}: {said}" for place, said in config.mistaken()] if hasattr(config, "mistaken") else []
+    mistaken = [*untrue(values, config), *(config.mistaken() if hasattr(config, "mistaken") else ())]
+    faults = [f"{document.where(place)}: {said}" for place, said in mistaken]
     for one in config.plugins() if hasattr(config, "plugins") else ():
         try:
             find(one.kind, one.name)
@@ -50,21 +50,15 @@ def parse_config(
 ) -> C:
     """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors, and `where` a place in it."""
     where = where or (lambda place: ".".join(str(part) for part in place) or "file")
-    faults: list[str] = []
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        every = error.errors()
-        inner = {fault["loc"] for fault in every}
-        for fault in every[:SHOWN]:
-            deeper = any(len(place) > len(fault["loc"]) and place[: len(fault["loc"])] == fault["loc"] for place in inner)
-            if fault["type"] == "too_short" and deeper:  # of what it holds is told already
-                continue
-            faults.append(f"{where(fault['loc'])}: {_said(fault)}{_meant(fault, model, raw)}")
-        if error.error_count() > SHOWN:
-            faults.append(f"and {error.error_count() - SHOWN} more")
         if kind := _other(raw, model):
-            faults = [f"this is a {kind} file, which stands in another place of the command"]
+            raise ConfigError(f"{source}: this is a {kind} file, which stands in another place of the command") from error
+        every = mistakes(error.errors(), raw, model)
+        faults = [f"{where(place)}: {said}" for place, said in every[:SHOWN]]
+        if len(every) > SHOWN:
+            faults.append(f"and {len(every) - SHOWN} more")
         raise ConfigError(f"{source}: " + "; ".join(faults)) from error
 
 
@@ -74,56 +68,6 @@ def _other(raw: Mapping[str, Any], model: type[BaseModel]) -> str:
     if "arms" in own and "arms" not in raw and {"space", "objective"} & raw.keys():
         return "campaign's"
     return "round's" if "space" in own and "space" not in raw and "arms" in raw else ""
-
-
-def _meant(fault: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> str:
-    """Name the key that an unknown one is nearest to; '' where none is near."""
-    if fault["type"] != "extra_forbidden":
-        return ""
-    *place, key = fault["loc"]
-    like = get_close_matches(str(key), _keys(model, tuple(place)), n=1, cutoff=0.7)
-    return f" (did you mean {like[0]}?)" if like else ""
-
-
-def _keys(model: type[BaseModel], place: Place) -> list[str]:
-    """List the keys that may stand at a place of a file."""
-    whole = model.model_json_schema()
-
-    def plain(node: Any) -> Iterator[dict[str, Any]]:
-        if "$ref" in node:
-            node = whole["$defs"][node["$ref"].rpartition("/")[2]]
-        choices = [one for name in ("anyOf", "oneOf", "allOf") for one in node.get(name, ())]
-        for one in choices:
-            yield from plain(one)
-        if not choices:
-            yield node
-
-    nodes = list(plain(whole))
-    for part in place:
-        below: list[dict[str, Any]] = []
-        for node in nodes:
-            more = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
-            inner = node.get("properties", {}).get(part, more if isinstance(more, dict) else None)
-            inner = node.get("items") if isinstance(part, int) else inner
-            below += plain(inner) if isinstance(inner, dict) else []
-        if not below:  # the name of a kind of value, which stands in a key `type` of the file
-            below = [node for node in nodes if node.get("properties", {}).get("type", {}).get("const", part) == part]
-        nodes = below
-    return sorted({name for node in nodes for name in node.get("properties", {})})
-
-
-def _said(fault: Mapping[str, Any]) -> str:
-    """Say a mistake as somebody does who does not program."""
-    told = fault.get("ctx", {})
-    if fault["type"] == "extra_forbidden":
-        return "unknown key; remove it or mend its spelling"
-    if fault["type"] == "union_tag_invalid":
-        return f"there is no type {told['tag']!r}: take {told['expected_tags']}"
-    if fault["type"] == "union_tag_not_found":
-        return "say its type: type: NAME is missing"
-    if fault["type"] == "missing":
-        return "is missing: write it"
-    return re.sub(r"^(Value error, |Input should be )", lambda told: "must be " * told[0].startswith("Input"), str(fault["msg"]))
 
 
 def preset(name: str) -> Path:

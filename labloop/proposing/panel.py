@@ -1,9 +1,10 @@
 """The judge of several properties: one fitted surrogate each, and what they make of a candidate together.
 
-A candidate is worth the hypervolume that its bounds add to what is measured and already chosen, times the chance that it keeps
-every limit and can be made at all. The hypervolume is summed up along rays (`labloop.space.pareto.rays`), so that a batch is
-chosen greedily over one matrix, each pick counted as measured at its bounds. Where nothing adds volume, the candidate nearest to
-the front comes first. With one objective and limits the worth is the bound's gain over the median design, times the same chance.
+A candidate is worth the hypervolume that it is expected to add to what is measured, times the chance that it keeps every limit
+and can be made at all. The hypervolume is summed up along rays (`labloop.space.pareto.rays`), so that the gain of one design is
+an integral over normals, and that of a batch, over one joint draw of all candidates, is chosen greedily over one matrix (Daulton
+et al., NeurIPS 2021, with rays of Zhang and Golovin, ICML 2020). Candidates are looked for by kinds of compromise, each of which
+keeps its own best. With one objective and limits the gain is that over the best known to keep them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,28 @@ import numpy as np
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset, Properties
 from labloop.proposing.protocols import Belief, Posterior, Surrogate
+from labloop.proposing.refine import apart, best_first
 from labloop.proposing.success import Success
-from labloop.seeds import derive
+from labloop.seeds import derive, generator
 from labloop.space.goal import Goal
-from labloop.space.pareto import beyond, nondominated, rays, reach
+from labloop.space.pareto import beyond, expected_reach, nondominated, rays, reach
 from labloop.types import Array, FloatArray
 
-RAYS = 512
-STEPS = 1_024
-"""Picks that are chosen one after the other at most; the rest follow by their worth alone."""
+RAYS = 64
+"""Along which the gain of a single design is summed up."""
+NICHES = 8
+"""Kinds of compromise that the best are looked for apart."""
+JOINT = 384
+"""Candidates that are ordered over one joint draw; the rest follow by their own gains."""
+SAMPLES = 256
+RAYS_EACH = 8
+"""Rays a sample."""
+CHUNK = 2_048
+"""Designs whose gains are worked out at once."""
+THIN = 0.4
+"""Candidates nearer to a better one than this share of the least distance of two picks are not drawn."""
+WIDE = 0.1
+"""Distance of those that lie well apart, in ranges, times the root of how many columns there are."""
 UNLIKELY = 0.05
 """Added to a chance, so that among designs that will hardly keep the limits the better ones still come first."""
 LIKELY = 0.5
@@ -87,21 +101,15 @@ class Panel(Judgement):
 
     def worth(self, X: FloatArray, beta: float) -> FloatArray:
         """Give what each design X (m, d) alone adds to what is measured, (m,); only the order has a meaning."""
-        view = _View(self, beta)
-        return view.single(*view.bounds(X))
+        return self.at(beta).gains(X).max(1)  # type: ignore[no-any-return]
 
-    def order(self, X: FloatArray, beta: float) -> tuple[Array, FloatArray]:
-        """Order designs X (m, d) by what each adds to those before it; the order, and each one's own worth (m,)."""
-        view = _View(self, beta)
-        bounds, chance = view.bounds(X)
-        worth = view.single(bounds, chance)
-        if self.goal.m == 1:
-            return np.argsort(-worth, kind="stable"), worth
-        return view.greedy(bounds, chance, worth), worth
+    def at(self, beta: float) -> View:
+        """Look at designs with so much caution."""
+        return View(self, beta)
 
 
-class _View:
-    """A panel at one beta: the measured front as it is believed, in units of each objective's range."""
+class View:
+    """A panel at one beta: the measured front as it is believed, in units of each objective's spread."""
 
     def __init__(self, panel: Panel, beta: float) -> None:
         goal = panel.goal
@@ -112,46 +120,89 @@ class _View:
         self.point, self.unit = goal.reference(mean), goal.scale(panel.properties.Y)
         front = (known[:, : self.m] - self.point) / self.unit
         self.front = front[nondominated(front)] if len(front) else front
-        self.floor = float(np.median(known[:, 0])) if len(known) else float(np.min(mean[:, 0], initial=0.0))
         self.rays = rays(self.m, goal.weights, RAYS) if self.m > 1 else np.ones((1, 1))
         self.best = reach(self.front, self.rays).max(0, initial=0.0)
+        self.niche = self.rays @ rays(self.m, goal.weights, NICHES).T if self.m > 1 else np.ones((1, 1))
 
-    def bounds(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give the objectives' bounds (m, objectives), in units above the reference point, and the chances (m,)."""
+    def bounds(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Give the objectives' bounds and what doubt is left beside them, both (m, objectives) in units, and the chances (m,).
+
+        Caution takes the doubt: at a beta of one or more the bound is all there is, at zero and below all doubt is left.
+        """
         mean, std = self.panel.beliefs(X, hopeful=self.beta < 0)
         chance = self.panel.chances(X, mean, std)
-        bound = mean[:, : self.m] - self.beta * std[:, : self.m]
-        return (bound - self.point) / self.unit, chance
+        mean, std = mean[:, : self.m], std[:, : self.m]
+        doubt = std * float(np.clip(1 - self.beta, 0.0, 1.0))
+        return (mean - self.beta * std - self.point) / self.unit, doubt / self.unit, chance
 
-    def single(self, bounds: FloatArray, chance: FloatArray) -> FloatArray:
-        if self.m == 1:
-            gain = bounds[:, 0] - (self.floor - self.point[0]) / self.unit[0]
-            return np.where(gain > 0, gain * chance, gain - (1 - chance))
-        gain = np.maximum(reach(bounds, self.rays) - self.best, 0.0).mean(1)
-        return np.where(
-            gain > 0, gain * chance, np.minimum(np.minimum(beyond(bounds, self.front), bounds.min(1)), 0.0) - (1 - chance)
-        )
+    def gains(self, X: FloatArray) -> FloatArray:
+        """Give what each design X (m, d) alone is expected to add for each kind of compromise, times its chance; (m, niches).
 
-    def greedy(self, bounds: FloatArray, chance: FloatArray, worth: FloatArray) -> Array:
-        """Order candidates by what each adds; once none adds anything, the next layer begins from the measured front again."""
-        reached, best = reach(bounds, self.rays), self.best.copy()
-        open_ = np.ones(len(bounds), dtype=bool)
+        Only the order has a meaning.
+        """
+        bound, doubt, chance = self.bounds(X)
+        of = self.niche.argmax(1)
+        found = np.concatenate([self._along(bound[i : i + CHUNK], doubt[i : i + CHUNK]) for i in range(0, max(len(X), 1), CHUNK)])
+        kept = [found[:, of == j].mean(1) for j in range(self.niche.shape[1]) if (of == j).any()]
+        gain = np.column_stack(kept)
+        short = np.minimum(np.minimum(beyond(bound, self.front), bound.min(1)), 0.0) - (1 - chance)
+        return np.where(gain > 0, gain * chance[:, None], short[:, None])
+
+    def _along(self, bound: FloatArray, doubt: FloatArray) -> FloatArray:
+        return expected_reach(bound, doubt, self.best, self.rays)
+
+    def order(self, X: FloatArray, *, least: float, seed: int) -> Array:
+        """Order candidates X (m, d) by what each is expected to add to those before it, over one joint draw; the rest by gains.
+
+        Of designs nearer to each other than `least` only the first stands among those before the rest.
+        """
+        gains, space = self.gains(X), self.panel.whole.space
+        ranked = best_first(gains)
+        near = apart(space, X[ranked], THIN * least, JOINT)
+        if least > 0:  # many of the best are one design to a batch: half of the candidates lie well apart
+            wide = apart(space, X[ranked], WIDE * np.sqrt(space.d), JOINT // 2)
+            near = np.concatenate([wide, np.setdiff1d(near, wide)])[:JOINT]
+        front = ranked[np.sort(near)]
+        bound, doubt, chance = self.bounds(X[front])
+        drawn = self._drawn(X[front], bound, doubt, seed)
+        directions, known = self._directions(seed)
+        reached = np.full((SAMPLES, directions.shape[1], len(front)), np.inf)
+        for j in range(self.m):
+            np.minimum(reached, drawn[j][:, None, :] / directions[:, :, j, None], out=reached)
+        above = (np.maximum(reached, 0.0) ** self.m).reshape(len(known), len(front))
+        best, open_, alone = known, np.ones(len(front), dtype=bool), gains[front].max(1)
         order: list[int] = []
-        fresh = True
-        while open_.any() and len(order) < STEPS:
+        while open_.any():
             rows = np.flatnonzero(open_)
-            gain = np.maximum(reached[rows] - best, 0.0).mean(1) * chance[rows]
-            i = int(gain.argmax())
-            if gain[i] <= 1e-12:
-                if fresh:
-                    break
-                best, fresh = self.best.copy(), True
-                continue
-            order.append(int(rows[i]))
-            open_[rows[i]] = fresh = False
-            best = np.maximum(best, reached[rows[i]])
-        rest = np.flatnonzero(open_)
-        return np.concatenate([np.array(order, dtype=np.int64), rest[np.argsort(-worth[rest], kind="stable")]])
+            added = np.maximum(above[:, rows] - best[:, None], 0.0).mean(0) * chance[rows]
+            i = int(rows[np.lexsort((-alone[rows], -added))[0]])
+            order.append(i)
+            open_[i] = False
+            if least > 0:
+                open_ &= space.distance(X[front], X[front[i : i + 1]])[:, 0] >= least - 1e-9
+            best = best + np.maximum(above[:, i] - best, 0.0) * chance[i]
+        return np.concatenate([front[order], ranked[~np.isin(ranked, front[order])]])
+
+    def _directions(self, seed: int) -> tuple[FloatArray, FloatArray]:
+        """Give each sample rays of its own, (SAMPLES, rays, objectives), and how far the front reaches, (SAMPLES · rays,)."""
+        if self.m == 1:
+            return np.ones((SAMPLES, 1, 1)), np.full(SAMPLES, self.best[0])
+        n = SAMPLES * RAYS_EACH
+        every = rays(self.m, self.panel.goal.weights, n)[generator(seed, "panel", "rays").permutation(n)]
+        return every.reshape(SAMPLES, RAYS_EACH, self.m), reach(self.front, every).max(0, initial=0.0)
+
+    def _drawn(self, X: FloatArray, bound: FloatArray, doubt: FloatArray, seed: int) -> FloatArray:
+        """Draw all objectives of candidates, (objectives, SAMPLES, m): together where a judge can say what goes together."""
+        out = np.empty((self.m, SAMPLES, len(X)))
+        for j in range(self.m):
+            normal = generator(seed, "panel", "draw", j).standard_normal((SAMPLES // 2, len(X)))
+            known = getattr(self.panel.others[j - 1], "correlation", None) if j else self.panel.correlation
+            alike = None if known is None else known(X)
+            if alike is not None:
+                values, vectors = np.linalg.eigh(alike)
+                normal = normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+            out[j] = bound[:, j] + doubt[:, j] * np.concatenate([normal, -normal])
+        return out
 
 
 def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:

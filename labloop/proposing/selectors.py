@@ -31,6 +31,8 @@ ADAPTS = 1.0
 """What earlier plates change beta by at most."""
 APART = 0.05
 """Least distance of two picks where a space has numbers: a twentieth of a range."""
+CLOSE = 0.01
+"""The same with several properties, where what picks add to each other keeps them apart: a front can be steep."""
 FRONT = 128
 """Picks by which refinement tells its progress."""
 JOINT = 384
@@ -61,7 +63,8 @@ class Conservative:
     """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
     min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     """Least distance between two picks: differing letters and options, plus the Euclidean distance of the scaled numbers. `auto`:
-    a twentieth of their ranges where there are numbers or mixtures, as far as the pool allows; none elsewhere."""
+    a twentieth of their ranges where there are numbers or mixtures (a hundredth with several properties), as far as the pool
+    allows; none elsewhere."""
     spread: Annotated[float, Field(ge=0)] = 0.1
     """Of candidates that are nearly as good as the best left, take the one farthest from all picks. Nearly as good: their bound
     is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
@@ -89,11 +92,11 @@ class Conservative:
         beta = self.beta if self.beta >= 0 else self.beta * (1 - (1 - self.numbers) * data.space.share_of_numbers)
         if self.adapt:
             beta -= float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
-        several = posterior if isinstance(posterior, Panel) else None
+        several = posterior.at(beta) if isinstance(posterior, Panel) else None
 
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
             if several is not None:
-                return several.worth(X, beta)
+                return several.gains(X)
             return _bound(judge, correction if self.adapt else Correction(), X, proposer, beta)
 
         rows, dropped = _choosable(pool, data)
@@ -104,14 +107,15 @@ class Conservative:
             fresh = refined(
                 fresh if several is None else _widened(fresh, data, seed), bound, data, FRONT, generations=self.refine, seed=seed
             )
-        lcb = worth = bound(fresh.X, fresh.proposer)
+        lcb = worth = bound(fresh.X, fresh.proposer) if several is None else np.zeros(len(fresh))
         nearest, distance = _nearest(fresh.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
         order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
+        least = _least(data.space, several is not None) if self.min_distance == "auto" else self.min_distance
         if several is not None:  # in the order of what each adds to those before it; its own bound is the leading objective's
-            order, worth = several.order(fresh.X, beta)
+            order = several.order(fresh.X, least=least, seed=seed)
             order = np.concatenate([order[~far[order]], order[far[order]]])
             lcb = _bound(judge, Correction(), fresh.X, fresh.proposer, beta)
         if not self.relax:
@@ -121,7 +125,6 @@ class Conservative:
             front = order[:JOINT]
             taught = _taught(judge, fresh.X[front], lcb[front], beta)
             order = np.concatenate([front[taught], order[JOINT:]])
-        least = _least(data.space) if self.min_distance == "auto" else self.min_distance
         slack = 0.0 if several is not None or (self.joint and beta < 0) else self.spread * judge.noise_std
         spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, worth[order]), slack=slack)
         if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
@@ -268,9 +271,9 @@ def _taught(judge: Judgement, X: FloatArray, bound: FloatArray, beta: float) -> 
     return np.array(order, dtype=np.int64)
 
 
-def _least(space: DesignSpace) -> float:
+def _least(space: DesignSpace, several: bool) -> float:
     """Distance below which two designs are one to a lab: part of a number's range; letters and options differ or do not."""
-    return APART if any(block.kind != "onehot" for block in space.blocks) else 0.0
+    return (CLOSE if several else APART) if any(block.kind != "onehot" for block in space.blocks) else 0.0
 
 
 def _apart(space: DesignSpace, X: FloatArray, least: float, n: int, *, worth: FloatArray, slack: float) -> Array:

@@ -24,6 +24,7 @@ from labloop.rounds.insights import kept_of
 from labloop.rounds.outcome import compare_all, compare_properties, compare_round
 from labloop.rounds.outlook import outlook
 from labloop.space.design_space import DesignSpace
+from labloop.space.objective import Objective
 
 N_TOP = 15
 PLATES = 60
@@ -50,7 +51,8 @@ def collect(campaign: Memory) -> ReportData:
                 incumbent=np.nan if entry.incumbent is None else entry.incumbent,
             ) for entry in entries
         ),
-        measurements=_measurements(campaign, texts), picks=results, wells=_wells(campaign, results, texts),
+        measurements=_measurements(campaign, texts, config.objective), properties=_properties(campaign, texts),
+        picks=results, wells=_wells(campaign, results, texts),
         top=_top(campaign, data.lead, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: compare_round(campaign, number, results=results) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign, most=PLATES), others=_others(campaign),
@@ -106,13 +108,19 @@ def _cell(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _measurements(campaign: Memory, texts: dict[str, str]) -> pd.DataFrame:
-    """Readings of the objective's assay; where a policy leaves one out of the dataset, it keeps its value and has no `y`."""
+def _properties(campaign: Memory, texts: dict[str, str]) -> dict[str, tuple[Objective, pd.DataFrame]]:
+    goal = campaign.config.goal
+    known = {} if goal is None else dict(list(goal.properties.items())[1:])
+    return {name: (one, _measurements(campaign, texts, one)) for name, one in known.items()}
+
+
+def _measurements(campaign: Memory, texts: dict[str, str], objective: Objective) -> pd.DataFrame:
+    """Readings of an objective's assay; where a policy leaves one out of the dataset, it keeps its value and has no `y`."""
     everything = campaign.ledger.measurements(campaign.name)
-    rows = everything[everything["assay"] == campaign.config.objective.assay].set_index("id", drop=False)
-    used = usable(campaign, rows=everything).rows.set_index("id")["value"]
+    rows = everything[everything["assay"] == objective.assay].set_index("id", drop=False)
+    used = usable(campaign, rows=everything, assay=objective.assay).rows.set_index("id")["value"]
     known = rows["status"].isin(state.MEASURED) & rows["value"].notna()
-    y = pd.Series(campaign.config.objective.to_y(used.to_numpy(float)), index=used.index)
+    y = pd.Series(objective.to_y(used.to_numpy(float)), index=used.index)
     value = used.reindex(rows.index).fillna(rows["value"].where(known))
     return rows.assign(design=rows["design_id"].map(texts), y=y.reindex(rows.index), value=value).reset_index(drop=True)
 

@@ -74,6 +74,8 @@ class ReportData:
     """One row an assay beside the objective's: its readings with a value, designs, median and unit."""
     several: Mapping[str, Any] | None = None
     """Fields of `labloop.report.compromises.Several`, where there are several properties."""
+    properties: Mapping[str, tuple[Objective, pd.DataFrame]] = field(default_factory=dict)
+    """Of several properties those beside the leading one, by name: what each is, and its readings as in `measurements`."""
     insight: Insight | None = None
     """What the judge looks at, where somebody has asked with the data as they are."""
     flags: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from labloop.report import best, figures, quality, tables
 from labloop.report.facts import Facts, rounded, short
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE, Numbers
+from labloop.space.objective import Objective
 
 PLATES = 12
 """Plates drawn, the latest first; a long campaign's page stays light."""
@@ -189,32 +190,46 @@ class Drawings:
 
     @cached_property
     def plates(self) -> list[dict[str, Any]]:
-        """Title, figures and words of each plate, the latest first."""
-        wells, objective = self.facts.data.wells, self.facts.data.objective
+        """Title, words, figures of each plate and what each of them shows, the latest plate first."""
+        wells, shape = self.facts.data.wells, self.facts.data.plate_shape
         keys = wells[["round", "plate"]].drop_duplicates().sort_values(["round", "plate"], kind="stable").to_numpy().tolist()
-        rows, columns = self.facts.data.plate_shape
-        latest = self.facts.readings.drop_duplicates(["plate", "well"], keep="last").set_index(["plate", "well"])
-        drawn = latest.index.isin(list(zip(wells["plate"], wells["well"], strict=True)))
-        limits = figures.limits_of(latest["value"].loc[drawn], log=objective.transform != "identity")
+        lead, *others = self._read
         found = []
         for i, (number, plate) in enumerate(reversed(keys)):
             if i == PLATES:
                 break
-            here = [self._well(well, latest) for well in wells[wells["plate"] == plate].to_dict("records")]
-            specs = {}
-            if any(well["value"] is not None for well in here):
-                specs[f"plate{i}value"] = figures.plate(here, (rows, columns), objective, limits=limits)
-            specs[f"plate{i}arm"] = figures.plate(here, (rows, columns), objective, limits=limits, arms=list(self.facts.arms))
+            mine = wells[wells["plate"] == plate].to_dict("records")
+            here = [self._well(well, lead) for well in mine]
+            specs: dict[str, Spec] = {}
+            names: dict[str, str] = {}
+            for k, one in enumerate((lead, *others)):
+                read = here if one is lead else [self._well(well, one) for well in mine]
+                if any(well["value"] is not None for well in read):
+                    name = f"plate{i}value{k or ''}"
+                    specs[name] = figures.plate(read, shape, one.objective, limits=one.limits)
+                    names |= {name: one.axis} if others else {}
+            specs[f"plate{i}arm"] = figures.plate(here, shape, lead.objective, limits=lead.limits, arms=list(self.facts.arms))
+            names |= {f"plate{i}arm": "arm"} if others else {}
             n = {kind: sum(well["kind"] == kind for well in here) for kind in ("well", "control", "lost")}
             held = len({well["design"] for well in here if well["kind"] != "control"})
             wells_of = n["well"] + n["lost"]
             parts = [f"{held} designs" + (f" in {wells_of} wells" if held < wells_of else ""), f"{n['control']} controls"]
             parts += [f"{n['lost']} lost"] if n["lost"] else []
-            found.append({"title": f"Round {int(number)}, plate {plate}", "words": ", ".join(parts), "specs": specs})
+            title = f"Round {int(number)}, plate {plate}"
+            found.append({"title": title, "words": ", ".join(parts), "specs": specs, "names": names})
         return found
 
-    def _well(self, well: Mapping[str, Any], latest: pd.DataFrame) -> dict[str, Any]:
-        key = (well["plate"], well["well"])
+    @cached_property
+    def _read(self) -> list[_Read]:
+        """What was read in wells: of the leading property, then of the others."""
+        data = self.facts.data
+        drawn = list(zip(data.wells["plate"], data.wells["well"], strict=True))
+        lead = "" if data.several is None else next(iter(data.several["goal"].properties), "")
+        found = [_Read.of(lead, data.objective, self.facts.readings, drawn, self.facts.numbers)]
+        return found + [_Read.of(name, one, rows, drawn, None) for name, (one, rows) in data.properties.items()]
+
+    def _well(self, well: Mapping[str, Any], read: _Read) -> dict[str, Any]:
+        key, latest = (well["plate"], well["well"]), read.latest
         reading = latest.loc[key] if key in latest.index else None
         status = "" if reading is None else str(reading["status"])
         value = None if reading is None or not np.isfinite(reading["value"]) else float(reading["value"])
@@ -226,9 +241,42 @@ class Drawings:
             "value": short(value), "kind": "control" if is_control else "lost" if lost else "well", "arm": arm,
             "side": arm if arm in self.facts.arms or is_control else "several arms",
             "design": str(well["control"]) if is_control else tables.text(well["design"]),
-            "shown": self.facts.numbers.value(value) if value is not None else status.replace("_", " ") or "no result yet",
+            "shown": read.numbers.value(value) if value is not None else status.replace("_", " ") or "no result yet",
             "flag": self.facts.flagged.get((str(well["plate"]), str(well["well"]))),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What was read of one property."""
+
+    name: str
+    objective: Objective
+    latest: pd.DataFrame
+    """Its last reading of each plate and well."""
+    limits: tuple[float, float]
+    """Of the values on all plates, so that their colours compare."""
+    numbers: Numbers
+
+    @classmethod
+    def of(
+        cls, name: str, objective: Objective, rows: pd.DataFrame, drawn: list[tuple[str, str]], numbers: Numbers | None
+    ) -> _Read:  # fmt: skip
+        latest = rows.drop_duplicates(["plate", "well"], keep="last").set_index(["plate", "well"])
+        values = latest["value"].loc[latest.index.isin(drawn)].astype(float)
+        limits = figures.limits_of(values, log=objective.transform != "identity")
+        return cls(
+            name,
+            objective,
+            latest,
+            limits,
+            numbers or Numbers(objective, float(values.std()) if len(values.dropna()) > 1 else 0.0),
+        )
+
+    @property
+    def axis(self) -> str:
+        """The property with its unit."""
+        return f"{self.name}, {self.objective.unit}" if self.objective.unit else self.name
 
 
 def _mean(one: ArmSummary, numbers: Numbers) -> dict[str, Any]:

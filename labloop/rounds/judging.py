@@ -78,9 +78,12 @@ def bench(memory: Memory, config: RoundConfig | Path | str | None = None) -> Ben
     """
     data = related.with_history(memory, state.dataset(memory), related.now(memory))
     if len(data.lead) < state.ENOUGH:
+        n, goal = len(data.lead), memory.config.goal
+        of = "" if goal is None else f" of {goal.names[0]}"
         raise CampaignError(
-            f"{memory.name} has {len(data.lead)} measured designs, too few for a judge: ingest measurements first "
-            f"('labloop ingest FILE.csv -c {memory.name}')"
+            f"{memory.name} has {n} measured design{'' if n == 1 else 's'}{of}; a judge of others needs {state.ENOUGH} at least: "
+            f"ingest {state.ENOUGH - n} more ('labloop ingest FILE.csv -c {memory.name}'). "
+            f"Why a pick is in its well is told all the same: 'labloop why {memory.name} PLATE:WELL'"
         )
     rounds = state.rounds_now(memory)
     last = rounds[-1] if rounds else None

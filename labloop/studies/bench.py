@@ -14,6 +14,9 @@ from labloop.errors import ConfigError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.seeds import derive
 
+ENDED = "no batch: "
+"""Begins the note of a round that the bench, such as a spent budget, leaves without wells."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -21,6 +24,18 @@ class Bench:
 
     campaign: CampaignConfig
     wells: int
+
+    @classmethod
+    def of(cls, campaign: CampaignConfig, wells: int) -> Bench | None:
+        """Give the bench of a campaign, None where it asks for nothing that a simulation could keep."""
+        bound = campaign.limits or campaign.prices or campaign.budget or campaign.plate.replicates > 1
+        return cls(campaign=campaign, wells=wells) if bound else None
+
+    def told(self) -> dict[str, Any]:
+        """Give what results depend on as plain values."""
+        run = self.campaign
+        told = run.model_dump(mode="json", include={"limits", "prices", "budget"})
+        return {**told, "plate": run.plate.model_dump(mode="json", exclude={"exports", "source_wells"})}
 
     @property
     def replicates(self) -> int:
@@ -36,7 +51,7 @@ class Bench:
         if self.wells % self.replicates or self.wells < self.replicates:
             raise ConfigError(
                 f"a batch of {self.wells} wells holds no whole number of designs of {self.replicates} wells each "
-                f"(plate.replicates): take --batch {max(self.wells // self.replicates, 1) * self.replicates}"
+                f"(plate.replicates): take a batch of {max(self.wells // self.replicates, 1) * self.replicates}"
             )
         return self.wells // self.replicates
 
@@ -55,6 +70,15 @@ class Bench:
             return None
         return float(prices.of(designs, self.campaign.space, replicates=self.replicates).sum()) if len(designs) else 0.0
 
+    def check(self) -> None:
+        """See that a first batch can keep the rules.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self.designs:
+            self.terms(nothing(list(self.campaign.space.columns)), seed=0, number=1)
+
     def terms(self, spent: pd.DataFrame, *, seed: int, number: int) -> Terms | None:
         """Take the terms of a round, given the designs that earlier rounds chose; None where the campaign has none.
 
@@ -67,12 +91,22 @@ class Bench:
         budget = run.budget
         so_far = len(spent) * self.replicates
         if budget is not None and budget.wells is not None and so_far + self.wells > budget.wells:
-            raise ConfigError(f"{so_far} of the budget's {budget.wells} wells are spent")
+            raise ConfigError(
+                f"{so_far} of the budget's {budget.wells} wells are spent"
+                if so_far
+                else f"a batch of {self.wells} wells is more than the budget's {budget.wells} (budget.wells): take fewer"
+            )
         money = None
         if budget is not None and budget.price is not None and run.prices is not None:
             money = budget.price - (self.price(spent) or 0.0)
             if self.designs * cheapest(run.prices, run.space, self.replicates) > money:
-                raise ConfigError(f"{budget.price - money:,.6g} of the budget's {budget.price:,.6g} are spent")
+                least = self.designs * cheapest(run.prices, run.space, self.replicates)
+                raise ConfigError(
+                    f"{budget.price - money:,.6g} of the budget's {budget.price:,.6g} are spent"
+                    if so_far
+                    else f"a batch of {self.wells} wells costs {least:,.6g} at least, more than the budget's {budget.price:,.6g} "
+                    "(budget.price): take a smaller batch"
+                )
         plates = max(1, -(-self.wells // run.plate.capacity))
         before = spent.loc[spent.index.repeat(self.replicates)].reset_index(drop=True) if len(spent) else None
         terms = Terms.of(run, plates=plates, seed=derive(seed, "round", number, "layout"), before=before, money=money)

@@ -26,9 +26,9 @@ from labloop.registry import available, create, parse_plugin
 from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
-from labloop.studies.bench import Bench, nothing, whole
+from labloop.studies.bench import ENDED, Bench, nothing, whole
 from labloop.studies.labs.lab import Lab
-from labloop.studies.properties import check_properties, compromise, dataset
+from labloop.studies.properties import COMPROMISE, check_properties, compromise, dataset
 from labloop.studies.starts import draw_start, start_of
 from labloop.types import FloatArray
 
@@ -216,21 +216,22 @@ class _Loop:
         if self.campaign.goal is not None:
             measured = measured.assign(design_id=None)
         history, incumbent = pd.DataFrame(columns=["arm", "proposer", "round", "y"]), dict[int, float | None]()
-        chosen = nothing(columns)
+        chosen, came = nothing(columns), dict[str, dict[str, float]]()
         for number in range(1, self.rounds + 1):
             try:
                 terms = self.bench.terms(chosen, seed=self.seed, number=number) if self.bench is not None else None
             except ConfigError as error:
                 if number == 1:
                     raise
-                yield from (self._row(arm, number, 0, found[arm], {}, {arm: [f"no batch: {error}"]}) for arm in found)
+                said = [f"{ENDED}{error}"]
+                yield from (self._row(arm, number, 0, found[arm], {}, {arm: said}) | came.get(arm, {}) for arm in found)
                 continue
             data = self._dataset(measured)
             incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
             now = replace(self, config=self._shared(history, incumbent, number))
             picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured), terms=terms)
             if not picks:
-                yield from (self._row(arm, number, 0, found[arm], seconds, notes) for arm in found)
+                yield from (self._row(arm, number, 0, found[arm], seconds, notes) | came.get(arm, {}) for arm in found)
                 continue
             table = pd.concat([self._table(arm, mine, posterior, number) for arm, mine in picks.items()])
             plate = table.drop_duplicates("design_id").reset_index(drop=True)  # arms number their picks alike
@@ -265,6 +266,7 @@ class _Loop:
                     ]
                     seen[arm] |= set(mine["design_id"])
                     row |= compromise(self.campaign.goal, known)
+                    came[arm] = {name: row[name] for name in COMPROMISE if name in row}
                 yield row
 
     @property

@@ -16,6 +16,7 @@ import pandas as pd
 import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.seeds import generator
+from labloop.studies.bench import ENDED
 from labloop.types import FloatArray
 
 MEASURES = ("batch_mean", "top10_mean", "best")
@@ -70,7 +71,9 @@ def _finals(rows: pd.DataFrame, arms: Sequence[str]) -> dict[str, dict[tuple[Any
         column = f"{measure}_share"
         for setting, part in rows.groupby(SETTING, sort=False):
             if measure == "batch_mean":
-                by = part.groupby(["seed", "arm"])[column].agg(lambda share: share.mean(skipna=False))
+                note = part["note"].astype(str) if "note" in part else pd.Series("", index=part.index)
+                made = part[~note.str.startswith(ENDED)]  # with the budget the campaign ends, not the arm
+                by = made.groupby(["seed", "arm"])[column].agg(lambda share: share.mean(skipna=False))
             else:
                 by = part[part["round"] == last].groupby(["seed", "arm"])[column].first()
             found.setdefault(measure, {})[setting] = by.unstack("arm").reindex(columns=list(arms))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, LabloopError
 from labloop.proposing.pipeline import check_plugins
 from labloop.registry import create
+from labloop.rounds import related
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
-from labloop.studies.properties import COMPROMISE, came_to, share_of
+from labloop.studies.bench import ENDED, Bench
+from labloop.studies.properties import COMPROMISE, came_to, check_properties, share_of
 from labloop.studies.simulate import _pick_arms
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, standings
@@ -138,7 +140,9 @@ def jobs(
     for name in _chosen("lab", labs, list(config.labs)):
         told = config.labs[name]
         ((plugin, options),) = (told.lab or {name: {}}).items()
-        campaign = load_config(told.campaign, CampaignConfig).model_copy(update={"schedule": None})
+        campaign = load_config(told.campaign, CampaignConfig).anchored(told.campaign.parent)
+        campaign, batch = campaign.model_copy(update={"schedule": None}), told.batch or config.batch
+        history = _checked(name, campaign, batch)
         for noise in told.noise or config.noise:
             chosen = {**options, "noise": noise} if noise else options
             lab = create("labs", plugin, chosen)
@@ -147,11 +151,15 @@ def jobs(
                     f"labs.{name}: campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
                     f"but the lab measures {', '.join(lab.space.columns)}"
                 )
+            try:
+                check_properties(campaign, lab)
+            except ConfigError as error:
+                raise ConfigError(f"labs.{name}: {error}") from error
             found += [
                 Job(
                     lab=name, plugin=plugin, options=chosen, campaign=campaign, arm=arm, config=one, start=start,
                     noise=noise or options.get("noise", 0.0), quantile=told.quantile or config.quantile,
-                    batch=told.batch or config.batch, rounds=config.rounds, seed=seed,
+                    batch=batch, rounds=config.rounds, seed=seed, history=history,
                 )
                 for start in told.starts or config.starts
                 if str(start) in wanted
@@ -159,6 +167,21 @@ def jobs(
                 for seed in range(seeds or config.seeds)
             ]  # fmt: skip
     return sorted(found, key=lambda job: job.seed)
+
+
+def _checked(name: str, campaign: CampaignConfig, batch: int) -> tuple[dict[str, Any], ...]:
+    """See that a lab's batches keep its campaign's bench, and read what its history knows.
+
+    Raises:
+        ConfigError: its first batch cannot, or the history cannot be read.
+    """
+    try:
+        if (bench := Bench.of(campaign, batch)) is not None:
+            bench.check()
+        sources = related.read(campaign, None, related.open_home()) if campaign.history else []
+    except LabloopError as error:
+        raise ConfigError(f"labs.{name}: campaign {campaign.name}: {error}") from error
+    return tuple(asdict(one) for one in sources)
 
 
 def beside(config: StudyConfig, todo: Sequence[Job], *, out: Path | None) -> list[Job]:
@@ -262,9 +285,11 @@ def _rows(done: Sequence[tuple[Job, Mapping[str, Any]]]) -> pd.DataFrame:
             shares["batch_mean_share"] *= good / max(1, good + row["n_failed"]) if good else 1.0
             if job.campaign.goal is not None:
                 shares = dict.fromkeys(shares, share_of(job.campaign.goal, came_to(row), came))
+            if row["note"].startswith(ENDED):  # a plate that was not made is none of no value
+                shares["batch_mean_share"] = np.nan
             rows.append({**row, **place, **values, **shares})
     table = pd.DataFrame(rows)
-    table = table[[*COLUMNS, *(name for name in COMPROMISE if name in table)]]
+    table = table[[*COLUMNS, *(name for name in ("price", *COMPROMISE) if name in table)]]
     return table.astype({"coverage": float})
 
 

@@ -17,8 +17,10 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.round import RoundConfig
 from labloop.proposing.pool import Picks
 from labloop.registry import Options, create
+from labloop.rounds.related import RelatedSource
 from labloop.seeds import derive
 from labloop.space.objective import Objective
+from labloop.studies.bench import Bench
 from labloop.studies.labs.lab import Lab
 from labloop.studies.simulate import _Loop, draw_start
 from labloop.studies.study_config import Start
@@ -45,6 +47,8 @@ class Job(BaseModel):
     batch: int
     rounds: int
     seed: int
+    history: tuple[dict[str, Any], ...] = ()
+    """What the campaign's history knows: fields of `labloop.rounds.related.RelatedSource`."""
 
     @property
     def key(self) -> str:
@@ -53,13 +57,21 @@ class Job(BaseModel):
         The lab's name in the study, what a campaign says of itself, and the judge of an arm that does not select by one do not
         matter, nor do settings at their defaults, so that a setting that labloop learns later does not make a job another.
         """
-        told = self.model_dump(mode="json", exclude={"lab", "campaign", "config"})
+        told = self.model_dump(mode="json", exclude={"lab", "campaign", "config", "history"})
         told["config"] = self.config.model_dump(mode="json", exclude_defaults=True, exclude=None if self.selects else {"judge"})
         told["campaign"] = self.campaign.model_dump(mode="json", include={"space", "objective", "seed"})
         if self.campaign.goal is not None:
             told["goal"] = self.campaign.goal.model_dump(mode="json")
+        if (bench := Bench.of(self.campaign, self.batch)) is not None:
+            told["bench"] = bench.told()
+        if self.history:
+            told["history"] = [one.sha256 for one in self._related]
         told["version"] = version("labloop-toolkit")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def _related(self) -> list[RelatedSource]:
+        return [RelatedSource(**one) for one in self.history]
 
     @property
     def selects(self) -> bool:
@@ -98,9 +110,11 @@ class Job(BaseModel):
                 if said["mean"].notna().any():
                     coverage[number] = float((off <= TWO_SIDED_90 * said["std"])[said["mean"].notna()].mean())
 
+        bench = Bench.of(self.campaign, self.batch)
         loop = _Loop(
             campaign=self.campaign, config=self.config, lab=lab, seed=derive(self.campaign.seed, "simulate", self.seed),
-            rounds=self.rounds, batch=self.batch, watch=watch,
+            rounds=self.rounds, batch=self.batch if bench is None else bench.designs, bench=bench, watch=watch,
+            history=tuple(one.dataset(self.campaign) for one in self._related),
         )  # fmt: skip
         rows, cpu = [], time.process_time()
         for row in loop.run(begun):

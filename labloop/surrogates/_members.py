@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 
@@ -196,14 +195,6 @@ def _half_best(data: Dataset, n: int, rng: np.random.Generator) -> Array:
     top = data.top(n // 2)
     rest = rng.permutation(np.setdiff1d(np.arange(len(data)), top))[: n - len(top)]
     return np.sort(np.concatenate([top, rest]))
-
-
-def correlation(covariance: Tensor) -> FloatArray:
-    """Turn a covariance (m, m) into correlations, float64 on the CPU."""
-    C = covariance.detach().to("cpu", torch.float64).numpy()
-    scale = np.sqrt(np.maximum(np.diag(C), 1e-300))
-    found: FloatArray = C / scale / scale[:, None]
-    return found
 
 
 MEMBERS: dict[str, Fit] = {

@@ -29,9 +29,9 @@ from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.seeds import derive
-from labloop.surrogates import _members
 from labloop.surrogates._members import MEMBERS, Member
 from labloop.surrogates._related import TaskEvidence
+from labloop.surrogates.gp import correlation
 from labloop.surrogates.kernel_networks import worth_trying
 from labloop.surrogates.lending import Lending
 from labloop.surrogates.warp import Warp, chosen
@@ -147,7 +147,7 @@ class Stacked:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where no member can say."""
         for member in self.members.values():
             if member.joint is not None:
-                return _members.correlation(member.joint(X))
+                return correlation(member.joint(X))
         return None
 
 

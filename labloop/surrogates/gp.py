@@ -257,6 +257,10 @@ class FittedGP:
                 covariance += W.T @ W
             return self.prior.mean + k @ self.weights, covariance
 
+    def correlation(self, X: FloatArray) -> FloatArray:
+        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m)."""
+        return correlation(self.joint(X)[1])
+
     def draw(self, X: FloatArray, n: int, *, generator: torch.Generator) -> Tensor:
         """Draw n joint samples of designs X (m, d) without noise, in antithetic pairs: (n, m) in y, on the model's device."""
         mean, covariance = self.joint(X)
@@ -321,6 +325,14 @@ class FittedGP:
 
 _SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()
 """Fits of other campaigns' datasets, as long as somebody holds them."""
+
+
+def correlation(covariance: Tensor) -> FloatArray:
+    """Turn a covariance (m, m) into correlations, float64 on the CPU."""
+    C = covariance.detach().to("cpu", torch.float64).numpy()
+    scale = np.sqrt(np.maximum(np.diag(C), 1e-300))
+    found: FloatArray = C / scale / scale[:, None]
+    return found
 
 
 def _task(data: Dataset) -> TaskTerm:
