@@ -88,7 +88,10 @@ MISTAKES: dict[str, tuple[Callable[[], list[str]], tuple[str, ...]]] = {
     "a key misspelt": (lambda: _check("objective:", "objektive:"), ("mine.yaml: line 6, objektive", "did you mean objective?")),
     "a key misspelt below": (lambda: _check("direction:", "direktion:"), ("line 6", "did you mean direction?")),
     "a parameter's key misspelt": (lambda: _check("length: 8", "lenght: 8"), ("line 5", "did you mean length?")),
-    "a word that is none": (lambda: _check("direction: max", "direction: higher"), ("line 6", "write 'max' or 'min', not 'higher'")),
+    "a word that is none": (
+        lambda: _check("direction: max", "direction: higher"),
+        ("line 6", "write 'max' or 'min', not 'higher'"),
+    ),
     "a method misspelt": (
         lambda: ["check", "spacer.yaml", str(saved(ROUND.replace("random", "randon"), "mine.yaml"))],
         ("mine.yaml: line 3", "did you mean random?"),
