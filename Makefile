@@ -11,8 +11,13 @@ demo: $(STAMP)
 	$(BIN)/labloop demo
 
 # The suite is many small computations: a process a core and one more, for those that wait, one thread each, their bytecode
-# kept; tests/conftest.py says what stays together.
-TOGETHER = -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count())') + 1 )) --dist loadscope --no-loadscope-reorder
+# kept; tests/conftest.py says what stays together. On Linux they are forks of one that has imported everything.
+WORKERS = $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count())') + 1 ))
+ifeq ($(shell uname),Linux)
+TOGETHER = --forks $(WORKERS)
+else
+TOGETHER = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+endif
 test test-all: export OMP_NUM_THREADS = 1
 test test-all: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP)

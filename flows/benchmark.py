@@ -69,7 +69,7 @@ def run_benchmark(
         out: folder of the results; what is finished there is not run again.
         seeds: runs of each method on each task.
         q: designs that a method offers.
-        fraction: share of the visible data that methods see.
+        fraction: share of the visible data that methods see, where the task does not say so itself.
         noise: noise on the values that methods see, as a share of their full range.
         baselines: run the free baselines too.
         data_dir: folder of Design-Bench's files.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
@@ -130,12 +130,23 @@ def _proved(kind: Kind, name: str, found: object) -> type[Any]:
 def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
     """Make a plug-in with these options.
 
+    A method's published settings are `paper: true`, and other options change them; it is then made by its `paper()`.
+
     Raises:
-        ConfigError: an option is unknown or of the wrong type; the message lists the options there are.
+        ConfigError: an option is unknown or of the wrong type, the message lists the options there are; or there are no published
+            settings.
     """
     cls = load(kind, name)
+    given = dict(options or {})
+    make = cls
+    if "paper" in given and "paper" not in {field.name for field in fields(cls)}:
+        asked = given.pop("paper")
+        if not isinstance(asked, bool) or (asked and not hasattr(cls, "paper")):
+            what = "no published settings are kept" if isinstance(asked, bool) else "write paper: true, or leave it out"
+            raise ConfigError(f"{kind[:-1]} {name!r}: {what}")
+        make = cls.paper if asked else cls
     try:
-        return cls(**(options or {}))
+        return make(**given)
     except ValidationError as error:
         known = ", ".join(field.name for field in fields(cls))
         faults = "; ".join(
@@ -196,14 +207,29 @@ def meanings(cls: type) -> dict[str, str]:
     """Read what is written under each attribute of a class and of its parents, each on one line; nothing without the source."""
     found: dict[str, str] = {}
     for one in reversed(cls.__mro__):
-        with suppress(OSError, TypeError, SyntaxError):  # built in, or typed into a shell
-            body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
-            assert isinstance(body, ast.ClassDef)
-            for node, after in zip(body.body, [*body.body[1:], None]):
-                said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-                if isinstance(said, str) and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                    found[node.target.id] = " ".join(said.split())
+        body = getattr(_written(one.__module__).get(one.__qualname__), "body", [])
+        for node, after in zip(body, [*body[1:], None]):
+            said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+            if isinstance(said, str) and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found[node.target.id] = " ".join(said.split())
     return found
+
+
+@cache
+def _written(module: str) -> dict[str, ast.ClassDef]:
+    """Read the classes of a module's source by their qualified names; none where it is built in, or typed into a shell."""
+
+    def classes(body: list[ast.stmt], within: str) -> Iterator[tuple[str, ast.ClassDef]]:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                yield f"{within}{node.name}", node
+                yield from classes(node.body, f"{within}{node.name}.")
+            elif isinstance(node, ast.FunctionDef):
+                yield from classes(node.body, f"{within}{node.name}.<locals>.")
+
+    with suppress(KeyError, OSError, TypeError, SyntaxError):
+        return dict(classes(ast.parse(inspect.getsource(sys.modules[module])).body, ""))
+    return {}
 
 
 def parse_plugin(label: str) -> tuple[str, dict[str, Any]]:

@@ -160,6 +160,18 @@ class ProposerContract:
         with pytest.raises(MethodError):
             self.proposer.propose(data, 5, seed=0)
 
+    def test_three_designs_of_one_value_end_in_a_plate_or_in_words(self) -> None:
+        space = self.spaces[min(self.spaces)]
+        X = toy_data(space).X[:3]
+        data = Dataset.from_measurements(space, space.decode(X), np.full(3, 7.0))
+        try:
+            pool = self.proposer.propose(data, 4, seed=0)
+        except MethodError:
+            return  # it may say that it needs more
+        assert len(set(pool.ids) - data.taken) == 4
+        assert not space.check(space.decode(pool.X))
+        assert np.isfinite(pool.score).all()
+
     def test_refuses_unknown_options(self) -> None:
         with pytest.raises(ValueError, match="nonsense"):
             type(self.proposer)(nonsense=1)

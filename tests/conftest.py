@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -14,17 +15,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import yaml
 from browser import CHROMIUM
 from hypothesis import settings
-from scheduling import ROUND
+from kept import copied
+from scheduling import ROUND, free_port, process, until
 from sqlalchemy import create_engine, text
 
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
+from labloop.proposing import search
 from labloop.runtime.allowance import allow
+from labloop.runtime.prefect_api import Server
 from labloop.studies.simulate import draw_start, open_lab
 
 # A fixed profile: the same examples on every run, no clock in the verdict.
@@ -38,14 +43,46 @@ _HERE = Path(__file__).parent
 allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in folder.glob("*.py")))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files that wait for processes begin first: `make test` gives them out in this order, so that they do not end last.
+TOGETHER = {"tests/test_flows.py": "prefect", "tests/test_prefect.py": "prefect"}
+"""Files that share a server, which takes longer to start than their tests."""
 
-    It gives a worker a file, or a class of a contract, at a time (`--dist loadscope`): what shares a fixture or trainings. There
-    is a worker more than there are cores, for while one of them waits.
-    """
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files that wait for processes begin first: `make test` gives them out in this order, so that they do not end last."""
     first = {item.path for item in items if item.get_closest_marker("server") or item.get_closest_marker("processes")}
     items.sort(key=lambda item: item.path not in first)
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test: its file, or class of a contract, which share a fixture or trainings, or files that share a server."""
+    scope = nodeid.partition("[")[0].rpartition("::")[0]
+    return TOGETHER.get(scope, scope)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--forks", type=int, default=0, help="run the tests in so many forks of this process (Linux)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests in forks where that is wanted."""
+    options = session.config.option
+    if not options.forks or options.collectonly or (session.testsfailed and not options.continue_on_collection_errors):
+        return None
+    forks.run(session, options.forks, group_of)
+    return True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker of pytest-xdist a group at a time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Sharing(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:
@@ -74,10 +111,21 @@ def _logging_as_before() -> Iterator[None]:
 def short_search() -> Iterator[None]:
     """A search of few generations of few designs: it costs the baselines of a contract more than their models do."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ensemble", "forest", "pairwise"):
+        for name in ("ensemble", "forest", "judge_only", "pairwise"):
             module = import_module(f"labloop.methods.{name}")
             patch.setattr(module, "search", partial(module.search, generations=8, population=128))
         yield
+
+
+@pytest.fixture
+def brief_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any search through a space that cannot be listed ends after a few generations: it costs more than all around it."""
+    evolve = search._evolve
+
+    def briefly(data: Any, score: Any, n: int, label: str, rng: Any, generations: int, population: int) -> Any:
+        return evolve(data, score, n, label, rng, min(generations, 4), population)
+
+    monkeypatch.setattr(search, "_evolve", briefly)
 
 
 @pytest.fixture
@@ -86,21 +134,9 @@ def tfbind8_config() -> CampaignConfig:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], object], Path], Path]:
-    """Copy into a folder what a function makes in an empty one: it is made once, and each test has its own to change.
-
-    Not for what keeps the path of where it was made, such as a schedule that names the files of its rounds.
-    """
-    kept: dict[Callable[[Path], object], Path] = {}
-
-    def copy(make: Callable[[Path], object], place: Path) -> Path:
-        if make not in kept:
-            folder = tmp_path_factory.mktemp("once")
-            make(folder)
-            kept[make] = folder
-        return shutil.copytree(kept[make], place, dirs_exist_ok=True)
-
-    return copy
+def made_once() -> Callable[[Callable[[Path], object], Path], Path]:
+    """Copy into a folder what a function makes in an empty one, see `kept`."""
+    return lambda make, place: copied(make, make, place)
 
 
 @cache
@@ -126,6 +162,28 @@ def set_up_bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a campaign that has a schedule, its round's file and a start CSV."""
     return set_up_bench(tmp_path, monkeypatch)
+
+
+# ---- a Prefect server of our own
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real server with a password: what the environment says of it. It takes seconds to start."""
+    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
+    if sys.platform != "linux":
+        pytest.skip("the processes are killed the way Linux does it")
+    folder, port = tmp_path_factory.mktemp("prefect"), free_port()
+    told = {
+        "PREFECT_HOME": str(folder), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
+        "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # ten seconds otherwise, for each run
+    }  # fmt: skip
+    server = Server(told["PREFECT_API_URL"], "lab:secret")
+    with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
+        until(lambda: server.deployments() is not None)
+        yield told
 
 
 # ---- a PostgreSQL server of our own, thrown away at the end

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from labloop.methods import _mentors
+from labloop.methods import _mentors, ict
 from labloop.methods._forward import ForwardModel, Proxy, View, fit
 from labloop.methods._mentors import alone, learned, predict
 from labloop.methods.bdi import BDI, bidirectional, ntk
@@ -202,6 +202,21 @@ def test_neighbours_have_a_draw_of_their_own_in_every_column():
     near = around(torch.zeros(1, 5), 400, 0.1, torch_generator(0))
     assert near.std(0).min() > 0.08
     assert np.abs(np.corrcoef(near.numpy().T) - np.eye(5)).max() < 0.3
+
+
+def test_each_pupil_learns_what_its_peer_finds_easiest(view, monkeypatch):
+    """Each proxy in turn labels; of the other two, each gets the samples on which the other's error is least."""
+    drawn, lessons = [], []
+    monkeypatch.setattr(ict, "around", lambda *given: drawn.append(around(*given)) or drawn[-1])
+    monkeypatch.setattr(ICT, "_learn", lambda self, net, pupil, z, labels, *_: lessons.append((net, pupil, z, labels)))
+    ICT(**{**TINY, "particle_steps": 1}, neighbours=12, exchanged=3).propose(view.data, 4, seed=0)
+    ((z,), net) = drawn, lessons[0][0]
+    f, turns = net(z), [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    assert [pupil for _, pupil, _, _ in lessons] == [pupil for _, pupil, _ in turns]
+    for (teacher, _, peer), (_, _, samples, labels) in zip(turns, lessons, strict=True):
+        easy = (f[peer] - f[teacher]).square().argsort()[:3]
+        torch.testing.assert_close(samples, z[easy])
+        torch.testing.assert_close(labels, f[teacher][easy])
 
 
 def test_two_proxies_outvote_the_third():

@@ -23,6 +23,7 @@ from labloop.types import FloatArray
 CHEAP = ("gp", "forest", "pairwise")
 
 
+@pytest.mark.usefixtures("short_search")
 class TestJudgeOnlyKeepsTheContract(ProposerContract):
     proposer = JudgeOnly(members=("gp",))
     spaces = {kind: TOY_SPACES[kind] for kind in ("duplex", "mixed")}
@@ -59,11 +60,34 @@ def test_two_that_err_apart_share_the_weight() -> None:
     assert np.mean((mean - y) ** 2) < 0.8 * min(np.mean((pair[name].mean - y) ** 2) for name in pair)
 
 
+def test_who_is_a_little_behind_another_that_errs_alike_keeps_a_share() -> None:
+    """Least squares would give it nothing, by chance."""
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=600)
+    ahead = y + 0.7 * rng.normal(size=600)
+    behind = ahead + 0.15 * rng.normal(size=600)
+    found = stacked({"gp": member(ahead), "ensemble": member(behind)}, y)
+    assert 0.35 < found.weights["ensemble"] < found.weights["gp"]
+
+
+def test_a_guess_speaks_first_and_a_long_record_last() -> None:
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=400)
+    means = np.stack([y + 2.0 * rng.normal(size=400), y + 0.3 * rng.normal(size=400)])
+    early, late = (weigh(means[:, :n], y[:n], np.array([0.9, 0.1]))[0] for n in (8, 400))
+    assert early[0] > 0.5 > 0.1 > late[0]
+
+
+def test_networks_are_not_asked_about_numbers() -> None:
+    assert "ensemble" not in Auto(members=("gp", "ensemble")).fit(toy_data(TOY_SPACES["continuous"], 20), seed=0).notes["weights"]
+    assert "ensemble" in Auto(members=("ensemble",)).fit(toy_data(TOY_SPACES["continuous"], 20), seed=0).notes["weights"]
+
+
 def test_few_measurements_move_weights_less_than_many() -> None:
     rng = np.random.default_rng(2)
     y = rng.normal(size=2_000)
     means = np.stack([y + 0.1 * rng.normal(size=2_000), rng.normal(size=2_000)])
-    few, many = (weigh(means[:, :n], y[:n])[0] for n in (16, 2_000))
+    few, many = (weigh(means[:, :n], y[:n], np.ones(2))[0] for n in (16, 2_000))
     assert 0.5 < few[0] < many[0]
 
 
@@ -79,8 +103,8 @@ def test_shrinking_towards_the_mean_costs_no_weight() -> None:
     rng = np.random.default_rng(3)
     y = rng.normal(size=400)
     one, two = (y + 0.7 * rng.normal(size=400) for _ in range(2))
-    weights, correlation = weigh(np.stack([0.1 * one, two]), y)
-    assert weights[0] == pytest.approx(weigh(np.stack([one, two]), y)[0][0])
+    weights, correlation = weigh(np.stack([0.1 * one, two]), y, np.ones(2))
+    assert weights[0] == pytest.approx(weigh(np.stack([one, two]), y, np.ones(2))[0][0])
     assert correlation[0] == pytest.approx(np.corrcoef(one, y)[0, 1])
 
 
@@ -174,6 +198,22 @@ def test_leaving_out_in_closed_form_is_leaving_out() -> None:
     for i in (0, 7, 24):
         rest = fitted.conditioned(data.take(np.delete(np.arange(25), i)))
         np.testing.assert_allclose(np.ravel(rest.belief(data.X[i : i + 1])), (mean[i], std[i]), rtol=1e-4)
+
+
+def test_a_third_is_predicted_from_the_others() -> None:
+    data = toy_data(TOY_SPACES["mixed"], 24)
+    seen: list[Dataset] = []
+
+    def fit(rest: Dataset) -> _members.Believes:
+        seen.append(rest)
+        return lambda X: (np.full(len(X), float(len(seen))), np.ones(len(X)))
+
+    found = _members._from_parts(data, fit, np.random.default_rng(0))
+    assert found is not None
+    for one, rest in enumerate(seen, start=1):
+        assert {data.ids[i] for i in np.flatnonzero(found[0] == one)} == set(data.ids) - set(rest.ids)
+        assert len(rest) == 16
+    assert _members._from_parts(data.take(np.arange(11)), fit, np.random.default_rng(0)) is None
 
 
 def test_the_ridge_left_out_is_the_ridge_without_it(monkeypatch: pytest.MonkeyPatch) -> None:

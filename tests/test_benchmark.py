@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -17,8 +15,10 @@ from labloop.registry import parse_plugin
 from labloop.runtime.progress import listening
 from labloop.seeds import generator
 from labloop.studies import benchmark as module
+from labloop.studies import tasks as tasks_module
 from labloop.studies.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task
-from labloop.studies.ranking import markdown, summary
+from labloop.studies.ranking import markdown, mean_ranks, summary
+from labloop.studies.tasks import STANDARD_TASKS, View
 
 FAST = {"baselines": False, "in_process": True}
 
@@ -154,6 +154,66 @@ def test_the_free_baselines_always_run_unless_told_otherwise(small, monkeypatch,
     assert [job.method for job in jobs([small], ["mutate"], 1, baselines=False)] == ["mutate"]
 
 
+# ---- tasks with options, and labs without a table
+
+
+def test_a_task_says_what_is_seen_of_it_and_else_the_benchmark_does():
+    told = {"q": 8, "fraction": 0.5, "noise": 0.2}
+    plain, own = View.of("tfbind8", **told), View.of("tfbind8/noise=0.1/q=16/fraction=0.01", **told)
+    assert (plain.task, plain.label, plain.q, plain.fraction, plain.noise) == ("tfbind8", "tfbind8", 8, 0.5, 0.2)
+    assert (own.task, own.q, own.fraction, own.noise) == ("tfbind8", 16, 0.01, 0.1)
+    found = jobs(["tfbind8/q=16"], ["random"], 1, fraction=0.5, baselines=False)[0]
+    assert found.key == jobs(["tfbind8"], ["random"], 1, fraction=0.5, q=16, baselines=False)[0].key
+    assert found.label == "tfbind8/q=16"
+    one, other = (View.of(f"ehrlich/{options}/q=4") for options in ("length=9/letters=4", "letters=4/length=9"))
+    assert one.task == other.task == "ehrlich/length=9/letters=4"
+
+
+def test_a_file_in_folders_takes_options_too(small):
+    view = View.of(f"{small}/value=value/q=3")
+    assert (view.task, view.q) == (f"{small}/value=value", 3)
+    assert open_task(view.task).high == 4.0
+
+
+def test_the_standard_tasks_are_there_and_rank_together(tmp_path):
+    assert [job.label for job in jobs(["standard", "tfbind8"], ["random"], 1, baselines=False)] == list(STANDARD_TASKS)
+    tasks = ["tfbind8/fraction=0.01/q=4", "tfbind8/noise=0.1/q=4"]
+    table = benchmark(tasks, ["random", "mutate"], 2, out=tmp_path, **FAST)
+    assert list(dict.fromkeys(table["task"])) == tasks
+    assert "| tfbind8/fraction=0.01/q=4 | tfbind8/noise=0.1/q=4 |" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_a_lab_without_a_table_shows_the_worse_half_of_a_survey(monkeypatch):
+    monkeypatch.setattr(tasks_module, "SURVEY", 300)
+    open_task.cache_clear()
+    task = open_task("ehrlich/length=8/letters=4/motifs=1")
+    open_task.cache_clear()
+    again = open_task("ehrlich/length=8/letters=4/motifs=1")
+    open_task.cache_clear()
+    assert (task.low, task.high) == (0.0, 1.0)
+    assert 100 < len(task.values) <= 300
+    assert task.values.max() < 1.0
+    assert task.designs.equals(again.designs)
+    table = benchmark(["ehrlich/length=8/letters=4/motifs=1/q=20"], ["random"], 1, **FAST)
+    assert 0 < table["share_without_value"][0] < 1  # a banned transition: its well fails
+    assert table["mean"][0] < 1
+
+
+def test_more_than_the_worse_half_can_be_visible(small):
+    half, most = open_task(small), open_task(f"{small}/visible=0.9")
+    assert len(half.values) < len(most.values) < 256
+    assert most.values.max() == 2.0
+    assert (half.low, half.high) == (most.low, most.high)
+
+
+def test_a_lab_whose_values_are_to_become_small_hides_the_small_ones():
+    low, high = open_task("oer/direction=min"), open_task("oer")
+    assert low.values.max() < 0  # the overpotential, its sign turned
+    assert low.scores(low.space.encode(low.designs)).max() == pytest.approx(low.normalised(low.values.max()))
+    worst, best = low.space.ids(low.space.encode(low.designs)), high.space.ids(high.space.encode(high.designs))
+    assert len(set(worst) & set(best)) < 0.1 * len(worst)
+
+
 # ---- running and resuming
 
 
@@ -243,6 +303,12 @@ def test_progress_is_told_job_by_job(small):
         (["tfbind8"], ["random"], {"q": 0}, "q of at least 1"),
         (["tfbind8"], ["random"], {"fraction": 0.0}, "fraction"),
         (["tfbind8"], ["random"], {"noise": -1.0}, "noise"),
+        (["tfbind8/noise=loud"], ["random"], {}, "are numbers"),
+        (["tfbind8/q=0"], ["random"], {}, "q of at least 1"),
+        (["oer/direction=down"], ["random"], {}, "direction is min or max"),
+        (["oer/visible=1.5"], ["random"], {}, "visible is a share between 0 and 1"),
+        (["tfbind8/visible=0.8"], ["random"], {}, "not for tasks of Design-Bench"),
+        (["tfbind8/sparse"], ["random"], {}, "name/option=value"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(tasks, methods, setting, message, runs):
@@ -292,11 +358,33 @@ def test_the_markdown_table_tells_the_protocol_and_the_numbers():
     assert "noise of 0.1" in text
     assert "| good | 0.950 ± 0.071 | 0.700 ± 0.141 | 0.700 ± 0.141 | 1.5 | 1.0 | 128 | 0.0% | 1.0 | 2.0 | 100 |" in text
     assert text.index("| good |") < text.index("| bad |") < text.index("| lucky |")
-    assert "## Mean rank over tasks" in text
-    assert "| good | 1.50 | 1.00 |" in text
+    assert "## Over tasks" in text
+    assert "| good | 1.0 (1.0 to 1.0) | 1.5 (1.0 to 2.0) | 0.700 | 0.700 |" in text
+    assert text.index("| bad | 2.2") < text.index("| lucky | 2.8")
     alone = markdown(results().query("seed == 0 and task == 'one'"))
     assert "| good | 0.900 |" in alone
-    assert "Mean rank over tasks" not in alone
+    assert "Over tasks" not in alone
+    assert markdown(results().replace("good", "mutate").replace("lucky", "random")).count("| mutate |") == 3  # baselines lead
+    lost = markdown(results().assign(share_without_value=lambda rows: 0.5 * (rows["method"] == "bad")))
+    assert "Designs that have no value here count as 0: bad 50.0%." in lost
+
+
+def test_each_landscape_counts_once_in_the_mean_rank():
+    """Two views of one landscape, in which a is first, and one of another, in which b is."""
+    rows = [
+        {"task": task, "landscape": land, "method": method, "seed": seed, "median": score, "max": score}
+        for task, land, scores in (("x", "one", (2, 1)), ("x/q=16", "one", (2, 1)), ("y", "two", (1, 2)))
+        for method, score in zip(("a", "b"), scores, strict=True) for seed in range(2)
+    ]  # fmt: skip
+    found = mean_ranks(pd.DataFrame(rows)).set_index("method")
+    assert found.loc["a", "rank_median"] == found.loc["b", "rank_median"] == 1.5
+    assert (found["rank_max_low"] == 1).all()
+    assert (found["rank_max_high"] == 2).all()  # by chance one landscape alone is drawn
+    one = mean_ranks(pd.DataFrame(rows).query("task == 'y' and seed == 0"))
+    assert one["rank_max_low"].isna().all()  # one landscape and one seed tell of no spread
+    alone = mean_ranks(pd.DataFrame([row for row in rows if (row["task"], row["method"]) != ("y", "b")])).set_index("method")
+    assert alone.loc["b", "rank_median"] == 2.0  # on the landscape that it took part in
+    assert alone["tasks"].tolist() == [3, 2]
 
 
 def test_the_command_prints_one_object_a_job_and_keeps_the_table(small, tmp_path, capsys):
@@ -343,11 +431,3 @@ def test_all_is_every_method_that_takes_the_designs_the_baselines_first(small, m
     assert [job.method for job in found] == ["gp_mean", "random", "mutate", "mutate/parents=3"]
     assert "fussy is left out" in caplog.text
     assert "needs_more is left out" in caplog.text
-
-
-def test_a_benchmark_without_learners_loads_no_torch():
-    code = (
-        "import sys; from labloop.studies.benchmark import Job; Job(task='tfbind8', method='random', seed=0, q=2).run(); "
-        "assert not {'torch', 'sklearn', 'prefect', 'design_bench'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -295,6 +295,15 @@ def test_fine_tuning_raises_the_reward_and_its_kl_falls_as_the_coefficient_rises
     assert won[2] < 2.5
 
 
+def test_one_optimiser_serves_the_whole_fine_tuning(prior, monkeypatch):
+    """Upstream makes a new one each iteration, whose every step is then the gradient's sign."""
+    made, adam = [], torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *given, **options: made.append(adam(*given, **options)) or made[-1])
+    finetune(*prior, likes_a, BRAID(**TINY), seed=0)
+    (one,) = made
+    assert {int(state["step"]) for state in one.state.values()} == {TINY["iterations"]}
+
+
 def test_gradients_flow_through_the_last_steps_only(prior):
     states, weights = prior
     net = load_denoiser(states, weights)

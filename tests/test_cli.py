@@ -255,7 +255,7 @@ def test_a_proposer_that_fails_is_named_while_the_others_train_and_can_be_droppe
         (("init", "none.yaml"), "No such file"),
         (("status", "nobody"), "labloop init"),
         (("ingest", "start.csv", "-c", "nobody"), "labloop init"),
-        (("check", "round.yaml"), "unknown key"),
+        (("check", "round.yaml"), "this is a round's file"),
         (("simulate", CAMPAIGN, "--lab", "moon"), "'moon' is unknown"),
         (("simulate", CAMPAIGN, "--lab", "tfbind8", "--arms", "luck"), "luck"),
         (("simulate", CAMPAIGN, "--lab", "lookup:none.csv"), "none.csv"),

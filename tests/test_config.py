@@ -36,8 +36,8 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must hold keys and values"),
-        ("- a\n- b\n", "must hold keys and values"),
+        ("", "is no YAML file of keys and values"),
+        ("- a\n- b\n", "is no YAML file of keys and values"),
         ("name: [", "not valid YAML"),
         (CAMPAIGN + "nmae: d\n", "nmae: unknown key"),
         (CAMPAIGN + "name: d\n", "key 'name' stands twice"),

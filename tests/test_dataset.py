@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.history import for_proposer
+from labloop.proposing.odd import held
 from labloop.proposing.pool import Pool
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
@@ -126,3 +130,50 @@ def test_copies_beside_readings_that_differ_leave_the_noise_as_it_was():
     assert (again.sem > 0).all()
     some = dataset([*once, ("CCCA", 2.0)])  # equal to the last digit: no freedom, and the pooled noise stands in
     np.testing.assert_allclose(some.sem * np.sqrt(some.n_replicates), sem)
+
+
+def test_a_score_that_is_no_number_makes_no_pool():
+    X = SPACE.listing()[:3]
+    with pytest.raises(MethodError, match=r"mine has no finite score for 2 of 3 designs"):
+        Pool.of(SPACE, X, np.array([1.0, np.nan, np.inf]), proposer="mine")
+
+
+# ---- odd readings
+
+
+def readings(*odd: float):
+    """Forty readings within one of 10, and odd ones."""
+    y = np.r_[10 + np.linspace(-1, 1, 40), odd]
+    X = SPACE.listing()[: len(y)]
+    return replace(dataset([("AAAA", 0.0)]), X=X, y=y, sem=np.full(len(y), np.nan), censored=np.zeros(len(y), dtype=int),
+                   n_replicates=np.ones(len(y), dtype=int), ids=tuple(SPACE.ids(X)))  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", [1e6, -1e6])
+def test_a_slipped_decimal_point_is_held(slip):
+    data = readings(slip)
+    found = held(data)
+    np.testing.assert_array_equal(found.y[:40], data.y[:40])
+    assert abs(found.y[40] - 10) == pytest.approx(5 * data.y[:40].std(), rel=1e-6)
+    assert found.ids == data.ids
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200, 1e307])
+def test_values_that_cannot_be_squared_are_told_in_a_unit_in_which_they_can(unit):
+    plain = held(readings(1e6))
+    for slip in ([], [1e6]):
+        far = held(replace(data := readings(*slip), y=data.y * (unit / 1e6)))
+        np.testing.assert_allclose(far.y / far.y[0], (plain.y / plain.y[0])[: len(far.y)], rtol=1e-12)
+        assert np.isfinite(far.y.std())
+        assert far.y.std() > 0
+
+
+def test_what_the_data_are_like_is_not_odd():
+    for data in (readings(), readings(50.0), readings(*[1e6] * 10), dataset([("AAAC", 1.0), ("CCCA", 1e9)])):
+        assert held(data) is data
+
+
+def test_a_proposer_gets_odd_readings_held_a_gaussian_process_as_they_are():
+    data = readings(1e9)
+    assert for_proposer("mutate", data).y.max() < 20
+    assert for_proposer("gp_mean", data) is data  # it doubts them, and says so

@@ -111,16 +111,6 @@ def test_a_device_that_there_is_not_is_refused_by_name(machine, wanted):
         devices.device_name()
 
 
-def test_torch_is_not_imported_where_nothing_shows_a_device(tmp_path):
-    told = (
-        "import sys; from labloop.runtime import devices; devices._DRIVERS = (); devices.cuda_device(); "
-        "print('torch' in sys.modules)"
-    )
-    free = {name: value for name, value in os.environ.items() if name not in ("LABLOOP_DEVICE", "CUDA_VISIBLE_DEVICES")}
-    if sys.platform == "linux":
-        assert subprocess.check_output([sys.executable, "-c", told], text=True, env=free) == "False\n"
-
-
 @pytest.mark.parametrize(
     ("count", "wanted", "visible", "dealt"),
     [

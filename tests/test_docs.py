@@ -70,7 +70,7 @@ def act(language: str, text: str) -> None:
 
 
 @pytest.fixture
-def reader(tmp_path, monkeypatch):
+def reader(tmp_path, monkeypatch, brief_search):
     """An empty folder, as the reader of a tutorial stands in it."""
     for name in ("LABLOOP_HOME", "LABLOOP_LEDGER", "LABLOOP_PLUGINS", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -124,6 +124,13 @@ def test_designs_drawn_more_often_come_first_and_mutants_fill_up():
     assert (np.diff(pool.score) <= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("rows", "passes", "steps"), [(20_000, 100, 3_000), (2_000, 100, 2_000), (50, 100, 500), (50, None, 3_000)]
+)
+def test_few_designs_are_not_learned_by_heart(rows, passes, steps):
+    assert _offer.within_passes(3_000, rows, 100, passes) == steps
+
+
 # ---- REINFORCE
 
 
@@ -207,6 +214,24 @@ def test_the_probability_flow_ends_at_the_data_it_was_told_of():
     x = ddom.heun(noise, draw(4_000, 1), 200, 0.1, 20.0)
     assert float(x.mean()) == pytest.approx(mu, abs=0.02)
     assert float(x.std()) == pytest.approx(s, abs=0.02)
+
+
+def test_diffusion_ends_where_sampling_begins():
+    """With the authors' rates six tenths of a design are left at time 1, and sampling starts from none of it."""
+    own, theirs = (float(ddom.level(torch.tensor(1.0), one.beta_min, one.beta_max)[0]) for one in (DDOM(), DDOM.paper()))
+    assert own < 0.01
+    assert theirs == pytest.approx(0.6, abs=0.01)
+
+
+@pytest.mark.parametrize("proposer", [TestMINs.proposer, TestDDOM.proposer, TestBONET.proposer])
+def test_no_generator_knows_more_of_the_scale_than_the_best_measured_value(proposer):
+    """Upstream a true optimum of 1, or the hidden rows' range, enters; a lab that measures four times as much changes nothing."""
+    data = toy_data(TOY_SPACES["duplex"])
+    louder = type(data)(**{**{name: getattr(data, name) for name in data.__dataclass_fields__}, "y": 4 * data.y})
+    pools = [proposer.propose(one, 8, seed=0) for one in (data, louder)]
+    assert pools[0].ids == pools[1].ids
+    if "condition" in pools[0].notes:
+        assert pools[0].notes["condition"] == pytest.approx(data.y.max())
 
 
 # ---- BONET
@@ -321,3 +346,15 @@ def test_every_method_says_what_it_is_and_its_published_form_can_be_made_and_cha
         assert getattr(changed, option) == 7
         assert published == replace(changed, **{option: getattr(published, option)})
         assert published != method()
+        assert create("proposers", name, {"paper": True, option: 7}) == changed
+        assert create("proposers", name, {"paper": False}) == method()
+    else:
+        with pytest.raises(ConfigError, match="no published settings"):
+            create("proposers", name, {"paper": True})
+
+
+def test_published_settings_are_asked_for_or_not():
+    with pytest.raises(ConfigError, match="write paper: true"):
+        create("proposers", "coms", {"paper": "yes, please"})
+    with pytest.raises(ConfigError, match="nonsense"):
+        create("proposers", "coms", {"paper": True, "nonsense": 1})

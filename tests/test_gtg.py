@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from labloop.methods import gtg
+from labloop.methods import _ranked_proxies, gtg
 from labloop.methods._diffusion import NoiseSchedule, clean
 from labloop.methods._temporal_unet import TemporalUNet
 from labloop.methods._trajectories import Trajectories, build_trajectories
@@ -114,6 +115,50 @@ def test_ties_are_broken_at_random_not_by_the_order_of_the_table() -> None:
     ]
     reached = {path[1] for one in [paths, *steps] for path in one.rows.tolist() if path[0] == 0}
     assert reached == set(range(1, 13))
+
+
+def test_no_trajectory_takes_designs_from_another() -> None:
+    """Upstream what one has visited is far away for all that follow; here 200 of them go over the same ten designs."""
+    data = toy_data(TOY_SPACES["sequence"], 10)
+    rows = walk(data, n_traj=200, horizon=10, k=10, eps=2.0).rows.numpy()
+    assert (np.sort(rows, axis=1) == np.arange(10)).all()
+    first, last = (walk(data, n_traj=200, horizon=4, k=2, eps=0.1).rows[part].numpy() for part in (slice(100), slice(100, None)))
+    steps = [{(a, b) for path in rows for a, b in itertools.pairwise(path)} for rows in (first.tolist(), last.tolist())]
+    assert len(steps[0] & steps[1]) > 0.5 * len(steps[0] | steps[1])
+
+
+def test_a_column_without_change_moves_no_other() -> None:
+    """Upstream one such column shifts all of them by one."""
+    data = toy_data(TOY_SPACES["mixed"], 120)
+    table = data.space.decode(data.X).assign(ph=6.5)
+    still = Dataset.from_measurements(data.space, table, data.y)
+    paths = walk(still)
+    np.testing.assert_allclose((paths.states[..., :-1].double().numpy() + 1) / 2, still.X[paths.rows], atol=1e-6)
+
+
+def test_the_first_state_is_learned_as_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream its noise is zero, for a conditioning that is not used."""
+    noises, noised = [], gtg.diffusion.q_sample
+    monkeypatch.setattr(gtg.diffusion, "q_sample", lambda *given: noises.append(given[3]) or noised(*given))  # type: ignore[func-returns-value]
+    data = toy_data(TOY_SPACES["sequence"])
+    gtg.train_denoiser(walk(data).states, data.space.blocks, TINY, seed=0)
+    by_state = torch.cat(noises).std((0, 2))
+    torch.testing.assert_close(by_state, torch.ones(8), atol=0.1, rtol=0)
+
+
+def test_each_proxy_draws_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream members differ by their first weights alone, so that two that start alike stay alike."""
+
+    def alike(*given: object, really=_ranked_proxies.networks, **options: object):  # type: ignore[no-untyped-def]
+        for net in really(*given, **options):
+            for weight in net.parameters():
+                weight.data.copy_(weight.data[:1].expand_as(weight))
+            yield net
+
+    monkeypatch.setattr(_ranked_proxies, "networks", alike)
+    data = toy_data(TOY_SPACES["sequence"], 15)  # too few to leave some out
+    proxies = gtg.train_proxies(data, standard(data), replace(TINY, proxies=2), seed=0)[0]
+    assert all(not torch.equal(*value) for value in proxies.values() if value.shape[0] == 2)
 
 
 def test_a_handful_of_designs_is_enough() -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from browser import CHROMIUM, browser
-from scheduling import ROUND, die_with_the_test, free_port, process, run, until
+from conftest import set_up_bench
+from scheduling import ROUND, die_with_the_test, process, run, until
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
@@ -26,35 +27,15 @@ from labloop.studies.simulate import open_lab
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory):
-    """A real server with a password, for this file: what the environment says of it. It takes seconds to start."""
-    pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
-    if sys.platform != "linux":
-        pytest.skip("the processes are killed the way Linux does it")
-    folder, port = tmp_path_factory.mktemp("prefect"), free_port()
-    told = {
-        "PREFECT_HOME": str(folder), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
-        "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # ten seconds otherwise, for each run
-    }  # fmt: skip
-    server = Server(told["PREFECT_API_URL"], "lab:secret")
-
-    with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
-        until(lambda: server.deployments() is not None)
-        yield told
-
-
 @pytest.fixture
-def server(prefect, bench, monkeypatch):
+def server(prefect_server, bench, monkeypatch):
     """The real server, named in the environment of this test."""
-    for name, value in prefect.items():
+    for name, value in prefect_server.items():
         monkeypatch.setenv(name, value)
     return Server.configured()
 
 
-SCHEDULE = [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron", "* * * * *"]
+SCHEDULE = [sys.executable, "-c", "from labloop.cli import run; run()", "schedule", "--cron"]
 
 
 def approve(capsys) -> str:
@@ -63,31 +44,6 @@ def approve(capsys) -> str:
     until(lambda: main(["approve", "tfbind8"]) == 0)
     printed = capsys.readouterr()
     return printed.out + printed.err
-
-
-@pytest.mark.server
-def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_plate(server, bench, capsys):
-    campaign = Campaign.open("tfbind8")
-    (bench / "start.csv").rename(steps.inbox_of(campaign) / "start.csv")
-    with pytest.raises(NoAnswer, match="password"):
-        Server(server.url).deployments()
-    with process([*SCHEDULE[:-1], "* * * * * */30"], dict(os.environ), bench / "schedule.log"):  # the sixth field: seconds
-        until(lambda: campaign.state(1) == "PROPOSED")
-        until(lambda: overview()["campaigns"][0]["waits_for"] == "a person")
-        assert "a person" in run(capsys, "schedule", "--status")
-        assert "another labloop schedule" in run(capsys, "schedule", code=1)
-        assert "goes on now" in approve(capsys)
-        until(lambda: campaign.state(1) == "EXPORTED")
-        form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
-        assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
-        until(lambda: campaign.state(2) == "PROPOSED")
-        # What a pinned-version fault breaks silently: the clock itself makes a run, and it runs to its end.
-        done = {"state": {"type": {"any_": ["COMPLETED"]}}}
-        until(lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]])
-        assert {one.campaign for one in server.planned()} == {"tfbind8"}
-        watching = server._ask("POST", "automations/filter", {})
-        assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
-    assert "Error" not in (bench / "schedule.log").read_text()
 
 
 @pytest.mark.server
@@ -107,7 +63,7 @@ def test_a_file_starts_its_tick_and_a_training_that_is_killed_ends_its_own_run_a
         wanted = {"state": state, "start_time": {"after_": began}}
         return server._ask("POST", "flow_runs/filter", {"flow_runs": wanted})
 
-    with process([*SCHEDULE[:-1], "0 0 1 1 *"], dict(os.environ), bench / "schedule.log") as scheduler:
+    with process([*SCHEDULE, "0 0 1 1 *"], dict(os.environ), bench / "schedule.log") as scheduler:
         until(lambda: runs(name={"any_": ["Crashed"]}))
         assert "exited with status code: -9" in runs(name={"any_": ["Crashed"]})[0]["state"]["message"]
         # Its look at the other one at the beginning; a run of the first may be over before it.
@@ -135,27 +91,64 @@ def command_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def clocked(prefect_server, tmp_path_factory):
+    """A scheduler, which takes seconds to start, whose clock goes every minute, with two campaigns: the folder.
+
+    One has its start data in its inbox, the other's first round is measured.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        bench = set_up_bench(tmp_path_factory.mktemp("clocked"), patch)
+        (bench / "label.yaml").write_text((bench / "campaign.yaml").read_text().replace("name: tfbind8", "name: tfbind8_b"))
+        commands = ["init label.yaml", "ingest start.csv -c tfbind8_b"]
+        commands += [f"{verb} tfbind8_b" for verb in ("step --until waiting", "approve", "step --until waiting")]
+        for command in commands:
+            assert main(command.split()) == 0
+        campaign = Campaign.open("tfbind8_b")
+        form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
+        assert main(["ingest", str(form), "-c", "tfbind8_b"]) == 0
+        (bench / "start.csv").rename(steps.inbox_of(Campaign.open("tfbind8")) / "start.csv")
+        for name, value in prefect_server.items():
+            patch.setenv(name, value)
+        log = bench / "schedule.log"
+        with process([*SCHEDULE, "* * * * *"], dict(os.environ), log):
+            yield bench
+        assert "Error" not in log.read_text()
+
+
+@pytest.mark.server
+def test_a_scheduled_run_appears_and_takes_a_file_from_the_inbox_to_the_next_plate(clocked, capsys):
+    campaign, server = Campaign.open("tfbind8"), Server.configured()
+    with pytest.raises(NoAnswer, match="password"):
+        Server(server.url).deployments()
+    until(lambda: campaign.state(1) == "PROPOSED")
+    until(lambda: overview()["campaigns"][0]["waits_for"] == "a person")
+    assert "a person" in run(capsys, "schedule", "--status")
+    assert "another labloop schedule" in run(capsys, "schedule", code=1)
+    assert "goes on now" in approve(capsys)
+    until(lambda: campaign.state(1) == "EXPORTED")
+    form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), clocked / "back", number=1)
+    assert "goes on now" in run(capsys, "ingest", form, "-c", "tfbind8")
+    until(lambda: campaign.state(2) == "PROPOSED")
+    assert {one.campaign for one in server.planned()} >= {"tfbind8", "tfbind8_b"}
+    watching = server._ask("POST", "automations/filter", {})
+    assert [one["name"] for one in watching] == ["labloop: a dead tick is crashed"]
+
+
 @pytest.mark.server
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_person_finds_the_campaigns_form_schedule_and_page_in_prefect(server, bench, capsys):
-    (bench / "label.yaml").write_text((bench / "campaign.yaml").read_text().replace("name: tfbind8", "name: tfbind8_b"))
-    run(capsys, "init", "label.yaml")
-    run(capsys, "ingest", "start.csv", "-c", "tfbind8_b")
-    for verb in ("step", "approve", "step"):
-        run(capsys, verb, "tfbind8_b", *(["--until", "waiting"] if verb == "step" else []))
-    campaign = Campaign.open("tfbind8_b")
-    form = measure_plate(campaign, open_lab("tfbind8"), steps.plates_of(campaign), bench / "back", number=1)
-    run(capsys, "ingest", form, "-c", "tfbind8_b")
-    site, folder = server.url.removesuffix("/api"), bench / "pages"
+def test_a_person_finds_the_campaigns_form_schedule_and_page_in_prefect(clocked):
+    server, folder = Server.configured(), clocked / "pages"
+    site = server.url.removesuffix("/api")
     folder.mkdir()
-    with process(SCHEDULE, dict(os.environ), bench / "schedule.log"), browser(folder / "profile") as page:
+    with browser(folder / "profile") as page:
         until(lambda: server._ask("POST", "artifacts/latest/filter", {"artifacts": {"key": {"any_": ["tfbind8-b-report"]}}}))
         page.open(f"{site}/login")
         page.value("localStorage.setItem('prefect-password', btoa('lab:secret'))")
         deployment = f"{site}/deployments/deployment/{server.deployments()['tfbind8_b']}"
 
         page.open(deployment)
-        page.text("tfbind8_b-round-1", "Completed", "Every minute every day", "labloop.flows.tick.tick")
+        page.text("tfbind8_b-round-", "Completed", "Every minute every day", "labloop.flows.tick.tick")
         page.picture(folder / "deployment.png")
         page.open(f"{deployment}?tab=Parameters")
         assert {"campaign\ttfbind8_b\t\tstring", "once\t\tfalse\tboolean"} <= set(page.text("campaign", "once").splitlines())
@@ -179,6 +172,13 @@ def test_a_person_finds_the_campaigns_form_schedule_and_page_in_prefect(server, 
         assert image[0] == "data:image/png;base64,"
         assert image[1] > 300
         page.picture(folder / "page.png")
+
+
+@pytest.mark.server
+def test_the_clock_itself_makes_a_run_that_runs_to_its_end(clocked):
+    """What a pinned-version fault breaks silently."""
+    server, done = Server.configured(), {"state": {"type": {"any_": ["COMPLETED"]}}}
+    until(lambda: [one for one in server._ask("POST", "flow_runs/filter", {"flow_runs": done}) if one["auto_scheduled"]])
 
 
 @pytest.mark.slow

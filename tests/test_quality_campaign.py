@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from kept import copied
 from sqlalchemy import create_engine, inspect
 
 from labloop.assays.readings import standing_flags
@@ -64,9 +65,14 @@ def send(run: Campaign, form: pd.DataFrame, path: Path):
 
 
 def first_round(tmp_path, config: RoundConfig = RANDOM, **options) -> tuple[Campaign, pd.DataFrame]:
-    run = begin(tmp_path, **options)
-    number = run.propose(config).round
-    return run, measured(run, number)
+    def make(folder):
+        run = begin(folder, **options)
+        run.propose(config)
+        run.ledger.close()
+
+    copied((config.model_dump_json(), json.dumps(options, sort_keys=True)), make, tmp_path)
+    run = Campaign.open("promoter", home=tmp_path / "home")
+    return run, measured(run, 1)
 
 
 def designs_in(run: Campaign, form: pd.DataFrame) -> list[str | None]:

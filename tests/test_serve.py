@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -24,6 +26,7 @@ from scheduling import PATIENCE, until
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
+from labloop.cli.serve.children import begin
 from labloop.cli.serve.desk import Desk, spoken
 from labloop.cli.serve.patient import Answer, Patient
 from labloop.cli.serve.sessions import COOKIE, file_name
@@ -426,8 +429,11 @@ def test_a_plate_is_rejected_with_a_reason_in_the_persons_name(bench, bench_page
     run.ensure_proposed(1)
     assert bench_page.fill("/c/tfbind8/reject", reason="").status_code == 409
     spot = run.batch(1).wells.dropna(subset=["design_id"]).iloc[0]
-    answer = bench_page.fill("/c/tfbind8/veto", well=f"{spot['plate']}:{spot['well']}", reason="cannot be made")
+    well = f"{spot['plate']}:{spot['well']}"
+    assert f"Design {spot['design_id']} Value" in bench_page.seen(f"/c/tfbind8/round/1?well={well}")
+    answer = bench_page.fill("/c/tfbind8/veto", well=well, reason="cannot be made")
     assert answer.headers["location"] == "/c/tfbind8/round/1"
+    assert f"Design {spot['design_id']} Value" not in bench_page.seen(f"/c/tfbind8/round/1?well={well}")
     assert bench_page.fill("/c/tfbind8/reject", reason="too alike").status_code == 303
     events = run.ledger.events("tfbind8")
     (detail,) = events.loc[events["kind"] == "rejected", "detail"]
@@ -506,8 +512,23 @@ def test_arms_are_tried_on_what_is_measured(bench, bench_page):
     assert {one["arm"] for one in said["arms"]} == {"random", "mutate"}
 
 
+def test_a_command_beside_the_page_says_how_it_ended(bench, children):
+    told = {**os.environ, "LABLOOP_HOME": str(bench / "labloop-data")}
+    with (bench / "out").open("w+b") as out, (bench / "err").open("w+b") as err:
+        good = begin(["status", "tfbind8", "--json"], environment=told, out=out, err=err)
+        assert good.wait(PATIENCE) == 0
+        assert begin(["status", "none"], environment=told, out=out, err=err).wait(PATIENCE) == 1
+    assert json.loads((bench / "out").read_text())["campaign"] == "tfbind8"
+    assert "there is no campaign 'none'" in (bench / "err").read_text()
+
+
+def without_end(command, **_):
+    """A command that ends when it is told to."""
+    return subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+
+
 def test_no_more_questions_are_worked_on_than_the_computer_bears(bench, bench_page, monkeypatch):
-    monkeypatch.setattr("labloop.cli.serve.jobs._RUN", [sys.executable, "-c", "import signal; signal.pause()"])
+    monkeypatch.setattr("labloop.cli.serve.jobs.begin", without_end)
     assert bench_page.fill("/c/tfbind8/ask/why").status_code == 303
     assert bench_page.fill("/c/tfbind8/ask/why").status_code == 409
     assert bench_page.fill("/c/tfbind8/ask/backtest").status_code == 303
@@ -656,7 +677,7 @@ def test_who_says_yes_a_second_time_is_not_told_that_nothing_was_done(bench, app
     run.ingest("start.csv")
     run.propose("round.yaml")
     ann, ben = browser(app).login("Ann"), browser(app).login("Ben")
-    monkeypatch.setattr("labloop.cli.serve.jobs._RUN", [sys.executable, "-c", "import signal; signal.pause()"])
+    monkeypatch.setattr("labloop.cli.serve.jobs.begin", without_end)
     assert ann.fill("/c/tfbind8/approve").status_code == 303
     assert ben.fill("/c/tfbind8/approve").status_code == 303
     assert "is approved. labloop is at work for tfbind8 already" in ben.seen("/c/tfbind8")
@@ -703,7 +724,7 @@ def test_an_answer_that_is_there_at_once_holds_nobody_up(monkeypatch):
 
     monkeypatch.setattr("labloop.cli.serve.patient.ThreadPoolExecutor", AtOnce)
     patient, found = Patient(), []
-    asking = threading.Thread(target=lambda: found.append(patient.ask("how many", 1, lambda: 42).value), daemon=True)
+    asking = threading.Thread(target=lambda: found.append(patient.ask("how many", 1, lambda: 42).answer().value), daemon=True)
     asking.start()
     asking.join(20)
     assert found == [42]
@@ -723,9 +744,9 @@ def test_a_large_campaign_is_counted_in_a_process_beside_the_pages(tmp_path, tfb
     desk = Desk(settings_of(home=tmp_path, token=TOKEN))
     try:
         there = desk.campaign("tfbind8")
-        assert desk.ask(there, "status", Campaign.status, patience=PATIENCE) == Answer(run.status(), True)
-        assert desk.ask(there, "where", _process, patience=PATIENCE).value != os.getpid()
-        assert "no round" in desk.ask(there, "round", Campaign.round, patience=PATIENCE).error
+        assert desk.ask(there, "status", Campaign.status).answer(PATIENCE) == Answer(run.status(), True)
+        assert desk.ask(there, "where", _process).answer(PATIENCE).value != os.getpid()
+        assert "no round" in desk.ask(there, "round", Campaign.round).answer(PATIENCE).error
     finally:
         desk.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import re
@@ -36,6 +37,22 @@ def config(**changes):
         "reference": "random", "starts": [30], "rounds": 2, "batch": 8, "seeds": 2,
     }  # fmt: skip
     return parse_config({**raw, **changes}, StudyConfig)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_job_once():
+    """Many tests here run the same jobs."""
+    run, kept = Job.run, {}
+
+    def once(job):
+        key = job.model_dump_json(), labloop.studies.study_job._range
+        if key not in kept:
+            kept[key] = run(job)
+        return copy.deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "run", once)
+        yield
 
 
 @pytest.fixture(scope="module")

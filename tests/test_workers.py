@@ -11,6 +11,7 @@ from fakes import exported
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
 
+import dask
 from distributed import SpecCluster
 
 from labloop.campaign.facade import Campaign
@@ -28,8 +29,8 @@ SCORES = ["task", "method", "seed", "max", "median", "mean", "n_unique", "share_
 
 @pytest.fixture(scope="module", autouse=True)
 def importable():
-    """Workers are new processes: they find what the tests find."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Workers are new processes: they find what the tests find. They are forked from one that has imported what Dask needs."""
+    with pytest.MonkeyPatch.context() as patch, dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
         yield
 

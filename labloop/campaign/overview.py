@@ -9,7 +9,7 @@ from typing import Any
 from labloop.campaign.facade import Campaign
 from labloop.campaign.step import situation
 from labloop.errors import LabloopError
-from labloop.ledger.memory import campaigns
+from labloop.ledger.memory import campaigns, nearest_home
 from labloop.rounds.policy import Action, decide
 from labloop.rounds.state import outlook
 from labloop.runtime.prefect_api import LOGIN, OPEN, NoAnswer, Planned, Server
@@ -109,6 +109,8 @@ def _beginnings(folder: Path) -> list[dict[str, str]]:
         {"command": f"labloop next --home {one.parent.name}", "what": f"the campaigns of {one.parent.name}/, which has a ledger"}
         for one in sorted(folder.glob("*/ledger.db"))
     ]
+    if (above := nearest_home(folder)) is not None:
+        found.append({"command": f"labloop next --home {above}", "what": "the campaigns of a folder above this one"})
     files = [one for one in (*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))) if _is_campaign(one)]
     for one in files[:5]:
         found += [

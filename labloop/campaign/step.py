@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -83,33 +84,38 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
         remember: note in the inbox what was seen there, see `inbox.look`; without it nothing at all is written.
     """
     now = now or datetime.now(UTC)
-    config, ledger, schedule = campaign.config, campaign.ledger, schedule_of(campaign)
-    files = inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
+    schedule, files = schedule_of(campaign), inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
+    told = campaign.kept("situation", partial(_told, campaign))
+    number, done = told.get("round", 0), told["done"]
+    closed = not number or told["state"] == RoundState.CLOSED
+    return Situation(
+        **told, campaign=campaign.name, now=now, schedule=schedule, planned=campaign.config.rounds,
+        files=files.whole, arriving=files.arriving, why=files.why,
+        settles=now + timedelta(seconds=files.settles) if files.settles is not None else None,
+        can_learn=not closed or bool(number and done >= campaign.config.rounds) or _can_learn(campaign, schedule.round(done)),
+    )  # fmt: skip
+
+
+def _told(campaign: Memory) -> dict[str, Any]:
+    """What of a situation the ledger alone tells."""
+    ledger = campaign.ledger
     rounds = ledger.rounds(campaign.name)
     events = ledger.events(campaign.name)  # read last: it has the entry of every state seen, also while another process goes on
     done = planned.done(rounds, ledger.wells(campaign.name), events, states=(RoundState.CLOSED,))
-    told: dict[str, Any] = {
-        "campaign": campaign.name, "now": now, "schedule": schedule, "planned": config.rounds, "done": done,
-        "files": files.whole, "arriving": files.arriving,
-        "why": files.why, "settles": now + timedelta(seconds=files.settles) if files.settles is not None else None,
-    }  # fmt: skip
     if not rounds:
-        began = pd.Timestamp(ledger.begun(campaign.name)).to_pydatetime()
-        return Situation(**told, since=began, can_learn=_can_learn(campaign, schedule.round(done)), called=_called(events, 0))
+        return {"done": done, "since": pd.Timestamp(ledger.begun(campaign.name)).to_pydatetime(), "called": _called(events, 0)}
     last = rounds[-1]
     verdict, reason = verdict_of(campaign, last.number)
     entered = events[(events["round"] == last.number) & (events["state"] == last.state)]["at"].iloc[-1]
-    closed = last.state == RoundState.CLOSED
-    return Situation(
-        **told, round=last.number, state=last.state,
-        trainings=_trainings(campaign, last.number, events) if last.state == RoundState.READY else (),
-        verdict=cast(Literal["", "asked", "approved", "rejected"], verdict), reason=reason,
-        wells=int(ledger.wells(campaign.name, last.number)["design_id"].notna().sum()),
-        missing=len(state.missing(campaign, last.number)),
-        since=pd.Timestamp(entered).to_pydatetime(),
-        can_learn=not closed or done >= config.rounds or _can_learn(campaign, schedule.round(done)),
-        called=closed and _called(events, last.number),
-    )  # fmt: skip
+    return {
+        "done": done, "round": last.number, "state": last.state,
+        "trainings": _trainings(campaign, last.number, events) if last.state == RoundState.READY else (),
+        "verdict": cast(Literal["", "asked", "approved", "rejected"], verdict), "reason": reason,
+        "wells": int(ledger.wells(campaign.name, last.number)["design_id"].notna().sum()),
+        "missing": len(state.missing(campaign, last.number)),
+        "since": pd.Timestamp(entered).to_pydatetime(),
+        "called": last.state == RoundState.CLOSED and _called(events, last.number),
+    }  # fmt: skip
 
 
 def perform(campaign: Memory, action: Action) -> Step:

@@ -11,6 +11,7 @@ from cyclopts import App, Group, Parameter
 
 from labloop import __version__
 from labloop.cli import show
+from labloop.cli.progress import PATIENCE
 from labloop.runtime.allowance import allow
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def ingest(
     common.start()
     run = common.open(campaign)
     if explain:
-        told = run.explain(file, assay=assay, read=read, plates=plate, reader=reader)
+        with show.progress(json=common.json, what="reading the file", after=PATIENCE):
+            told = run.explain(file, assay=assay, read=read, plates=plate, reader=reader)
         show.explanation(told, json=common.json)
         if told.refusal is not None:
             raise told.refusal
@@ -122,7 +124,9 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
     common.start()
     if campaign is not None:
         run = common.open(campaign)
-        show.status(run.status(), json=common.json)
+        with show.progress(json=common.json, what="counting readings", after=PATIENCE):
+            told = run.status()
+        show.status(told, json=common.json)
         if run.config.schedule is not None and not common.json:
             from labloop.campaign import step
             from labloop.campaign.inbox import folder as inbox
@@ -130,7 +134,9 @@ def status(campaign: str | None = None, *, common: Common = Common()) -> None:
             for why in inbox.look(step.inbox_of(run), remember=False).why:
                 show.note(f"Not taken from the inbox yet: {why}.")
         return
-    show.statuses([common.open(name).status() for name in campaigns(home=common.home, ledger=common.ledger)], json=common.json)
+    with show.progress(json=common.json, what="counting readings", after=PATIENCE):
+        every = [common.open(name).status() for name in campaigns(home=common.home, ledger=common.ledger)]
+    show.statuses(every, json=common.json)
 
 
 @app.command(group=_lab)
@@ -195,8 +201,9 @@ def check(campaign: Path, round: Path | None = None, *, data: Path | None = None
     """
     from labloop.campaign.checks import check_configs, check_start
 
-    understood = check_configs(campaign, round)
-    told, refusal = (None, None) if data is None else check_start(campaign, data)
+    with show.progress(json=common.json, what="checking", after=PATIENCE):
+        understood = check_configs(campaign, round)
+        told, refusal = (None, None) if data is None else check_start(campaign, data)
     if told is not None:
         understood["start"] = told
     show.checked(understood, json=common.json)
@@ -318,7 +325,8 @@ def benchmark(
     """Score offline methods by the Design-Bench protocol. Run again, it goes on: finished jobs are kept in the folder.
 
     Args:
-        tasks: tfbind8, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between.
+        tasks: tfbind8, any simulated lab, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between,
+            options after slashes: tfbind8/fraction=0.01,rna/q=16; standard for the seven of the docs.
         methods: proposers with commas between, options after slashes: coms,coms/epochs=20; all for every one there is.
         seeds: runs of each method on each task.
         q: designs that a method offers.

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
+from labloop.cli.progress import PATIENCE
 
 
 @app.command(group=_lab, name="next")
@@ -14,7 +15,8 @@ def here(*, common: Common = Common()) -> None:
     from labloop.campaign.overview import here as look
 
     common.start()
-    told = look(home=common.home, ledger=common.ledger)
+    with show.progress(json=common.json, what="looking around", after=PATIENCE):
+        told = look(home=common.home, ledger=common.ledger)
     if common.json:
         return show.dump(told)
     for one in told["campaigns"]:
@@ -26,6 +28,9 @@ def here(*, common: Common = Common()) -> None:
         wide = max(len(one["command"]) for one in told["begin"])
         for one in told["begin"]:
             show.out.print(Text(f"  {one['command']:<{wide}}   {one['what']}"))
+    named = [f"--{name} {value}" for name, value in (("home", common.home), ("ledger", common.ledger)) if value is not None]
+    if told["campaigns"] and named:
+        show.out.print(Text(f"Add {' '.join(named)} to each of these commands."))
     show.out.print("All commands: labloop --help. Another folder: labloop next --home FOLDER.")
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
+from labloop.cli.progress import PATIENCE
 from labloop.errors import CampaignError, LedgerError
 
 
@@ -139,7 +140,8 @@ def audit(campaign: str, what: str, *, common: Common = Common()) -> None:
         what: a well as PLATE:WELL, or a design_id (its beginning will do).
     """
     common.start()
-    found = common.open(campaign).audit(what)
+    with show.progress(json=common.json, what="looking through the ledger", after=PATIENCE):
+        found = common.open(campaign).audit(what)
     if common.json:
         show.dump({**vars(found), "steps": [vars(step) for step in found.steps]})
         return

@@ -51,7 +51,11 @@ def _one(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
         facts = {"family": one["family"], "paper": one["source"], "cost": one["cost"]}
         if one["kind"] == "proposers":
             facts["spaces"] = ", ".join(one["kinds"])
-            facts["published settings"] = "known: Method.paper() in Python" if one["paper"] else "none are kept"
+            facts["published settings"] = (
+                f"known: {one['name']}/paper=true in a command, paper: true in a file, .paper() in Python"
+                if one["paper"]
+                else "none are kept"
+            )
         for name, told in facts.items():
             if told:
                 show.out.print(Text(f"  {name}: {told}"))

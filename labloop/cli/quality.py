@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
+from labloop.cli.progress import PATIENCE
 
 PLATES = 60
 """Plates of an assay that are shown one by one, unless all are asked for."""
@@ -50,7 +51,8 @@ def revise(
     """
     common.start()
     run = common.open(campaign)
-    told = run.revise(config, reason=reason, dry_run=dry_run)
+    with show.progress(json=common.json, what="checking what is known", after=PATIENCE):
+        told = run.revise(config, reason=reason, dry_run=dry_run)
     if common.json:
         return show.dump({"campaign": campaign, "changes": told, "stored": bool(told) and not dry_run})
     for line in told or ["Nothing changes: this is the configuration already."]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,11 +28,18 @@ _BOUNDS = {
 }  # fmt: skip
 
 
-def mistakes(faults: Sequence[Mapping[str, Any]], raw: Any) -> list[tuple[Place, str]]:
-    """Give Pydantic's faults as places of the file and words, one a place; what a list or map holds stands for itself."""
+def mistakes(
+    faults: Sequence[Mapping[str, Any]], raw: Any, *, hint: Callable[[Mapping[str, Any]], str] = lambda fault: ""
+) -> list[tuple[Place, str]]:  # fmt: skip
+    """Give Pydantic's faults as places of the file and words, one a place; what a list or map holds stands for itself.
+
+    Args:
+        hint: what more can be said of a fault.
+    """
     found: dict[Place, list[str]] = {}
     for fault in faults:
         place, said = _placed(fault, raw)
+        said += hint(fault)
         known = found.setdefault(place, [])
         if said not in known:
             known.append(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakMethod
@@ -60,7 +61,7 @@ class Chained:
             if link.once(t.campaign, name=name, config=config_json) is None:
                 raise CampaignError(
                     f"{self.database.where}: campaign {name!r} exists already: go on with it (`labloop status {name}`), "
-                    "or give the new one another name"
+                    f"change it (`labloop revise {name} FILE.yaml --reason …`), or give the new one another name"
                 )
             self.shut(link, name)
 
@@ -110,10 +111,11 @@ class Chained:
         """
         found = connection.execute(select(t.campaign.c.id).filter_by(name=name)).scalar()
         if found is None:
-            known = ", ".join(self.names()) or "none yet"
-            raise CampaignError(
-                f"{self.database.where}: there is no campaign {name!r} (there are: {known}): run `labloop init`, or mend the name"
-            )
+            names = {one.lower(): one for one in self.names()}
+            known = ", ".join(names.values()) or "none yet"
+            like = get_close_matches(name.lower(), names, n=1)
+            mend = f"did you mean {names[like[0]]}?" if like else "run `labloop init`, or mend the name"
+            raise CampaignError(f"{self.database.where}: there is no campaign {name!r} (there are: {known}): {mend}")
         return found
 
     def names(self) -> list[str]:
@@ -146,6 +148,12 @@ class Chained:
     def rows(self, campaign: str, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
         """Read a campaign's rows of a table in the order they were written."""
         return self.answer(campaign, read_rows, table, tuple(columns), number)
+
+
+def last_link(connection: Connection, key: int, verbs: Sequence[str]) -> int:
+    """Number the last link that one of these verbs wrote; see `Ledger.last`."""
+    chain = select(func.max(t.link.c.number)).where(t.link.c.campaign == key, t.link.c.verb.in_(verbs))
+    return connection.execute(chain).scalar() or 0
 
 
 def read_rows(connection: Connection, key: int, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:

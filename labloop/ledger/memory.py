@@ -22,6 +22,9 @@ from labloop.runtime.environment import Environment
 
 T = TypeVar("T")
 
+HOME = "labloop-data"
+"""The folder of ledger and campaigns, where none is named."""
+
 ALLOCATED = "allocated"
 """The kind of event that fixes how a round's wells are shared, before it trains: `wells` by arm, and why; `proposers` tells the
 same of the wells of each arm whose proposers take turns."""
@@ -132,7 +135,10 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
     """
     place, where, heads = place_of(home, ledger)
     if isinstance(where, Path) and not create and not where.exists():
-        raise CampaignError(f"{place} holds no ledger: start a campaign with 'labloop init', or name its folder with --home")
+        there = f": is it that of --home {near}? Else" if (near := nearest_home()) is not None else ":"
+        raise CampaignError(
+            f"{place} holds no ledger{there} start a campaign with 'labloop init', or name its folder with --home"
+        )
     if create:
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -144,8 +150,20 @@ def open_ledger(home: Path | str | None, ledger: str | None, *, create: bool = F
 def place_of(home: Path | str | None, ledger: str | None) -> tuple[Path, Path | str, Path]:
     """Tell the home folder, the ledger's file or URL, and where a server's ledger has its heads noted; nothing is opened."""
     said = Environment.now()
-    place = Path(home or said.home or "labloop-data")
+    place = Path(home or said.home or HOME)
     return place, ledger or said.ledger or place / "ledger.db", place / "ledger.heads"
+
+
+def nearest_home(folder: Path | str = ".") -> Path | None:
+    """Give the home folder of a ledger one or two folders above, as a path from here: whoever is in a sub-folder means it."""
+    here = Path(folder).resolve()
+    for up, above in enumerate(here.parents[:2], start=1):
+        back = Path(*[".."] * up)
+        if (above / "ledger.db").is_file():
+            return back
+        if (above / HOME / "ledger.db").is_file():
+            return back / HOME
+    return None
 
 
 def stored_config(ledger: Ledger, name: str, before_round: int | None = None) -> CampaignConfig:

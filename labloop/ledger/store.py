@@ -20,7 +20,7 @@ from labloop.ledger import batches, readings
 from labloop.ledger import flags as checks
 from labloop.ledger import tables as t
 from labloop.ledger.backup import backup
-from labloop.ledger.chained import Chained, heads_of, utc_now
+from labloop.ledger.chained import Chained, heads_of, last_link, utc_now
 from labloop.ledger.database import Database
 from labloop.ledger.designs import designs_of
 from labloop.ledger.frames import plain_number, to_json
@@ -373,6 +373,10 @@ class Ledger:
     def heads(self) -> dict[str, str]:
         """Tell the hash of each campaign's last link, oldest campaign first; nothing while this thread writes."""
         return self._store.now_at()
+
+    def last(self, campaign: str, *verbs: str) -> int:
+        """Number the last link of these verbs, such as `batch` or `veto`; 0 where there is none."""
+        return self._store.answer(campaign, last_link, verbs)
 
     def batch_head(self, campaign: str, number: int) -> dict[str, Any]:
         """Name the link of the chain that a round's batch came with: campaign, link, head."""

@@ -17,8 +17,15 @@ WAVES = 8
 """Times that a generator draws while new designs are lacking."""
 GENERATIONS = 10
 """Of the search that fills a pool up."""
+LEAST_STEPS = 500
+"""Of a generative model, however few the data are."""
 POPULATION = 128
 """Children of each of them, or as many as designs are asked for."""
+
+
+def within_passes(steps: int, rows: int, batch: int, passes: int | None) -> int:
+    """Cut training steps to so many passes over the rows, but not below `LEAST_STEPS`: more would learn few data by heart."""
+    return steps if passes is None else min(steps, max(LEAST_STEPS, passes * -(-rows // batch)))
 
 
 def listed(data: Dataset, how: Literal["auto", "ascent", "enumerate"], proposer: str) -> bool:

@@ -15,7 +15,8 @@ Where this differs from Design-Bench's code, and why:
  2. Weights are divided by their mean, and w and v cut at `most`: one design would otherwise decide a round.
  3. Numbers of a design are normal about the decoder's, with one learned spread.
  4. γ never falls, as in the CbAS paper; that code takes each round's own percentile.
- 5. Trained by steps, not epochs, in batches of 100; as many as theirs only by `paper()`.
+ 5. Trained by steps, not epochs, in batches of 100; as many as theirs only by `paper()`. Few designs are passed over at most
+    `passes` times: an autoencoder that knows them by heart has nothing new to offer.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class CbAS(ProxyModel):
     width: PositiveInt = 256
     """Units of a hidden layer."""
     prior_steps: PositiveInt = 3_000
-    """Steps of training the autoencoder on all designs, before the search."""
+    """Steps of training the autoencoder on all designs, before the search, at most."""
+    passes: PositiveInt | None = 100
+    """Passes of that training over the designs, at most; null for no bound."""
     rounds: PositiveInt = 20
     """Rounds of the search."""
     samples: PositiveInt = 1_000
@@ -80,8 +83,8 @@ class CbAS(ProxyModel):
     def paper(cls, **changes: Any) -> Self:
         """The settings of Design-Bench's code on TF Bind 8, its epochs as steps."""
         settings = {
-            "latent": 32, "width": 256, "prior_steps": 65_600, "rounds": 20, "samples": 1_000, "round_steps": 100, "vae_lr": 3e-4,
-            "percentile": 80.0, "focus_steps": 3_280,
+            "latent": 32, "width": 256, "prior_steps": 65_600, "passes": None, "rounds": 20, "samples": 1_000, "round_steps": 100,
+            "vae_lr": 3e-4, "percentile": 80.0, "focus_steps": 3_280,
         }  # fmt: skip
         return cls(**{**PAPER, **settings, **changes})
 
@@ -97,7 +100,8 @@ class CbAS(ProxyModel):
         twins = torch.tensor(np.concatenate(space.orbit(data.X)), dtype=torch.float32)
         level = -np.inf
         with without_denormals():
-            learn(p, twins, torch.ones(len(twins)), self.prior_steps, self.vae_lr, gen, f"{self.name}: autoencoder")
+            steps = _offer.within_passes(self.prior_steps, len(twins), BATCH, self.passes)
+            learn(p, twins, torch.ones(len(twins)), steps, self.vae_lr, gen, f"{self.name}: autoencoder")
             q = copy.deepcopy(p)
             for round_ in track(self.rounds, f"{self.name}: rounds"):
                 z = torch.randn(self.samples, self.latent, generator=gen)

@@ -48,7 +48,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -116,6 +116,17 @@ class COMs:
     """Score every design where the space can be listed, climb elsewhere."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the ascent; `auto` takes bfloat16 for large layers on hardware that has matrix units for it."""
+
+    @classmethod
+    def paper(cls, **changes: Any) -> Self:
+        """The settings of the authors' later code (of TF Bind 8, where step and limit follow the space): hours on a CPU.
+
+        Theirs of July 2021, when the published figures stood there, had `particle_lr=0.05, overestimation_limit=0.5`.
+        """
+        settings: dict[str, Any] = {
+            "hidden_sizes": (2048, 2048), "epochs": 50, "min_steps": 0, "alpha_lr": 0.01, "projected": False, "search": "ascent",
+        }  # fmt: skip
+        return cls(**{**settings, **changes})
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Train on the data and offer n new designs, best conservative value first.

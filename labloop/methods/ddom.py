@@ -10,7 +10,8 @@ Where this differs from the authors' code, and why:
  1. β rises from 0.1 to 20, so that x_1 is the noise that sampling starts from; theirs ends at 2, where 0.6 of x is left.
     `paper()` has theirs.
  2. Letters are one-hot columns between −1 and 1, not log odds; smaller networks and fewer steps.
- 3. As many designs are drawn as are asked for, those drawn most often first; theirs draws 512 and cuts them to the protocol's.
+ 3. Few designs are passed over at most `passes` times, so that they are not learned by heart.
+ 4. As many designs are drawn as are asked for, those drawn most often first; theirs draws 512 and cuts them to the protocol's.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class DDOM:
     width: PositiveInt = 256
     """Units of a hidden layer."""
     steps: PositiveInt = 3_000
-    """Training steps."""
+    """Training steps, at most."""
+    passes: PositiveInt | None = 100
+    """Passes of the training over the designs, at most; null for no bound."""
     batch_size: PositiveInt = 256
     """Designs a training step."""
     lr: PositiveFloat = 1e-3
@@ -74,8 +77,10 @@ class DDOM:
     @classmethod
     def paper(cls, **changes: Any) -> Self:
         """The settings of the authors' code, its 1,000 epochs of TF Bind 8 as steps; hours on a CPU."""
-        settings = {"width": 1024, "steps": 128_000, "batch_size": 256, "lr": 1e-3, "dropped": 0.15, "guidance": 2.0,
-                    "sampling_steps": 1_000, "beta_min": 0.01, "beta_max": 2.0}  # fmt: skip
+        settings = {
+            "width": 1024, "steps": 128_000, "passes": None, "batch_size": 256, "lr": 1e-3, "dropped": 0.15, "guidance": 2.0,
+            "sampling_steps": 1_000, "beta_min": 0.01, "beta_max": 2.0,
+        }  # fmt: skip
         return cls(**{**settings, **changes})
 
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
@@ -92,8 +97,9 @@ class DDOM:
         net = network(space.d, self.width, gen)
         adam = torch.optim.Adam(net.parameters(), lr=self.lr)
         batch = min(self.batch_size, len(x0))
+        steps = _offer.within_passes(self.steps, len(x0), batch, self.passes)
         with without_denormals():
-            for _ in track(self.steps, "ddom: training"):
+            for _ in track(steps, "ddom: training"):
                 index = torch.randint(len(x0), (batch,), generator=gen)
                 t = START + (1 - START) * torch.rand(batch, 1, generator=gen)
                 eps = torch.randn(batch, space.d, generator=gen)
@@ -118,7 +124,7 @@ class DDOM:
                 x = heun(noise, x, self.sampling_steps, self.beta_min, self.beta_max)
                 return space.repair((x.double().numpy().clip(-9, 9) + 1) / 2)
 
-        notes = {"steps": self.steps, "condition": top * float(data.y.std() or 1.0) + float(data.y.mean())}
+        notes = {"steps": steps, "condition": top * float(data.y.std() or 1.0) + float(data.y.mean())}
         return _offer.drawn(data, draw, n, seed=derive(seed, self.name), proposer=self.name, notes=notes)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.odd import held
 from labloop.registry import create, load
 from labloop.types import FloatArray
 
@@ -43,10 +44,16 @@ def of_cold(data: Dataset) -> list[dict[str, Any]]:
 
 
 def for_proposer(proposer: str, data: Dataset) -> Dataset:
-    """Give a proposer what it can learn from: other campaigns as tasks, or their designs at values that they may have here."""
+    """Give a proposer what it can learn from: other campaigns as tasks, or their designs at values that they may have here.
+
+    Readings at absurd distances are held at a limit, but for a Gaussian process, which holds and doubts them itself.
+    """
     if is_cold(data):
         return cold(data)
-    if not data.history or getattr(load("proposers", proposer), "several_tasks", False):
+    if getattr(load("proposers", proposer), "several_tasks", False):
+        return data
+    data = held(data)
+    if not data.history:
         return data
     if data.properties is not None:
         return replace(data, history=())

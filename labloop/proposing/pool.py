@@ -69,7 +69,16 @@ class Pool:
     def of(
         cls, space: DesignSpace, X: FloatArray, score: Array, *, proposer: str, notes: Mapping[str, Any] | None = None
     ) -> Pool:
-        """Make a pool of designs in the order given."""
+        """Make a pool of designs in the order given.
+
+        Raises:
+            MethodError: a score is not finite.
+        """
+        if lost := int((~np.isfinite(np.asarray(score, dtype=float))).sum()):
+            raise MethodError(
+                f"{proposer} has no finite score for {lost} of {len(X)} designs: measured values, or its options, are beyond "
+                "what it can compute with"
+            )
         return cls(
             space=space, X=X, score=np.asarray(score, dtype=float), proposer=np.full(len(X), proposer, dtype=object),
             ids=tuple(space.ids(X)), notes=dict(notes or {}),

@@ -53,23 +53,25 @@ def document(template: str, figures: Mapping[str, Spec], **shown: Any) -> str:
     """
     script = _library()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     specs = {name: _json(spec) for name, spec in figures.items()}
     style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(specs=specs, style=style, script=Markup(script), policy=policy, **shown)
+    return _environment().get_template(template).render(specs=specs, style=style, script=Markup(script), policy=policy, **shown)
 
 
 def picture(data: ReportData, name: str) -> bytes | None:
     """Draw one of the page's figures as a PNG; None where the data have none of this name."""
     spec = PageView(data).figures.get(name)
     return None if spec is None else bytes(vl_convert.vegalite_to_png({**spec, "width": 640, "background": "white"}, scale=1.5))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """What fills templates in; it keeps them compiled."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)

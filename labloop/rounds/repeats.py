@@ -21,6 +21,7 @@ from labloop.types import Array
 
 _TOLD = ("plate", "well", "round", "measured_at")
 """What tells two equal readings apart, where both say it."""
+_CORRECTS = "a file that corrects a mistake: labloop correct"
 _ANEW = "if they were measured anew, say so with --again"
 
 
@@ -68,11 +69,14 @@ def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     found = matches(new, old)
     same = found >= 0
     laid = _laid_out(new, memory.ledger.wells(memory.name))
-    again = laid & new["plate"].isin(_read_again(new, old, same)).to_numpy()
+    otherwise = _read_otherwise(new, old, same)
+    again = laid & new["plate"].isin(new.loc[otherwise, "plate"]).to_numpy()
     same &= ~again
+    anew = int((otherwise & laid).sum())
+    told = f"{count(anew, 'well')} read before, and otherwise: the later reading counts ({_CORRECTS})" if anew else ""
     exact = ((new["qualifier"] == "=") & new["value"].notna()).to_numpy()
     if not same.any() or not (same.all() or (same & (exact | laid)).any()):
-        return new, ""
+        return new, told
     where = _sources(old.iloc[found[same]])
     if same.all():
         raise IngestError(
@@ -89,7 +93,8 @@ def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
             f"take them out and ingest the rest; {_ANEW}",
             [Fault(int(line), "value", rule, cell) for line, rule, cell in zip(new["row"].to_numpy()[rows], rules, cells)],
         )
-    return new[~same], f"{count(int(same.sum()), 'row')} left out that the ledger has already ({where})"
+    left = f"{count(int(same.sum()), 'row')} left out that the ledger has already ({where})"
+    return new[~same], f"{told}; {left}" if told else left
 
 
 def matches(new: pd.DataFrame, old: pd.DataFrame) -> Array:
@@ -151,12 +156,12 @@ def _laid_out(new: pd.DataFrame, wells: pd.DataFrame) -> Array:
     return (new["plate"].isin(wells["plate"]) & new["well"].notna()).to_numpy()
 
 
-def _read_again(new: pd.DataFrame, old: pd.DataFrame, same: Array) -> list[str]:
-    """Plates with a well that was read before and reads otherwise now."""
+def _read_otherwise(new: pd.DataFrame, old: pd.DataFrame, same: Array) -> Array:
+    """Which rows are of a well that was read before and reads otherwise now; (n,) booleans."""
     placed = (new["plate"].notna() & new["well"].notna()).to_numpy() & ~same
     spots = pd.MultiIndex.from_frame(new.loc[placed, ["plate", "well"]].astype(object))
-    before = spots.isin(pd.MultiIndex.from_frame(old[["plate", "well"]].dropna().astype(object)))
-    return new.loc[placed, "plate"][before].unique().tolist()
+    placed[placed] = spots.isin(pd.MultiIndex.from_frame(old[["plate", "well"]].dropna().astype(object)))
+    return placed
 
 
 def _sources(rows: pd.DataFrame) -> str:

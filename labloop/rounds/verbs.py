@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays import readings
+from labloop.assays.ingest.cells import count, listed
 from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
@@ -255,8 +256,9 @@ def close(memory: Memory, number: int | None = None, *, reason: str | None = Non
         missing = state.missing(memory, entry.number)
         if (len(missing) or entry.state in TRAINING) and not reason:
             raise CampaignError(
-                f"round {entry.number} of {memory.name} waits for {len(missing)} wells ({', '.join(missing['well'][:5])}, …): "
-                "ingest them, or close the round with a reason"
+                f"round {entry.number} of {memory.name} waits for {count(len(missing), 'well')} "
+                f"({listed(missing['well'].tolist(), 5)}): ingest what is measured, or give a reason: "
+                f"labloop close {memory.name} --reason …"
             )
         detail = {"missing": len(missing), "reason": reason or ""}
         for after in STATES[1:]:

@@ -94,7 +94,9 @@ def read_yaml(path: Path | str) -> Document:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if root is None or not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold keys and values, such as the files under config/")
+        raise ConfigError(
+            f"{path}: is no YAML file of keys and values: name a campaign's or a round's, such as those under config/"
+        )
     return Document(str(path), values, root)
 
 

@@ -138,3 +138,8 @@ def canonical_text(value: object) -> str:
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return f"{float(value) + 0.0:.10g}"
     return str(value)
+
+
+def canonical_texts(numbers: Array | list[float]) -> list[str]:
+    """The canonical texts of numbers (n,), as `canonical_text` has them one by one."""
+    return [f"{number:.10g}" for number in (np.asarray(numbers, dtype=float) + 0.0).tolist()]

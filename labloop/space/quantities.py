@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
-from labloop.space.parameter import Block, ParameterBase, canonical_text
+from labloop.space.parameter import Block, ParameterBase, canonical_text, canonical_texts
 from labloop.types import Array, FloatArray
 
 STEPS = 3
@@ -94,7 +94,7 @@ class _Number(ParameterBase):
         return self._settle(self.low + unit * (self.high - self.low))
 
     def text(self, values: Array) -> list[Array]:
-        return [np.array([canonical_text(value) for value in values.tolist()], dtype=str)]
+        return [np.array(canonical_texts(values), dtype=str)]
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return self.decode(rng.random((n, 1)))
@@ -319,7 +319,7 @@ class Mixture(ParameterBase):
         return self._bench.decode(X)
 
     def text(self, values: Array) -> list[Array]:
-        return [np.array([canonical_text(round(value, 6)) for value in column]) for column in values.T.tolist()]
+        return [np.array(canonical_texts([round(value, 6) for value in column])) for column in values.T.tolist()]
 
     def typed(self, values: Array) -> list[Array]:
         return list(np.round(values, 6).T)

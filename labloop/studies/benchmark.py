@@ -21,9 +21,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,15 +32,12 @@ import pandas as pd
 from filelock import FileLock
 
 from labloop.errors import ConfigError, LabloopError, MethodError
-from labloop.proposing.dataset import Dataset
 from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text
 from labloop.runtime.workers import Workers, spread
-from labloop.seeds import derive, generator
-from labloop.space.design_space import DesignSpace
-from labloop.studies.labs.lab import Lab
+from labloop.seeds import derive
 from labloop.studies.ranking import markdown
-from labloop.types import FloatArray
+from labloop.studies.tasks import STANDARD, STANDARD_TASKS, View, open_task
 
 log = logging.getLogger("labloop")
 
@@ -53,11 +49,10 @@ ALL = "all"
 
 COLUMNS = (
     "task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data", "seconds", "cpu_seconds", "peak_mb",
+    "share_without_value",
 )  # fmt: skip
 
 RESULTS, REPORT = "results.jsonl", "benchmark.md"
-
-_DESIGN_BENCH = re.compile(r"\w+-\w+-v\d+")
 
 
 def benchmark(
@@ -77,11 +72,12 @@ def benchmark(
     """Run every method on every task with every seed; what is finished in `out` is not run again.
 
     Args:
-        tasks: `tfbind8`, a Design-Bench name such as `UTR-RandomForest-v0`, `lookup:FILE.csv`, or a lab that has a table.
+        tasks: `tfbind8`, a Design-Bench name such as `UTR-RandomForest-v0`, `lookup:FILE.csv`, or a lab; options after slashes,
+            `tfbind8/fraction=0.01`: see `labloop.studies.tasks`. `standard` stands for seven of them.
         methods: proposers, with options after slashes where wanted: `coms`, `coms/epochs=20/tau=2.0`; `all` stands for every one
             that is installed and takes the task's designs, `gp_mean` and the free baselines first.
         seeds: how many (0, 1, …), or which.
-        q: designs that each method offers.
+        q: designs that each method offers, where the task does not say so itself, as with the two that follow.
         fraction: random share of the visible rows that methods see, another one for each seed.
         noise: standard deviation of normal noise on the values that methods see, as a share of the data set's full range, so in
             units of the normalised score; not clipped. Designs are always scored without noise.
@@ -94,7 +90,8 @@ def benchmark(
 
     Returns:
         One row a task, method and seed with the columns `COLUMNS`: max, median and mean are normalised scores, `n_unique` the
-        distinct designs among the q, `share_in_data` the share that the method was shown, the rest what proposing took.
+        distinct designs among the q, `share_in_data` the share that the method was shown, `share_without_value` the share that
+        nobody can measure, which count as 0; the rest what proposing took.
 
     Raises:
         ConfigError: a task, a method or a number does not make sense; nothing has run then.
@@ -112,10 +109,10 @@ def benchmark(
         kept[open_jobs[i][0]] = row
         if out is not None:
             _append(out / RESULTS, {"key": open_jobs[i][0], **row})
-    rows = [{**kept[key], "method": job.method} for key, job in zip(keys, todo)]
+    rows = pd.DataFrame([job.told(kept[key]) for key, job in zip(keys, todo)])
     if out is not None:
-        write_text(out / REPORT, markdown(pd.DataFrame(rows)))
-    return pd.DataFrame(rows)[list(COLUMNS)]
+        write_text(out / REPORT, markdown(rows))
+    return rows[list(COLUMNS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +126,13 @@ class Job:
     fraction: float = 1.0
     noise: float = 0.0
     data_dir: str | None = None
+    label: str | None = None
+    """The task as it was asked for, where `task` does not say all of it."""
+
+    def told(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a result under the names that were asked for."""
+        mine = {"task": self.label or self.task, "method": self.method, "landscape": self.task}
+        return {"share_without_value": 0.0, **result, **mine}
 
     @property
     def key(self) -> str:
@@ -149,6 +153,8 @@ class Job:
         if len(pool) != self.q:
             raise MethodError(f"{self.method} offered {len(pool)} designs where {self.q} were asked for")
         score = task.scores(pool.X)
+        lost = ~np.isfinite(score)
+        score[lost] = 0.0
         ids = data.space.ids(pool.X)
         known = set(data.ids)
         return {
@@ -156,7 +162,7 @@ class Job:
             "max": float(score.max()), "median": float(np.median(score)), "mean": float(score.mean()),
             "n_unique": len(set(ids)), "share_in_data": sum(one in known for one in ids) / self.q,
             "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3), "peak_mb": round(_peak_bytes() / 1e6, 1),
-            "q": self.q, "fraction": self.fraction, "noise": self.noise,
+            "share_without_value": float(lost.mean()), "q": self.q, "fraction": self.fraction, "noise": self.noise,
             "n_visible": len(task.values), "n_data": len(data), "best_visible": float(task.normalised(task.values).max()),
         }  # fmt: skip
 
@@ -172,14 +178,11 @@ def jobs(
         MethodError: a method's packages are not installed.
     """
     seeds = list(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
-    for good, rule in (
-        (len(tasks) > 0, "at least one task"), (len(seeds) > 0, "at least one seed"), (q >= 1, "q of at least 1"),
-        (0 < fraction <= 1, "a fraction above 0 and up to 1"), (noise >= 0, "a noise of 0 or more"),
-    ):  # fmt: skip
+    for good, rule in ((len(tasks) > 0, "at least one task"), (len(seeds) > 0, "at least one seed")):
         if not good:
             raise ConfigError(f"a benchmark needs {rule}")
-    for task in tasks:
-        _check_task(task)
+    asked = dict.fromkeys(one for task in tasks for one in (STANDARD_TASKS if task == STANDARD else [task]))
+    views = [View.of(task, q=q, fraction=fraction, noise=noise) for task in asked]
     chosen = list(dict.fromkeys(one for method in methods for one in (everyone() if method == ALL else [method])))
     for method in chosen:
         name, options = parse_plugin(method)
@@ -190,12 +193,15 @@ def jobs(
         raise ConfigError(f"a benchmark needs a method; there are: {', '.join(available('proposers'))}")
     folder = None if data_dir is None else str(data_dir)
     return [
-        Job(task=task, method=method, seed=seed, q=q, fraction=fraction, noise=noise, data_dir=folder)
-        for task in dict.fromkeys(tasks)
+        Job(
+            task=view.task, method=method, seed=seed, q=view.q, fraction=view.fraction, noise=view.noise, data_dir=folder,
+            label=view.label,
+        )
+        for view in views
         for method in chosen
-        if method in methods or ALL not in methods or _takes(method, task, folder)
+        if method in methods or ALL not in methods or _takes(method, view.task, folder)
         for seed in seeds
-    ]
+    ]  # fmt: skip
 
 
 def everyone() -> list[str]:
@@ -217,11 +223,11 @@ def _takes(method: str, task: str, data_dir: str | None) -> bool:
 def ensure(job: Job, out: Path | None = None, *, in_process: bool = False) -> dict[str, Any]:
     """Run a job unless `out` has its result, and keep the result there. A process of its own tells its memory from others'."""
     if out is not None and (found := finished(out).get(job.key)) is not None:
-        return {**found, "method": job.method}
+        return job.told(found)
     row = job.run() if in_process else run_apart(job)
     if out is not None:
         _append(out / RESULTS, {"key": job.key, **row})
-    return row
+    return job.told(row)
 
 
 def finished(out: Path) -> dict[str, dict[str, Any]]:
@@ -236,87 +242,6 @@ def finished(out: Path) -> dict[str, dict[str, Any]]:
             continue
         rows.setdefault(row.pop("key"), row)
     return rows
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Task:
-    """A landscape: the visible rows as they are listed, (N,), what measures designs, and the range of all values."""
-
-    lab: Lab
-    space: DesignSpace
-    designs: pd.DataFrame
-    values: FloatArray
-    low: float
-    high: float
-
-    def data(self, *, fraction: float = 1.0, noise: float = 0.0, seed: int = 0) -> Dataset:
-        """Give what a method sees: a random share of the visible rows, with noise on each; equal rows count once."""
-        rows = np.arange(len(self.values))
-        if fraction < 1:
-            size = max(1, int(fraction * len(rows)))
-            rows = np.sort(generator(seed, "fraction").permutation(rows)[:size])
-        seen = self.designs.iloc[rows].assign(**{"": self.values[rows]}).drop_duplicates()
-        values = seen.pop("").to_numpy(dtype=float)
-        if noise:
-            values = values + noise * (self.high - self.low) * generator(seed, "noise").standard_normal(len(values))
-        return Dataset.from_measurements(self.space, seen, values)
-
-    def scores(self, X: FloatArray) -> FloatArray:
-        """Score designs X (m, d): normalised (m,), 0 the data set's least value and 1 its largest.
-
-        Raises:
-            MethodError: a design has no value.
-        """
-        found = self.lab.measure(self.space.decode(X), seed=0)["value"].to_numpy(dtype=float)
-        if not np.isfinite(found).all():
-            raise MethodError(f"{(~np.isfinite(found)).sum()} of {len(found)} designs have no value in this task's table")
-        return self.normalised(found)
-
-    def normalised(self, values: FloatArray) -> FloatArray:
-        return (values - self.low) / (self.high - self.low)
-
-
-@cache
-def open_task(spec: str, data_dir: str | None = None) -> Task:
-    """Open a task by its name, see `benchmark`. A lab with a table shows its worse half.
-
-    Raises:
-        ConfigError: nobody knows the name, or the lab has no table to hide a part of.
-        MethodError: a package or file that the task needs is missing.
-    """
-    name, path = _check_task(spec)
-    options: dict[str, Any] = {} if path is None else {"path": Path(path)}
-    if spec == "tfbind8":
-        name, options = "design_bench", {"source": "table"}
-    elif name == spec and _DESIGN_BENCH.fullmatch(spec):
-        name, options = "design_bench", {"task": spec, "data_dir": data_dir, "source": "package"}
-    lab = create("labs", name, options)
-    if hasattr(lab, "visible") and hasattr(lab, "bounds"):
-        designs, values = lab.visible()
-        low, high = lab.bounds()
-    elif hasattr(lab, "table"):
-        designs, values = lab.table()
-        low, high = float(values.min()), float(values.max())
-        shown = values <= np.median(values)
-        designs, values = designs[shown], values[shown]
-    else:
-        raise ConfigError(f"task {spec!r}: a benchmark hides the better part of a lab's table, and this lab has none")
-    if not high > low:
-        raise MethodError(f"task {spec!r}: all values are {low}, so there is nothing to find")
-    return Task(lab=lab, space=lab.space, designs=designs.reset_index(drop=True), values=values, low=low, high=high)
-
-
-def _check_task(spec: str) -> tuple[str, str | None]:
-    name, _, path = spec.partition(":")
-    labs = available("labs")
-    if path and name in labs:
-        return name, path
-    if spec == "tfbind8" or spec in labs or _DESIGN_BENCH.fullmatch(spec) or path:
-        return spec, None
-    raise ConfigError(
-        f"task {spec!r} is unknown; there are: {', '.join(sorted(labs))}, lookup:FILE.csv, and Design-Bench's names such as "
-        "TFBind8-Exact-v0"
-    )
 
 
 def _loadable(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.seeds import generator
 from labloop.studies.bench import ENDED

@@ -12,6 +12,7 @@ from labloop.errors import MethodError
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
 from labloop.studies.labs.lab import Lab
+from labloop.types import FloatArray
 
 
 def start_of(
@@ -41,12 +42,7 @@ def draw_start(
         designs, values = lab.table()
     else:
         size = max(2000, 4 * n if isinstance(n, int) else 0)
-        X = lab.space.encode(lab.library(size, rng)) if hasattr(lab, "library") else lab.space.sample(size, rng)
-        designs = lab.space.decode(X[lab.space.fresh(X)])
-        found = lab.measure(designs, seed=derive(seed, "start", "survey"))["value"].to_numpy(dtype=float)
-        designs, values = designs[np.isfinite(found)].reset_index(drop=True), found[np.isfinite(found)]
-        if not len(values):
-            raise MethodError(f"none of {size:,} random designs has a value in this lab: give it a `table` or a `library`")
+        designs, values = survey(lab, size, rng, seed=derive(seed, "start", "survey"))
     y = objective.to_y(values)
     low = np.flatnonzero(y <= np.quantile(y, quantile))
     n = len(low) if n == "offline" else n
@@ -54,3 +50,17 @@ def draw_start(
         raise MethodError(f"a start of {n} designs was asked for, but only {len(low)} lie in the worse {quantile:.0%} of the lab")
     chosen = designs.iloc[rng.permutation(low)[:n]].reset_index(drop=True)
     return pd.concat([chosen, lab.measure(chosen, seed=derive(seed, "start", "measure"))], axis=1)
+
+
+def survey(lab: Lab, size: int, rng: np.random.Generator, *, seed: int) -> tuple[pd.DataFrame, FloatArray]:
+    """Measure random designs, of a lab's own `library` where it has one: distinct ones that have a value, and their values (m,).
+
+    Raises:
+        MethodError: none has a value.
+    """
+    X = lab.space.encode(lab.library(size, rng)) if hasattr(lab, "library") else lab.space.sample(size, rng)
+    designs = lab.space.decode(X[lab.space.fresh(X)])
+    found = lab.measure(designs, seed=seed)["value"].to_numpy(dtype=float)
+    if not np.isfinite(found).any():
+        raise MethodError(f"none of {size:,} random designs has a value in this lab: give it a `table` or a `library`")
+    return designs[np.isfinite(found)].reset_index(drop=True), found[np.isfinite(found)]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.odd import odd, unit_of
 from labloop.surrogates._kernels import LETTERS, DesignKernel
 from labloop.surrogates._logs import Logs
 from labloop.surrogates._related import TaskTerm
@@ -39,12 +40,6 @@ MOST_JITTER = 0.1
 """Most of it; more would be noise by another name."""
 SEARCH_JITTER = 1e-6
 """Most of it within the search, where more would bend what is maximised."""
-ODD = 1e3
-"""Readings further from the median of all others than so many of their standard deviations are held at a limit."""
-LIMIT = 5.0
-"""The limit, in these standard deviations; it is as well the standard deviation of the doubt about what is held there."""
-ODD_SHARE = 0.05
-"""At most this share of the readings is odd (but always one of ten or more); else they are what the data are like."""
 EFFECTS = 300
 """Up to so many designs main effects have a term of their own: more tell them as well without it, at less cost."""
 BOUNDS = (-15.0, 7.0)
@@ -85,33 +80,17 @@ class Scale:
 
 def scaled(y: FloatArray, rows: Array | slice = slice(None)) -> Scale:
     """Standardise y (n,) by the mean and standard deviation of `rows`, readings at absurd distances held at a limit."""
-    unit = float(2.0 ** np.floor(np.log2(np.abs(y).max()))) if y.any() else 1.0  # in it no square overflows
+    unit = unit_of(y)
     y = y / unit
-    odd, limits, doubt = _odd(y)
+    rows_odd, limits, doubt = odd(y)
     held = y.copy()
-    held[odd] = limits
+    held[rows_odd] = limits
     shift, scale = float(held[rows].mean()), float(held[rows].std())
     if scale <= 1e-12 * np.abs(held).max():  # what rounding leaves of equal readings
         scale = 1 / unit
     variance = np.zeros(len(y))
-    variance[odd] = (doubt / scale) ** 2
-    return Scale(t=(held - shift) / scale, shift=shift * unit, scale=scale * unit, odd=odd, doubt=variance)
-
-
-def _odd(y: FloatArray) -> tuple[Array, FloatArray, float]:
-    """Find the few readings of y (n,) that lie absurdly far from all others, where each is held, and how far from its median."""
-    most = max(int(ODD_SHARE * len(y)), 1) if len(y) >= 10 else 0
-    order = np.argsort(-np.abs(y - np.median(y)), kind="stable")
-    rest = y[order[most:]]
-    if np.abs(y[order[0]] - np.median(rest)) <= ODD * rest.std():  # the usual case, told without a look at every number of them
-        return order[:0], y[:0], 0.0
-    for k in range(most, 0, -1):
-        rest = y[order[k:]]
-        centre, spread = np.median(rest), rest.std()
-        odd = order[:k]
-        if spread > 1e-12 * np.abs(rest).max() and (np.abs(y[odd] - centre) > ODD * spread).all():
-            return odd, centre + np.sign(y[odd] - centre) * LIMIT * spread, float(LIMIT * spread)
-    return order[:0], y[:0], 0.0
+    variance[rows_odd] = (doubt / scale) ** 2
+    return Scale(t=(held - shift) / scale, shift=shift * unit, scale=scale * unit, odd=rows_odd, doubt=variance)
 
 
 def maximise(prior: Prior, X: Tensor, t: Tensor, known: Tensor, iterations: int) -> str:

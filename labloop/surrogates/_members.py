@@ -28,6 +28,10 @@ INDUCING = 600
 """Designs that carry it where there are more than `EXACT`."""
 HELD_OUT = 1_000
 """Measurements kept from it there, to judge it by."""
+PARTS = 3
+"""Parts of the data that are left out in turn: models see two thirds then, as many as a bootstrap sample holds."""
+FEWEST = 4
+"""Measurements in a part without which they are left out one by one."""
 TREES = 60
 TREE_ROWS = 4_000
 """Measurements that one tree sees at most."""
@@ -57,7 +61,7 @@ Fit = Callable[[Dataset, int], Member]
 
 
 def gaussian_process(data: Dataset, seed: int) -> Member:
-    """Fit the Gaussian process: exact, left out one by one in closed form; above `EXACT` designs FITC, judged by a hold-out."""
+    """Fit the Gaussian process: exact, a third left out at a time; above `EXACT` designs FITC, judged by a hold-out."""
     rng = generator(seed, "judge", "gp")
     held = np.zeros(0, dtype=np.int64)
     fitted: FittedGP
@@ -67,7 +71,7 @@ def gaussian_process(data: Dataset, seed: int) -> Member:
         fitted = GP(max_points=max(HYPER, 2)).fit(data.take(some), seed=derive(seed, "fit"))
         if len(some) < len(data):
             fitted = fitted.conditioned(data)
-        mean, std = fitted.left_out()
+        mean, std = _from_parts(data, lambda rest: fitted.conditioned(rest).belief, rng) or fitted.left_out()
     else:
         held = np.sort(rng.permutation(len(data))[:HELD_OUT])
         rest = np.setdiff1d(np.arange(len(data)), held)
@@ -161,7 +165,7 @@ class _Forest:
 
 
 def pairwise(data: Dataset, seed: int) -> Member:
-    """Fit the ridge on sites and pairs of sites, left out one by one in closed form.
+    """Fit the ridge on sites and pairs of sites, and to the rest of the data for each third.
 
     Raises:
         MethodError: there are more than `EXACT` designs.
@@ -169,8 +173,21 @@ def pairwise(data: Dataset, seed: int) -> Member:
     if len(data) > EXACT:
         raise MethodError(f"the judge's ridge takes up to {EXACT} designs, not {len(data)}")
     fitted = Ridge.fit(data)
-    mean, std = fitted.left_out
+    mean, std = _from_parts(data, lambda rest: Ridge.fit(rest).belief, generator(seed, "judge", "pairwise")) or fitted.left_out
     return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std)
+
+
+def _from_parts(
+    data: Dataset, fit: Callable[[Dataset], Believes], rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray] | None:  # fmt: skip
+    """Believe each design by what a fit to the other parts of the data says: mean (n,) and std (n,) in y; None of too few."""
+    if len(data) < PARTS * FEWEST:
+        return None
+    part = rng.permutation(len(data)) % PARTS
+    mean, std = np.zeros(len(data)), np.zeros(len(data))
+    for one in range(PARTS):
+        mean[part == one], std[part == one] = fit(data.take(np.flatnonzero(part != one)))(data.X[part == one])
+    return mean, std
 
 
 def _half_best(data: Dataset, n: int, rng: np.random.Generator) -> Array:

@@ -1,12 +1,14 @@
 """A judge chosen by evidence: several kinds of model, weighed by what each says of measurements that it has not seen.
 
-1. Every member is fitted to all measurements and predicts each of them without having seen it: the Gaussian process and the ridge
-   left out one by one in closed form, ensembles and forest out of the bag. That costs no further fit.
-2. The belief's mean is the weighted mean of the members' (stacking: Wolpert, Neural Networks 5, 1992). Weights are not negative
-   and sum to one (Breiman, Machine Learning 24, 1996); they minimise the squared error of held-out predictions, each member's
-   put on one scale before: else whoever shrinks towards the mean gets weight for its scale, which ranks nothing. They are shrunk
-   towards a guess that leans to the best single member, the more so the fewer measurements there are: of 20, weights are mostly
-   chance. Plates that came back are measurements like others, and soon most of the good ones.
+1. Every member is fitted to all measurements and predicts each of them without having seen it, from about two thirds of the
+   others: ensembles and forest out of the bag, the Gaussian process and the ridge from parts of the data, as who had seen all
+   others would look better for that alone.
+2. The belief's mean is the weighted mean of the members'. Weights begin at a guess, most of it for the two that know how to go on
+   beyond the best measured, each in its own way, and go with a power of the inverse of each one's squared error on held-out
+   measurements (Bates and Granger, Operational Research Quarterly 20, 1969), each one's predictions put on one scale before: else
+   whoever shrinks towards the mean gains by its scale, which ranks nothing. How members err together is left out: nearly equal
+   ones leave that to chance, which then gives one of them everything (Smith and Wallis, Oxford Bulletin 71, 2009). Of few
+   measurements the power is lower. Plates that came back are measurements like others, and soon most of the good ones.
 3. Where the logarithm of the measurements predicts far better than they themselves, all members see that
    (`labloop.surrogates.warp`), and what they believe is told in y again.
 4. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
@@ -22,7 +24,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import nnls
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
@@ -39,8 +40,12 @@ from labloop.types import FloatArray
 log = logging.getLogger("labloop")
 
 Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
+GUESS: Mapping[str, float] = {"gp": 0.4, "ensemble": 0.4, "forest": 0.1, "words": 0.05, "pairwise": 0.05}
+"""Weights before any evidence. A forest expects nothing beyond the best measured; words and pairs the Gaussian process knows."""
+POWER = 3.0
+"""Of the inverse squared error."""
 PRIOR = 20
-"""Measurements that a guess counts for beside the weights found: half of it the best single member, half of it all alike."""
+"""Measurements of which the power is half of that."""
 FARTHEST = 3.0
 """Standard deviations of the measurements that a member may expect beyond the highest and lowest of them, at most: a polynomial
 far from its data answers with any number."""
@@ -50,7 +55,7 @@ WIDTHS = (0.5, 2.0)
 """Bounds of the factor on std: few measurements must not decide that nothing is known, or everything."""
 FEWEST = 8
 """Held-out predictions without which the first member judges alone."""
-SLIGHT = 0.02
+SLIGHT = 0.05
 """A member of less weight is not asked again."""
 
 
@@ -82,7 +87,9 @@ class Auto:
         # What other campaigns measured is on their scale, so with their help the measurements are seen as they are.
         warp = chosen(data, seed=derive(seed, "auto", "warp")) if self.warp and lent is None else Warp()
         data = warp.seen(data)
-        for name in self.members:
+        numbers = data.space.share_of_numbers
+        asked = [name for name in self.members if guessed(name, numbers) > 0] or self.members
+        for name in asked:
             if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
                 continue
             try:
@@ -92,7 +99,10 @@ class Auto:
                 log.warning("judge: goes on without %s: %s", name, error)
         if not fitted:
             raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
-        return replace(stacked(fitted, data.y, warp), history=() if told is None else told.fitted.history)
+        return replace(
+            stacked(fitted, data.y, warp, numbers=numbers),
+            history=() if told is None else told.fitted.history,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,18 +151,23 @@ class Stacked:
         return None
 
 
-def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = None) -> Stacked:
-    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it."""
+def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = None, *, numbers: float = 0.0) -> Stacked:
+    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it.
+
+    Args:
+        numbers: share of the sites that are numbers, of which networks are not asked: they go straight on into corners.
+    """
     warp = warp or Warp()
     names = list(members)
     means = np.stack([members[name].mean for name in names])
     stds = np.minimum(np.stack([members[name].std for name in names]), y.std())
+    guess = np.array([guessed(name, numbers) for name in names])
     known = np.isfinite(means).all(0) & np.isfinite(stds).all(0)
     if known.sum() < FEWEST or y[known].std() == 0:
         weights, told_by, width = np.eye(len(names))[0], np.full(len(names), np.nan), 1.0
     else:
         worth = importance(y[known])
-        weights, told_by = weigh(means[:, known], y[known])
+        weights, told_by = weigh(means[:, known], y[known], guess)
         noise = sum(w * members[name].noise_std ** 2 for w, name in zip(weights, names, strict=True))
         mean, std = mixture(list(zip(means[:, known], stds[:, known], strict=True)), weights)
         square = float(np.average((y[known] - mean) ** 2 / (std**2 + noise), weights=worth))
@@ -173,14 +188,19 @@ def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = No
     )  # fmt: skip
 
 
+def guessed(name: str, numbers: float) -> float:
+    """Give a member's weight before any evidence, in a space of which this share of the sites are numbers."""
+    return GUESS.get(name, 0.1) * (1 - numbers if name == "ensemble" else 1.0)
+
+
 def importance(y: FloatArray) -> FloatArray:
     """Say what each measurement (n,) counts for in the width: its rank, from `LOWEST` for the worst to one for the best."""
     rank = np.argsort(np.argsort(y, kind="stable"), kind="stable") / max(len(y) - 1, 1)
     return LOWEST + (1 - LOWEST) * rank
 
 
-def weigh(means: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Find the weights (k,) of members whose held-out means (k, n) together predict y (n,) best.
+def weigh(means: FloatArray, y: FloatArray, guess: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Find the weights (k,) of members by their held-out means (k, n) of y (n,), from what is guessed before (k,).
 
     Returns:
         The weights, and the correlation of each member's own predictions with y, (k,).
@@ -188,11 +208,9 @@ def weigh(means: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     spread = means.std(axis=1)
     scaled = (means - means.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)[:, None]
     correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
-    guess = (np.eye(len(means))[int(correlation.argmax())] + 1 / len(means)) / 2
-    found, _ = nnls(scaled.T, y - y.mean())
-    if not found.sum() > 0:  # no member predicts better than the mean of all does
-        return guess, correlation
-    return (len(y) * found / found.sum() + PRIOR * guess) / (len(y) + PRIOR), correlation
+    error = 1 - np.clip(correlation, 0, 1 - 1e-6) ** 2  # of the best line through its predictions
+    weights = (guess if guess.any() else np.ones(len(guess))) * error ** (-POWER * len(y) / (len(y) + PRIOR))
+    return weights / weights.sum(), correlation
 
 
 def mixture(found: list[tuple[FloatArray, FloatArray]], weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -84,7 +84,7 @@ class Warp:
 
 def chosen(data: Dataset, *, seed: int) -> Warp:
     """Choose the scale on which a Gaussian process predicts left-out measurements best."""
-    if len(data) < FEWEST or not data.y.std() > 0:
+    if len(data) < FEWEST or not 0 < data.y.std() < np.inf:  # values whose squares overflow have no logarithm worth a try
         return Warp()
     some = replace(data, history=())
     if len(data) > PROBE:

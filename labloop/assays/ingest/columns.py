@@ -11,6 +11,11 @@ from labloop.errors import IngestError
 ROLES = ("value", "unit", "round", "plate", "well", "design_id", "status", "measured_at", "note")
 """Columns that labloop understands besides those of the design space."""
 
+_OWN: tuple[tuple[set[str], str], ...] = (
+    ({"arm", "proposer", "rank", "design_id"}, "labloop's pick list"),
+    ({"plate", "well", "sample"}, "labloop's plate map"),
+)
+"""Columns by which labloop's own files are known that hold no results."""
 _NEEDED_WHEN_MAPPED = ("value", "unit", "status")
 """Without these a number means something else, so a file that lost one of them is not read."""
 
@@ -58,6 +63,8 @@ def find_columns(
         place = place or _locate(name, header, file)
         if place is not None:
             found[name] = place
+        elif name == "value" and (ours := next((said for columns, said in _OWN if columns <= set(header)), "")):
+            raise IngestError(f"{file}: is {ours}, which holds no results: fill the form in, …_assay.csv, and ingest that")
         elif name in mapping and name in _NEEDED_WHEN_MAPPED:
             raise IngestError(
                 f"{file}: has no column {mapping[name]!r}, which assays.{assay}.columns.{name} names. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,9 @@ def content_of(path: Path) -> bytes:
     Raises:
         IngestError: it cannot be read, or is no file, or has more bytes than any file of a lab.
     """
+    if open_now := re.match(r"~\$(.+)|\.~lock\.(.+)#$", printable(path.name)):
+        name = open_now[1] or open_now[2]
+        raise IngestError(f"{printable(path)}: only says that {name} is open in a spreadsheet: close it there, and name {name}")
     try:
         # A pipe that nobody writes to would keep a plain `open` waiting for ever.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -109,7 +113,11 @@ def content_of(path: Path) -> bytes:
                 )
             return file.read(LARGEST + 1)
     except OSError as error:
-        hint = "; mend its name, or name the folder that it is in" if isinstance(error, FileNotFoundError) else ""
+        hints = {
+            FileNotFoundError: "; mend its name, or name the folder that it is in",
+            IsADirectoryError: ": name the file itself",
+        }
+        hint = hints.get(type(error), "")
         raise IngestError(f"{printable(path)}: cannot be read: {error.strerror or error}{hint}") from error
 
 

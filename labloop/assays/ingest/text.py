@@ -21,6 +21,8 @@ _MAGIC = {
 }
 CELLS = 40_000_000
 """Cells of a text, by its separators and line ends: a million rows of forty columns."""
+_NOTHING = "is empty: see whether it was saved, or exported, to its end"
+_MARKUP = re.compile(r"\s*<(!doctype html|html|head|body|table)\b", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PEEK = 1 << 16
 
@@ -44,7 +46,7 @@ def decode(content: bytes, name: str) -> tuple[str, str]:
         IngestError: the file is empty, or is no text.
     """
     if not content.strip(b" \t\r\n\x00"):
-        raise IngestError(f"{name}: is empty")
+        raise IngestError(f"{name}: {_NOTHING}")
     for magic, what in _MAGIC.items():
         if content.startswith(magic):
             raise IngestError(f"{name}: is {what}, not text: open it and save it as CSV")
@@ -59,7 +61,9 @@ def decode(content: bytes, name: str) -> tuple[str, str]:
         line = len(re.findall("\r\n|\r|\n", text[: found.start()])) + 1
         raise IngestError(f"{name}: is a binary file (line {line} holds character {ord(found[0])}): save it as CSV")
     if not SOME_TEXT.search(text):
-        raise IngestError(f"{name}: is empty")
+        raise IngestError(f"{name}: {_NOTHING}")
+    if _MARKUP.match(text):
+        raise IngestError(f"{name}: is a web page, whatever its name says: open it in a spreadsheet and save it as CSV")
     if len(text) > CELLS and sum(map(text.count, (*DELIMITERS, *ENDS))) > CELLS:
         raise IngestError(
             f"{name}: has more than {CELLS:,} cells, all that labloop reads at once: split it, or leave columns out"

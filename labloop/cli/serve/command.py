@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from labloop.cli import show
 from labloop.cli.app import Common, _lab, app
+from labloop.cli.serve.children import get_ready
 from labloop.cli.serve.settings import Settings, settings_of
 from labloop.errors import LabloopError
 from labloop.runtime.environment import Environment
@@ -53,6 +55,7 @@ def serve(
     except RuntimeError as error:  # what FastAPI raises where forms cannot be read
         raise LabloopError(f"a page needs more packages: pip install 'labloop-toolkit[serve]' ({error})") from error
     listening = _listen(host, port)
+    get_ready()
     port = int(listening.getsockname()[1])
     settings = settings_of(
         home=common.home, ledger=common.ledger, host=host, port=port, names=name, tls=(tls_cert, tls_key), proxied=behind_proxy,
@@ -73,6 +76,11 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise LabloopError(
+                f"{host}, port {port}: another program listens there, perhaps labloop serve itself: look at "
+                f"http://{host}:{port}, or choose another --port (0 takes any that is free)"
+            ) from error
         raise LabloopError(
             f"{host}, port {port}: {getattr(error, 'strerror', None) or error}: choose another --port or --host"
         ) from error

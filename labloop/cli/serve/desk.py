@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 from fastapi import HTTPException
@@ -22,16 +22,21 @@ from labloop.campaign.overview import overview
 from labloop.cli.serve import beside
 from labloop.cli.serve.beside import Beside
 from labloop.cli.serve.jobs import Jobs
-from labloop.cli.serve.patient import PATIENCE, Answer, Patient
+from labloop.cli.serve.patient import Answer, Asked, Patient
 from labloop.cli.serve.sessions import Session, Sessions
 from labloop.cli.serve.settings import Settings
 from labloop.cli.serve.uploads import Uploads
 from labloop.errors import CampaignError
 from labloop.ledger.memory import open_ledger, place_of, stored_config
 from labloop.ledger.store import Ledger
+from labloop.plates.batch import Batch
+
+T = TypeVar("T")
 
 _HERE = Path(__file__).parent
 _HEARD = 12.0
+LAID_OUT = ("batch", "veto")
+"""The ledger's verbs that a plate depends on, beside the campaign's configuration: readings change nothing of it."""
 
 
 class Opened(Campaign):
@@ -61,12 +66,6 @@ class Desk:
         self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        self._templates.filters["spoken"] = spoken
-        self._templates.globals["version"] = __version__
 
     def names(self) -> list[str]:
         """Name the campaigns, oldest first; none where there is no ledger yet."""
@@ -128,31 +127,39 @@ class Desk:
 
     def ask(
         self, campaign: Opened, what: str, question: Callable[..., Any], *about: Any, key: tuple[Any, ...] = (),
-        moment: Hashable = None, patience: float = PATIENCE, heavy: bool = True,
-    ) -> Answer:  # fmt: skip
-        """Ask what takes the whole dataset; the answer holds until the ledger goes on, or what is in `key` does.
+        moment: Hashable = None, heavy: bool = True, verbs: Sequence[str] = (),
+    ) -> Asked:  # fmt: skip
+        """Ask what takes long; the answer holds until the ledger goes on, or what is in `key` does.
 
         Args:
             what: the question's name.
             question: a function of the campaign and of what it is asked `about`, importable by its name.
             moment: see `Patient.ask`.
             heavy: whether it looks at all readings; of many that is done in another process.
+            verbs: what the answer depends on, see `Ledger.last`; all that is written where left out.
         """
         count = partial(question, campaign, *about)
         if heavy and campaign.n_rows > beside.MANY:
             count = partial(self._beside.ask, question, campaign.name, about)
-        return self._patient.ask(
-            (campaign.name, what), (campaign.ledger, campaign.head, *key), count, patience=patience, moment=moment
-        )
+        return self._patient.ask((campaign.name, what), (*_as_of(campaign, verbs), *key), count, moment=moment)
 
-    def kept(self, campaign: Opened, what: str, make: Callable[[], Any], *more: Any) -> Any:
-        """Give what a page is not shown without, made once while the ledger (and what is in `more`) stays as it is."""
-        return self._patient.here((campaign.name, what), (campaign.ledger, campaign.head, *more), make)
+    def kept(self, campaign: Opened, what: str, make: Callable[[], T], *more: Any, verbs: Sequence[str] = ()) -> T:
+        """Give what a page is not shown without, made once while the ledger (and what is in `more`) stays as it is.
+
+        Args:
+            verbs: as in `ask`.
+        """
+        kept: T = self._patient.here((campaign.name, what), (*_as_of(campaign, verbs), *more), make)
+        return kept
+
+    def batch(self, campaign: Opened, number: int) -> Batch:
+        """Give a round's batch, read once while the plate stays as it is."""
+        return self.kept(campaign, f"batch {number}", partial(campaign.batch, number), verbs=LAID_OUT)
 
     def overview(self) -> Answer:
         """Ask ledger and Prefect server what is planned, which may take seconds."""
         count = partial(overview, home=self.settings.home, ledger=self.settings.ledger)
-        return self._patient.ask("overview", int(time.monotonic() // 20), count)
+        return self._patient.ask("overview", int(time.monotonic() // 20), count).answer()
 
     def say(self, session: Session, text: str) -> None:
         """Let a person's next page begin with a sentence."""
@@ -165,7 +172,7 @@ class Desk:
             "session": session, "csrf": self.sessions.seal(session.key) if session else "", "here": request.url.path,
             "refresh": None, "settings": self.settings, "said": self._hear(session), **shown,
         }  # fmt: skip
-        return HTMLResponse(self._templates.get_template(template).render(told), code)
+        return HTMLResponse(_templates().get_template(template).render(told), code)
 
     def _hear(self, session: Session | None) -> str:
         """Give what was said to a person within the last seconds: a page that reloads itself says it again."""
@@ -180,6 +187,13 @@ class Desk:
         self.uploads.close()
         if self._reading is not None:
             self._reading[1].close()
+
+
+def _as_of(campaign: Opened, verbs: Sequence[str]) -> tuple[Hashable, ...]:
+    """Name the state of the ledger that an answer is of."""
+    if not verbs:
+        return campaign.ledger, campaign.head
+    return campaign.ledger, campaign.ledger.config(campaign.name), campaign.ledger.last(campaign.name, *verbs)
 
 
 def _file_of(ledger: Ledger) -> tuple[int, int] | None:
@@ -207,6 +221,18 @@ def spoken(text: str) -> str:
     return re.sub(
         r"\s*[:;,][^:;,]*\blabloop (?:step|approve|reject|close|ingest|propose|schedule|why|plan)\b.*$", "", str(text), flags=re.S
     )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """What fills templates in; it keeps them compiled."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters["spoken"] = spoken
+    made.globals["version"] = __version__
+    return made
 
 
 def desk_of(request: Request) -> Desk:

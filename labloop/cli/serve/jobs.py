@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -14,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from labloop.cli.serve.children import Child, begin
 from labloop.cli.serve.settings import Settings
 from labloop.errors import CampaignError
 from labloop.runtime.environment import VARIABLES
@@ -23,7 +23,6 @@ _MOST = 40
 """Jobs that are remembered, those at work besides."""
 _QUESTIONS = 2
 """Questions that are worked on at once; each may take a core for minutes."""
-_RUN = [sys.executable, "-c", "from labloop.cli import run; run()"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class _Job:
     what: str
     by: str
     log: IO[bytes]
-    child: subprocess.Popen[bytes] = field(init=False)
+    child: Child = field(init=False)
     began: float = field(init=False)
     ended: float | None = None
     answer: IO[bytes] | None = None
@@ -101,9 +100,9 @@ class Jobs:
         options = [text for name, value in given if value is not None for text in (name, str(value))]
         options += [text for one in self._settings.plugins for text in ("--plugins", one)]
         environment = {name: value for name, value in os.environ.items() if name != VARIABLES["serve_token"]}
-        job.child = subprocess.Popen(
-            [*_RUN, *command, *options, "--verbose"], stdin=subprocess.DEVNULL, stdout=job.answer or job.log, stderr=job.log,
-            env={**environment, VARIABLES["user"]: job.by},
+        job.child = begin(
+            [*command, *options, "--verbose"], environment={**environment, VARIABLES["user"]: job.by}, out=job.answer or job.log,
+            err=job.log,
         )  # fmt: skip
         job.began = time.monotonic()
         if (old := self._jobs.pop(key, None)) is not None:

@@ -16,8 +16,8 @@ from labloop.campaign.approval import verdict_of
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import waiting
 from labloop.cli.serve import plate
-from labloop.cli.serve.desk import Desk, Opened, desk_of
-from labloop.cli.serve.patient import PATIENCE
+from labloop.cli.serve.desk import LAID_OUT, Desk, Opened, desk_of
+from labloop.cli.serve.patient import PATIENCE, Answer, Asked
 from labloop.errors import DesignError, FaultGroup, IngestError, LabloopError, grouped
 from labloop.ledger.rounds import Round
 from labloop.ledger.states import RoundState
@@ -38,11 +38,8 @@ def index(request: Request) -> HTMLResponse:
     """List the campaigns and whom each waits for."""
     desk, end = desk_of(request), time.monotonic() + PATIENCE
     runs = desk.campaigns()
-    stands = [_stand(desk, run, patience=0) for run in runs]  # all are asked before any is waited for
-    for i, run in enumerate(runs):
-        if not stands[i]["known"]:
-            stands[i] = _stand(desk, run, patience=max(0.0, end - time.monotonic()))
-    rows = [{"name": run.name, **stand} for run, stand in zip(runs, stands, strict=True)]
+    asked = [_ask_stand(desk, run) for run in runs]  # all, before any is waited for
+    rows = [{"name": run.name, **_stand(one.answer(end - time.monotonic()))} for run, one in zip(runs, asked, strict=True)]
     return desk.page(request, "index.html", campaigns=rows, refresh=2 if any(not one["known"] for one in rows) else None)
 
 
@@ -62,12 +59,13 @@ def campaign(request: Request, name: str) -> HTMLResponse:
     rounds = run.ledger.rounds(name)
     last = rounds[-1] if rounds else None
     stage = last.state if last is not None else None
-    stand = _stand(desk, run)
-    status = desk.ask(run, "status", Campaign.status, patience=max(0.0, end - time.monotonic()))
     measured = any(one.state in (RoundState.MEASURED, RoundState.CLOSED) for one in rounds)
-    verdict = desk.ask(run, "verdict", _verdict, patience=0.01) if measured else None
+    asked = _ask_stand(desk, run), desk.ask(run, "status", Campaign.status)
+    more = desk.ask(run, "verdict", _verdict) if measured else None, desk.ask(run, "plan", _plan)
+    stand, status = _stand(asked[0].answer(end - time.monotonic())), asked[1].answer(end - time.monotonic())
+    verdict, gain = (None if one is None else one.answer(0.01) for one in more)
+    assert gain is not None
     server = Server.configured()
-    gain = desk.ask(run, "plan", _plan, patience=0.01)
     job = desk.jobs.of(name)
     busy = job is not None and job.running
     waits = not (status.fresh and stand["known"] and gain.fresh and (verdict is None or verdict.fresh))
@@ -96,34 +94,36 @@ def round_page(
     request: Request, name: str, number: int, well: str | None = None, arms: bool = False, why: bool = False
 ) -> HTMLResponse:
     """Show a round's plates, and the well that was touched."""
-    desk = desk_of(request)
+    desk, end = desk_of(request), time.monotonic() + PATIENCE
     run = desk.campaign(name)
     entry = _round(run, number)
     blind = plate.is_blinded(entry.state) and not (arms and request.state.session is not None)
     hidden = _hidden(request, entry)
-    found = desk.ask(run, f"readings {number}", plate.readings_of, number, heavy=False)
-    files = desk.ask(run, f"files {number}", _file_names, entry, hidden, key=(hidden,), heavy=False)
-    readings = found.value or {}
+    measured = entry.state in (RoundState.MEASURED, RoundState.CLOSED)
+    asked = {
+        "readings": desk.ask(run, f"readings {number}", plate.readings_of, number, heavy=False),
+        "files": desk.ask(
+            run, f"files {number}", partial(_file_names, desk), entry, hidden, key=(hidden, entry.state), heavy=False,
+            verbs=LAID_OUT,
+        ),
+        "compared": desk.ask(run, f"compare {number}", _compared, number) if measured else None,
+    }  # fmt: skip
     chosen = None
     if well is not None and run.ledger.wells(name, number)["plate"].eq(well.rpartition(":")[0]).any():
-        spot = tuple(well.rpartition(":")[::2])
-        touched = partial(plate.well_of, run, number, well, readings.get(spot, []), blind=blind)  # type: ignore[call-overload]
-        chosen = desk.kept(run, f"well {number} {well}", touched, blind, found.fresh)
-    story = reason = None
+        chosen = plate.well_of(desk.batch(run, number), well, blind=blind)
     if chosen is not None:
-        story = desk.ask(run, f"story {well}", plate.story_of, well, blind, key=(blind,), heavy=False)
-    if chosen is not None and why and not blind:
-        reason = desk.ask(run, f"why {well}", _why, well)
-    compared = None
-    if entry.state in (RoundState.MEASURED, RoundState.CLOSED):
-        compared = desk.ask(run, f"compare {number}", _compared, number)
+        asked["story"] = desk.ask(run, f"story {well}", plate.story_of, well, blind, key=(blind,), heavy=False)
+        asked["reason"] = desk.ask(run, f"why {well}", _why, well) if why and not blind else None
+    told = {what: None if one is None else one.answer(end - time.monotonic()) for what, one in asked.items()}
+    found = told["readings"] or Answer()
+    readings = found.value or {}
     return desk.page(
-        request, "round.html", run=run, entry=entry, blind=blind, arms=arms, well=well, chosen=chosen, compared=compared,
-        reason=reason, story=story,
-        counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
+        request, "round.html", run=run, entry=entry, blind=blind, arms=arms, well=well, chosen=chosen,
+        readings=readings.get(tuple((well or "").rpartition(":")[::2]), []), compared=told["compared"],
+        reason=told.get("reason"), story=told.get("story"), counted=found.fresh, arms_hidden=plate.is_blinded(entry.state),
         plates=plate.plates_of(run, number, readings, well),
-        files=files,
-        refresh=None if all(one is None or one.fresh for one in (found, compared, reason, story, files)) else 2,
+        files=told["files"],
+        refresh=None if all(one is None or one.fresh for one in told.values()) else 2,
         may_veto=entry.state == RoundState.PROPOSED,
     )  # fmt: skip
 
@@ -131,9 +131,10 @@ def round_page(
 @pages.get("/c/{name}/round/{number}/files/{file}")
 def file(request: Request, name: str, number: int, file: str) -> Response:
     """Give a file of a plate: made from the ledger, never read from a disk."""
-    run = desk_of(request).campaign(name)
+    desk = desk_of(request)
+    run = desk.campaign(name)
     entry = _round(run, number)
-    found = _files(run, entry, _hidden(request, entry))
+    found = _files(desk, run, entry, _hidden(request, entry))
     if file not in found:
         raise HTTPException(404, "There is no such file, or its plate is not written for the lab yet.")
     kind = "text/csv; charset=utf-8" if file.endswith(".csv") else "application/octet-stream"
@@ -147,7 +148,7 @@ def report(request: Request, name: str) -> Response:
     run = desk.campaign(name)
     if request.state.session is None and any(plate.is_blinded(one.state) for one in run.ledger.rounds(name)):
         return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)  # it tells arms apart
-    drawn = desk.ask(run, "report", _report)
+    drawn = desk.ask(run, "report", _report).answer()
     if not drawn.fresh or drawn.error:
         return desk.page(request, "drawing.html", run=run, drawn=drawn, refresh=None if drawn.fresh else 2)
     return HTMLResponse(drawn.value, headers={"Content-Security-Policy": _SANDBOX})
@@ -158,7 +159,7 @@ def plan(request: Request, name: str) -> HTMLResponse:
     """Show what the next plate can show and gain."""
     desk = desk_of(request)
     run = desk.campaign(name)
-    told = desk.ask(run, "plan", _plan)
+    told = desk.ask(run, "plan", _plan).answer()
     return desk.page(request, "plan.html", run=run, told=told, refresh=None if told.fresh else 2)
 
 
@@ -207,14 +208,18 @@ def grouped_faults(error: Exception | None) -> list[FaultGroup]:
     return grouped(error.faults) if isinstance(error, IngestError | DesignError) else []
 
 
-def _stand(desk: Desk, run: Opened, *, patience: float = PATIENCE) -> dict[str, Any]:
-    """Tell whom a campaign waits for; nothing where the answer is not there in time."""
+def _ask_stand(desk: Desk, run: Opened) -> Asked:
+    """Ask whom a campaign waits for."""
     inbox = steps.inbox_of(run)
     seen = inbox.stat().st_mtime_ns if inbox.is_dir() else 0
     job = desk.jobs.of(run.name)
     depends = (seen, job is not None and job.running)
     moment = int(time.time() // 30)  # deadlines pass, files settle
-    answer = desk.ask(run, "waiting", waiting, key=depends, moment=moment, patience=patience, heavy=False)
+    return desk.ask(run, "waiting", waiting, key=depends, moment=moment, heavy=False)
+
+
+def _stand(answer: Answer) -> dict[str, Any]:
+    """Tell whom a campaign waits for; nothing where the answer is not there in time."""
     none = dict.fromkeys(("round", "state", "since", "waits_for", "what", "until", "overdue"))
     value = answer.value if answer.fresh else None  # an older one would offer what is done already
     return {**none, **(value or {}), "known": answer.fresh}
@@ -232,17 +237,17 @@ def _round(run: Campaign, number: int) -> Round:
     return found[0]
 
 
-def _files(run: Campaign, entry: Round, blind: bool) -> dict[str, bytes]:
+def _files(desk: Desk, run: Opened, entry: Round, blind: bool) -> dict[str, bytes]:
     """Make the files of a plate that was written for the lab, without the pick list where arms may not be told apart."""
     if entry.state not in _SHEETS or not len(run.ledger.wells(run.name, entry.number)):
         return {}
-    batch = plate.batch_of(run, entry.number)
+    batch = desk.batch(run, entry.number)
     made = render(batch, exported(batch, run.config, run.config.plate.exports))
     return {name: content for name, content in made.items() if not (blind and name.endswith("_picks.csv"))}
 
 
-def _file_names(run: Campaign, entry: Round, blind: bool) -> list[str]:
-    return list(_files(run, entry, blind))
+def _file_names(desk: Desk, run: Opened, entry: Round, blind: bool) -> list[str]:
+    return list(_files(desk, run, entry, blind))
 
 
 def _plan(run: Campaign) -> Outlook:

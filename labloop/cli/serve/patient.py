@@ -33,6 +33,22 @@ class Answer:
     """Why there is none."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question that was asked."""
+
+    so_far: Answer
+    """What is known of it without waiting."""
+    _going: Future[Answer] | None = None
+
+    def answer(self, patience: float = PATIENCE) -> Answer:
+        """Give the answer, if it is there within so many seconds; else what was known before."""
+        if self._going is None:
+            return self.so_far
+        wait([self._going], timeout=max(0.0, patience))
+        return self._going.result() if self._going.done() else self.so_far
+
+
 class Patient:
     """Asks in a thread of its own, each question once at a time."""
 
@@ -42,10 +58,8 @@ class Patient:
         self._asked: dict[Hashable, tuple[Hashable, Future[Answer]]] = {}
         self._lock = threading.RLock()  # an answer that is there at once is kept by who asks
 
-    def ask(
-        self, what: Hashable, key: Hashable, count: Callable[[], Any], *, patience: float = PATIENCE, moment: Hashable = None
-    ) -> Answer:
-        """Give the answer, if it is there in time.
+    def ask(self, what: Hashable, key: Hashable, count: Callable[[], Any], *, moment: Hashable = None) -> Asked:
+        """Ask, without waiting: whoever has several questions asks all of them before the first answer is waited for.
 
         Args:
             what: the question.
@@ -58,18 +72,13 @@ class Patient:
             good = known == key and answer.fresh
             if good and when == moment:
                 self._kept.move_to_end(what)
-                return answer
+                return Asked(answer)
             going = self._asked.get(what)
             if going is None:
                 future = self._pool.submit(_count, count)
                 going = self._asked[what] = (key, future)
                 future.add_done_callback(lambda done: self._keep(what, (key, moment), done))
-        if good:
-            return answer
-        wait([going[1]], timeout=patience)
-        if going[1].done() and going[0] == key:
-            return going[1].result()
-        return Answer(answer.value, False, "")
+        return Asked(answer) if good else Asked(Answer(answer.value), going[1] if going[0] == key else None)
 
     def here(self, what: Hashable, key: Hashable, count: Callable[[], Any]) -> Any:
         """Give an answer that a page is not shown without: the one that is kept, else it is found now, by who asks."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -137,13 +136,12 @@ def _shades(values: Collection[float], *, down: bool) -> Any:
     return shade
 
 
-def well_of(run: Campaign, number: int, spot: str, readings: list[dict[str, Any]], *, blind: bool) -> dict[str, Any] | None:
-    """Tell all of one well, `PLATE:WELL`; None where the round has no such well.
+def well_of(batch: Batch, spot: str, *, blind: bool) -> dict[str, Any] | None:
+    """Tell what was laid out in one well, `PLATE:WELL`; None where the round has no such well.
 
     Args:
         blind: leave out all that tells arms apart.
     """
-    batch = batch_of(run, number)
     wells = wells_with_samples(batch)
     plate, _, well = spot.rpartition(":")
     mine = wells[(wells["plate"] == plate) & (wells["well"] == well)]
@@ -163,7 +161,7 @@ def well_of(run: Campaign, number: int, spot: str, readings: list[dict[str, Any]
     ]  # fmt: skip
     return {
         "spot": spot, "plate": plate, "well": well, "sample": one["sample"], "design_id": design_id, "design": design,
-        "control": None if pd.isna(one["control"]) else str(one["control"]), "wanted": wanted, "readings": readings,
+        "control": None if pd.isna(one["control"]) else str(one["control"]), "wanted": wanted,
     }  # fmt: skip
 
 
@@ -171,11 +169,6 @@ def story_of(run: Campaign, spot: str, blind: bool) -> list[dict[str, str]]:
     """Tell what happened to a well of `PLATE:WELL` and its design, in order; `blind`: what does not tell arms apart."""
     steps = [step for step in run.audit(spot).steps if not blind or step.what in _BLIND]
     return [{"at": step.at[:16].replace("T", " "), "by": step.by, "what": step.what, "said": step.said} for step in steps]
-
-
-def batch_of(run: Campaign, number: int) -> Batch:
-    """Give a round's batch, read once while the ledger stays as it is."""
-    return run.kept(("batch", number), partial(run.batch, number))
 
 
 def _short(cell: Any) -> str:
