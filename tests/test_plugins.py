@@ -325,7 +325,7 @@ def test_a_sequence_of_absurd_length_is_refused_and_a_long_one_has_no_end_of_des
 
 def test_what_a_file_leaves_out_has_the_line_that_it_belongs_to_or_none(tmp_path):
     (tmp_path / "c.yaml").write_text("name: c\nspace:\n  parameters:\n  - {type: sequence, name: s}\n")
-    with pytest.raises(ConfigError, match=r"c.yaml: line 4, space\.parameters\.0\.sequence\.length: is missing"):
+    with pytest.raises(ConfigError, match=r"c.yaml: line 4, space\.parameters\.0\.length: is missing"):
         load_config(tmp_path / "c.yaml", CampaignConfig)
     (tmp_path / "c.yaml").write_text("name: c\n")
     with pytest.raises(ConfigError, match=r"c\.yaml: space: is missing"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -121,9 +122,15 @@ def _meant(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
     return f" (did you mean {like[0]}?)" if like else ""
 
 
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+@lru_cache(maxsize=256)
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
     """List the keys that may stand at a place of a file."""
-    whole = model.model_json_schema()
+    whole = _schema(model)
 
     def plain(node: Any) -> Iterator[dict[str, Any]]:
         if "$ref" in node:
