@@ -101,6 +101,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_home_left_behind() -> Iterator[None]:
+    """What serves a schedule names its ledger in the environment; the next test has a folder of its own."""
+    before = {name: os.environ.get(name) for name in ("LABLOOP_HOME", "LABLOOP_LEDGER")}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Take off what a command put on the root logger: it would write to a standard error that is closed by the next test."""
     root = logging.getLogger()
