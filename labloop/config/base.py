@@ -20,6 +20,9 @@ class Config(BaseModel):
 Plugins = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1)]
 Plugin = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1, max_length=1)]
 
+NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
+"""How campaigns, arms and studies are named."""
+
 Place = tuple[str | int, ...]
 """Keys and positions on the way into a configuration."""
 

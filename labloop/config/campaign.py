@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labloop.config.assay import Assay
-from labloop.config.base import Config, Named, Place, named
+from labloop.config.base import NAME, Config, Named, Place, named
 from labloop.config.goals import spelled_out
 from labloop.config.history import History
 from labloop.config.limits import Budget, Limits, Prices
@@ -48,7 +48,7 @@ class CampaignConfig(Config):
     """A campaign: what can be designed, what is measured, on which plates, for how many rounds."""
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     """What commands, files and plates call it: letters, digits, _ and -."""
     description: str = ""
     """For people; shown in the report."""

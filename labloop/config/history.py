@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from labloop.config.base import Config
+from labloop.config.base import NAME, Config
 
 
 class Related(Config):
     """Another campaign, or a file of an old assay, over designs of the same space."""
 
-    campaign: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] | None = None
+    campaign: Annotated[str, Field(pattern=NAME)] | None = None
     """A campaign of the same ledger, or of the ledger in `home`."""
     home: Path | None = None
     """The folder of another ledger."""

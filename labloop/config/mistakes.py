@@ -10,11 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from labloop.config.base import Place
+from labloop.config.base import NAME, Place
 
 _LEAD = re.compile(r"^([A-Za-z_]\w*(?=:)|[A-Za-z_]\w*(?:\.\w+)+(?=[: ]))")
 """The place that a rule of the whole file begins its message with."""
-_NAMES = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 LONGEST = 40
 """Characters shown of what is there."""
 
@@ -30,17 +29,22 @@ _BOUNDS = {
 }  # fmt: skip
 
 
-def mistakes(faults: Sequence[Mapping[str, Any]], raw: Any, model: type[BaseModel]) -> list[tuple[Place, str]]:
-    """Give Pydantic's faults as places of the file and words, one a place; what a list or map holds stands for itself."""
-    found: dict[Place, list[str]] = {}
+def mistakes(
+    faults: Sequence[Mapping[str, Any]], raw: Any, model: type[BaseModel], most: int
+) -> tuple[list[tuple[Place, str]], int]:  # fmt: skip
+    """Give Pydantic's faults as places of the file and words, one a place; what a list or map holds stands for itself.
+
+    Returns:
+        The first `most` of them, and how many there are.
+    """
+    found: dict[Place, list[tuple[Mapping[str, Any], str]]] = {}
     for fault in faults:
         place, said = _placed(fault, raw)
-        said += _meant(fault, model)
-        known = found.setdefault(place, [])
-        if said not in known:
-            known.append(said)
-    deep = {place for place in found if any(len(one) > len(place) and one[: len(place)] == place for one in found)}
-    return [(place, _joined(said)) for place, said in found.items() if place not in deep]
+        found.setdefault(place, []).append((fault, said))
+    around = {place[:depth] for place in found for depth in range(len(place))}
+    places = [place for place in found if place not in around]
+    told = [(place, dict.fromkeys(said + _meant(fault, model) for fault, said in found[place])) for place in places[:most]]
+    return [(place, _joined([*said])) for place, said in told], len(places)
 
 
 def untrue(raw: Any, config: BaseModel) -> list[tuple[Place, str]]:
@@ -103,7 +107,7 @@ def _said(fault: Mapping[str, Any]) -> str:
         return f"holds {told['actual_length']}: at least {told['min_length']} are needed"
     if kind == "too_long":
         return f"holds {told['actual_length']}: {told['max_length']} is the most"
-    if kind == "string_pattern_mismatch" and told.get("pattern") == _NAMES:
+    if kind == "string_pattern_mismatch" and told.get("pattern") == NAME:
         return f"{_shown(there)} must begin with a letter and hold letters, digits, _ and - only, 63 at most"
     if kind == "string_pattern_mismatch":
         return f"{_shown(there)} is not written as it must be ({told['pattern']})"

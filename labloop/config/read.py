@@ -55,10 +55,10 @@ def parse_config(
     except ValidationError as error:
         if kind := _other(raw, model):
             raise ConfigError(f"{source}: this is a {kind} file, which stands in another place of the command") from error
-        every = mistakes(error.errors(), raw, model)
-        faults = [f"{where(place)}: {said}" for place, said in every[:SHOWN]]
-        if len(every) > SHOWN:
-            faults.append(f"and {len(every) - SHOWN} more")
+        told, n = mistakes(error.errors(), raw, model, SHOWN)
+        faults = [f"{where(place)}: {said}" for place, said in told]
+        if n > SHOWN:
+            faults.append(f"and {n - SHOWN} more")
         raise ConfigError(f"{source}: " + "; ".join(faults)) from error
 
 

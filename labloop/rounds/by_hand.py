@@ -16,6 +16,7 @@ from labloop.assays.ingest import printable
 from labloop.assays.ingest.designs import cells_of_designs
 from labloop.assays.ingest.read import content_of, digest
 from labloop.config.allocation import apportion
+from labloop.config.base import NAME
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import CampaignError, DesignError, Fault
 from labloop.ledger import Round, whoami
@@ -219,7 +220,7 @@ def _usable(told: Mapping[str, Any], data: Dataset) -> list[str]:
 
 
 def _check_name(memory: Memory, arm: str) -> None:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", arm):
+    if not re.fullmatch(NAME, arm):
         raise CampaignError(f"{arm!r} is no name of an arm: a letter, then letters, digits, _ and -, such as chemist")
 
 

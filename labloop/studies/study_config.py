@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from labloop.config.base import Plugin
+from labloop.config.base import NAME, Plugin
 from labloop.config.read import load_config
 from labloop.config.round import Arm
 
@@ -69,7 +69,7 @@ class StudyConfig(_Config):
     """Which arms meet in which labs."""
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     """What its folder and pages are called."""
     description: str = ""
     """For people."""
