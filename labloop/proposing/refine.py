@@ -87,16 +87,27 @@ def best_first(score: FloatArray) -> Array:
     return np.lexsort((-score.max(1), place.min(1)))
 
 
-def apart(space: DesignSpace, X: FloatArray, least: float, n: int) -> Array:
-    """Take rows of X (m, d), which is in order of preference, that are at least so far from all taken before: n at most."""
-    if least <= 0:
+def apart(
+    space: DesignSpace, X: FloatArray, least: float, n: int, *, worth: FloatArray | None = None, slack: float = 0.0
+) -> Array:  # fmt: skip
+    """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
+
+    Of rows whose `worth` (m,) is within `slack` of the first one's left, the farthest from all chosen comes next.
+    """
+    if least <= 0 and slack <= 0:
         return np.arange(min(n, len(X)))
     kept: list[int] = []
     open_ = np.ones(len(X), dtype=bool)
+    near = np.full(len(X), np.inf)
     while len(kept) < n and open_.any():
         i = int(open_.argmax())
+        if kept and slack > 0 and worth is not None and np.isfinite(worth[i]):
+            rivals = np.flatnonzero(open_ & (worth >= worth[i] - slack))
+            i = int(rivals[near[rivals].argmax()])
         kept.append(i)
-        open_ &= space.distance(X, X[i : i + 1])[:, 0] >= least - 1e-9
+        near = np.minimum(near, space.distance(X, X[i : i + 1])[:, 0])
+        if least > 0:
+            open_ &= near >= least - 1e-9
         open_[i] = False
     return np.array(kept, dtype=np.int64)
 

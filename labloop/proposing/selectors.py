@@ -19,7 +19,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.panel import Panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
-from labloop.proposing.refine import refined
+from labloop.proposing.refine import apart, refined
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
@@ -126,7 +126,7 @@ class Conservative:
             taught = _taught(judge, fresh.X[front], lcb[front], beta)
             order = np.concatenate([front[taught], order[JOINT:]])
         slack = 0.0 if several is not None or (self.joint and beta < 0) else self.spread * judge.noise_std
-        spread = _apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, worth[order]), slack=slack)
+        spread = apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, worth[order]), slack=slack)
         if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
         if len(spread) < n:
@@ -274,29 +274,6 @@ def _taught(judge: Judgement, X: FloatArray, bound: FloatArray, beta: float) -> 
 def _least(space: DesignSpace, several: bool) -> float:
     """Distance below which two designs are one to a lab: part of a number's range; letters and options differ or do not."""
     return (CLOSE if several else APART) if any(block.kind != "onehot" for block in space.blocks) else 0.0
-
-
-def _apart(space: DesignSpace, X: FloatArray, least: float, n: int, *, worth: FloatArray, slack: float) -> Array:
-    """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
-
-    Of rows whose `worth` (m,) is within `slack` of the first one's left, the farthest from all chosen comes next.
-    """
-    if least <= 0 and slack <= 0:
-        return np.arange(min(n, len(X)))
-    kept: list[int] = []
-    open_ = np.ones(len(X), dtype=bool)
-    near = np.full(len(X), np.inf)
-    while len(kept) < n and open_.any():
-        i = int(open_.argmax())
-        if kept and slack > 0 and np.isfinite(worth[i]):
-            rivals = np.flatnonzero(open_ & (worth >= worth[i] - slack))
-            i = int(rivals[near[rivals].argmax()])
-        kept.append(i)
-        near = np.minimum(near, space.distance(X, X[i : i + 1])[:, 0])
-        if least > 0:
-            open_ &= near >= least - 1e-9
-        open_[i] = False
-    return np.array(kept, dtype=np.int64)
 
 
 def _too_few(name: str, n: int, pool: Pool, dropped: dict[str, int]) -> MethodError:
