@@ -13,7 +13,7 @@ from labloop.methods.judge_only import JudgeOnly
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief
 from labloop.surrogates import _members
-from labloop.surrogates.auto import FARTHEST, Auto, importance, mixture, stacked, weigh
+from labloop.surrogates.auto import FARTHEST, Auto, Stacked, importance, mixture, stacked, weigh
 from labloop.surrogates.gp import GP
 from labloop.surrogates.ridge import Ridge, _twinned
 from labloop.surrogates.warp import Warp, _log_between, chosen
@@ -40,11 +40,16 @@ def member(mean: FloatArray, std: float = 0.1) -> _members.Member:
     )
 
 
+def alike(members: dict[str, _members.Member], y: FloatArray) -> Stacked:
+    """Weigh members of whom nothing is guessed."""
+    return stacked(members, y, dict.fromkeys(members, 1.0))
+
+
 def test_weight_goes_to_whoever_predicts_what_it_has_not_seen() -> None:
     rng = np.random.default_rng(0)
     y = rng.normal(size=300)
     good, fair, blind = y + 0.2 * rng.normal(size=300), y + 1.0 * rng.normal(size=300), rng.normal(size=300)
-    found = stacked({"blind": member(blind), "fair": member(fair), "good": member(good)}, y)
+    found = alike({"blind": member(blind), "fair": member(fair), "good": member(good)}, y)
     assert found.weights["good"] > 0.8
     assert found.notes["weights"]["blind"] < 0.1
     assert sum(found.notes["weights"].values()) == pytest.approx(1, abs=1e-3)
@@ -54,7 +59,7 @@ def test_two_that_err_apart_share_the_weight() -> None:
     rng = np.random.default_rng(1)
     y = rng.normal(size=400)
     pair = {name: member(y + 0.7 * rng.normal(size=400)) for name in ("one", "two")}
-    found = stacked(pair, y)
+    found = alike(pair, y)
     assert min(found.weights.values()) > 0.3
     mean, _ = mixture([(pair[name].mean, pair[name].std) for name in pair], np.array(list(found.weights.values())))
     assert np.mean((mean - y) ** 2) < 0.8 * min(np.mean((pair[name].mean - y) ** 2) for name in pair)
@@ -66,7 +71,7 @@ def test_who_is_a_little_behind_another_that_errs_alike_keeps_a_share() -> None:
     y = rng.normal(size=600)
     ahead = y + 0.7 * rng.normal(size=600)
     behind = ahead + 0.15 * rng.normal(size=600)
-    found = stacked({"gp": member(ahead), "ensemble": member(behind)}, y)
+    found = alike({"gp": member(ahead), "ensemble": member(behind)}, y)
     assert 0.35 < found.weights["ensemble"] < found.weights["gp"]
 
 
@@ -94,7 +99,7 @@ def test_few_measurements_move_weights_less_than_many() -> None:
 def test_no_member_expects_any_number_far_from_the_data() -> None:
     y = np.random.default_rng(0).normal(size=60)
     wild = replace(member(y + 0.1), belief=lambda X: (np.full(len(X), 1e6), np.full(len(X), 0.1)))
-    mean, _ = stacked({"wild": wild}, y).belief(np.zeros((3, 1)))
+    mean, _ = alike({"wild": wild}, y).belief(np.zeros((3, 1)))
     assert mean == pytest.approx(np.full(3, y.max() + FARTHEST * y.std()))
 
 
@@ -118,13 +123,13 @@ def test_the_width_goes_by_the_best_most() -> None:
 def test_nobody_is_less_sure_than_the_measurements_are_spread() -> None:
     y = np.random.default_rng(0).normal(size=60)
     wild = member(y + 0.1, std=1e6)
-    _, std = stacked({"wild": wild}, y).belief(np.zeros((3, 1)))
+    _, std = alike({"wild": wild}, y).belief(np.zeros((3, 1)))
     assert (std <= 2 * y.std() + 1e-9).all()
 
 
 def test_too_few_held_out_predictions_leave_the_first_member_alone() -> None:
     y = np.arange(5.0)
-    found = stacked({"one": member(y[::-1].copy()), "two": member(y)}, y)
+    found = alike({"one": member(y[::-1].copy()), "two": member(y)}, y)
     assert found.weights == {"one": 1.0}
 
 

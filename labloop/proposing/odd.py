@@ -40,9 +40,11 @@ def held(data: Dataset) -> Dataset:
 
     Values too large or too small to be squared are told in a unit in which they can be; scores have a unit of their own anyway.
     """
+    if not len(data):
+        return data
     unit = unit_of(data.y)
     y = data.y / unit
-    rows, limits, _ = odd(y) if len(y) >= 10 else (np.zeros(0, dtype=np.int64), y[:0], 0.0)
+    rows, limits, _ = odd(y)
     y[rows] = limits
     if not 1 / FAR < unit < FAR:
         return replace(data, y=y, sem=data.sem / unit)

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -87,9 +87,8 @@ class Auto:
         # What other campaigns measured is on their scale, so with their help the measurements are seen as they are.
         warp = chosen(data, seed=derive(seed, "auto", "warp")) if self.warp and lent is None else Warp()
         data = warp.seen(data)
-        numbers = data.space.share_of_numbers
-        asked = [name for name in self.members if guessed(name, numbers) > 0] or self.members
-        for name in asked:
+        guess = guessed(self.members, data.space.share_of_numbers)
+        for name in guess:
             if name == "words" and not ("sequence" in data.space.kinds and worth_trying(data)):
                 continue
             try:
@@ -99,10 +98,7 @@ class Auto:
                 log.warning("judge: goes on without %s: %s", name, error)
         if not fitted:
             raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
-        return replace(
-            stacked(fitted, data.y, warp, numbers=numbers),
-            history=() if told is None else told.fitted.history,
-        )
+        return replace(stacked(fitted, data.y, guess, warp), history=() if told is None else told.fitted.history)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,23 +147,18 @@ class Stacked:
         return None
 
 
-def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = None, *, numbers: float = 0.0) -> Stacked:
-    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it.
-
-    Args:
-        numbers: share of the sites that are numbers, of which networks are not asked: they go straight on into corners.
-    """
+def stacked(members: Mapping[str, Member], y: FloatArray, guess: Mapping[str, float], warp: Warp | None = None) -> Stacked:
+    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it, from a guess by name."""
     warp = warp or Warp()
     names = list(members)
     means = np.stack([members[name].mean for name in names])
     stds = np.minimum(np.stack([members[name].std for name in names]), y.std())
-    guess = np.array([guessed(name, numbers) for name in names])
     known = np.isfinite(means).all(0) & np.isfinite(stds).all(0)
     if known.sum() < FEWEST or y[known].std() == 0:
         weights, told_by, width = np.eye(len(names))[0], np.full(len(names), np.nan), 1.0
     else:
         worth = importance(y[known])
-        weights, told_by = weigh(means[:, known], y[known], guess)
+        weights, told_by = weigh(means[:, known], y[known], np.array([guess[name] for name in names]))
         noise = sum(w * members[name].noise_std ** 2 for w, name in zip(weights, names, strict=True))
         mean, std = mixture(list(zip(means[:, known], stds[:, known], strict=True)), weights)
         square = float(np.average((y[known] - mean) ** 2 / (std**2 + noise), weights=worth))
@@ -188,9 +179,14 @@ def stacked(members: Mapping[str, Member], y: FloatArray, warp: Warp | None = No
     )  # fmt: skip
 
 
-def guessed(name: str, numbers: float) -> float:
-    """Give a member's weight before any evidence, in a space of which this share of the sites are numbers."""
-    return GUESS.get(name, 0.1) * (1 - numbers if name == "ensemble" else 1.0)
+def guessed(members: Sequence[str], numbers: float) -> dict[str, float]:
+    """Give members that are worth asking their weights before any evidence.
+
+    Args:
+        numbers: share of the sites that are numbers, of which networks are not asked: they go straight on into corners.
+    """
+    weights = {name: GUESS[name] * (1 - numbers if name == "ensemble" else 1.0) for name in members}
+    return {name: weight for name, weight in weights.items() if weight > 0} or dict.fromkeys(members, 1.0)
 
 
 def importance(y: FloatArray) -> FloatArray:
@@ -209,7 +205,7 @@ def weigh(means: FloatArray, y: FloatArray, guess: FloatArray) -> tuple[FloatArr
     scaled = (means - means.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)[:, None]
     correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
     error = 1 - np.clip(correlation, 0, 1 - 1e-6) ** 2  # of the best line through its predictions
-    weights = (guess if guess.any() else np.ones(len(guess))) * error ** (-POWER * len(y) / (len(y) + PRIOR))
+    weights = guess * error ** (-POWER * len(y) / (len(y) + PRIOR))
     return weights / weights.sum(), correlation
 
 
