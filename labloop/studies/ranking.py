@@ -68,13 +68,19 @@ def mean_ranks(table: pd.DataFrame) -> pd.DataFrame:
             seen.append(_mean([_mean(one.to_numpy()) for one in ranks]))
             picked = [one.to_numpy()[rng.integers(len(one), size=(DRAWS, len(one)))] for one in ranks]
             drawn.append(_mean([_mean(one, axis=1) for one in picked]))
-        which = generator(0, "ranking", score).integers(len(seen), size=(DRAWS, len(seen)))
-        means = _mean(np.array(drawn)[which, np.arange(DRAWS)[:, None]], axis=1)
         found[f"rank_{score}"] = _mean(seen)
-        low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = resampled(np.array(drawn), generator(0, "ranking", score))
         known = len(seen) > 1 or table["seed"].nunique() > 1
         found |= {f"rank_{score}_low": low if known else np.nan, f"rank_{score}_high": high if known else np.nan}
     return pd.DataFrame(found).sort_values("rank_median", kind="stable").reset_index(drop=True)
+
+
+def resampled(drawn: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Give 95 % intervals of means over landscapes, (k,) each, of `DRAWS` draws within each of them: (landscapes, DRAWS, k)."""
+    which = rng.integers(len(drawn), size=(DRAWS, len(drawn)))
+    means = _mean(drawn[which, np.arange(DRAWS)[:, None]], axis=1)
+    low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high
 
 
 def _mean(values: Sequence[FloatArray] | FloatArray, axis: int = 0) -> FloatArray:

@@ -17,12 +17,11 @@ import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.seeds import generator
 from labloop.studies.bench import ENDED
+from labloop.studies.ranking import DRAWS, LEVEL, resampled
 from labloop.types import FloatArray
 
 MEASURES = ("batch_mean", "top10_mean", "best")
 SETTING = ["lab", "start", "noise"]
-LEVEL = 0.95
-DRAWS = 4000
 
 
 def standings(rows: pd.DataFrame, arms: Sequence[str], *, reference: str | None) -> dict[str, Any]:
@@ -94,9 +93,7 @@ def _ranks(finals: Mapping[str, Mapping[tuple[Any, ...], pd.DataFrame]], arms: S
             labs.setdefault(lab, []).append((_rank(y.mean(axis=0)[None])[0], _rank(y[draws].mean(axis=1))))
         seen = np.array([np.mean([rank for rank, _ in lab], axis=0) for lab in labs.values()])
         drawn = np.array([np.mean([drawn for _, drawn in lab], axis=0) for lab in labs.values()])  # (labs, DRAWS, arms)
-        which = generator(0, "standings", measure).integers(len(labs), size=(DRAWS, len(labs)))
-        means = drawn[which, np.arange(DRAWS)[:, None]].mean(axis=1)
-        low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = resampled(drawn, generator(0, "standings", measure))
         for i, row in enumerate(rows):
             row[measure] = {"mean": seen[:, i].mean(), "low": low[i], "high": high[i]}
     return rows
