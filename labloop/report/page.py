@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import vl_convert
 from markupsafe import Markup
 
@@ -26,6 +25,7 @@ from labloop.report.facts import Facts
 from labloop.report.figures import Spec
 from labloop.report.tables import NONE
 from labloop.runtime.files import cached
+from labloop.runtime.templates import templates
 
 JUDGED = 12
 """Wells without which nothing is said of the judge."""
@@ -56,22 +56,13 @@ def document(template: str, figures: Mapping[str, Spec], **shown: Any) -> str:
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     specs = {name: _json(spec) for name, spec in figures.items()}
     style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
-    return _environment().get_template(template).render(specs=specs, style=style, script=Markup(script), policy=policy, **shown)
+    return templates(_HERE).get_template(template).render(specs=specs, style=style, script=Markup(script), policy=policy, **shown)
 
 
 def picture(data: ReportData, name: str) -> bytes | None:
     """Draw one of the page's figures as a PNG; None where the data have none of this name."""
     spec = PageView(data).figures.get(name)
     return None if spec is None else bytes(vl_convert.vegalite_to_png({**spec, "width": 640, "background": "white"}, scale=1.5))
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    """What fills templates in; it keeps them compiled."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -30,6 +30,7 @@ from labloop.errors import CampaignError
 from labloop.ledger.memory import open_ledger, place_of, stored_config
 from labloop.ledger.store import Ledger
 from labloop.plates.batch import Batch
+from labloop.runtime.templates import templates
 
 T = TypeVar("T")
 
@@ -228,11 +229,7 @@ def spoken(text: str) -> str:
 
 @cache
 def _templates() -> jinja2.Environment:
-    """What fills templates in; it keeps them compiled."""
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    made = templates(_HERE / "templates")
     made.filters["spoken"] = spoken
     made.globals["version"] = __version__
     return made
