@@ -149,14 +149,16 @@ def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> A
         return make(**given)
     except ValidationError as error:
         known = ", ".join(field.name for field in fields(cls))
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {_said(fault['type'], fault['msg'])}" for fault in error.errors()
-        )
+        faults = "; ".join(map(_told, error.errors()))
         raise ConfigError(f"{kind[:-1]} {name!r}: {faults} (options: {known or 'none'})") from error
 
 
-def _said(type_: str, message: str) -> str:
-    return "has to be given (after a slash, as in NAME/option=…, or in the YAML file)" if type_ == "missing" else message
+def _told(fault: Mapping[str, Any]) -> str:
+    """Say what is wrong with an option, or with several together."""
+    place = ".".join(map(str, fault["loc"]))
+    missing = "has to be given (after a slash, as in NAME/option=…, or in the YAML file)"
+    said = missing if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said
 
 
 def describe(kind: Kind, name: str) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def _check(old: str, new: str) -> list[str]:
 MISTAKES: dict[str, tuple[Callable[[], list[str]], tuple[str, ...]]] = {
     "a tab in the YAML": (lambda: _check("  parameters", "\tparameters"), ("mine.yaml: line 4", "a tab begins the line")),
     "a key misspelt": (lambda: _check("objective:", "objektive:"), ("mine.yaml: line 6, objektive", "did you mean objective?")),
+    "a key that is a number": (lambda: _check("objective:", "1: 2\nobjective:"), ("line 6, 1: a key must be text", "quotes")),
     "a key misspelt below": (lambda: _check("direction:", "direktion:"), ("line 6", "did you mean direction?")),
     "a parameter's key misspelt": (lambda: _check("length: 8", "lenght: 8"), ("line 5", "did you mean length?")),
     "a word that is none": (
@@ -210,6 +211,8 @@ def test_in_a_folder_below_one_is_told_where_the_ledger_is(here, monkeypatch, ca
     assert "--home ../labloop-data" in " ".join(capsys.readouterr().err.split())
     assert main(["next"]) == 0
     assert "labloop next --home ../labloop-data" in " ".join(capsys.readouterr().out.split())
+    assert main(["status"]) == 0
+    assert "labloop status --home ../labloop-data" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_port_that_is_taken_is_told_with_what_may_have_it(here, capsys):

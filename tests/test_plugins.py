@@ -366,3 +366,8 @@ def test_check_tells_the_line_of_an_option_that_there_is_none_of(tmp_path, capsy
     said = " ".join(run(capsys, "check", tmp_path / "campaign.yaml", tmp_path / "round.yaml", code=1).split())
     assert "round.yaml: line 6, arms.a.proposers.mutate: " in said
     assert "nonsense" in said
+
+
+def test_options_that_do_not_go_together_are_told_without_a_place():
+    with pytest.raises(ConfigError, match=r"lab 'ehrlich': 2 motifs of 4 letters do not fit"):
+        create("labs", "ehrlich", {"length": 2})

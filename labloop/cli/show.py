@@ -166,6 +166,10 @@ def statuses(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
     if json:
         return dump(list(found))
     if not found:
+        from labloop.ledger.memory import nearest_home
+
+        if (near := nearest_home()) is not None:
+            return out.print(f"No campaign here: is it that of the folder above? labloop status --home {near}")
         out.print("No campaign here (other folders: --home). Next: labloop init config/campaigns/tfbind8.yaml")
     for one in found:
         status(one, json=False)

@@ -96,6 +96,8 @@ def _said(fault: Mapping[str, Any]) -> str:
         return f"there is no type {told['tag']!r}: take {told['expected_tags']}"
     if kind == "union_tag_not_found":
         return "say its type: type: NAME is missing"
+    if kind == "invalid_key":
+        return "a key must be text: mend it, or put quotes around it"
     if kind == "missing":
         return "is missing: write it"
     if kind == "literal_error":
