@@ -79,11 +79,17 @@ class Offers:
             self._data.append(data)  # held, so that no other dataset can take its id
         key = (id(data), n, seed)
         if key not in self._kept:
-            before = _global_states()
-            self._kept[key] = self.proposer.propose(data, n, seed=seed)
-            after = _global_states()
-            self.touched += [name for name, state in before.items() if after[name] != state]
+            self._kept[key], moved = self._watched(data, n, seed)
+            if moved:  # by another thread of this process, perhaps: what the proposer moves moves again
+                moved &= self._watched(data, n, seed)[1]
+            self.touched += sorted(moved)
         return self._kept[key]
+
+    def _watched(self, data: Dataset, n: int, seed: int) -> tuple[Pool, set[str]]:
+        before = _global_states()
+        pool = self.proposer.propose(data, n, seed=seed)
+        after = _global_states()
+        return pool, {name for name, state in before.items() if after[name] != state}
 
 
 def _global_states() -> dict[str, Any]:
@@ -144,7 +150,7 @@ class ProposerContract:
 
     def test_touches_no_global_generator(self, data: Dataset, offers: Offers) -> None:
         offers(data, 12, seed=0)
-        assert not offers.touched
+        assert not offers.touched, f"global generators moved: {offers.touched}"
 
     def test_keeps_pending_designs_out(self, data: Dataset, offers: Offers) -> None:
         first = offers(data, 12, seed=0)
