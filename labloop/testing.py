@@ -94,7 +94,8 @@ class Offers:
 
 def _global_states() -> dict[str, Any]:
     """The state of every global generator that is there, by its name."""
-    found: dict[str, Any] = {"random": random.getstate(), "numpy": np.random.get_state()[1].tolist()}  # type: ignore[index] # noqa: NPY002
+    _, words, *place = np.random.get_state()  # noqa: NPY002
+    found: dict[str, Any] = {"random": random.getstate(), "numpy": (words.tolist(), *place)}  # type: ignore[attr-defined]
     if (torch := sys.modules.get("torch")) is not None:
         found["torch"] = torch.get_rng_state().tolist()
     return found
