@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import re
 import subprocess
 import sys
@@ -773,6 +774,7 @@ def test_a_large_campaign_is_counted_in_a_process_beside_the_pages(tmp_path, tfb
         there = desk.campaign("tfbind8")
         assert desk.ask(there, "status", Campaign.status).answer(PATIENCE) == Answer(run.status(), True)
         assert desk.ask(there, "where", _process).answer(PATIENCE).value != os.getpid()
+        assert desk.ask(there, "interrupt", _interrupted).answer(PATIENCE).value == signal.SIG_IGN  # by Ctrl+C in its terminal
         assert "no round" in desk.ask(there, "round", Campaign.round).answer(PATIENCE).error
     finally:
         desk.close()
@@ -780,3 +782,7 @@ def test_a_large_campaign_is_counted_in_a_process_beside_the_pages(tmp_path, tfb
 
 def _process(run):
     return os.getpid()
+
+
+def _interrupted(run):
+    return signal.getsignal(signal.SIGINT)

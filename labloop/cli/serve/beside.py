@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -58,7 +59,7 @@ class Beside:
         if pool is not None:
             for process in list(pool._processes.values()):
                 process.terminate()  # what it counts is wanted no more
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)  # or its semaphores outlive this process
 
 
 # ---- in the process
@@ -70,6 +71,7 @@ _HELD: dict[str, tuple[str, Campaign]] = {}
 def _begin(home: Path | None, ledger: str | None, plugins: tuple[str, ...]) -> None:
     global _PLACE
     _PLACE = home, ledger
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the pages, which end this process
     allow(*plugins)
 
 
