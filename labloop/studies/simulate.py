@@ -38,11 +38,14 @@ log = logging.getLogger("labloop")
 
 
 def open_lab(spec: str, **options: Any) -> Lab:
-    """Open a simulated lab by its name, with options as in `hartmann6/noise=0.1`, or `lookup:FILE.csv` for a complete table."""
-    name, _, path = spec.partition(":")
-    if path and name in available("labs"):
-        options["path"] = Path(path)
-        return create("labs", name, options)  # type: ignore[no-any-return]
+    """Open a simulated lab by its name, with options as in `hartmann6/noise=0.1`, or a complete table by `lookup:FILE.csv`.
+
+    A table takes options as well: `lookup/value=yield/properties=[yield, cost]:FILE.csv`.
+    """
+    named, _, path = spec.partition(":")
+    name, told = parse_plugin(named) if path and named.partition("/")[0] in available("labs") else ("", {})
+    if name:
+        return create("labs", name, {**told, **options, "path": Path(path)})  # type: ignore[no-any-return]
     if not path:
         spec, told = parse_plugin(spec)
         options = {**told, **options}

@@ -31,6 +31,9 @@ class Lookup(Tabulated):
     """A CSV file, gzipped or not."""
     value: str = "value"
     """The column of the values; all others are the design, unless `columns` names them."""
+    properties: tuple[str, ...] = ()
+    """Columns of what else was measured: several properties, told beside `value` under these names, each empty cell a gap. The
+    leading one is the column of the values."""
     columns: tuple[str, ...] | None = None
     """The design columns."""
     design_space: DesignSpace | None = None
@@ -38,10 +41,40 @@ class Lookup(Tabulated):
     missing: Literal["refuse", "failed"] = "refuse"
     """What becomes of valid designs that the table lacks: the table is refused, or their wells fail (`failed_design`)."""
 
+    def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+        """Look designs up as every table does; with `properties` each is a column more, NaN in a well that has no value.
+
+        Noise and effects of plates are of the leading one, as their unit is its unit.
+
+        Raises:
+            DesignError: a design is not of this lab's space.
+        """
+        result = super().measure(designs, seed=seed)
+        if not self.properties:
+            return result
+        rows, gone = self._rows_of(designs), result["value"].isna().to_numpy()
+        others = {name: np.where(gone, np.nan, known[rows]) for name, known in self._others.items()}
+        return result.assign(**{name: others.get(name, result["value"]) for name in self.properties})
+
+    @cached_property
+    def _others(self) -> dict[str, FloatArray]:
+        """The properties that are not the leading one, in the table's order."""
+        raw, there = self._raw, [str(one) for one in self._raw.columns]
+        if self.value not in self.properties or (set(self.properties) - set(there)):
+            raise MethodError(
+                f"lab lookup: properties are {', '.join(self.properties)}: name columns of {self.path.name}, the leading one, "
+                f"{self.value!r}, among them (there are: {', '.join(there)})"
+            )
+        return {name: pd.to_numeric(raw[name], errors="coerce").to_numpy(dtype=float) for name in self.properties if name != self.value}
+
+    @cached_property
+    def _raw(self) -> pd.DataFrame:
+        return self._read()
+
     @cached_property
     def _table(self) -> tuple[DesignSpace, FloatArray, FloatArray]:
         """The space, its designs X (n, d) and their values (n,)."""
-        raw = self._read()
+        raw = self._raw
         values = self._values(raw)
         columns = self._design_columns(raw)
         space = self.design_space or _space_of(raw, columns, self.path.name)
@@ -86,7 +119,7 @@ class Lookup(Tabulated):
 
     def _design_columns(self, raw: pd.DataFrame) -> list[str]:
         wanted = self.columns or (self.design_space.columns if self.design_space else None)
-        columns = list(wanted or [str(column) for column in raw.columns if column != self.value])
+        columns = list(wanted or [str(column) for column in raw.columns if column not in (self.value, *self.properties)])
         missing = [column for column in columns if column not in raw.columns]
         if missing or not columns:
             raise MethodError(f"lab lookup: {self.path.name} has no design column {', '.join(missing)}".rstrip())

@@ -1,7 +1,8 @@
 """Labs that measure several properties: two problems of the multi-objective literature, and one with a limit.
 
-1. Branin and Currin (Belakaria et al., NeurIPS 2019), two numbers in [0, 1], both functions lower is better.
-2. DTLZ2 (Deb et al., CEC 2002) of three objectives and six numbers: the best compromises lie on a sphere of radius 1.
+1. Branin and Currin (Belakaria et al., NeurIPS 2019), two numbers in [0, 1], both functions lower is better; if asked for with
+   the circle of 3 as a third column, `side` (BoTorch's ConstrainedBraninCurrin).
+2. DTLZ2 (Deb et al., CEC 2002) of two or more objectives and six numbers: the best compromises lie on a sphere of radius 1.
 3. Branin under a limit: its value, lower is better, inside a circle: `side` must be at most 0 (Gelbart et al., UAI 2014).
 
 `value` is the leading property; beside it stands a column a property, under the names that the campaigns give them.
@@ -10,11 +11,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labloop.registry import plugin
 from labloop.seeds import derive
@@ -51,6 +52,11 @@ def dtlz2(x: FloatArray, m: int) -> FloatArray:
     return np.column_stack(out)
 
 
+def side(x: FloatArray) -> FloatArray:
+    """Tell how far x (n, 2) in [0, 1] lies outside a circle of Branin's plane, (n,): 0 or less is inside."""
+    return (15 * x[:, 0] - 5 - 2.5) ** 2 + (15 * x[:, 1] - 7.5) ** 2 - 50  # type: ignore[no-any-return]
+
+
 class _Several:
     """What such labs share: readings of each property with noise of its own; a well that fails has none."""
 
@@ -70,6 +76,8 @@ class _Several:
 class BraninCurrin(_Several):
     """Branin's and Currin's functions of two numbers, both to be minimised."""
 
+    limited: bool = False
+    """Whether the circle of `limitedbranin` is measured too, as `side`."""
     noise: Noise = 0.0
     """Standard deviation of normal noise, as a share of each function's own."""
     failures: Share = 0.0
@@ -81,26 +89,35 @@ class BraninCurrin(_Several):
         return _unit_cube(2)
 
     def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-        """Compute `branin` (also as `value`), `currin` and `status` of designs, in the same order.
+        """Compute `branin` (also as `value`), `currin`, `side` where it is asked for, and `status` of designs, in the same order.
 
         Raises:
             DesignError: a design is not of this lab's space.
         """
-        x = self.space.encode(designs)
-        Y = np.column_stack([branin(x), currin(x)])
-        return self._measured(Y, ("branin", "currin"), (51.0, 2.9), self.noise, self.failures, derive(seed, "branincurrin"))
+        x, n = self.space.encode(designs), 2 + self.limited
+        Y = np.column_stack([branin(x), currin(x), side(x)])[:, :n]
+        names, scale = ("branin", "currin", "side")[:n], (51.0, 2.9, 40.0)[:n]
+        return self._measured(Y, names, scale, self.noise, self.failures, derive(seed, "branincurrin"))
 
 
 @plugin
 class DTLZ2(_Several):
-    """DTLZ2 of three objectives, all to be minimised."""
+    """DTLZ2 of three objectives, or as many as are asked for, all to be minimised."""
 
+    objectives: Annotated[int, Field(ge=2, le=6)] = 3
+    """Functions that are measured, `f1` and so on."""
     d: Annotated[int, Field(ge=3, le=100)] = 6
-    """Numbers of a design."""
+    """Numbers of a design, more than there are objectives or as many."""
     noise: Noise = 0.0
     """Standard deviation of normal noise, as a share of each function's own."""
     failures: Share = 0.0
     """Share of wells that fail for technical reasons."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.objectives > self.d:
+            raise ValueError(f"{self.objectives} objectives need as many numbers, not {self.d}: raise d")
+        return self
 
     @property
     def space(self) -> DesignSpace:
@@ -108,13 +125,14 @@ class DTLZ2(_Several):
         return _unit_cube(self.d)
 
     def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-        """Compute `f1` (also as `value`), `f2`, `f3` and `status` of designs, in the same order.
+        """Compute `f1` (also as `value`), `f2` and so on, and `status` of designs, in the same order.
 
         Raises:
             DesignError: a design is not of this lab's space.
         """
-        Y = dtlz2(self.space.encode(designs), 3)
-        return self._measured(Y, ("f1", "f2", "f3"), (0.4,) * 3, self.noise, self.failures, derive(seed, "dtlz2"))
+        m = self.objectives
+        Y, names = dtlz2(self.space.encode(designs), m), tuple(f"f{i}" for i in range(1, m + 1))
+        return self._measured(Y, names, (0.4,) * m, self.noise, self.failures, derive(seed, "dtlz2"))
 
 
 @plugin
@@ -138,8 +156,7 @@ class LimitedBranin(_Several):
             DesignError: a design is not of this lab's space.
         """
         x = self.space.encode(designs)
-        side = (15 * x[:, 0] - 5 - 2.5) ** 2 + (15 * x[:, 1] - 7.5) ** 2 - 50
-        Y = np.column_stack([branin(x), side])
+        Y = np.column_stack([branin(x), side(x)])
         return self._measured(Y, ("branin", "side"), (51.0, 40.0), self.noise, self.failures, derive(seed, "limitedbranin"))
 
 

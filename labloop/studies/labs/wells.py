@@ -69,10 +69,13 @@ class Tabulated(Wells, ABC):
         Raises:
             DesignError: a design is not of this lab's space.
         """
-        X = self.space.encode(designs)
-        rows = np.array([self._row.get(one, -1) for one in self.space.ids(X)], dtype=np.int64)
+        rows = self._rows_of(designs)
         values = np.where(rows < 0, np.nan, self._table[2][rows])
         return self.reported(values, designs, seed=derive(seed, "lookup"))
+
+    def _rows_of(self, designs: pd.DataFrame) -> Array:
+        """Find designs in the table, (n,); -1 where it lacks one."""
+        return np.array([self._row.get(one, -1) for one in self.space.ids(self.space.encode(designs))], dtype=np.int64)
 
     @cached_property
     def _row(self) -> dict[str, int]:
