@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as _validated
 
 from labloop.errors import ConfigError, MethodError
 from labloop.runtime.allowance import VARIABLE, allow, allowed
+from labloop.runtime.words import LACKING, Place, like, said_of
 from labloop.runtime.yamlfile import yaml_value
 
 Kind = Literal["proposers", "surrogates", "selectors", "labs", "readers", "exporters"]
@@ -37,6 +38,9 @@ PROTOCOLS: dict[Kind, str] = {
 }
 """What a plug-in of each kind can do: each protocol lives in the room of its noun, and is reached by its name from here."""
 
+SHOWN = 8
+"""Mistaken options that are told at once."""
+_GIVE = "has to be given (after a slash, as in NAME/option=…, or in the YAML file)"
 _MADE: WeakSet[type] = WeakSet()
 """The classes that `plugin` made."""
 
@@ -145,20 +149,29 @@ def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> A
             what = "no published settings are kept" if isinstance(asked, bool) else "write paper: true, or leave it out"
             raise ConfigError(f"{kind[:-1]} {name!r}: {what}")
         make = cls.paper if asked else cls
+    known = [field.name for field in fields(cls) if field.init]
+    faults: list[tuple[Place, str]] = [
+        ((option,), f"write a number, not {str(value).lower()}, or leave it out")
+        for option, value in given.items()
+        if isinstance(value, bool) and _number(cls, option)
+    ]
     try:
-        return make(**given)
+        made = make(**given)
     except ValidationError as error:
-        known = ", ".join(field.name for field in fields(cls))
-        faults = "; ".join(map(_told, error.errors()))
-        raise ConfigError(f"{kind[:-1]} {name!r}: {faults} (options: {known or 'none'})") from error
+        faults += said_of(error.errors(), given, lambda fault: _meant(fault, known), most=SHOWN)[0]
+    if faults:
+        told = "; ".join(f"{'.'.join(map(str, place))}: {said}" if place else said for place, said in faults)
+        raise ConfigError(f"{kind[:-1]} {name!r}: {told.replace(LACKING, _GIVE)} (options: {', '.join(known) or 'none'})")
+    return made
 
 
-def _told(fault: Mapping[str, Any]) -> str:
-    """Say what is wrong with an option, or with several together."""
-    place = ".".join(map(str, fault["loc"]))
-    missing = "has to be given (after a slash, as in NAME/option=…, or in the YAML file)"
-    said = missing if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {said}" if place else said
+def _number(cls: type[Any], option: str) -> bool:
+    """Say whether an option is a number by its default, which true and false are not."""
+    return any(field.name == option and type(field.default) in (int, float) for field in fields(cls))
+
+
+def _meant(fault: Mapping[str, Any], known: list[str]) -> str:
+    return like(str(fault["loc"][-1]), known) if fault["type"] == "unexpected_keyword_argument" else ""
 
 
 def describe(kind: Kind, name: str) -> dict[str, Any]:

@@ -175,6 +175,21 @@ def test_a_given_space_and_failing_designs_take_an_incomplete_table(tmp_path: Pa
     assert measured["status"].tolist() == ["ok", "failed_design"]
 
 
+def test_a_table_of_several_properties_tells_each(tmp_path: Path) -> None:
+    table = factorial(base=["KOAc", "CsOPiv"], temp=[90, 105, 120]).rename(columns={"value": "yield"})
+    table = table.assign(cost=[1.0, 2.0, np.nan, 4.0, 5.0, 6.0])
+    path = write(tmp_path / "yields.csv", table)
+    lab = open_lab(f"lookup/value=yield/properties=[yield, cost]:{path}")
+    assert lab.space.columns == ("base", "temp")
+    told = lab.measure(table, seed=0)
+    np.testing.assert_allclose(told[["value", "yield", "cost"]], table[["yield", "yield", "cost"]])
+    lost = open_lab(f"lookup/value=yield/properties=[yield, cost]/failures=1:{path}").measure(table, seed=0)
+    assert lost[["yield", "cost"]].isna().to_numpy().all()
+    for wrong in ("[cost]", "[yield, price]"):
+        with pytest.raises(MethodError, match="name columns of"):
+            open_lab(f"lookup/value=yield/properties={wrong}/columns=[base, temp]:{path}").measure(table, seed=0)
+
+
 def broken(edit: str) -> pd.DataFrame | str:
     table = factorial(base=["KOAc", "CsOPiv"], temp=[90, 105, 120])
     tables = {

@@ -79,6 +79,14 @@ def _ingest(path: Path | str) -> list[str]:
     return ["ingest", str(path), "-c", "spacer"]
 
 
+def _check_round(old: str, new: str) -> list[str]:
+    return ["check", "spacer.yaml", str(saved(ROUND.replace(old, new), "mine.yaml"))]
+
+
+def _simulate(lab: str) -> list[str]:
+    return ["simulate", "spacer.yaml", "--lab", lab]
+
+
 def _check(old: str, new: str) -> list[str]:
     return ["check", str(saved(CAMPAIGN.replace(old, new), "mine.yaml"))]
 
@@ -94,9 +102,33 @@ MISTAKES: dict[str, tuple[Callable[[], list[str]], tuple[str, ...]]] = {
         ("line 6", "write 'max' or 'min', not 'higher'"),
     ),
     "a method misspelt": (
-        lambda: ["check", "spacer.yaml", str(saved(ROUND.replace("random", "randon"), "mine.yaml"))],
-        ("mine.yaml: line 3", "did you mean random?"),
+        lambda: _check_round("random", "randon"), ("mine.yaml: line 3", "did you mean random?"),
     ),
+    "a proposer's option misspelt": (
+        lambda: _check_round("random", "mutate: {tempratur: 3}"),
+        ("mine.yaml: line 3, arms.free.proposers.mutate", "unknown option", "(options: "),
+    ),
+    "a judge's option misspelt": (
+        lambda: _check_round("null", "{gp: {iteration: 3}}"), ("mine.yaml: line 4, judge.gp", "did you mean iterations?"),
+    ),
+    "words for a number": (
+        lambda: _check_round("null", "{gp: {iterations: many}}"), ("iterations: write a whole number, not 'many'",),
+    ),
+    "a number out of bounds": (lambda: _check_round("null", "{gp: {iterations: -3}}"), ("iterations: write ", "not -3")),
+    "true for an option's number": (
+        lambda: _check_round("null", "{gp: {iterations: true}}"), ("iterations: write a number, not true",),
+    ),
+    "one of a list's names misspelt": (
+        lambda: _check_round("null", "{auto: {members: [gq]}}"), ("members.0: write 'gp'", "not 'gq'"),
+    ),
+    "two plug-ins' options at once": (
+        lambda: _check_round(
+            "[random]}\njudge: null", "[random], selector: {conservative: {beta: high}}}\njudge: {gp: {iterations: many}}"
+        ),
+        ("line 3, arms.free.selector", "beta: write a number without its unit, not 'high'", "line 4, judge.gp", "not 'many'"),
+    ),
+    "a lab's option misspelt": (lambda: _simulate("tfbind8/noize=0.1"), ("lab 'tfbind8'", "noize", "did you mean noise?")),
+    "a lab's option with a unit": (lambda: _simulate("tfbind8/noise=3 nM"), ("write a number without its unit, not '3 nM'",)),
     "a round in a campaign's place": (lambda: ["init", "round.yaml"], ("round.yaml", "this is a round's file")),
     "a campaign in a round's place": (
         lambda: ["propose", "spacer", "spacer.yaml"], ("spacer.yaml", "this is a campaign's file"),

@@ -21,7 +21,7 @@ from labloop.proposing.success import Success
 from labloop.report.compromises import sentences
 from labloop.space.goal import Goal
 from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
-from labloop.studies.simulate import simulate
+from labloop.studies.simulate import open_lab, simulate
 from labloop.surrogates.gp import GP
 
 BASE = {
@@ -474,6 +474,19 @@ def test_labs_of_several_properties_are_simulated(lab, column):
     for _, mine in table.groupby("arm"):
         known = mine[column].dropna().to_numpy()
         assert (better * np.diff(known) >= -1e-9).all()
+
+
+def test_labs_of_several_properties_take_more_or_fewer():
+    limited, plain = open_lab("branincurrin/limited=true"), open_lab("branincurrin")
+    designs = plain.space.decode(plain.space.sample(20, np.random.default_rng(0)))
+    told = limited.measure(designs, seed=0)
+    np.testing.assert_array_equal(told[["branin", "currin"]], plain.measure(designs, seed=0)[["branin", "currin"]])
+    np.testing.assert_array_equal(told["side"], open_lab("limitedbranin").measure(designs, seed=0)["side"])
+    lab = open_lab("dtlz2/objectives=2")
+    best = pd.DataFrame({f"x{i}": [0.3 if i == 1 else 0.5] for i in range(1, 7)})
+    np.testing.assert_allclose((lab.measure(best, seed=0)[["f1", "f2"]] ** 2).sum(axis=1), 1.0)
+    with pytest.raises(ConfigError, match="5 objectives need as many numbers"):
+        open_lab("dtlz2/objectives=5/d=3")
 
 
 @pytest.mark.parametrize("more", [TWO, {"objective": {"assay": "gloss"}, "constraints": {"smell": {"at_most": 3}}}])

@@ -135,10 +135,12 @@ def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
 
 
 def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int) -> None:
-    """Make every plug-in that a file names once, as in its first round, so that a mistake shows with its line."""
-    document = read_yaml(path)
+    """Make every plug-in that a file names once, as in its first round, so that all mistakes show with their lines."""
+    document, faults = read_yaml(path), []
     for one in config.plugins():
         try:
             create(one.kind, one.name, ramped(one.options, round_number=1, rounds=rounds))
         except ConfigError as error:
-            raise ConfigError(f"{document.source}: {document.where(one.place)}: {error}") from error
+            faults.append(f"{document.where(one.place)}: {error}")
+    if faults:
+        raise ConfigError(f"{document.source}: " + "; ".join(dict.fromkeys(faults)))

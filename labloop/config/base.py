@@ -9,6 +9,9 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from labloop.registry import Kind, Options, specs
+from labloop.runtime.words import NAME, Place
+
+__all__ = ["NAME", "Config", "Named", "Place", "Plugin", "Plugins", "named"]
 
 
 class Config(BaseModel):
@@ -19,12 +22,6 @@ class Config(BaseModel):
 
 Plugins = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1)]
 Plugin = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1, max_length=1)]
-
-NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
-"""How campaigns, arms and studies are named."""
-
-Place = tuple[str | int, ...]
-"""Keys and positions on the way into a configuration."""
 
 
 @dataclass(frozen=True)

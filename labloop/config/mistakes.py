@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import BaseModel
 
-from labloop.config.base import NAME, Place
-
-_LEAD = re.compile(r"^([A-Za-z_]\w*(?=:)|[A-Za-z_]\w*(?:\.\w+)+(?=[: ]))")
-"""The place that a rule of the whole file begins its message with."""
-LONGEST = 40
-"""Characters shown of what is there."""
-
-_KEYS, _LIST = "write keys with values, such as {key: value}", "write a list, such as [A, B]"
-_WANTED = {
-    "int": "write a whole number", "float": "write a number without its unit", "bool": "write true or false",
-    "string": "write text", "tuple": _LIST, "list": _LIST, "dict": _KEYS, "model": _KEYS, "mapping": _KEYS,
-    "path": "write the name of a file", "finite": "write a finite number",
-}  # fmt: skip
-_BOUNDS = {
-    "greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "more than"), "less_than_equal": ("le", "at most"),
-    "less_than": ("lt", "less than"),
-}  # fmt: skip
+from labloop.config.base import Place
+from labloop.runtime.words import like, said_of, truths
 
 
 def mistakes(
@@ -37,86 +20,16 @@ def mistakes(
     Returns:
         The first `most` of them, and how many there are.
     """
-    found: dict[Place, list[tuple[Mapping[str, Any], str]]] = {}
-    for fault in faults:
-        place, said = _placed(fault, raw)
-        found.setdefault(place, []).append((fault, said))
-    around = {place[:depth] for place in found for depth in range(len(place))}
-    places = [place for place in found if place not in around]
-    told = [(place, dict.fromkeys(said + _meant(fault, model) for fault, said in found[place])) for place in places[:most]]
-    return [(place, _joined([*said])) for place, said in told], len(places)
+    return said_of(faults, raw, lambda fault: _meant(fault, model), most)
 
 
 def untrue(raw: Any, config: BaseModel) -> list[tuple[Place, str]]:
     """Tell where a file says true or false and a number was made of it, which no one means."""
     return [
         (place, f"{str(value).lower()} is no number: write one, or quotes around it if it is a name, or leave the key out")
-        for place, value in _truths(raw)
+        for place, value in truths(raw)
         if type(_at(config, place)) in (int, float)
     ]
-
-
-def _placed(fault: Mapping[str, Any], raw: Any) -> tuple[Place, str]:
-    place, said = _within(fault["loc"], raw, lacking=fault["type"] in ("missing", "extra_forbidden")), _said(fault)
-    if not place and isinstance(raw, Mapping) and (lead := _LEAD.match(said)):
-        parts = tuple(int(part) if part.isdigit() else part for part in lead[1].split("."))
-        if parts[0] in raw:
-            return parts, said[lead.end() :].removeprefix(":").strip()
-    return place, said
-
-
-def _within(place: Place, raw: Any, *, lacking: bool) -> Place:
-    """Keep what of a place the file has: kinds of value and lists that are made of a single value are ours."""
-    kept: list[str | int] = []
-    for i, part in enumerate(place):
-        found = _step(raw, part)
-        if not found and not (lacking and i == len(place) - 1):
-            continue
-        kept.append(part)
-        raw = found[0] if found else None
-    return tuple(kept)
-
-
-def _step(raw: Any, part: str | int) -> tuple[Any, ...]:
-    """Go down one key or place, also to a name in a list of names and {name: options}; nothing where there is none."""
-    if isinstance(raw, Mapping):
-        return (raw[part],) if part in raw else ()
-    if not isinstance(raw, list | tuple):
-        return ()
-    if isinstance(part, int):
-        return (raw[part],) if part < len(raw) else ()
-    return next(((one[part],) for one in raw if isinstance(one, Mapping) and part in one), (None,) if part in raw else ())
-
-
-def _said(fault: Mapping[str, Any]) -> str:
-    told, kind, there = fault.get("ctx", {}), str(fault["type"]), fault.get("input")
-    if kind == "extra_forbidden":
-        return "unknown key; remove it or mend its spelling"
-    if kind == "union_tag_invalid":
-        return f"there is no type {told['tag']!r}: take {told['expected_tags']}"
-    if kind == "union_tag_not_found":
-        return "say its type: type: NAME is missing"
-    if kind == "invalid_key":
-        return "a key must be text: mend it, or put quotes around it"
-    if kind == "missing":
-        return "is missing: write it"
-    if kind == "literal_error":
-        return f"write {told['expected']}, not {_shown(there)}"
-    if kind in _BOUNDS:
-        key, words = _BOUNDS[kind]
-        return f"write {words} {told[key]:g}, not {_shown(there)}"
-    if kind == "too_short":
-        return f"holds {told['actual_length']}: at least {told['min_length']} are needed"
-    if kind == "too_long":
-        return f"holds {told['actual_length']}: {told['max_length']} is the most"
-    if kind == "string_pattern_mismatch" and told.get("pattern") == NAME:
-        return f"{_shown(there)} must begin with a letter and hold letters, digits, _ and - only, 63 at most"
-    if kind == "string_pattern_mismatch":
-        return f"{_shown(there)} is not written as it must be ({told['pattern']})"
-    wanted = _WANTED.get(kind.partition("_")[0])
-    if wanted is not None and kind.endswith(("_type", "_parsing", "_from_float", "_attributes_type", "_number")):
-        return f"{wanted}, not {_shown(there)}"
-    return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be ", "must be ", 1)
 
 
 def _meant(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -124,8 +37,7 @@ def _meant(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
     if fault["type"] != "extra_forbidden":
         return ""
     *place, key = fault["loc"]
-    like = get_close_matches(str(key), _keys(model, tuple(place)), n=1, cutoff=0.7)
-    return f" (did you mean {like[0]}?)" if like else ""
+    return like(str(key), _keys(model, tuple(place)))
 
 
 @cache
@@ -159,28 +71,6 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
             below = [node for node in nodes if node.get("properties", {}).get("type", {}).get("const", part) == part]
         nodes = below
     return sorted({name for node in nodes for name in node.get("properties", {})})
-
-
-def _joined(said: Sequence[str]) -> str:
-    """Join what several kinds of value want at one place, what is there once."""
-    heads = [one.partition(", not ")[0] for one in said]
-    tails = {one.partition(", not ")[2] for one in said}
-    if len(said) == 1 or len(tails) != 1 or "" in tails:
-        return "; ".join(said)
-    return f"{' or '.join([heads[0], *(one.removeprefix('write ') for one in heads[1:])])}, not {tails.pop()}"
-
-
-def _shown(there: Any) -> str:
-    text = "nothing" if there is None else str(there).lower() if isinstance(there, bool) else repr(there)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def _truths(raw: Any, place: Place = ()) -> list[tuple[Place, bool]]:
-    """List every true and false of a file."""
-    if isinstance(raw, bool):
-        return [(place, raw)]
-    inner = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list | tuple) else ()
-    return [found for key, value in inner for found in _truths(value, (*place, key))]
 
 
 def _at(value: Any, place: Place) -> Any:

@@ -65,7 +65,11 @@ class Lookup(Tabulated):
                 f"lab lookup: properties are {', '.join(self.properties)}: name columns of {self.path.name}, the leading one, "
                 f"{self.value!r}, among them (there are: {', '.join(there)})"
             )
-        return {name: pd.to_numeric(raw[name], errors="coerce").to_numpy(dtype=float) for name in self.properties if name != self.value}
+        return {
+            name: pd.to_numeric(raw[name], errors="coerce").to_numpy(dtype=float)
+            for name in self.properties
+            if name != self.value
+        }
 
     @cached_property
     def _raw(self) -> pd.DataFrame:
