@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 
 from labloop.errors import MethodError
@@ -53,6 +54,29 @@ def test_weight_goes_to_whoever_predicts_what_it_has_not_seen() -> None:
     assert found.weights["good"] > 0.8
     assert found.notes["weights"]["blind"] < 0.1
     assert sum(found.notes["weights"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_of_one_of_several_properties_numbers_hear_who_draws_jointly_and_whom_evidence_speaks_for() -> None:
+    rng = np.random.default_rng(6)
+    y = rng.normal(size=60)
+    joint = replace(member(y + 0.5 * rng.normal(size=60)), joint=lambda X: torch.eye(len(X)))
+    behind, ahead = member(y + 0.7 * rng.normal(size=60)), member(y + 0.2 * rng.normal(size=60))
+
+    def heard(other: _members.Member, *, several: bool = True, numbers: float = 1.0) -> set[str]:
+        found = stacked({"gp": joint, "other": other}, y, {"gp": 0.8, "other": 0.2}, several=several, numbers=numbers)
+        return set(found.weights)
+
+    assert heard(behind) == {"gp"}
+    assert heard(ahead) == {"gp", "other"}
+    assert heard(behind, several=False) == heard(behind, numbers=0.0) == {"gp", "other"}
+
+
+def test_of_one_of_several_properties_few_measurements_do_not_narrow_the_doubt() -> None:
+    y = np.random.default_rng(7).normal(size=200)
+    alone = {n: stacked({"gp": member(y[:n] + 1e-6)}, y[:n], {"gp": 1.0}).width for n in (12, 200)}
+    one_of = {n: stacked({"gp": member(y[:n] + 1e-6)}, y[:n], {"gp": 1.0}, several=True).width for n in (12, 200)}
+    assert alone[12] < one_of[12]
+    assert one_of[200] < one_of[12] < 1
 
 
 def test_two_that_err_apart_share_the_weight() -> None:

@@ -222,8 +222,14 @@ def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) ->
     return Panel(**fields, properties=data.properties, whole=data, others=others, success=Success.learned(data))
 
 
+def of_several(surrogate: Surrogate) -> Surrogate:
+    """Give the surrogate as it judges one of several properties, where it has an own way of that."""
+    return surrogate.of_several() if hasattr(surrogate, "of_several") else surrogate  # type: ignore[no-any-return]
+
+
 def panel_of(surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:
     """Fit a surrogate to every property."""
+    surrogate = of_several(surrogate)
     lead = Judgement(posterior=believing(surrogate.fit(data.lead, seed=seed)), data=data.lead, correction=Correction())
     return panel(lead, surrogate, data, seed=seed)
 

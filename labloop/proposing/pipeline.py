@@ -22,7 +22,7 @@ from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
-from labloop.proposing.panel import Panel, panel
+from labloop.proposing.panel import Panel, of_several, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
 from labloop.proposing.terms import Terms
@@ -180,6 +180,7 @@ def judge(
     assert config.judge is not None
     ((name, options),) = config.judge.items()
     surrogate = create("surrogates", name, ramped(options, round_number=number, rounds=rounds))
+    surrogate = surrogate if data.properties is None else of_several(surrogate)
     seed_of = derive(seed, "round", number, "judge")
     related = of_cold(data) if is_cold(data) else None
     data = cold(data) if is_cold(data) else data

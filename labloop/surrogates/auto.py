@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -67,6 +67,14 @@ class Auto:
     """Kinds of model to listen to; those that cannot work on the data are left out."""
     warp: bool = True
     """See the logarithm of the measurements where that predicts far better."""
+    several: bool = False
+    """Whether y is one of several properties, which labloop says by itself. Designs are then chosen over joint draws, which only
+    the Gaussian process can make: of numbers another member, whose doubt is wide at measured designs too, is heard only where
+    held-out measurements raised its weight. Nor do few of them narrow the doubt, by which further compromises are found."""
+
+    def of_several(self) -> Self:
+        """Give the judge of one of several properties."""
+        return replace(self, several=True)
 
     def lent(self, data: Dataset) -> Dataset:
         """Give the dataset for methods that know one task only: with what helpful campaigns of its history let expect."""
@@ -98,7 +106,8 @@ class Auto:
                 log.warning("judge: goes on without %s: %s", name, error)
         if not fitted:
             raise MethodError(f"none of the judge's members ({', '.join(self.members)}) can work on these data")
-        return replace(stacked(fitted, data.y, guess, warp), history=() if told is None else told.fitted.history)
+        found = stacked(fitted, data.y, guess, warp, several=self.several, numbers=data.space.share_of_numbers)
+        return replace(found, history=() if told is None else told.fitted.history)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,8 +156,16 @@ class Stacked:
         return None
 
 
-def stacked(members: Mapping[str, Member], y: FloatArray, guess: Mapping[str, float], warp: Warp | None = None) -> Stacked:
-    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it, from a guess by name."""
+def stacked(
+    members: Mapping[str, Member], y: FloatArray, guess: Mapping[str, float], warp: Warp | None = None, *,
+    several: bool = False, numbers: float = 0.0,
+) -> Stacked:  # fmt: skip
+    """Weigh fitted members by their held-out predictions of y (n,), which is what a warp has made of it, from a guess by name.
+
+    Args:
+        several: y is one of several properties; see `Auto.several`.
+        numbers: share of the sites that are numbers.
+    """
     warp = warp or Warp()
     names = list(members)
     means = np.stack([members[name].mean for name in names])
@@ -161,9 +178,15 @@ def stacked(members: Mapping[str, Member], y: FloatArray, guess: Mapping[str, fl
         weights, told_by = weigh(means[:, known], y[known], np.array([guess[name] for name in names]))
         noise = sum(w * members[name].noise_std ** 2 for w, name in zip(weights, names, strict=True))
         mean, std = mixture(list(zip(means[:, known], stds[:, known], strict=True)), weights)
-        square = float(np.average((y[known] - mean) ** 2 / (std**2 + noise), weights=worth))
+        agreeing = PRIOR if several else 0  # imaginary measurements, as doubt is what finds the second compromise
+        square = float((worth @ ((y[known] - mean) ** 2 / (std**2 + noise)) + agreeing) / (worth.sum() + agreeing))
         width = float(np.clip(np.sqrt(square), *WIDTHS))
     kept = weights >= SLIGHT
+    if several:
+        before = np.array([guess[name] for name in names])
+        joint = np.array([members[name].joint is not None for name in names])
+        heard = kept & (joint | (weights >= numbers * before / before.sum()))
+        kept = heard if heard.any() else kept
     weights = np.where(kept, weights, 0.0) / weights[kept].sum()
     told = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True)}
     notes = {
