@@ -16,6 +16,12 @@ CONFIG = preset("campaigns/tfbind8.yaml").parent.parent
 CAMPAIGN = "name: c\nspace: {parameters: [{type: sequence, name: s, length: 4}]}\n"
 
 
+def test_an_objective_s_assay_needs_no_more_than_its_name(tmp_path):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(CAMPAIGN + "objective: {assay: elisa}\n")
+    assert list(load_config(path, CampaignConfig).assays) == ["elisa"]
+
+
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("campaigns/*.yaml")), ids=lambda path: path.name)
 def test_every_campaign_file_that_ships_loads(path):
     config = load_config(path, CampaignConfig)
@@ -62,7 +68,10 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
         (CAMPAIGN + "constraints: {tm: {at_least: true}}\n", "constraints.tm.at_least: true is no number"),
         (CAMPAIGN + "plate: {wells: 42}\n", "wells: 42 is no usual plate"),
         (CAMPAIGN + "plate: {wells: 96, controls: [{name: wt, wells: 96}]}\n", "leave no well"),
-        (CAMPAIGN + "objective: {assay: elisa}\n", "'elisa' is not among assays"),
+        (
+            CAMPAIGN + "objective: {assay: elisa}\nassays: {hplc: {}}\n",
+            "'elisa' is not among assays: hplc; add it there, as elisa: {}",
+        ),
     ],
 )
 def test_a_mistake_in_a_campaign_file_is_named_with_its_place(tmp_path, text, message):

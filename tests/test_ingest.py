@@ -252,6 +252,11 @@ def test_a_missing_value_column_shows_the_files_columns_and_the_yaml(read):
     assert "assays:\n      pbm:\n        columns:\n          value:" in message
 
 
+def test_a_column_of_the_assay_s_own_name_holds_its_values_where_no_other_is_named(read):
+    assert read("plate,well,PBM\nP1,A1,3\n").measurements["value"].tolist() == [3.0]
+    assert read("plate,well,pbm,value\nP1,A1,3,4\n").measurements["value"].tolist() == [4.0]
+
+
 def test_a_missing_key_shows_what_would_do(read):
     message = str(refused(read, "sample,value\nx,1\n"))
     assert "design_id" in message

@@ -207,7 +207,8 @@ class CampaignConfig(Config):
     @model_validator(mode="after")
     def _assay_known(self) -> Self:
         if self.objective.assay not in self.assays:
-            raise ValueError(f"objective.assay {self.objective.assay!r} is not among assays: {', '.join(self.assays)}")
+            name, there = self.objective.assay, ", ".join(self.assays)
+            raise ValueError(f"objective.assay {name!r} is not among assays: {there}; add it there, as {name}: {{}}, or name one")
         clash = sorted(RESERVED & set(self.space.columns))
         if clash:
             raise ValueError(f"space: columns {', '.join(clash)} have names of labloop's own files: rename these parameters")

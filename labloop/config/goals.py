@@ -1,4 +1,4 @@
-"""What `objectives` and `constraints` of a campaign's file mean, spelled out before the file is checked."""
+"""What `objective`, `objectives` and `constraints` of a campaign's file mean, spelled out before the file is checked."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 
 
 def spelled_out(raw: Any) -> Any:
-    """Fill in what several properties leave to be understood: their assays, and the leading one as the `objective`.
+    """Fill in what properties leave to be understood: their assays, and the leading one of several as the `objective`.
 
-    A property has an assay of its own name unless it says otherwise; assays that nobody describes are added. The first of
-    `objectives` is the leading one: it is what a single figure of a campaign is told in.
+    An objective's assay needs no `assays` where nothing is said of how its files are read. Of several properties each has an
+    assay of its own name unless it says otherwise; assays that nobody describes are added. The first of `objectives` is the
+    leading one: it is what a single figure of a campaign is told in.
 
     Raises:
         ValueError: the file has both `objective` and `objectives`, and they do not agree.
     """
-    if not isinstance(raw, Mapping) or not (raw.get("objectives") or raw.get("constraints")):
+    if not isinstance(raw, Mapping):
         return raw
     told = dict(raw)
+    if not (raw.get("objectives") or raw.get("constraints")):
+        name = objective.get("assay") if isinstance(objective := raw.get("objective"), Mapping) else None
+        return {**told, "assays": {name: {}}} if name and isinstance(name, str) and "assays" not in raw else raw
     if hasattr(told.get("objective"), "model_dump"):
         told["objective"] = told["objective"].model_dump()
     targets, limits = (_named(told.get(key)) for key in ("objectives", "constraints"))

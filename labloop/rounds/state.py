@@ -352,7 +352,9 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
     if n_designs < ENOUGH and not memory.config.begins_with_history:
-        return f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
+        told = f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
+        start = f"; or begin with random designs: labloop propose {memory.name} config/rounds/first.yaml"
+        return told if rounds else told + start
     n_done = _done(memory)
     if end := planned.ended(memory.config, n_done):
         return end

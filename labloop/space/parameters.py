@@ -20,6 +20,8 @@ from labloop.space.vectors import Embedded, Vectors, embedded, found
 from labloop.types import Array, FloatArray
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
+ALPHABETS = {"dna": "ACGT", "rna": "ACGU", "protein": "ACDEFGHIKLMNPQRSTVWY"}
+"""Names that stand for letters, in small letters: DNA in capitals is an alphabet of three."""
 
 
 Length = Annotated[int, Field(ge=1)]
@@ -32,7 +34,7 @@ class Sequence(ParameterBase):
     length: Length | tuple[Length, Length]
     """Letters, or the shortest and the longest; with `parent`, the parent's."""
     alphabet: str = "ACGT"
-    """The letters that there are."""
+    """The letters that there are, or dna, rna or protein for their usual ones."""
     scales: Literal["amino_acids", "nucleotides"] | None = None
     """Properties of the letters that models may use besides the letters themselves."""
     descriptors: Vectors | None = None
@@ -40,7 +42,7 @@ class Sequence(ParameterBase):
     parent: str | None = None
     """The sequence that all designs are mutants of."""
     mutations: int | None = Field(default=None, ge=1)
-    """Substitutions that a mutant has at most."""
+    """Substitutions that a mutant has at most; [1, 5] says the same as 5."""
 
     @model_serializer(mode="wrap")
     def _without_scales(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -48,11 +50,18 @@ class Sequence(ParameterBase):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_long_as_its_parent(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and isinstance(raw.get("parent"), str):
-            raw = {"length": len(raw["parent"]), **raw}
-        both = raw.get("length") if isinstance(raw, dict) else None
-        return {**raw, "length": both[0]} if isinstance(both, list | tuple) and len(both) == 2 and both[0] == both[1] else raw
+    def _as_people_write(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        told = {"length": len(raw["parent"]), **raw} if isinstance(raw.get("parent"), str) else dict(raw)
+        if isinstance(named := raw.get("alphabet"), str):
+            told["alphabet"] = ALPHABETS.get(named, named)
+        ends = {key: raw[key] for key in ("length", "mutations") if isinstance(raw.get(key), list | tuple) and len(raw[key]) == 2}
+        if "length" in ends and ends["length"][0] == ends["length"][1]:
+            told["length"] = ends["length"][0]
+        if "mutations" in ends and ends["mutations"][0] in (0, 1) and not isinstance(ends["mutations"][0], bool):
+            told["mutations"] = ends["mutations"][1]
+        return told
 
     @property
     def shortest(self) -> int:

@@ -23,7 +23,12 @@ _NEEDED_WHEN_MAPPED = ("value", "unit", "status")
 def known_names(config: CampaignConfig, assay: str) -> tuple[str, ...]:
     """List every column name that this campaign can understand."""
     several = [name for one in config.goal.assays for name in config.column_of(one)] if config.goal is not None else []
-    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values(), *several)
+    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values(), *several, *_own_name(config, assay))
+
+
+def _own_name(config: CampaignConfig, assay: str) -> tuple[str, ...]:
+    """Give an assay's name as that of its values' column, where that is free."""
+    return () if assay in (*ROLES, *config.space.columns) else (assay,)
 
 
 def value_column(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> str | None:
@@ -61,6 +66,8 @@ def find_columns(
     for name in names:
         place = _locate(mapping[name], header, file) if name in mapping else None
         place = place or _locate(name, header, file)
+        if place is None and name == "value" and name not in mapping:
+            place = next((one for own in _own_name(config, assay) if (one := _locate(own, header, file))), None)
         if place is not None:
             found[name] = place
         elif name == "value" and (ours := next((said for columns, said in _OWN if columns <= set(header)), "")):
