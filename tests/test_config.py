@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from labloop.config.campaign import CampaignConfig
@@ -14,6 +16,17 @@ from labloop.registry import available, create, describe, load
 
 CONFIG = preset("campaigns/tfbind8.yaml").parent.parent
 CAMPAIGN = "name: c\nspace: {parameters: [{type: sequence, name: s, length: 4}]}\n"
+
+
+def test_a_file_that_ships_is_found_in_any_folder_as_the_manual_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours = load_config("config/rounds/first.yaml", RoundConfig)
+    assert ours == load_config(CONFIG / "rounds/first.yaml", RoundConfig)
+    Path("config/rounds").mkdir(parents=True)
+    Path("config/rounds/first.yaml").write_text("arms: {mine: {proposers: [random]}}\njudge: null\n")
+    assert list(load_config("config/rounds/first.yaml", RoundConfig).arms) == ["mine"]
+    with pytest.raises(ConfigError, match="mend its name"):
+        load_config("config/rounds/fist.yaml", RoundConfig)
 
 
 def test_an_objective_s_assay_needs_no_more_than_its_name(tmp_path):

@@ -191,6 +191,10 @@ def test_the_form_has_a_column_a_property_and_comes_back(paint, tmp_path):
     filled.loc[0, ["gloss", "cost", "smell"]] = np.nan
     filled.loc[0, "status"] = "failed_design"
     filled.loc[1, "smell"] = np.nan
+    filled.drop(columns="smell").to_csv(tmp_path / "first.csv", index=False)
+    assert "assays gloss, cost" in paint.status()["next"].replace(" and ", ", ")
+    paint.ingest(tmp_path / "first.csv")
+    assert "wells, assay smell: " in paint.status()["next"]
     filled.to_csv(tmp_path / "back.csv", index=False)
     paint.ingest(tmp_path / "back.csv")
     assert paint.status()["rounds"][0]["missing"] == 1  # the smell of one well; what failed waits for nothing

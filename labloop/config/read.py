@@ -13,7 +13,7 @@ from labloop.config.mistakes import mistakes, untrue
 from labloop.config.tables import with_tables
 from labloop.errors import ConfigError
 from labloop.registry import find
-from labloop.runtime.yamlfile import read_yaml
+from labloop.runtime.yamlfile import read_yaml, shipped
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -72,6 +72,4 @@ def _other(raw: Mapping[str, Any], model: type[BaseModel]) -> str:
 
 def preset(name: str) -> Path:
     """Path of a file that ships with labloop, such as `rounds/default.yaml` (the folder config/ of the repository)."""
-    here = Path(__file__).parent.parent
-    folder = here / "presets" if (here / "presets").is_dir() else here.parent / "config"
-    return folder / name
+    return shipped(name)

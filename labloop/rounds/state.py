@@ -137,11 +137,11 @@ def _pending(memory: Memory, until: int | None, before_round: int | None) -> set
     return set(_unread(memory, wells, *memory.config.required, until=until)["design_id"])
 
 
-def missing(memory: Memory, *numbers: int) -> pd.DataFrame:
-    """List the wells of some rounds that hold a design and have no result yet, not even a failed one."""
+def missing(memory: Memory, *numbers: int, assay: str | None = None) -> pd.DataFrame:
+    """List the wells of some rounds that hold a design and have no result yet, not even a failed one; of one assay if named."""
     wells = memory.ledger.wells(memory.name, numbers[0] if len(numbers) == 1 else None)
     wells = wells[wells["round"].isin(numbers) & wells["design_id"].notna()]
-    return _unread(memory, wells, *memory.config.required)
+    return _unread(memory, wells, *(memory.config.required if assay is None else (assay,)))
 
 
 def rounds_now(memory: Memory) -> list[Round]:
@@ -349,7 +349,10 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
     if last is not None and last["state"] == RoundState.PROPOSED and last["missing"] == last["wells"]:
         return f"write the files of round {last['round']} for the lab: labloop export {memory.name}"
     if last is not None and last["state"] in AT_THE_LAB:
-        waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells"
+        every = memory.config.required if len(memory.config.required) > 1 and last["missing"] else ()
+        lack = [one for one in every if len(missing(memory, last["round"], assay=one))]
+        of = f", assay{'s' if len(lack) > 1 else ''} {' and '.join(lack)}" if lack else ""
+        waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells{of}"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
     if n_designs < ENOUGH and not memory.config.begins_with_history:
         told = f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"

@@ -61,13 +61,26 @@ def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
     return None
 
 
+def shipped(name: str) -> Path:
+    """Path of a file that ships with labloop, such as `rounds/default.yaml` (the folder config/ of the repository)."""
+    here = Path(__file__).parent.parent
+    folder = here / "presets" if (here / "presets").is_dir() else here.parent / "config"
+    return folder / name
+
+
+def _there(path: Path) -> Path:
+    """Give the file that ships where one under config/ is named, as the manual does, and there is none in this folder."""
+    ours = shipped("/".join(path.parts[1:]))
+    return ours if path.parts[:1] == ("config",) and not path.exists() and ours.is_file() else path
+
+
 def read_yaml(path: Path | str) -> Document:
     """Read a file of keys and values.
 
     Raises:
         ConfigError: it cannot be read, is no YAML, is beyond a bound, or holds something else; with its name, and the line.
     """
-    path = Path(path)
+    path = _there(Path(path))
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end
             raise ConfigError(f"{path}: is no file: name a YAML file such as those under config/")
