@@ -76,7 +76,7 @@ SCORE_LIMIT = 2.0
 """Largest s that a generated state may claim."""
 BATCH = 256
 """Trajectories sampled at once: memory, not results of a seed, would grow with more."""
-SAMPLES = 8
+SAMPLES = 4
 """Trajectories sampled a measured design at most, beside `BATCH`: few measurements have few trajectories to continue."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -130,8 +130,8 @@ class GTG:
     """Members of the proxy ensemble."""
     proxy_hidden: tuple[PositiveInt, ...] = (256, 256)
     """Widths of the hidden layers of the network that judges."""
-    proxy_steps: PositiveInt = 1500
-    """Training steps of the proxies."""
+    proxy_steps: PositiveInt | None = None
+    """Training steps of the proxies; by default six passes over the designs, 600 at least and 1,500 at most."""
     proxy_batch: PositiveInt = 128
     """Designs in a batch of the proxies, at most; as many as are measured where these are fewer."""
     proxy_lr: PositiveFloat = 1e-3
@@ -153,7 +153,7 @@ class GTG:
     temperature: PositiveFloat = 1.0
     """Factor on all noise when sampling."""
     n_samples: PositiveInt = 4096
-    """Trajectories sampled in a round of sampling, at most; fewer where fewer than 500 designs are measured (`SAMPLES`)."""
+    """Trajectories sampled in a round of sampling, at most; fewer where fewer than 1,000 designs are measured (`SAMPLES`)."""
     max_rounds: PositiveInt = 4
     """Rounds of sampling before mutants of trajectory designs fill the pool."""
     warm_start: Fraction = 0.0
@@ -253,8 +253,9 @@ def _half(options: GTG, device: torch.device) -> bool:
 
 def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, device: torch.device | str = "cpu") -> Stage:
     """Fit all proxies at once to s (N,), larger is better, as `fit_proxies` tells."""
+    steps = options.proxy_steps or min(1_500, max(600, 6 * len(data) // options.proxy_batch))
     return fit_proxies(
-        data, s, options.proxies, options.proxy_hidden, steps=options.proxy_steps, batch=options.proxy_batch, lr=options.proxy_lr,
+        data, s, options.proxies, options.proxy_hidden, steps=steps, batch=options.proxy_batch, lr=options.proxy_lr,
         rate=options.rate, rank_k=options.rank_k, features=options.features, seed=seed, device=device,
     )  # fmt: skip
 
