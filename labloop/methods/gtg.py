@@ -23,11 +23,11 @@ Where this differs from the paper and its released code, and why:
  5. A trajectory avoids the designs that itself has visited; upstream marks them in a matrix shared by all trajectories and never
     cleared, which uses the data up. Equal distances are broken at random, not by the order of an unstable sort.
  6. With few data H is at most N/4, and at least H designs count as within `eps` of the best, so that no trajectory runs dry.
- 7. Each proxy draws its own batches and leaves a tenth of the designs out: members then differ by more than their first weights,
-    and every design has a prediction by a member that has not seen it. The rate falls as a cosine. Rank weighting is milder
-    (`rank_k` 0.1 for 0.01): chosen by ranking the held-out best fifth of the visible TF Bind 8. On a thousand or more long
-    sequences convolutional proxies are fitted too, and of letters and options ones that know words (`kernel_networks`); those
-    that rank unseen designs better are kept.
+ 7. Each proxy draws its own batches and leaves a tenth of the designs out, so every design has a prediction by a member that has
+    not seen it. The rate falls as a cosine. Rank weighting is milder (`rank_k` 0.1 for 0.01): chosen by ranking the held-out
+    best fifth of the visible TF Bind 8. On a thousand or more long sequences convolutional proxies are fitted too, and of
+    letters and options ones that know words (`kernel_networks`); what ranks unseen designs better is kept. 600 steps do for
+    few: on seven sets of 24 to 500 designs 1,500 ranked no better.
  8. Default sizes suit two CPU cores: shorter horizon, smaller U-Net with SiLU for Mish, a fiftieth of the steps, at a higher,
     falling rate with weights averaged over the last tenth of them, DDIM in place of 200 ancestral steps, narrower proxies. It
     predicts the clean trajectory and starts from a guess that Bayes' rule gives (`clean`): predicting noise, it spends those
