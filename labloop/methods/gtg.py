@@ -26,15 +26,14 @@ Where this differs from the paper and its released code, and why:
  7. Each proxy draws its own batches and leaves a tenth of the designs out, so every design has a prediction by a member that has
     not seen it. The rate falls as a cosine. Rank weighting is milder (`rank_k` 0.1 for 0.01): chosen by ranking the held-out
     best fifth of the visible TF Bind 8. On a thousand or more long sequences convolutional proxies are fitted too, and of
-    letters and options ones that know words (`kernel_networks`); what ranks unseen designs better is kept. 600 steps do for
-    few: on seven sets of 24 to 500 designs 1,500 ranked no better.
+    letters and options ones that know words; what ranks unseen designs better is kept. For up to 500 designs 600 steps do.
  8. Default sizes suit two CPU cores: shorter horizon, smaller U-Net with SiLU for Mish, a fiftieth of the steps, at a higher,
     falling rate with weights averaged over the last tenth of them, DDIM in place of 200 ancestral steps, narrower proxies. It
     predicts the clean trajectory and starts from a guess that Bayes' rule gives (`clean`): predicting noise, it spends those
     steps on learning to copy noise through few channels, and ignores the return. `GTG.paper()` has the paper's choices.
  9. All noise is `temperature` times what the model was trained for, 1 by default: with the paper's 0.5 fewer designs were
-    distinct and fewer were of that held-out fifth. Upstream's step noise is half the variance where a standard deviation belongs.
-    It also zeroes the noise at the trajectory's first state, for a conditioning that is not used; here it is kept.
+    distinct and fewer were of that held-out fifth. Upstream's step noise is half the variance where a standard deviation belongs;
+    it zeroes the noise at the first state, for a conditioning that is not used; here it is kept.
 10. Candidates are decoded before they are scored, once each, measured designs left out; the paper keeps duplicates. 4,096
     trajectories are sampled for the paper's 128: it is the filter that finds the best designs, and the more it is given, the
     better it does. On TF Bind 8 the generated designs themselves are no better than random new ones (examples/benchmarks/gtg.py).
