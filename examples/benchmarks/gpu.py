@@ -127,7 +127,7 @@ def coms(data: Dataset, share: float) -> tuple[Pool, Score]:
 def gtg(data: Dataset, share: float) -> tuple[Pool, Score]:
     from labloop.methods import gtg as method
 
-    options = shortened(method.GTG(), share, "steps", "proxy_steps", "n_samples", "n_traj")
+    options = shortened(method.GTG(proxy_steps=1_500), share, "steps", "proxy_steps", "n_samples", "n_traj")
     trained = method.train(data, options, seed=SEED)
     X, _ = method.candidates(trained, data, options, POOL, seed=SEED)
 

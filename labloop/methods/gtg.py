@@ -23,18 +23,17 @@ Where this differs from the paper and its released code, and why:
  5. A trajectory avoids the designs that itself has visited; upstream marks them in a matrix shared by all trajectories and never
     cleared, which uses the data up. Equal distances are broken at random, not by the order of an unstable sort.
  6. With few data H is at most N/4, and at least H designs count as within `eps` of the best, so that no trajectory runs dry.
- 7. Each proxy draws its own batches and leaves a tenth of the designs out: members then differ by more than their first weights,
-    and every design has a prediction by a member that has not seen it. The rate falls as a cosine. Rank weighting is milder
-    (`rank_k` 0.1 for 0.01): chosen by ranking the held-out best fifth of the visible TF Bind 8. On a thousand or more long
-    sequences convolutional proxies are fitted too, and of letters and options ones that know words (`kernel_networks`); those
-    that rank unseen designs better are kept.
+ 7. Each proxy draws its own batches and leaves a tenth of the designs out, so every design has a prediction by a member that has
+    not seen it. The rate falls as a cosine. Rank weighting is milder (`rank_k` 0.1 for 0.01): chosen by ranking the held-out
+    best fifth of the visible TF Bind 8. On a thousand or more long sequences convolutional proxies are fitted too, and of
+    letters and options ones that know words; what ranks unseen designs better is kept. For up to 500 designs 600 steps do.
  8. Default sizes suit two CPU cores: shorter horizon, smaller U-Net with SiLU for Mish, a fiftieth of the steps, at a higher,
     falling rate with weights averaged over the last tenth of them, DDIM in place of 200 ancestral steps, narrower proxies. It
     predicts the clean trajectory and starts from a guess that Bayes' rule gives (`clean`): predicting noise, it spends those
     steps on learning to copy noise through few channels, and ignores the return. `GTG.paper()` has the paper's choices.
  9. All noise is `temperature` times what the model was trained for, 1 by default: with the paper's 0.5 fewer designs were
-    distinct and fewer were of that held-out fifth. Upstream's step noise is half the variance where a standard deviation belongs.
-    It also zeroes the noise at the trajectory's first state, for a conditioning that is not used; here it is kept.
+    distinct and fewer were of that held-out fifth. Upstream's step noise is half the variance where a standard deviation belongs;
+    it zeroes the noise at the first state, for a conditioning that is not used; here it is kept.
 10. Candidates are decoded before they are scored, once each, measured designs left out; the paper keeps duplicates. 4,096
     trajectories are sampled for the paper's 128: it is the filter that finds the best designs, and the more it is given, the
     better it does. On TF Bind 8 the generated designs themselves are no better than random new ones (examples/benchmarks/gtg.py).
@@ -76,7 +75,7 @@ SCORE_LIMIT = 2.0
 """Largest s that a generated state may claim."""
 BATCH = 256
 """Trajectories sampled at once: memory, not results of a seed, would grow with more."""
-SAMPLES = 8
+SAMPLES = 4
 """Trajectories sampled a measured design at most, beside `BATCH`: few measurements have few trajectories to continue."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -130,8 +129,8 @@ class GTG:
     """Members of the proxy ensemble."""
     proxy_hidden: tuple[PositiveInt, ...] = (256, 256)
     """Widths of the hidden layers of the network that judges."""
-    proxy_steps: PositiveInt = 1500
-    """Training steps of the proxies."""
+    proxy_steps: PositiveInt | None = None
+    """Training steps of the proxies; by default six passes over the designs, 600 at least and 1,500 at most."""
     proxy_batch: PositiveInt = 128
     """Designs in a batch of the proxies, at most; as many as are measured where these are fewer."""
     proxy_lr: PositiveFloat = 1e-3
@@ -153,7 +152,7 @@ class GTG:
     temperature: PositiveFloat = 1.0
     """Factor on all noise when sampling."""
     n_samples: PositiveInt = 4096
-    """Trajectories sampled in a round of sampling, at most; fewer where fewer than 500 designs are measured (`SAMPLES`)."""
+    """Trajectories sampled in a round of sampling, at most; fewer where fewer than 1,000 designs are measured (`SAMPLES`)."""
     max_rounds: PositiveInt = 4
     """Rounds of sampling before mutants of trajectory designs fill the pool."""
     warm_start: Fraction = 0.0
@@ -253,8 +252,9 @@ def _half(options: GTG, device: torch.device) -> bool:
 
 def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, device: torch.device | str = "cpu") -> Stage:
     """Fit all proxies at once to s (N,), larger is better, as `fit_proxies` tells."""
+    steps = options.proxy_steps or min(1_500, max(600, 6 * len(data) // options.proxy_batch))
     return fit_proxies(
-        data, s, options.proxies, options.proxy_hidden, steps=options.proxy_steps, batch=options.proxy_batch, lr=options.proxy_lr,
+        data, s, options.proxies, options.proxy_hidden, steps=steps, batch=options.proxy_batch, lr=options.proxy_lr,
         rate=options.rate, rank_k=options.rank_k, features=options.features, seed=seed, device=device,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief, Posterior
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Square, Values
 
 LEAST = 16
 """Readings of earlier picks without which nothing is corrected."""
@@ -36,10 +36,10 @@ class Plain:
     posterior: Posterior
     noise_std: float = 0.0
 
-    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, X: Designs) -> tuple[Values, Values]:
         return self.posterior(X)
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         return self.posterior(X)
 
 
@@ -52,14 +52,14 @@ def believing(posterior: Posterior) -> Belief:
 class Past:
     """Earlier picks that have come back, with what the judge of their round predicted before any correction. All (k,), in y."""
 
-    mean: FloatArray
-    std: FloatArray
+    mean: Values
+    std: Values
     """Of one reading."""
-    y: FloatArray
-    distance: FloatArray
+    y: Values
+    distance: Values
     """To the nearest design measured then; NaN where it is not known."""
     round: Array
-    noise_std: FloatArray
+    noise_std: Values
     """How much of std was a reading's noise; NaN where it is not known."""
     proposer: Array
     """Whose candidates they were; empty where it is not known."""
@@ -143,7 +143,7 @@ class Correction:
         lists = {name: tuple(map(float, notes[name])) for name in ("distance", "shift", "stretch")}
         return cls(**lists, doubt=float(notes["doubt"]), proposers=dict(notes["proposers"]), readings=int(notes["readings"]))
 
-    def undone(self, mean: FloatArray, std: FloatArray, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def undone(self, mean: Values, std: Values, distance: Values) -> tuple[Values, Values]:
         """Give mean (k,) and std (k,) of readings as they were before this correction."""
         shift, stretch = self.at(np.where(np.isfinite(distance), distance, self.distance[-1]))
         return mean - shift * std / stretch, std / stretch
@@ -152,7 +152,7 @@ class Correction:
     def none(self) -> bool:
         return set(self.shift) == {0.0} and set(self.stretch) == {1.0}
 
-    def at(self, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def at(self, distance: Values) -> tuple[Values, Values]:
         """Give shift (m,) and stretch (m,) at distances (m,) from the nearest measured design."""
         return (
             np.interp(distance, self.distance, self.shift),
@@ -234,17 +234,17 @@ class Judgement:
     def noise_std(self) -> float:
         return float(self.posterior.noise_std)
 
-    def raw(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def raw(self, X: Designs) -> tuple[Values, Values]:
         """Predict a reading of each design X (m, d) without the correction: mean (m,) and std (m,)."""
         return self.posterior(X)
 
-    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, X: Designs) -> tuple[Values, Values]:
         """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y."""
         mean, std = self.posterior(X)
         shift, stretch = self._at(X)
         return mean + shift * std, stretch * std
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         mean, std = self.posterior.belief(X)
         if self.correction.none:
@@ -252,18 +252,18 @@ class Judgement:
         shift, stretch = self._at(X)
         return mean + shift * np.hypot(std, self.noise_std), stretch * std
 
-    def optimistic(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def optimistic(self, X: Designs) -> tuple[Values, Values]:
         """Tell the belief as an optimist may take it, no wider than before correction: errors are no reason to hope for more."""
         mean, std = self.belief(X)
         return mean, std / np.maximum(self._at(X)[1], 1.0)
 
-    def correlation(self, X: FloatArray) -> FloatArray | None:
+    def correlation(self, X: Designs) -> Square | None:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where the surrogate cannot say."""
         known = getattr(self.posterior, "correlation", None)
         found: FloatArray | None = None if known is None else known(X)
         return found
 
-    def _at(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _at(self, X: Designs) -> tuple[Values, Values]:
         if len(self.correction.distance) == 1 or not len(self.data):
             return self.correction.at(np.zeros(len(X)))
         return self.correction.at(self.data.space.nearest(X, self.data.X, chunk=max(1, 8_000_000 // len(self.data)))[1])

@@ -15,7 +15,7 @@ from labloop.errors import DesignError
 from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal
 from labloop.space.objective import Objective
-from labloop.types import Array, FloatArray
+from labloop.types import Array, ByProperty, Designs, FloatArray, Others, Values
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,9 +23,9 @@ class Properties:
     """What designs came to in each property of a goal: all (n, k), in the goal's order of columns."""
 
     goal: Goal
-    Y: FloatArray
+    Y: ByProperty
     """Larger is better; NaN where no assay measured the design."""
-    sem: FloatArray
+    sem: ByProperty
     censored: Array
     n_replicates: Array
 
@@ -47,16 +47,16 @@ class Dataset:
     """
 
     space: DesignSpace
-    X: FloatArray
-    y: FloatArray
-    sem: FloatArray
+    X: Designs
+    y: Values
+    sem: Values
     """Standard error of each y, from the noise that all designs share; NaN where no design's readings differ: unknown noise is
     inferred, never zero."""
     censored: Array
     """-1: the truth is y or lower, +1: y or higher, 0: y itself."""
     n_replicates: Array
     ids: tuple[str, ...]
-    pending: FloatArray
+    pending: Others
     """Designs in a plate that is not measured yet, or that failed by themselves; like measured ones, they are never proposed
     again."""
     failed: FloatArray | None = None

@@ -24,7 +24,7 @@ from labloop.proposing.success import Success
 from labloop.seeds import derive, generator
 from labloop.space.goal import Goal
 from labloop.space.pareto import beyond, expected_reach, nondominated, rays, reach
-from labloop.types import Array, FloatArray
+from labloop.types import Array, ByProperty, Designs, FloatArray, Values
 
 RAYS = 64
 """Along which the gain of a single design is summed up."""
@@ -62,13 +62,13 @@ class Panel(Judgement):
     def goal(self) -> Goal:
         return self.properties.goal
 
-    def beliefs(self, X: FloatArray, *, hopeful: bool = False) -> tuple[FloatArray, FloatArray]:
+    def beliefs(self, X: Designs, *, hopeful: bool = False) -> tuple[ByProperty, ByProperty]:
         """Tell what designs X (m, d) are worth in every property: mean and std (m, k) of Y."""
         first = self.optimistic(X) if hopeful else self.belief(X)
         found = [first, *(one.belief(X) for one in self.others)]
         return np.column_stack([mean for mean, _ in found]), np.column_stack([std for _, std in found])
 
-    def told(self, X: FloatArray, ids: tuple[str, ...]) -> dict[str, Any]:
+    def told(self, X: Designs, ids: tuple[str, ...]) -> dict[str, Any]:
         """Tell by design what was predicted of every property in the lab's unit, and the chance that it keeps the limits."""
         mean, std = self.beliefs(X)
         values, chance = self.goal.to_value(mean), self.chances(X, mean, std)
@@ -80,7 +80,7 @@ class Panel(Judgement):
             for i, one in enumerate(ids)
         }
 
-    def chances(self, X: FloatArray, mean: FloatArray, std: FloatArray) -> FloatArray:
+    def chances(self, X: Designs, mean: ByProperty, std: ByProperty) -> Values:
         """Tell the chance that designs keep every limit and can be made at all, (m,)."""
         out = self.goal.chances(mean, std)
         return out if self.success is None else out * self.success(X)
@@ -90,7 +90,7 @@ class Panel(Judgement):
         """The reference point as it is believed, and the unit of each objective, (objectives,) both."""
         return self.goal.reference(self.beliefs(self.whole.X)[0]), self.goal.scale(self.properties.Y)
 
-    def along(self, X: FloatArray, directions: FloatArray, optimism: float) -> FloatArray:
+    def along(self, X: Designs, directions: FloatArray, optimism: float) -> FloatArray:
         """Score designs X (m, d) along rays (r, objectives), (m, r): how far mean + optimism · std reaches, times the chances."""
         mean, std = self.beliefs(X)
         point, unit = self._scale
@@ -99,7 +99,7 @@ class Panel(Judgement):
         chance = (UNLIKELY + self.chances(X, mean, std))[:, None]
         return np.where(reached > 0, reached * chance, reached - (1 - chance))
 
-    def worth(self, X: FloatArray, beta: float) -> FloatArray:
+    def worth(self, X: Designs, beta: float) -> Values:
         """Give what each design X (m, d) alone adds to what is measured, (m,); only the order has a meaning."""
         return self.at(beta).gains(X).max(1)  # type: ignore[no-any-return]
 
@@ -124,7 +124,7 @@ class View:
         self.best = reach(self.front, self.rays).max(0, initial=0.0)
         self.niche = self.rays @ rays(self.m, goal.weights, NICHES).T if self.m > 1 else np.ones((1, 1))
 
-    def bounds(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def bounds(self, X: Designs) -> tuple[ByProperty, ByProperty, Values]:
         """Give the objectives' bounds and what doubt is left beside them, both (m, objectives) in units, and the chances (m,).
 
         Caution takes the doubt: at a beta of one or more the bound is all there is, at zero and below all doubt is left.
@@ -135,7 +135,7 @@ class View:
         doubt = std * float(np.clip(1 - self.beta, 0.0, 1.0))
         return (mean - self.beta * std - self.point) / self.unit, doubt / self.unit, chance
 
-    def gains(self, X: FloatArray) -> FloatArray:
+    def gains(self, X: Designs) -> ByProperty:
         """Give what each design X (m, d) alone is expected to add for each kind of compromise, times its chance; (m, niches).
 
         Only the order has a meaning.
@@ -151,7 +151,7 @@ class View:
     def _along(self, bound: FloatArray, doubt: FloatArray) -> FloatArray:
         return expected_reach(bound, doubt, self.best, self.rays)
 
-    def order(self, X: FloatArray, *, least: float, seed: int) -> Array:
+    def order(self, X: Designs, *, least: float, seed: int) -> Array:
         """Order candidates X (m, d) by what each is expected to add to those before it, over one joint draw; the rest by gains.
 
         Of designs nearer to each other than `least` only the first stands among those before the rest.

@@ -11,7 +11,7 @@ import numpy as np
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, Rows, Values
 
 
 def too_few(data: Dataset, found: int, n: int, *, proposer: str) -> MethodError:
@@ -27,8 +27,8 @@ class Pool:
     """Distinct, valid, unmeasured designs, best first. Shapes: X (m, d), score (m,), proposer (m,)."""
 
     space: DesignSpace
-    X: FloatArray
-    score: FloatArray
+    X: Designs
+    score: Values
     """The proposer's own opinion, in its own unit; larger is better within one proposer, not across two."""
     proposer: Array
     """Name of the proposer of each row."""
@@ -41,7 +41,7 @@ class Pool:
 
     @classmethod
     def best(
-        cls, data: Dataset, X: FloatArray, score: Sequence[float] | Array, n: int, *,
+        cls, data: Dataset, X: Designs, score: Sequence[float] | Array, n: int, *,
         proposer: str, notes: Mapping[str, Any] | None = None,
     ) -> Pool:  # fmt: skip
         """Keep the n best of scored candidates, each design once and none that is measured or pending.
@@ -66,9 +66,7 @@ class Pool:
         return cls.of(data.space, X[keep], score[keep], proposer=proposer, notes=notes)
 
     @classmethod
-    def of(
-        cls, space: DesignSpace, X: FloatArray, score: Array, *, proposer: str, notes: Mapping[str, Any] | None = None
-    ) -> Pool:
+    def of(cls, space: DesignSpace, X: Designs, score: Array, *, proposer: str, notes: Mapping[str, Any] | None = None) -> Pool:
         """Make a pool of designs in the order given.
 
         Raises:
@@ -106,7 +104,7 @@ class Pool:
             ids=tuple(ids[keep].tolist()),
         )
 
-    def take(self, rows: Array) -> Pool:
+    def take(self, rows: Rows) -> Pool:
         """Keep only these rows, in this order."""
         return Pool(
             space=self.space, X=self.X[rows], score=self.score[rows], proposer=self.proposer[rows],
@@ -142,19 +140,19 @@ class Picks:
 
     pool: Pool
     """The chosen rows."""
-    mean: FloatArray
-    std: FloatArray
-    lcb: FloatArray
+    mean: Values
+    std: Values
+    lcb: Values
     nearest_id: tuple[str, ...]
     """The measured design nearest to each pick."""
-    nearest_distance: FloatArray
+    nearest_distance: Values
     part: Array | None = None
     """(n,) which part of the round's plates each pick is for, where batch-wide limits say so."""
 
     def __len__(self) -> int:
         return len(self.pool)
 
-    def take(self, rows: Array) -> Picks:
+    def take(self, rows: Rows) -> Picks:
         """Keep only these rows, in this order."""
         kept = np.asarray(rows, dtype=np.int64)
         part = None if self.part is None else self.part[kept]

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
-from labloop.types import FloatArray
+from labloop.types import Designs, Values
 
 ALL_KINDS = frozenset({"sequence", "real", "integer", "choice", "mixture"})
 """Every parameter type; a proposer that cannot handle all of them declares `kinds` as a subset."""
@@ -39,7 +39,7 @@ class Proposer(Protocol):
 class Posterior(Protocol):
     """A fitted belief about y."""
 
-    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, X: Designs) -> tuple[Values, Values]:
         """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y, larger is better."""
         ...
 
@@ -53,7 +53,7 @@ class Belief(Posterior, Protocol):
         """Standard deviation of one reading about its design's value, in y."""
         ...
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         ...
 

@@ -16,7 +16,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.search import children, keys
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Values
 
 Bound = Callable[[FloatArray, Array], FloatArray]
 """Scores designs X (m, d) of proposers (m,), larger is better: one number a design (m,), or one for each niche (m, k)."""
@@ -88,7 +88,7 @@ def best_first(score: FloatArray) -> Array:
 
 
 def apart(
-    space: DesignSpace, X: FloatArray, least: float, n: int, *, worth: FloatArray | None = None, slack: float = 0.0
+    space: DesignSpace, X: Designs, least: float, n: int, *, worth: Values | None = None, slack: float = 0.0
 ) -> Array:  # fmt: skip
     """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
 

@@ -10,7 +10,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.runtime.progress import track
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.types import Array, FloatArray
+from labloop.types import Designs, FloatArray, Rows, Values
 
 Score = Callable[[FloatArray], FloatArray]
 """Scores designs X (m, d) as (m,), larger is better; always called with at most `CHUNK` rows."""
@@ -22,7 +22,7 @@ POPULATION = 512
 
 def search(
     data: Dataset, score: Score, n: int, *, seed: int, label: str, generations: int = GENERATIONS, population: int = POPULATION
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Designs, Values]:
     """Find at least n distinct designs, neither measured nor pending, that score best; fewer only where no more were found.
 
     A space that can be listed is scored whole, so the answer is exact. Elsewhere an elite of the best designs so far (it
@@ -42,7 +42,7 @@ def search(
     return _evolve(data, score, n, label, rng, generations, max(population, n))
 
 
-def chunked(score: Score, X: FloatArray, label: str | None = None) -> FloatArray:
+def chunked(score: Score, X: Designs, label: str | None = None) -> Values:
     """Score X (m, d) in pieces of `CHUNK` rows, which bounds the memory a model needs."""
     starts = range(0, len(X), CHUNK)
     steps = starts if label is None else (starts[i] for i in track(len(starts), label))
@@ -50,7 +50,7 @@ def chunked(score: Score, X: FloatArray, label: str | None = None) -> FloatArray
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _everything(data: Dataset, score: Score, n: int, label: str, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _everything(data: Dataset, score: Score, n: int, label: str, rng: np.random.Generator) -> tuple[Designs, Values]:
     X = data.space.listing()
     scores = chunked(score, X, label)
     # The front of the order holds n new designs for sure where there are as many: each known one takes a place at most once.
@@ -86,24 +86,24 @@ def _evolve(
     return found[keep], found_score[keep]
 
 
-def keys(X: FloatArray) -> list[bytes]:
+def keys(X: Designs) -> list[bytes]:
     """Tell encodings X (m, d) apart by their bytes, which costs far less than their ids."""
     return [row.tobytes() for row in X + 0.0]  # which makes -0.0 a 0.0
 
 
-def _unseen(X: FloatArray, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray, Array]:
+def _unseen(X: Designs, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray, Rows]:
     """Keep designs not seen before (and remember them); say which of them are neither measured nor pending, (m,) bool."""
     mine = keys(X)
     rows = [i for i, key in enumerate(mine) if key not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
     return X[rows], np.array([mine[i] not in known for i in rows], dtype=bool)
 
 
-def _best(X: FloatArray, score: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
+def _best(X: Designs, score: Values, n: int) -> tuple[FloatArray, FloatArray]:
     order = np.argsort(-score, kind="stable")[:n]
     return X[order], score[order]
 
 
-def children(space: DesignSpace, one: FloatArray, other: FloatArray, rng: np.random.Generator) -> FloatArray:
+def children(space: DesignSpace, one: Designs, other: Designs, rng: np.random.Generator) -> Designs:
     """Make a child (n, d) a pair of parents (n, d): half of them take some sites of the other, all take one or two mutations."""
     n, twins = len(one), space.orbit(other)
     other = twins[rng.integers(len(twins), size=n), np.arange(n)]  # a strand of DNA crosses with either strand of another

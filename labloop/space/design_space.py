@@ -22,7 +22,7 @@ from labloop.space.library import LARGEST, Listing, table
 from labloop.space.mutants import named
 from labloop.space.parameters import Parameter
 from labloop.space.shape import LISTABLE, Shape
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, Distances, Flags, FloatArray, Others, Rows, Values
 
 WIDEST = 100_000
 """Columns of X that a space may have: a thousand designs of as many take 0.8 GB."""
@@ -105,7 +105,7 @@ class DesignSpace(Shape):
                        for i in rows if int(i) not in bad]  # fmt: skip
         return sorted(faults, key=lambda fault: fault.row)
 
-    def encode(self, designs: pd.DataFrame, *, strict: bool = True) -> FloatArray:
+    def encode(self, designs: pd.DataFrame, *, strict: bool = True) -> Designs:
         """Encode a table of designs as canonical X (n, d).
 
         Args:
@@ -122,11 +122,11 @@ class DesignSpace(Shape):
             raise DesignError(f"{len(faults)} cells are not of this design space", faults)
         return X
 
-    def decode(self, X: FloatArray) -> pd.DataFrame:
+    def decode(self, X: Designs) -> pd.DataFrame:
         """Turn any (n, d) matrix into valid designs: project every block, mend broken constraints, pick the canonical twin."""
         return self.decode_as_written(self.repair(X))
 
-    def decode_as_written(self, X: FloatArray) -> pd.DataFrame:
+    def decode_as_written(self, X: Designs) -> pd.DataFrame:
         """Turn valid encodings (n, d) into a table, designs that break a rule too."""
         values = self._values(X)
         columns: dict[str, Array] = {}
@@ -139,13 +139,13 @@ class DesignSpace(Shape):
         told = {column: [named(text, parent) for text in designs[name]] for column, (name, parent) in self._mutants.items()}
         return pd.DataFrame(told, index=designs.index)
 
-    def project(self, X: FloatArray) -> FloatArray:
+    def project(self, X: Designs) -> Designs:
         """Move each row to the nearest valid encoding (argmax, clip and grid, simplex), constraints aside; not canonical."""
         X = np.asarray(X, dtype=float).reshape(-1, self.d)
         parts = [p.project(X[:, b.start : b.stop]) for p, b in zip(self.parameters, self.blocks, strict=True)]
         return np.concatenate(parts, axis=1)
 
-    def settable(self, X: FloatArray) -> FloatArray:
+    def settable(self, X: Designs) -> Designs:
         """Move valid designs to the nearest ones that a bench can set, as far as they keep the constraints.
 
         What a lab measured keeps its digits; designs made from it must not ask for 139.9999991 degrees.
@@ -156,7 +156,7 @@ class DesignSpace(Shape):
         moved = np.concatenate(parts, axis=1)
         return np.where(self.feasible(moved)[:, None], moved, X)
 
-    def repair(self, X: FloatArray) -> FloatArray:
+    def repair(self, X: Designs) -> Designs:
         """Project, then walk each row that breaks a constraint from a nearby valid design towards itself as far as is valid.
 
         Deterministic: equal rows give equal designs. Returns canonical X (n, d); of a library, the nearest design there.
@@ -191,12 +191,12 @@ class DesignSpace(Shape):
     def _shown(self, designs: pd.DataFrame, i: int) -> str:
         return ", ".join(str(designs[column].iloc[i]) for column in self.columns)
 
-    def _values(self, X: FloatArray) -> dict[str, Array]:
+    def _values(self, X: Designs) -> dict[str, Array]:
         return {p.name: p.decode(X[:, b.start : b.stop]) for p, b in zip(self.parameters, self.blocks, strict=True)}
 
     # ---- constraints
 
-    def feasible(self, X: FloatArray) -> Array:
+    def feasible(self, X: Designs) -> Flags:
         """Say for each row of valid encodings whether it keeps every constraint and is in the library, (n,) bool."""
         if self._shelf is not None:
             return np.array([one in self._shelved for one in self.ids(X)], dtype=bool)
@@ -211,14 +211,14 @@ class DesignSpace(Shape):
     def _shelved(self) -> frozenset[str]:
         return frozenset(self.listing_ids)
 
-    def _keeps(self, X: FloatArray) -> Array:
+    def _keeps(self, X: Designs) -> Flags:
         good = np.ones(len(X), dtype=bool)
         values = self._values(X) if self.rules else {}
         for constraint in self.rules:
             good &= constraint.holds(values, self._by_name)
         return good
 
-    def broken(self, X: FloatArray) -> dict[str, Array]:
+    def broken(self, X: Designs) -> dict[str, Array]:
         """Tell for each rule, in words, which rows of valid encodings break it."""
         values = self._values(X)
         broken = {c.describe(): np.flatnonzero(~c.holds(values, self._by_name)) for c in self.rules}
@@ -249,7 +249,7 @@ class DesignSpace(Shape):
 
     # ---- symmetry and identity
 
-    def ids(self, X: FloatArray) -> list[str]:
+    def ids(self, X: Designs) -> list[str]:
         """Give each design's `design_id`: the first 12 hex digits of the SHA-256 of its canonical text."""
         values = self._values(self.canonical(X))
         texts: dict[str, Array] = {}
@@ -260,7 +260,7 @@ class DesignSpace(Shape):
         template = "\x1f".join(f"{name.replace('%', '%%')}=%s" for name in names)
         return [hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in rows]
 
-    def distance(self, A: FloatArray, B: FloatArray) -> FloatArray:
+    def distance(self, A: Designs, B: Others) -> Distances:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
 
         Between sequences of unequal length it counts substitutions, insertions and deletions.
@@ -275,7 +275,7 @@ class DesignSpace(Shape):
     def _likeness(self) -> tuple[Likeness, ...]:
         return likeness(self.blocks, self.described)
 
-    def nearest(self, A: FloatArray, B: FloatArray, *, chunk: int = 2_000) -> tuple[Array, FloatArray]:
+    def nearest(self, A: Designs, B: Others, *, chunk: int = 2_000) -> tuple[Array, Values]:
         """Find for each row of A the nearest row of B: its index (n,) and distance (n,)."""
         index, near = np.zeros(len(A), dtype=np.int64), np.zeros(len(A))
         for start in range(0, len(A), chunk):
@@ -286,7 +286,7 @@ class DesignSpace(Shape):
 
     # ---- designs from nowhere and from designs
 
-    def listing(self) -> FloatArray:
+    def listing(self) -> Designs:
         """List every valid design once (symmetric twins count as one), canonical X (N, d).
 
         Raises:
@@ -319,7 +319,7 @@ class DesignSpace(Shape):
         """The `design_id` of every row of `listing()`."""
         return tuple(self.ids(self.listing()))
 
-    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+    def sample(self, n: int, rng: np.random.Generator) -> Designs:
         """Draw n valid designs uniformly and independently, canonical X (n, d).
 
         Raises:
@@ -340,7 +340,7 @@ class DesignSpace(Shape):
                 raise SpaceError(f"only {have} of {tried:,} random designs keep all constraints: loosen one of them")
         return self.canonical(np.concatenate(found)[:n])
 
-    def mutate(self, X: FloatArray, rng: np.random.Generator, *, steps: int = 1) -> FloatArray:
+    def mutate(self, X: Designs, rng: np.random.Generator, *, steps: int = 1) -> Designs:
         """Change each row at `steps` random sites (a letter, an option, a number); rows that find no valid change stay.
 
         In a library, `steps` times to one of the nearest others.
@@ -368,7 +368,7 @@ class DesignSpace(Shape):
         X[changed] = self.settable(X[changed])
         return self.canonical(X)
 
-    def neighbours(self, x: FloatArray) -> FloatArray:
+    def neighbours(self, x: FloatArray) -> Designs:
         """List every valid design one step from one design x (d,), without x and without twins, canonical X (m, d)."""
         x = np.asarray(x, dtype=float).reshape(1, self.d)
         if self._shelf is not None:
@@ -385,7 +385,7 @@ class DesignSpace(Shape):
         X = self.canonical(X[self.feasible(X)])
         return X[self.fresh(X, known=known)]
 
-    def fresh(self, X: FloatArray, *, known: object = ()) -> Array:
+    def fresh(self, X: Designs, *, known: object = ()) -> Rows:
         """Give the indices of rows that are the first of their design and not among the `known` ids, in order."""
         seen = set(known)  # type: ignore[call-overload]
         return np.array([i for i, one in enumerate(self.ids(X)) if one not in seen and not seen.add(one)], dtype=np.int64)

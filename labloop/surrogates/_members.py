@@ -18,7 +18,7 @@ from labloop.surrogates import features
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.ridge import Ridge
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Values
 
 EXACT = 2_000
 """Measured designs up to which the Gaussian process is exact and the ridge is tried."""
@@ -40,7 +40,7 @@ TREE_ROWS = 4_000
 class Believes(Protocol):
     """A model that tells a design's own value from the noise of a reading."""
 
-    def __call__(self, X: FloatArray, /) -> tuple[FloatArray, FloatArray]: ...
+    def __call__(self, X: Designs, /) -> tuple[Values, Values]: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -159,7 +159,7 @@ class _Forest:
         twins = _branches(self.space, X, self.described)
         return np.stack([np.mean([tree.predict(twin) for twin in twins], axis=0) for tree in self.trees])
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         each = self.each(X) if len(X) else np.zeros((2, 0))
         return each.mean(0), np.sqrt(BELIEVED * each.var(0, ddof=1))
 

@@ -35,7 +35,7 @@ from labloop.surrogates.gp import correlation
 from labloop.surrogates.kernel_networks import worth_trying
 from labloop.surrogates.lending import Lending
 from labloop.surrogates.warp import Warp, chosen
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray, Square, Values
 
 log = logging.getLogger("labloop")
 
@@ -136,19 +136,19 @@ class Stacked:
         best = np.array([self.warp.best])
         return float(self.warp.spread(self.warp(best), self.width * np.sqrt([square]))[0])
 
-    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, X: Designs) -> tuple[Values, Values]:
         """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y."""
         mean, std = self.belief(X)
         return mean, np.hypot(std, self.noise_std)
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         found = [member.belief(X) for member in self.members.values()]
         capped = [(np.clip(mean, *self.range), np.minimum(std, self.most)) for mean, std in found]
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
-    def correlation(self, X: FloatArray) -> FloatArray | None:
+    def correlation(self, X: Designs) -> Square | None:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where no member can say."""
         for member in self.members.values():
             if member.joint is not None:

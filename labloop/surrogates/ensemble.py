@@ -25,7 +25,7 @@ from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handic
 from labloop.surrogates.networks import SHORT, Features, Kind, Stacked, StackedMLP, behind, first_look, length_of, networks
 from labloop.surrogates.sees import sees
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Values
 
 CHECK_EVERY = 50
 """Steps between two looks at the out-of-bag correlation."""
@@ -120,12 +120,12 @@ class EnsemblePosterior:
         mean, std = self.out_of_bag
         return mean, np.sqrt(np.maximum(std**2 - self.noise_std**2, 0.0))
 
-    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, X: Designs) -> tuple[Values, Values]:
         """Predict mean (m,) and std (m,) of a measurement of each design X (m, d), in y, larger is better."""
         each = self.each(X)
         return each.mean(0), np.sqrt(self.spread * each.var(0, ddof=1) + self.floor)
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without the noise of a reading: mean (m,) and std (m,) in y."""
         mean, std = self(X)
         return mean, np.sqrt(np.maximum(std**2 - self.noise_std**2, 0.0))

@@ -45,7 +45,7 @@ from labloop.surrogates._fit import ITERATIONS, Prior, cholesky, maximise, scale
 from labloop.surrogates._kernels import LETTERS, encodings
 from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Square, Values
 
 log = logging.getLogger("labloop")
 
@@ -230,12 +230,12 @@ class FittedGP:
         used = {"history": ", ".join(one.label for one in self.history if one.used)} if self.history else {}
         return seen | used | {f"gp_{name}": said for name, said in self.notes.items()}
 
-    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, X: Designs) -> tuple[Values, Values]:
         """Predict one new measurement of each design X (m, d): mean (m,) and std (m,) with the noise of a well in it."""
         mean, std = self.belief(X)
         return mean, np.hypot(std, self.noise_std)
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) in y, in chunks of bounded memory."""
         means, stds = [np.zeros(0)], [np.zeros(0)]
         with torch.no_grad():
@@ -257,7 +257,7 @@ class FittedGP:
                 covariance += W.T @ W
             return self.prior.mean + k @ self.weights, covariance
 
-    def correlation(self, X: FloatArray) -> FloatArray:
+    def correlation(self, X: Designs) -> Square:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m)."""
         return correlation(self.joint(X)[1])
 

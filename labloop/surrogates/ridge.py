@@ -10,7 +10,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.search import CHUNK
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Values
 
 LARGEST = 4_096
 """Largest system of equations that is solved; a larger data set with more features than this is thinned out at random."""
@@ -197,7 +197,7 @@ class Ridge:
             share=share - share.mean(), strength=best, noise_std=noise, left_out=(data.y - error, doubt),
         )  # fmt: skip
 
-    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
         mean, std = np.zeros(len(X)), np.zeros(len(X))
         for start in range(0, len(X), 4_096):
