@@ -13,9 +13,9 @@
 The table is experiments_yield_and_cost.csv of EDBO+ (github.com/doyle-lab-ucla/edboplus, MIT; Garrido Torres et al., JACS 2022),
 examples/publication/BMS_yield_cost/data. Thresholds are the problems' own, of the table the worst of each column.
 
-Arms: those of labloop's `rounds/quick.yaml`, or names of proposers; `NAME:gp` has a Gaussian process alone for a judge, and as what
-`judge_only` offers by. `botorch` is the loop of BoTorch's multi-objective tutorial: a SingleTaskGP a property in a ModelListGP and
-qLogNoisyExpectedHypervolumeImprovement (with one objective and a limit: qLogNoisyExpectedImprovement), well by well over the whole
+Arms: those of labloop's `rounds/quick.yaml`, or names of proposers; `NAME:gp` has a Gaussian process alone for a judge, and as
+what `judge_only` offers by. `botorch` is the loop of BoTorch's multi-objective tutorial: a SingleTaskGP a property and
+qLogNoisyExpectedHypervolumeImprovement (one objective and a limit: qLogNoisyExpectedImprovement), well by well over the whole
 space. `ax` is Ax's default strategy, told the same start (pip install ax-platform). All see the same starts, seed by seed.
 
 Told is the hypervolume above the thresholds, or the best value within the limit, after each plate: mean ± standard deviation over
