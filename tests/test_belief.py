@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,7 +98,28 @@ def test_ninety_per_cent_intervals_hold_at_the_next_plate() -> None:
     for shift, spread in ((0, 3), (2, 1), (-2, 2), (0, 0.4)):
         found = Correction.learnt(plates(3, shift=shift, spread=spread))
         y = shift + spread * np.random.default_rng(5).normal(size=2000)
-        assert 0.8 < (np.abs(y - found.shift[0]) <= 1.645 * found.stretch[0]).mean() <= 0.995
+        assert 0.8 < (np.abs(y - found.shift[0]) <= 1.645 * found.reading(np.zeros(1))[1]).mean() <= 0.995
+
+
+def test_intervals_hold_where_the_wells_of_a_plate_err_together() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        shared = rng.normal(size=4)
+        y = np.repeat(shared[:3], 48) + 0.3 * rng.normal(size=144)
+        found = Correction.learnt(Past.of(np.zeros(144), np.ones(144), y, round=np.repeat([1, 2, 3], 48)))
+        shift, wide = found.reading(np.zeros(1))
+        held.append((np.abs(shared[3] + 0.3 * rng.normal(size=100) - shift) <= 1.645 * wide).mean())
+    assert 0.8 < np.mean(held) < 0.97
+
+
+def test_what_wells_share_widens_a_reading_and_moves_no_bound() -> None:
+    past = plates(2, shift=0, spread=1)
+    apart, alike = Correction.learnt(past), replace(Correction.learnt(past), common=2.0)
+    one, other = (Judgement(posterior=Sure(), data=DATA, correction=each) for each in (apart, alike))
+    assert (other(DATA.X)[1] > 1.5 * one(DATA.X)[1]).all()
+    np.testing.assert_array_equal(other.belief(DATA.X), one.belief(DATA.X))
+    np.testing.assert_array_equal(other.optimistic(DATA.X), one.optimistic(DATA.X))
 
 
 def test_few_readings_correct_nothing() -> None:
@@ -149,9 +172,14 @@ def test_a_correction_is_taken_back_and_written_down_whole() -> None:
     found = Correction.learnt(Past.of(np.zeros(120), np.ones(120), np.where(far > 2, 3.0, 1.0), far))
     assert Correction.noted(found.notes()) == found
     mean, std = np.linspace(-1, 1, 7), np.linspace(1, 2, 7)
-    shift, stretch = found.at(np.linspace(0, 8, 7))
-    back = found.undone(mean + shift * std, stretch * std, np.linspace(0, 8, 7))
+    shift, wide = found.reading(np.linspace(0, 8, 7))
+    back = found.undone(mean + shift * std, wide * std, np.linspace(0, 8, 7))
     np.testing.assert_allclose(back, (mean, std), atol=1e-12)
+    told = {key: value for key, value in found.notes().items() if key != "common"}  # as rounds of 0.1 wrote it
+    before = Correction.noted(told)
+    np.testing.assert_allclose(
+        before.undone(mean + shift * std, before.at(np.linspace(0, 8, 7))[1] * std, np.linspace(0, 8, 7)), (mean, std), atol=1e-12
+    )
 
 
 def test_bounds_are_taken_on_the_belief_not_on_the_reading() -> None:

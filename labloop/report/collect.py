@@ -178,6 +178,7 @@ def _judged(campaign: Memory) -> list[str]:
             continue
         by = ", ".join(f"{name} {100 * w:.0f} %" for name, w in sorted(weights.items(), key=lambda one: -one[1]))
         shift, stretch = (sum(detail["correction"][name]) / len(detail["correction"][name]) for name in ("shift", "stretch"))
+        stretch = float(np.hypot(stretch, detail["correction"].get("common", 0.0)))
         side = "better" if shift >= 0 else "worse"
         after = (
             f"; earlier plates moved it by {abs(shift):.2f} std to the {side} side and its std by {stretch:.2f}"
