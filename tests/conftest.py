@@ -19,6 +19,7 @@ from sqlite3 import connect
 from typing import Any
 
 import forks
+import pandas as pd
 import pytest
 import yaml
 from browser import CHROMIUM
@@ -98,6 +99,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say in a line that the browser's tests did not run, where they could not."""
     if CHROMIUM is None:
         terminalreporter.write_line("No Chromium is at hand: the tests of pages in a real browser did not run.")
+
+
+ARROW = {"campaign", "correct", "dataset", "exchange", "ingest", "ledger", "readers"}
+"""Nouns whose tests have texts of pyarrow, as where labloop is imported beside it; all others those of a plain install."""
+
+
+@pytest.fixture(autouse=True)
+def _texts(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pd.option_context("mode.string_storage", "pyarrow" if request.path.stem.removeprefix("test_") in ARROW else "python"):
+        yield
 
 
 @pytest.fixture(autouse=True)

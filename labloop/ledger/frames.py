@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Executable, Table
 
 from labloop.ledger.database import fetch_blocks
 
-TEXT: Any = pd.Series(["a"]).dtype
-"""The dtype of text: `str` since pandas 3, `object` before."""
+TEXT: Any = "str" if pd.Series(["a"]).dtype == "str" else np.dtype(object)
+"""The dtype of text: `str` since pandas 3, kept as its options say at that moment; `object` before."""
 _PART = 50_000
 """Cells of a column that live as Python's objects at a time."""
 _DTYPES = {float: np.dtype(float), int: pd.Int64Dtype(), str: TEXT}
