@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from labloop.types import FloatArray
+from labloop.types import Array, FloatArray
 
 LOST = ("failed", "excluded", "missing")
 """How the status of a well starts that will give no value."""
@@ -101,6 +103,39 @@ class Pair:
         return [block.own[side] if block.factor else np.empty(0) for block in self.blocks]
 
 
+@dataclass(frozen=True, eq=False)
+class _Wells:
+    """An arm's wells of one round, as arrays: frames of so few rows take a hundred times as long."""
+
+    ids: Array
+    y: FloatArray
+    rank: FloatArray
+    incumbent: FloatArray
+    lost: NDArray[np.bool_]
+
+    @classmethod
+    def by_round(cls, picks: pd.DataFrame) -> dict[int, _Wells]:
+        """Part an arm's picks by round, their order kept."""
+        numbers = picks["round"].to_numpy(dtype=int)
+        rank = picks["rank"] if "rank" in picks else pd.Series(np.nan, index=picks.index)
+        y, ranks, known = (_numbers(one) for one in (picks["y"], rank, picks["incumbent"]))
+        lost = picks["status"].str.startswith(LOST).to_numpy(dtype=bool)
+        whole = cls(picks["design_id"].to_numpy(dtype=object), y, ranks, known, lost)
+        return {number: whole.take(np.flatnonzero(numbers == number)) for number in np.unique(numbers).tolist()}
+
+    @property
+    def waiting(self) -> int:
+        """Wells that have no value and may still get one."""
+        return int((np.isnan(self.y) & ~self.lost).sum())
+
+    def take(self, at: Array) -> _Wells:
+        return _Wells(self.ids[at], self.y[at], self.rank[at], self.incumbent[at], self.lost[at])
+
+
+def _numbers(column: pd.Series[Any]) -> FloatArray:
+    return column.to_numpy(dtype=float, na_value=np.nan)  # type: ignore[return-value]
+
+
 def pair_of(rows: Mapping[str, pd.DataFrame], first: str, second: str, *, share: float) -> Pair:
     """Put two arms side by side.
 
@@ -110,23 +145,21 @@ def pair_of(rows: Mapping[str, pd.DataFrame], first: str, second: str, *, share:
     Args:
         rows: by name all its picks, with `round`, `design_id`, `y`, `status`, `incumbent` and, where known, `rank`.
     """
-    by = {name: {int(str(number)): mine for number, mine in rows[name].groupby("round")} for name in (first, second)}
+    left, right = _Wells.by_round(rows[first]), _Wells.by_round(rows[second])
     blocks, uneven = [], False
-    for number in sorted(by[first].keys() & by[second].keys()):
-        sides = [by[name][number] for name in (first, second)]
-        wells = len(sides[0]), len(sides[1])
-        out = tuple(int((side["y"].isna() & ~side["status"].str.startswith(LOST)).sum()) for side in sides)
+    for number in sorted(left.keys() & right.keys()):
+        sides = [left[number], right[number]]
+        wells, out = (len(sides[0].y), len(sides[1].y)), (sides[0].waiting, sides[1].waiting)
         if wells[0] != wells[1]:
-            if all("rank" in side and side["rank"].notna().all() for side in sides):
-                sides = [side.sort_values("rank", kind="stable").head(min(wells)) for side in sides]
+            if all(not np.isnan(side.rank).any() for side in sides):
+                sides = [side.take(np.argsort(side.rank, kind="stable")[: min(wells)]) for side in sides]
             else:
                 uneven = True
-        a, b = (side[side["y"].notna()].set_index("design_id")["y"] for side in sides)
-        if len(a) and len(b):
-            both = a.index.intersection(b.index)
-            own = a.drop(both).to_numpy(float), b.drop(both).to_numpy(float)
-            at = float(sides[0]["incumbent"].iloc[0])
-            blocks.append(RoundPair(own, a[both].to_numpy(float), at, number, wells, (out[0], out[1])))
+        a, b = (side.take(np.flatnonzero(~np.isnan(side.y))) for side in sides)
+        if len(a.y) and len(b.y):
+            alone = [np.array([one not in others for one in side.ids]) for side, others in ((a, set(b.ids)), (b, set(a.ids)))]
+            own = a.y[alone[0]], b.y[alone[1]]
+            blocks.append(RoundPair(own, a.y[~alone[0]], float(sides[0].incumbent[0]), number, wells, out))
     return chosen(Pair(first, second, tuple(blocks), uneven=uneven), share)
 
 

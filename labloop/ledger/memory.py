@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from filelock import FileLock
 
 from labloop.config.campaign import CampaignConfig
@@ -82,14 +83,15 @@ class Memory:
         """
         config = _round(entry.config, entry.number)
         events = self.ledger.events(self.name)
-        events = events[events["round"] == entry.number]
-        for detail in events.loc[events["kind"] == ALLOCATED, "detail"]:
-            proposers = {arm: told["wells"] for arm, told in detail.get("proposers", {}).items()}
+        here = np.flatnonzero((events["round"] == entry.number).to_numpy(dtype=bool, na_value=False))
+        told = list(zip(events["kind"].iloc[here], events["detail"].iloc[here]))  # frames of so few rows take far longer
+        for detail in (detail for kind, detail in told if kind == ALLOCATED):
+            proposers = {arm: one["wells"] for arm, one in detail.get("proposers", {}).items()}
             config = config.allocated(detail.get("wells", {}), proposers)
-        joined = events.loc[events["kind"] == JOINED, "detail"].tolist() if by_hand else []
+        joined = [detail for kind, detail in told if kind == JOINED] if by_hand else []
         if joined and joined[-1]["arms"]:  # the last word counts
             config = config.joined(joined[-1]["arms"], joined[-1]["wells"])
-        for detail in events.loc[events["kind"] == "training_dropped", "detail"]:
+        for detail in (detail for kind, detail in told if kind == "training_dropped"):
             config = config.without(detail["arm"], detail["proposer"])
         return config
 
