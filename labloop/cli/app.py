@@ -52,10 +52,6 @@ class Common:
         return Campaign.open(name, home=self.home, ledger=self.ledger)
 
     def start(self) -> None:
-        import pandas as pd
-
-        # As where pyarrow is not installed: on tables as small as plates its texts take a quarter longer, on large ones as long.
-        pd.set_option("mode.string_storage", "python")
         logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format="%(message)s")
 
 
