@@ -181,6 +181,23 @@ def test_explain_shows_every_property(paint, tmp_path):
     assert set(told.columns) >= {"gloss", "cost", "smell"}
 
 
+def test_a_round_waits_for_no_assay_that_only_failed_designs_lack(paint, tmp_path):
+    paint.propose(ROUND, out=tmp_path / "out")
+    filled = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").astype(object)
+    filled.loc[:, ["gloss", "cost", "smell"]] = [[50.0, 4.0, 1.0]] * len(filled)
+    first = filled.drop(columns=["cost", "smell"])
+    first.loc[0, ["gloss", "status"]] = [np.nan, "failed_design"]
+    first.to_csv(tmp_path / "gloss.csv", index=False)
+    paint.ingest(tmp_path / "gloss.csv")
+    assert "wells, assays cost and smell: " in paint.status()["next"]
+    rest = filled.drop(columns="gloss").iloc[1:].copy()
+    rest.loc[1, "smell"] = np.nan
+    rest.to_csv(tmp_path / "rest.csv", index=False)
+    paint.ingest(tmp_path / "rest.csv")
+    assert "waits for 1 of " in paint.status()["next"]
+    assert "wells, assay smell: " in paint.status()["next"]
+
+
 def test_the_form_has_a_column_a_property_and_comes_back(paint, tmp_path):
     paint.propose(ROUND, out=tmp_path / "out")
     form = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")

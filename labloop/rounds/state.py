@@ -21,6 +21,7 @@ from labloop.proposing.history import ENOUGH
 from labloop.rounds import planned, properties, spending
 from labloop.rounds.decisions import decisions, waiting
 from labloop.space.goal import Goal
+from labloop.types import Array
 
 __all__ = [
     "AT_THE_LAB", "ENOUGH", "MEASURED", "beyond_plan", "dataset", "designs", "enough", "missing", "results", "rounds_now",
@@ -137,11 +138,20 @@ def _pending(memory: Memory, until: int | None, before_round: int | None) -> set
     return set(_unread(memory, wells, *memory.config.required, until=until)["design_id"])
 
 
-def missing(memory: Memory, *numbers: int, assay: str | None = None) -> pd.DataFrame:
-    """List the wells of some rounds that hold a design and have no result yet, not even a failed one; of one assay if named."""
+def missing(memory: Memory, *numbers: int) -> pd.DataFrame:
+    """List the wells of some rounds that hold a design and have no result yet, not even a failed one."""
+    return _unread(memory, _with_designs(memory, *numbers), *memory.config.required)
+
+
+def awaited(memory: Memory, number: int) -> list[str]:
+    """List the assays that a round waits for."""
+    wells = _with_designs(memory, number)
+    return [assay for assay, left in _lacking(memory, wells, *memory.config.required).items() if left.any()]
+
+
+def _with_designs(memory: Memory, *numbers: int) -> pd.DataFrame:
     wells = memory.ledger.wells(memory.name, numbers[0] if len(numbers) == 1 else None)
-    wells = wells[wells["round"].isin(numbers) & wells["design_id"].notna()]
-    return _unread(memory, wells, *(memory.config.required if assay is None else (assay,)))
+    return wells[wells["round"].isin(numbers) & wells["design_id"].notna()]
 
 
 def rounds_now(memory: Memory) -> list[Round]:
@@ -175,22 +185,24 @@ def waiting_plates(memory: Memory, assay: str) -> tuple[str, ...]:
 
 
 def _unread(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None = None) -> pd.DataFrame:
-    """Give the wells that one of some assays has no reading of; only readings of their plates are looked at.
+    """Give the wells that one of some assays has no reading of."""
+    if wells.empty:
+        return wells
+    return wells[np.any([*_lacking(memory, wells, *assays, until=until).values()], axis=0)]
+
+
+def _lacking(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None = None) -> dict[str, Array]:
+    """Say by assay which wells (n,) have no reading of it; only readings of their plates are looked at.
 
     A well that one of several assays gave up, as its design failed, waits for no other.
     """
-    if wells.empty:
-        return wells
     told = ("assay", "status", "plate", "well")
     plates, since = wells["plate"].unique().tolist(), _before(memory, wells)
     rows = memory.ledger.measurements(memory.name, until=until, since=since, plates=plates, columns=told)
     places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
     failed = (rows["status"] == "failed_design") & (len(assays) > 1)
-    left = np.zeros(len(wells), dtype=bool)
-    for assay in assays:
-        here = rows[failed | (rows["assay"] == assay)]
-        left |= ~places.isin(pd.MultiIndex.from_frame(here[["plate", "well"]]))
-    return wells[left]
+    read = {assay: rows[failed | (rows["assay"] == assay)] for assay in assays}
+    return {assay: ~places.isin(pd.MultiIndex.from_frame(here[["plate", "well"]])) for assay, here in read.items()}
 
 
 def _before(memory: Memory, wells: pd.DataFrame) -> int:
@@ -349,8 +361,7 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
     if last is not None and last["state"] == RoundState.PROPOSED and last["missing"] == last["wells"]:
         return f"write the files of round {last['round']} for the lab: labloop export {memory.name}"
     if last is not None and last["state"] in AT_THE_LAB:
-        every = memory.config.required if len(memory.config.required) > 1 and last["missing"] else ()
-        lack = [one for one in every if len(missing(memory, last["round"], assay=one))]
+        lack = awaited(memory, last["round"]) if len(memory.config.required) > 1 and last["missing"] else []
         of = f", assay{'s' if len(lack) > 1 else ''} {' and '.join(lack)}" if lack else ""
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells{of}"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
