@@ -147,14 +147,10 @@ class Correction:
     def noted(cls, notes: Mapping[str, Any]) -> Correction:
         """Take what `notes` gave."""
         lists = {name: tuple(map(float, notes[name])) for name in ("distance", "shift", "stretch")}
-        common = float(notes.get("common", 0.0))  # rounds of before 0.2 have none
         return cls(
-            **lists,
-            common=common,
-            doubt=float(notes["doubt"]),
-            proposers=dict(notes["proposers"]),
-            readings=int(notes["readings"]),
-        )
+            **lists, common=float(notes.get("common", 0.0)),  # rounds of version 0.1.0 have none
+            doubt=float(notes["doubt"]), proposers=dict(notes["proposers"]), readings=int(notes["readings"]),
+        )  # fmt: skip
 
     def undone(self, mean: Values, std: Values, distance: Values) -> tuple[Values, Values]:
         """Give mean (k,) and std (k,) of readings as they were before this correction."""
@@ -275,16 +271,21 @@ class Judgement:
 
     def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
-        mean, std = self.posterior.belief(X)
-        if self.correction.none:
-            return mean, std
-        shift, stretch = self.correction.at(self._far(X))
-        return mean + shift * np.hypot(std, self.noise_std), stretch * std
+        mean, std, _ = self._believed(X)
+        return mean, std
 
     def optimistic(self, X: Designs) -> tuple[Values, Values]:
         """Tell the belief as an optimist may take it, no wider than before correction: errors are no reason to hope for more."""
-        mean, std = self.belief(X)
-        return mean, std / np.maximum(self.correction.at(self._far(X))[1], 1.0)
+        mean, std, stretch = self._believed(X)
+        return mean, std / np.maximum(stretch, 1.0)
+
+    def _believed(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Give the corrected belief, mean (m,) and std (m,), and how far that was stretched (m,)."""
+        mean, std = self.posterior.belief(X)
+        if self.correction.none:
+            return mean, std, np.ones(len(X))
+        shift, stretch = self.correction.at(self._far(X))
+        return mean + shift * np.hypot(std, self.noise_std), stretch * std, stretch
 
     def correlation(self, X: Designs) -> Square | None:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where the surrogate cannot say."""
