@@ -14,6 +14,7 @@ from labloop.config.limits import shown
 from labloop.errors import LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
+from labloop.proposing.belief import Correction
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import versions
 from labloop.report.data import ReportData, RoundInfo
@@ -177,12 +178,12 @@ def _judged(campaign: Memory) -> list[str]:
         if not (weights := {name: w for name, w in detail.get("weights", {}).items() if w}):
             continue
         by = ", ".join(f"{name} {100 * w:.0f} %" for name, w in sorted(weights.items(), key=lambda one: -one[1]))
-        shift, stretch = (sum(detail["correction"][name]) / len(detail["correction"][name]) for name in ("shift", "stretch"))
-        stretch = float(np.hypot(stretch, detail["correction"].get("common", 0.0)))
+        correction = Correction.noted(detail["correction"])
+        shift, wide = (float(one.mean()) for one in correction.reading(np.array(correction.distance)))
         side = "better" if shift >= 0 else "worse"
         after = (
-            f"; earlier plates moved it by {abs(shift):.2f} std to the {side} side and its std by {stretch:.2f}"
-            if detail["correction"]["readings"]
+            f"; earlier plates moved it by {abs(shift):.2f} std to the {side} side and its std by {wide:.2f}"
+            if correction.readings
             else ""
         )
         evidence = "weighed by how well each predicts measurements that it has not seen"
