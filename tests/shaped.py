@@ -114,6 +114,7 @@ def play() -> None:
     from labloop.proposing.belief import Correction, Judgement, Past
     from labloop.proposing.dataset import Dataset
     from labloop.proposing.panel import panel_of
+    from labloop.proposing.search import search
     from labloop.registry import create
 
     rng = np.random.default_rng(0)
@@ -139,6 +140,7 @@ def play() -> None:
             mean, std = fitted(X)
             past = Past.of(mean, std, mean + rng.normal(size=len(X)), rng.random(len(X)), np.arange(len(X)) % 2)
             judged = Judgement(posterior=fitted, data=data, correction=Correction.learnt(past), past=past)
+        search(data, lambda X: X.sum(1), 20, seed=0, label="best", generations=2, population=16)
         pool = create("proposers", "mutate", {}).propose(data, 30, seed=0)
         for options in ({"beta": -1.0, "refine": 2}, {"beta": 1.0}):
             create("selectors", "conservative", options).select(pool, judged, data, 6, seed=0)

@@ -23,7 +23,7 @@ def seen():
     [
         "space.design_space.DesignSpace.distance", "proposing.dataset.Dataset", "proposing.pool.Picks",
         "proposing.panel.View.gains", "proposing.belief.Judgement.correlation", "surrogates.auto.Stacked.belief",
-        "surrogates.gp.FittedGP.belief",
+        "surrogates.gp.FittedGP.belief", "proposing.search.search",
     ],
 )  # fmt: skip
 def test_what_a_round_calls_keeps_the_shapes_of_its_signature(seen, name):

@@ -10,7 +10,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.runtime.progress import track
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.types import Designs, FloatArray, Rows, Values
+from labloop.types import Array, Designs, FloatArray, Values
 
 Score = Callable[[FloatArray], FloatArray]
 """Scores designs X (m, d) as (m,), larger is better; always called with at most `CHUNK` rows."""
@@ -91,7 +91,7 @@ def keys(X: Designs) -> list[bytes]:
     return [row.tobytes() for row in X + 0.0]  # which makes -0.0 a 0.0
 
 
-def _unseen(X: Designs, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray, Rows]:
+def _unseen(X: Designs, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray, Array]:
     """Keep designs not seen before (and remember them); say which of them are neither measured nor pending, (m,) bool."""
     mine = keys(X)
     rows = [i for i, key in enumerate(mine) if key not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
