@@ -190,6 +190,14 @@ def test_a_table_of_several_properties_tells_each(tmp_path: Path) -> None:
             open_lab(f"lookup/value=yield/properties={wrong}/columns=[base, temp]:{path}").measure(table, seed=0)
 
 
+def test_a_property_that_is_no_number_is_told_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("base,yield,cost\nA,1,2\nB,3,\nC,5,cheap\nD,6,inf\n")
+    with pytest.raises(DesignError, match="leave a cell empty where nothing was measured") as refused:
+        open_lab(f"lookup/value=yield/properties=[yield, cost]:{path}").measure(pd.DataFrame({"base": ["A"]}), seed=0)
+    assert [(fault.row, fault.column) for fault in refused.value.faults] == [(4, "cost"), (5, "cost")]
+
+
 def broken(edit: str) -> pd.DataFrame | str:
     table = factorial(base=["KOAc", "CsOPiv"], temp=[90, 105, 120])
     tables = {

@@ -20,9 +20,9 @@ from labloop.errors import MethodError
 from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Parameter, Real, Sequence
+from labloop.space.parameters import ALPHABETS, Parameter, Real, Sequence
 from labloop.studies.labs import _design_bench as adapter
-from labloop.studies.labs.lookup import ALPHABETS, Lookup
+from labloop.studies.labs.lookup import Lookup
 from labloop.studies.labs.tfbind8 import design_bench_arrays
 from labloop.studies.labs.wells import Wells
 from labloop.types import Array, FloatArray
@@ -227,7 +227,7 @@ def _letters(name: str, length: int, classes: int) -> DesignSpace:
     """Letters stand for the package's codes 0, 1, … in order: DNA's where there are four, amino acids' where there are twenty."""
     if classes > len(LETTERS):
         raise MethodError(f"a task of {classes} classes a position has more than labloop's {len(LETTERS)} letters")
-    alphabet = {4: ALPHABETS[0], 20: ALPHABETS[2]}.get(classes, LETTERS[:classes])
+    alphabet = {4: ALPHABETS["dna"], 20: ALPHABETS["protein"]}.get(classes, LETTERS[:classes])
     return DesignSpace(parameters=(Sequence(name=name, length=length, alphabet=alphabet),))
 
 

@@ -31,11 +31,12 @@ from labloop.errors import MethodError
 from labloop.registry import plugin
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Sequence
+from labloop.space.parameters import ALPHABETS, Sequence
 from labloop.studies.labs.wells import Share, Wells
 from labloop.types import Array, FloatArray
 
-PROTEIN, OTHERS = "ACDEFGHIKLMNPQRSTVWY", "BJOUXZ"
+OTHERS = "BJOUXZ"
+"""Letters of no amino acid, for more than twenty."""
 
 
 @plugin
@@ -73,7 +74,7 @@ class Ehrlich(Wells):
 
     @cached_property
     def space(self) -> DesignSpace:
-        alphabet = "ACGT" if self.letters == 4 else (PROTEIN + OTHERS)[: self.letters]
+        alphabet = ALPHABETS["dna"] if self.letters == 4 else (ALPHABETS["protein"] + OTHERS)[: self.letters]
         return DesignSpace(parameters=(Sequence(name="sequence", length=self.length, alphabet=alphabet),))
 
     def bounds(self) -> tuple[float, float]:

@@ -13,14 +13,11 @@ from pydantic import ValidationError
 from labloop.errors import DesignError, Fault, MethodError
 from labloop.registry import plugin
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Integer, Parameter, Real, Sequence
+from labloop.space.parameters import ALPHABETS, Choice, Integer, Parameter, Real, Sequence
 from labloop.studies.labs.wells import Noise, Share, Tabulated, readings
 from labloop.types import Array, FloatArray
 
-__all__ = ["ALPHABETS", "Lookup", "Noise", "Share", "readings"]
-
-ALPHABETS = ("ACGT", "ACGU", "ACDEFGHIKLMNPQRSTVWY")
-"""DNA, RNA and protein: a column of letters is read as the first of these that has them all."""
+__all__ = ["Lookup", "Noise", "Share", "readings"]
 
 
 @plugin
@@ -49,10 +46,11 @@ class Lookup(Tabulated):
         Raises:
             DesignError: a design is not of this lab's space.
         """
-        result = super().measure(designs, seed=seed)
         if not self.properties:
-            return result
-        rows, gone = self._rows_of(designs), result["value"].isna().to_numpy()
+            return super().measure(designs, seed=seed)
+        rows = self._rows_of(designs)
+        result = self._looked_up(rows, designs, seed)
+        gone = result["value"].isna().to_numpy()
         others = {name: np.where(gone, np.nan, known[rows]) for name, known in self._others.items()}
         return result.assign(**{name: others.get(name, result["value"]) for name in self.properties})
 
@@ -65,11 +63,7 @@ class Lookup(Tabulated):
                 f"lab lookup: properties are {', '.join(self.properties)}: name columns of {self.path.name}, the leading one, "
                 f"{self.value!r}, among them (there are: {', '.join(there)})"
             )
-        return {
-            name: pd.to_numeric(raw[name], errors="coerce").to_numpy(dtype=float)
-            for name in self.properties
-            if name != self.value
-        }
+        return {name: self._numbers(raw, name, gaps=True) for name in self.properties if name != self.value}
 
     @cached_property
     def _raw(self) -> pd.DataFrame:
@@ -114,11 +108,16 @@ class Lookup(Tabulated):
         there = ", ".join(map(str, raw.columns))
         if self.value not in raw.columns:
             raise MethodError(f"lab lookup: {self.path.name} has no column {self.value!r} (there are: {there}); set `value`")
-        values = pd.to_numeric(raw[self.value], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~np.isfinite(values))
+        return self._numbers(raw, self.value)
+
+    def _numbers(self, raw: pd.DataFrame, column: str, *, gaps: bool = False) -> FloatArray:
+        """Read a column of values (n,); with gaps an empty cell is NaN."""
+        values = pd.to_numeric(raw[column], errors="coerce").to_numpy(dtype=float)
+        bad = np.flatnonzero(~np.isfinite(values) & ~(raw[column].isna().to_numpy() & gaps))
         if len(bad):
-            faults = [Fault(int(i) + 2, self.value, "is not a finite number", str(raw[self.value].iloc[i])) for i in bad]
-            raise DesignError(f"{self.path.name}: every design needs a value", faults)
+            faults = [Fault(int(i) + 2, column, "is not a finite number", str(raw[column].iloc[i])) for i in bad]
+            told = "leave a cell empty where nothing was measured" if gaps else "every design needs a value"
+            raise DesignError(f"{self.path.name}: {told}", faults)
         return values
 
     def _design_columns(self, raw: pd.DataFrame) -> list[str]:
@@ -181,5 +180,6 @@ def _choice_of(name: str, options: list[str] | list[int | float]) -> Choice:
 
 
 def _alphabet_of(letters: str) -> str:
+    """Give the first of DNA, RNA and protein that has all of these letters, else the letters."""
     used = set(letters)
-    return next((alphabet for alphabet in ALPHABETS if used <= set(alphabet)), "".join(sorted(used)))
+    return next((alphabet for alphabet in ALPHABETS.values() if used <= set(alphabet)), "".join(sorted(used)))

@@ -12,7 +12,7 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.space.constraints import MaxComponents
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Mixture, Real, Sequence
+from labloop.space.parameters import ALPHABETS, Choice, Mixture, Real, Sequence
 from labloop.studies.labs.wells import Tabulated, Wells
 from labloop.types import Array, FloatArray
 
@@ -34,7 +34,7 @@ class GB1(Wells):
         """Give the measured variants (column `sites`) and their fitness (149361,)."""
         fitness = _fitness()
         codes = np.flatnonzero(np.isfinite(fitness))
-        letters = np.array(list(_GB1_LETTERS))[codes[:, None] // _PLACES % 20]
+        letters = np.array(list(ALPHABETS["protein"]))[codes[:, None] // _PLACES % 20]
         return pd.DataFrame({"sites": np.ascontiguousarray(letters).view("U4").reshape(-1).astype(object)}), fitness[codes]
 
     def measure(self, designs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
@@ -71,8 +71,7 @@ class OER(Tabulated):
         return _oer()
 
 
-_GB1_LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-_GB1 = DesignSpace(parameters=(Sequence(name="sites", length=4, alphabet=_GB1_LETTERS),))
+_GB1 = DesignSpace(parameters=(Sequence(name="sites", length=4, alphabet=ALPHABETS["protein"]),))
 _PLACES = 20 ** np.arange(3, -1, -1)
 
 

@@ -69,7 +69,10 @@ class Tabulated(Wells, ABC):
         Raises:
             DesignError: a design is not of this lab's space.
         """
-        rows = self._rows_of(designs)
+        return self._looked_up(self._rows_of(designs), designs, seed)
+
+    def _looked_up(self, rows: Array, designs: pd.DataFrame, seed: int) -> pd.DataFrame:
+        """Report the values of the table's rows (n,), where designs lie as their columns say."""
         values = np.where(rows < 0, np.nan, self._table[2][rows])
         return self.reported(values, designs, seed=derive(seed, "lookup"))
 
