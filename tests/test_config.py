@@ -13,6 +13,8 @@ from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
 from labloop.plates.vessel import Plate
 from labloop.registry import available, create, describe, load
+from labloop.runtime.yamlfile import read_yaml
+from labloop.studies.study_config import read_study
 
 CONFIG = preset("campaigns/tfbind8.yaml").parent.parent
 CAMPAIGN = "name: c\nspace: {parameters: [{type: sequence, name: s, length: 4}]}\n"
@@ -27,6 +29,14 @@ def test_a_file_that_ships_is_found_in_any_folder_as_the_manual_names_it(tmp_pat
     assert list(load_config("config/rounds/first.yaml", RoundConfig).arms) == ["mine"]
     with pytest.raises(ConfigError, match="mend its name"):
         load_config("config/rounds/fist.yaml", RoundConfig)
+
+
+def test_what_a_file_that_ships_names_beside_it_is_found_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = read_study("config/studies/quick.yaml")
+    assert all(lab.campaign.is_file() for lab in study.labs.values())
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml("config/../config/studies/quick.yaml")
 
 
 def test_an_objective_s_assay_needs_no_more_than_its_name(tmp_path):

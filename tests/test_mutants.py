@@ -74,6 +74,7 @@ def test_a_parent_that_does_not_fit_is_refused(options):
 def test_what_people_write_for_letters_and_numbers_of_mutations_is_understood():
     spelled = Sequence(name="p", alphabet="ACDEFGHIKLMNPQRSTVWY", parent="MKTAY", mutations=3)
     assert Sequence.model_validate({"name": "p", "alphabet": "protein", "parent": "MKTAY", "mutations": [1, 3]}) == spelled
+    assert Sequence.model_validate({"name": "p", "alphabet": "Protein", "parent": "MKTAY", "mutations": [1, 3]}) == spelled
     assert Sequence(name="s", alphabet="rna", length=4).alphabet == "ACGU"
     assert Sequence(name="s", alphabet="DNA", length=4).alphabet == "DNA"
     with pytest.raises(ValidationError, match="mutations"):

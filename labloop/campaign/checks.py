@@ -15,7 +15,7 @@ from labloop.errors import ConfigError, IngestError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.rounds import related
-from labloop.runtime.yamlfile import read_yaml
+from labloop.runtime.yamlfile import at_hand, read_yaml
 from labloop.seeds import derive, generator
 from labloop.space.parameters import Sequence
 from labloop.space.vectors import summary
@@ -71,7 +71,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     ]
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
-    understood["history"] = related.told(config.anchored(Path(campaign).parent))
+    understood["history"] = related.told(config.anchored(at_hand(campaign).parent))
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
@@ -82,7 +82,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:
     """Tell how a start file is understood with a campaign's file, see `labloop.campaign.start`."""
-    return start_file(data, load_config(campaign, CampaignConfig).anchored(Path(campaign).parent))
+    return start_file(data, load_config(campaign, CampaignConfig).anchored(at_hand(campaign).parent))
 
 
 def _costs(config: CampaignConfig) -> list[str]:

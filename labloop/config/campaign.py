@@ -207,7 +207,7 @@ class CampaignConfig(Config):
     @model_validator(mode="after")
     def _assay_known(self) -> Self:
         if self.objective.assay not in self.assays:
-            name, there = self.objective.assay, ", ".join(self.assays)
+            name, there = self.objective.assay, ", ".join(self.assays) or "there are none"
             raise ValueError(f"objective.assay {name!r} is not among assays: {there}; add it there, as {name}: {{}}, or name one")
         clash = sorted(RESERVED & set(self.space.columns))
         if clash:

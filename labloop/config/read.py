@@ -13,7 +13,7 @@ from labloop.config.mistakes import mistakes, untrue
 from labloop.config.tables import with_tables
 from labloop.errors import ConfigError
 from labloop.registry import find
-from labloop.runtime.yamlfile import read_yaml, shipped
+from labloop.runtime.yamlfile import at_hand, read_yaml, shipped
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -29,7 +29,7 @@ def load_config(path: Path | str, model: type[C]) -> C:
     """
     document = read_yaml(path)
     try:
-        values = with_tables(document.values, Path(path).parent, document.where)
+        values = with_tables(document.values, at_hand(path).parent, document.where)
     except ConfigError as error:
         raise ConfigError(f"{document.source}: {error}") from error
     config = parse_config(values, model, source=document.source, where=document.where)

@@ -19,6 +19,7 @@ from labloop.ledger.memory import Memory, stored_config
 from labloop.ledger.states import RoundState
 from labloop.proposing.pipeline import check_exporters
 from labloop.rounds import intake, state
+from labloop.runtime.yamlfile import at_hand
 from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LengthRange, LinearInequality
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, Sequence
@@ -31,7 +32,7 @@ def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
         ConfigError: it does not make sense.
     """
     if not isinstance(config, CampaignConfig):
-        config = load_config(config, CampaignConfig).anchored(Path(config).parent)
+        config = load_config(config, CampaignConfig).anchored(at_hand(config).parent)
     check_exporters(config)
     return config
 

@@ -68,10 +68,14 @@ def shipped(name: str) -> Path:
     return folder / name
 
 
-def _there(path: Path) -> Path:
+def at_hand(path: Path | str) -> Path:
     """Give the file that ships where one under config/ is named, as the manual does, and there is none in this folder."""
-    ours = shipped("/".join(path.parts[1:]))
-    return ours if path.parts[:1] == ("config",) and not path.exists() and ours.is_file() else path
+    path = Path(path)
+    head, *names = path.parts or ("",)
+    if head != "config" or ".." in names or path.exists():
+        return path
+    ours = shipped("/".join(names))
+    return ours if ours.is_file() else path
 
 
 def read_yaml(path: Path | str) -> Document:
@@ -80,7 +84,7 @@ def read_yaml(path: Path | str) -> Document:
     Raises:
         ConfigError: it cannot be read, is no YAML, is beyond a bound, or holds something else; with its name, and the line.
     """
-    path = _there(Path(path))
+    path = at_hand(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end
             raise ConfigError(f"{path}: is no file: name a YAML file such as those under config/")

@@ -21,7 +21,7 @@ from labloop.types import Array, FloatArray
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 ALPHABETS = {"dna": "ACGT", "rna": "ACGU", "protein": "ACDEFGHIKLMNPQRSTVWY"}
-"""Names that stand for letters, in small letters: DNA in capitals is an alphabet of three."""
+"""Names that stand for letters, dna or Dna: DNA in capitals is an alphabet of three."""
 
 
 Length = Annotated[int, Field(ge=1)]
@@ -55,11 +55,11 @@ class Sequence(ParameterBase):
             return raw
         told = {"length": len(raw["parent"]), **raw} if isinstance(raw.get("parent"), str) else dict(raw)
         if isinstance(named := raw.get("alphabet"), str):
-            told["alphabet"] = ALPHABETS.get(named, named)
+            told["alphabet"] = ALPHABETS.get(named if named.isupper() else named.lower(), named)
         ends = {key: raw[key] for key in ("length", "mutations") if isinstance(raw.get(key), list | tuple) and len(raw[key]) == 2}
         if "length" in ends and ends["length"][0] == ends["length"][1]:
             told["length"] = ends["length"][0]
-        if "mutations" in ends and ends["mutations"][0] in (0, 1) and not isinstance(ends["mutations"][0], bool):
+        if "mutations" in ends and ends["mutations"][0] in (0, 1) and not any(isinstance(end, bool) for end in ends["mutations"]):
             told["mutations"] = ends["mutations"][1]
         return told
 

@@ -25,6 +25,7 @@ from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
 from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
+from labloop.runtime.yamlfile import at_hand
 from labloop.seeds import derive
 from labloop.studies.bench import ENDED, Bench, nothing, whole
 from labloop.studies.labs.lab import Lab
@@ -100,7 +101,7 @@ def simulate(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
         )
     if not isinstance(campaign, CampaignConfig):
-        campaign = load_config(campaign, CampaignConfig).anchored(Path(campaign).parent)
+        campaign = load_config(campaign, CampaignConfig).anchored(at_hand(campaign).parent)
     if history is None:
         history = related.datasets(campaign)
     if round_config is None:

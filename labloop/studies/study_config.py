@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from labloop.config.base import NAME, Plugin
 from labloop.config.read import load_config
 from labloop.config.round import Arm
+from labloop.runtime.yamlfile import at_hand
 
 Start = Annotated[int, Field(ge=2)] | Literal["offline"]
 Noises = tuple[Annotated[float, Field(ge=0)], ...]
@@ -119,4 +120,4 @@ def read_study(config: StudyConfig | Path | str) -> StudyConfig:
     """Read a study's YAML file, its relative paths from its own folder; a study that is read already stays as it is."""
     if isinstance(config, StudyConfig):
         return config
-    return load_config(config, StudyConfig).anchored(Path(config).absolute().parent)
+    return load_config(config, StudyConfig).anchored(at_hand(config).absolute().parent)
