@@ -185,6 +185,7 @@ def test_a_round_waits_for_no_assay_that_only_failed_designs_lack(paint, tmp_pat
     paint.propose(ROUND, out=tmp_path / "out")
     filled = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").astype(object)
     filled.loc[:, ["gloss", "cost", "smell"]] = [[50.0, 4.0, 1.0]] * len(filled)
+    assert "wells, assays gloss, cost and smell: " in paint.status()["next"]
     first = filled.drop(columns=["cost", "smell"])
     first.loc[0, ["gloss", "status"]] = [np.nan, "failed_design"]
     first.to_csv(tmp_path / "gloss.csv", index=False)

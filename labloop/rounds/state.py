@@ -362,7 +362,8 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
         return f"write the files of round {last['round']} for the lab: labloop export {memory.name}"
     if last is not None and last["state"] in AT_THE_LAB:
         lack = awaited(memory, last["round"]) if len(memory.config.required) > 1 and last["missing"] else []
-        of = f", assay{'s' if len(lack) > 1 else ''} {' and '.join(lack)}" if lack else ""
+        named = " and ".join(filter(None, [", ".join(lack[:-1]), *lack[-1:]]))
+        of = f", assay{'s' if len(lack) > 1 else ''} {named}" if lack else ""
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells{of}"
         return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
     if n_designs < ENOUGH and not memory.config.begins_with_history:
