@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform, get_args
 from weakref import WeakSet
 
 import yaml
@@ -141,7 +141,7 @@ def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> A
             settings.
     """
     cls = load(kind, name)
-    given = dict(options or {})
+    given = {str(option): value for option, value in (options or {}).items()}
     make = cls
     if "paper" in given and "paper" not in {field.name for field in fields(cls)}:
         asked = given.pop("paper")
@@ -166,8 +166,18 @@ def create(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> A
 
 
 def _number(cls: type[Any], option: str) -> bool:
-    """Say whether an option is a number by its default, which true and false are not."""
-    return any(field.name == option and type(field.default) in (int, float) for field in fields(cls))
+    """Say whether an option takes numbers, and not true and false as such."""
+    field = cls.__pydantic_fields__.get(option)
+    kinds = {one for one in _kinds(None if field is None else field.annotation) if one in (bool, int, float)}
+    return bool(kinds) and bool not in kinds
+
+
+def _kinds(annotation: Any) -> Iterator[type[Any]]:
+    """Give the types that an annotation is made of, at any depth."""
+    if isinstance(annotation, type):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _meant(fault: Mapping[str, Any], known: list[str]) -> str:

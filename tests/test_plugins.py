@@ -371,3 +371,15 @@ def test_check_tells_the_line_of_an_option_that_there_is_none_of(tmp_path, capsy
 def test_options_that_do_not_go_together_are_told_without_a_place():
     with pytest.raises(ConfigError, match=r"lab 'ehrlich': 2 motifs of 4 letters do not fit"):
         create("labs", "ehrlich", {"length": 2})
+
+
+@pytest.mark.parametrize("options", [{"alpha": True}, {"particle_lr": False}, {"epochs": True}])
+def test_true_is_no_number_also_where_the_number_may_be_left_out(options):
+    with pytest.raises(ConfigError, match=r"write a number, not (true|false)"):
+        create("proposers", "coms", options)
+    assert create("proposers", "coms", {"projected": True}).projected
+
+
+def test_an_option_s_name_that_is_no_text_is_unknown():
+    with pytest.raises(ConfigError, match="1: unknown option"):
+        create("labs", "hartmann6", {1: 2})
