@@ -344,8 +344,9 @@ def _of(name: str) -> alt.Chart:
 
 def finished(layers: Sequence[alt.Chart], height: int, **tables: Records) -> Spec:
     """Layer charts into a specification of Vega-Lite with its tables inside."""
-    # Checking a specification against the schema takes longer than all the rest; a test does it instead.
-    spec = alt.layer(*layers).properties(width="container", height=height).to_dict(validate=False)
-    spec.pop("$schema")  # an address; the page itself says that these are Vega-Lite
+    # Checking a specification against the schema takes longer than all the rest; a test does it instead. And `alt.layer` copies
+    # every layer four times over to find parameters that two of them share: there are none here.
+    told = [layer.to_dict(validate=False, context={"top_level": False}) for layer in layers]
     named = {name: [dict(row) for row in rows] for name, rows in tables.items()}
-    return {**spec, "datasets": named, "config": _CONFIG, "autosize": {"type": "fit-x", "contains": "padding"}}
+    fit = {"type": "fit-x", "contains": "padding"}
+    return {"config": _CONFIG, "layer": told, "height": height, "width": "container", "datasets": named, "autosize": fit}
