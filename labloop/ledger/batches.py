@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from labloop.errors import CampaignError
 from labloop.ledger import tables as t
@@ -70,20 +70,22 @@ def runs_of(connection: Connection, campaign_id: int, number: int | None) -> pd.
     return frame.assign(**{name: from_json(frame[name]) for name in ("options", "versions", "notes")})
 
 
+_RUNS = select(t.run.c.key, t.run.c.id).where(t.run.c.campaign == bindparam("campaign"), t.run.c.round == bindparam("round"))
+_POOL = select(*(t.proposal.c[name] for name in _OFFERED)).where(t.proposal.c.run == bindparam("run")).order_by(t.proposal.c.rank)
+
+
 def pool_of(connection: Connection, campaign_id: int, campaign: str, number: int, key: str) -> pd.DataFrame:
     """Read the pool that a run offered; see `Ledger.pool`.
 
     Raises:
         CampaignError: the round has no such run.
     """
-    p = t.proposal
-    query = select(t.run.c.key, t.run.c.id).filter_by(campaign=campaign_id, round=number)
-    runs = dict(connection.execute(query).tuples().all())
+    runs = dict(connection.execute(_RUNS, {"campaign": campaign_id, "round": number}).tuples().all())
     if key not in runs:
         known = ", ".join(runs) or "none yet"
         raise CampaignError(f"round {number} of {campaign!r} has no run {key!r} (there are: {known}): train it first")
-    rows = connection.execute(select(p.c.design_id, p.c.rank, p.c.score).filter_by(run=runs[key]).order_by(p.c.rank)).all()
-    frame = to_frame(rows, types_of(p, ("design_id", "rank", "score")))
+    rows = connection.execute(_POOL, {"run": runs[key]}).all()
+    frame = to_frame(rows, types_of(t.proposal, _OFFERED))
     points = designs_of(connection, campaign_id, frame["design_id"].tolist()).drop(columns="in_space")
     return pd.concat([frame, points.reset_index(drop=True)], axis=1)
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakMethod
 
 import pandas as pd
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, func, select
 from sqlalchemy.engine import URL
 
 from labloop.errors import CampaignError
@@ -24,6 +25,11 @@ from labloop.ledger.heads import ENDING, Head, Heads
 from labloop.ledger.verify import ends_of
 
 T = TypeVar("T")
+
+_ID = select(t.campaign.c.id).where(t.campaign.c.name == bindparam("name"))
+_NAMES = select(t.campaign.c.name).order_by(t.campaign.c.id)
+_HEAD = select(t.link.c.hash).where(t.link.c.campaign == t.campaign.c.id).order_by(t.link.c.number.desc()).limit(1)
+_HEADS = select(t.campaign.c.name, _HEAD.scalar_subquery()).order_by(t.campaign.c.id)
 
 
 def utc_now() -> datetime:
@@ -109,7 +115,7 @@ class Chained:
         Raises:
             CampaignError: nobody knows it.
         """
-        found = connection.execute(select(t.campaign.c.id).filter_by(name=name)).scalar()
+        found = connection.execute(_ID, {"name": name}).scalar()
         if found is None:
             names = {one.lower(): one for one in self.names()}
             known = ", ".join(names.values()) or "none yet"
@@ -121,7 +127,7 @@ class Chained:
     def names(self) -> list[str]:
         """Name the campaigns, oldest first."""
         with self.read() as connection:
-            return list(connection.execute(select(t.campaign.c.name).order_by(t.campaign.c.id)).scalars())
+            return list(connection.execute(_NAMES).scalars())
 
     def ends(self, campaign: str) -> Head:
         """Tell where the chain of a campaign ends."""
@@ -140,32 +146,40 @@ class Chained:
         """Tell the hash of each campaign's last link, oldest first, by one question; nothing while this thread writes."""
         if self.database.writing:
             return {}
-        last = select(t.link.c.hash).where(t.link.c.campaign == t.campaign.c.id).order_by(t.link.c.number.desc()).limit(1)
-        query = select(t.campaign.c.name, last.scalar_subquery()).order_by(t.campaign.c.id)
         with self.read() as connection:
-            return {name: head or "" for name, head in connection.execute(query).tuples()}
+            return {name: head or "" for name, head in connection.execute(_HEADS).tuples()}
 
     def rows(self, campaign: str, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
         """Read a campaign's rows of a table in the order they were written."""
         return self.answer(campaign, read_rows, table, tuple(columns), number)
 
 
+_LAST_OF = select(func.max(t.link.c.number)).where(
+    t.link.c.campaign == bindparam("campaign"), t.link.c.verb.in_(bindparam("verbs", expanding=True))
+)
+
+
 def last_link(connection: Connection, key: int, verbs: Sequence[str]) -> int:
     """Number the last link that one of these verbs wrote; see `Ledger.last`."""
-    chain = select(func.max(t.link.c.number)).where(t.link.c.campaign == key, t.link.c.verb.in_(verbs))
-    return connection.execute(chain).scalar() or 0
+    return connection.execute(_LAST_OF, {"campaign": key, "verbs": list(verbs)}).scalar() or 0
 
 
 def read_rows(connection: Connection, key: int, table: Table, columns: Sequence[str], number: int | None = None) -> pd.DataFrame:
     """Read the rows of the campaign with this id, of one round where it is given, in the order they were written."""
-    query = select(*(table.c[name] for name in columns if name != "by")).where(table.c.campaign == key)
+    query, kinds = _rows(table, tuple(columns), number is not None)
+    return to_frame(connection.execute(query, {"campaign": key, "round": number}).all(), kinds)
+
+
+@cache
+def _rows(table: Table, columns: tuple[str, ...], of_round: bool) -> tuple[Select[Any], dict[str, type]]:
+    query = select(*(table.c[name] for name in columns if name != "by")).where(table.c.campaign == bindparam("campaign"))
     if "by" in columns:  # the last one
         chain = (t.link.c.campaign == table.c.campaign) & (t.link.c.number == table.c.link)
         query = query.add_columns(t.link.c.by).outerjoin_from(table, t.link, chain)
-    if number is not None:
-        query = query.where(table.c.round == number)
+    if of_round:
+        query = query.where(table.c.round == bindparam("round"))
     kinds = {**types_of(table, [name for name in columns if name != "by"]), **({"by": str} if "by" in columns else {})}
-    return to_frame(connection.execute(query.order_by(table.c.id)).all(), kinds)
+    return query.order_by(table.c.id), kinds
 
 
 def heads_of(database: Database, path: Path | None = None) -> Heads:

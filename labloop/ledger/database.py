@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -214,8 +215,9 @@ def fetch_blocks(connection: Connection, query: Executable, size: int = ROWS) ->
 
 def insert_once(connection: Connection, table: Table, **row: Any) -> bool:
     """Insert a row unless its key is there already, and say whether it was inserted."""
-    statement = _ignoring(connection, table).values(**row).inline()
-    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
+    statement, order = _insert(connection.dialect.name, table, tuple(row), ignoring=True)
+    cells = tuple(row.values())
+    return connection.exec_driver_sql(statement, tuple(cells[i] for i in order)).rowcount == 1
 
 
 def insert_block(connection: Connection, table: Table, names: Sequence[str], cells: Sequence[Iterable[Any]]) -> None:
@@ -228,14 +230,24 @@ def insert_block(connection: Connection, table: Table, names: Sequence[str], cel
     if connection.dialect.name == "postgresql" and len(rows) >= _WORTH_COPYING:
         _copy_in(connection, table, names, rows)
         return
-    # SQLAlchemy would carry every row as a dict; with positional parameters the driver takes the tuples as they are.
-    make: Any = type(connection.dialect)
-    positional = make(paramstyle="qmark" if connection.dialect.name == "sqlite" else "format")
-    compiled = table.insert().inline().compile(dialect=positional, column_keys=list(names))
-    order = [names.index(name) for name in compiled.positiontup or ()]
-    if order != sorted(order):
+    statement, order = _insert(connection.dialect.name, table, tuple(names))
+    if order != tuple(range(len(order))):
         rows = [tuple(row[i] for i in order) for row in rows]
-    connection.exec_driver_sql(str(compiled), rows)
+    connection.exec_driver_sql(statement, rows)
+
+
+@cache
+def _insert(backend: str, table: Table, names: tuple[str, ...], *, ignoring: bool = False) -> tuple[str, tuple[int, ...]]:
+    """Write the statement that inserts a row, and say which of `names` each of its places takes.
+
+    With positional parameters the driver takes tuples as they are, where SQLAlchemy would carry every row as a dict, and write a
+    statement that may do nothing (`ignoring`) anew each time.
+    """
+    module: Any = sqlite if backend == "sqlite" else postgresql
+    dialect = module.dialect(paramstyle="qmark" if backend == "sqlite" else "format")
+    insert = module.insert(table).inline()
+    compiled = (insert.on_conflict_do_nothing() if ignoring else insert).compile(dialect=dialect, column_keys=list(names))
+    return str(compiled), tuple(names.index(name) for name in compiled.positiontup or ())
 
 
 def _insert_long(connection: Connection, table: Table, names: Sequence[str], cells: Sequence[Iterable[Any]], n: int) -> None:
@@ -274,11 +286,6 @@ def _copy_in(connection: Connection, table: Table, names: Sequence[str], rows: I
                 copy.write_row(row)
     except errors.Error as error:  # in SQLAlchemy's words, as those of any other statement
         raise exc.DBAPIError.instance(statement, None, error, errors.Error, dialect=connection.dialect) from error
-
-
-def _ignoring(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def writable(path: Path) -> bool:

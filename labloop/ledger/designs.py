@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from labloop.ledger.frames import TEXT, from_texts, to_texts
 from labloop.ledger.hash_chain import Link
@@ -41,15 +41,21 @@ def design_columns(designs: pd.DataFrame) -> NewDesigns:
     return NewDesigns(ids, to_texts(designs.drop(columns="in_space", errors="ignore")), inside)
 
 
+_D = design.c
+_SOME = _D.design_id.in_(bindparam("some", expanding=True))
+_IDS = select(_D.design_id).where(_D.campaign == bindparam("campaign"))
+_ANY, _KNOWN = _IDS.limit(1), _IDS.where(_SOME)
+_WHOLE = select(_D.design_id, _D["values"], _D.in_space).where(_D.campaign == bindparam("campaign"))
+_SORTED, _CHOSEN = _WHOLE.order_by(_D.design_id), _WHOLE.where(_SOME)
+
+
 def add_designs(link: Link, designs: NewDesigns) -> None:
     """Insert the designs that the campaign does not know yet."""
     known: set[str] = set()
-    query = select(design.c.design_id).filter_by(campaign=link.campaign)
-    if link.connection.execute(query.limit(1)).first():
+    if link.connection.execute(_ANY, {"campaign": link.campaign}).first():
         for start in range(0, len(designs.ids), MANY):
-            known.update(
-                link.connection.execute(query.where(design.c.design_id.in_(designs.ids[start : start + MANY]))).scalars()
-            )
+            some = {"campaign": link.campaign, "some": designs.ids[start : start + MANY]}
+            known.update(link.connection.execute(_KNOWN, some).scalars())
     ids, texts, inside = designs.ids, designs.texts, designs.inside
     if known:
         new = [i for i, one in enumerate(ids) if one not in known]
@@ -59,14 +65,13 @@ def add_designs(link: Link, designs: NewDesigns) -> None:
 
 def designs_of(connection: Connection, campaign_id: int, ids: Sequence[str] | None = None) -> pd.DataFrame:
     """Read designs, in the order of `ids` where given and by id otherwise; see `Ledger.designs`."""
-    query = select(design.c.design_id, design.c["values"], design.c.in_space).filter_by(campaign=campaign_id)
     if ids is None:
-        rows = connection.execute(query.order_by(design.c.design_id)).tuples().all()
+        rows = connection.execute(_SORTED, {"campaign": campaign_id}).tuples().all()
     else:
         found: dict[str, Any] = {}
         for start in range(0, len(ids), MANY):
-            some = connection.execute(query.where(design.c.design_id.in_(ids[start : start + MANY]))).tuples().all()
-            found.update((row[0], row) for row in some)
+            some = {"campaign": campaign_id, "some": ids[start : start + MANY]}
+            found.update((row[0], row) for row in connection.execute(_CHOSEN, some).tuples())
         rows = [found[one] for one in ids if one in found]
     frame = from_texts([row[1] for row in rows])
     frame["in_space"] = np.array([row[2] for row in rows], dtype=bool)

@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from labloop.ledger.frames import to_frame, to_json, types_of
 from labloop.ledger.hash_chain import Link
@@ -20,38 +20,51 @@ CHECKED, REVISED = "quality", "revised"
 """Kinds of events: readings were checked, the campaign's configuration was replaced."""
 
 
+_E = event.c
+_OPENED = select(_E.id).where(
+    _E.campaign == bindparam("campaign"), _E.round == bindparam("round"), _E.state == RoundState.READY.value
+)
+_OF_KIND = (
+    select(_E.id, _E.detail)
+    .where(_E.campaign == bindparam("campaign"), _E.kind == bindparam("kind"))
+    .order_by(_E.id.desc())
+    .limit(1)
+)
+_OF_KIND_BEFORE = _OF_KIND.where(_E.id < bindparam("before"))
+_FIRST = select(campaign.c.config).where(campaign.c.id == bindparam("campaign"))
+_FLAG = ("measurement", "rule", "raised", "detail", "at")
+_FLAGS = select(*(flag.c[name] for name in _FLAG)).where(flag.c.campaign == bindparam("campaign")).order_by(flag.c.id)
+_FLAGS_BEFORE = _FLAGS.where(flag.c.event < bindparam("before"))
+_KINDS = {**types_of(flag, _FLAG), "raised": int}
+
+
 def opening(connection: Connection, campaign_id: int, number: int | None) -> int | None:
     """Give the id of the event that opened a round; None where there is no such round, which stands for now."""
     if number is None:
         return None
-    query = select(event.c.id).filter_by(campaign=campaign_id, round=number, state=RoundState.READY.value)
-    return connection.execute(query).scalar()
+    return connection.execute(_OPENED, {"campaign": campaign_id, "round": number}).scalar()
 
 
 def revisions_of(connection: Connection, campaign_id: int, before: int | None) -> str | None:
     """Give the configuration that the last revision brought, as text; None where the first one stands."""
-    query = select(event.c.detail).filter_by(campaign=campaign_id, kind=REVISED).order_by(event.c.id.desc())
-    if before is not None:
-        query = query.where(event.c.id < before)
-    text = connection.execute(query.limit(1)).scalar()
-    return None if text is None else str(json.loads(text)["config"])
+    query = _OF_KIND if before is None else _OF_KIND_BEFORE
+    found = connection.execute(query, {"campaign": campaign_id, "kind": REVISED, "before": before}).tuples().first()
+    return None if found is None else str(json.loads(str(found[1]))["config"])
 
 
 def config_of(connection: Connection, campaign_id: int, before_round: int | None) -> str:
     """Give a campaign's configuration as text: its last revision's before a round opened, else the first; see `Ledger.config`."""
     revised = revisions_of(connection, campaign_id, opening(connection, campaign_id, before_round))
-    first = select(campaign.c.config).where(campaign.c.id == campaign_id)
-    return connection.execute(first).scalar_one() if revised is None else revised
+    return connection.execute(_FIRST, {"campaign": campaign_id}).scalar_one() if revised is None else revised
 
 
 def last_check(connection: Connection, campaign_id: int) -> tuple[int, bool]:
     """Give the id of the last event that a check left (0 before any), and whether something came in since."""
-    query = select(event.c.id, event.c.detail).filter_by(campaign=campaign_id, kind=CHECKED).order_by(event.c.id.desc())
-    found = connection.execute(query.limit(1)).tuples().first()
+    found = connection.execute(_OF_KIND, {"campaign": campaign_id, "kind": CHECKED}).tuples().first()
     last, until = (0, 0) if found is None else (found[0], json.loads(str(found[1]))["until"])
     latest = newest(connection, campaign_id)
-    revised = connection.execute(select(func.max(event.c.id)).filter_by(campaign=campaign_id, kind=REVISED)).scalar() or 0
-    return last, latest > until or (revised > last and latest > 0)
+    revised = connection.execute(_OF_KIND, {"campaign": campaign_id, "kind": REVISED}).tuples().first()
+    return last, latest > until or (revised is not None and revised[0] > last and latest > 0)
 
 
 def add_check(link: Link, rows: Sequence[tuple[int, str, bool, Any]], *, until: int, after: int) -> bool:
@@ -78,12 +91,8 @@ def add_flags(link: Link, check: int, rows: Sequence[tuple[int, str, bool, Any]]
 def flags_of(connection: Connection, campaign_id: int, before_round: int | None) -> pd.DataFrame:
     """List the flags that stand: the last row of each reading and rule, where it is raised; see `Ledger.flags`."""
     before = opening(connection, campaign_id, before_round)
-    names = ("measurement", "rule", "raised", "detail", "at")
-    query = select(*(flag.c[name] for name in names)).filter_by(campaign=campaign_id).order_by(flag.c.id)
-    if before is not None:
-        query = query.where(flag.c.event < before)
-    kinds = types_of(flag, names)
-    frame = to_frame(connection.execute(query).all(), {**kinds, "raised": int})
+    query = _FLAGS if before is None else _FLAGS_BEFORE
+    frame = to_frame(connection.execute(query, {"campaign": campaign_id, "before": before}).all(), _KINDS)
     frame = frame.drop_duplicates(["measurement", "rule"], keep="last")
     frame = frame[frame["raised"] == 1].drop(columns="raised").reset_index(drop=True)
     details = [json.loads(one) if isinstance(one, str) else {} for one in frame["detail"]]

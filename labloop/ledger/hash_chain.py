@@ -14,10 +14,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Executable, Table, bindparam, func, select
 
 from labloop.ledger import tables as t
 from labloop.ledger.database import insert_block, insert_once
@@ -26,6 +27,19 @@ from labloop.runtime.environment import Environment
 
 START = ""
 """What the first link of a campaign has for the hash before."""
+
+
+_LAST = (
+    select(t.link.c.number, t.link.c.hash)
+    .where(t.link.c.campaign == bindparam("campaign"))
+    .order_by(t.link.c.number.desc())
+    .limit(1)
+)
+
+
+@cache
+def _highest(table: Table) -> Executable:
+    return select(func.max(table.c.id))
 
 
 def rows_of(connection: Connection, campaign: int) -> dict[str, int]:
@@ -71,8 +85,7 @@ class Link:
         self.at = at
         self._verb = verb
         self._by = by
-        chain = select(t.link.c.number, t.link.c.hash).filter_by(campaign=campaign).order_by(t.link.c.number.desc()).limit(1)
-        last = connection.execute(chain).tuples().first()
+        last = connection.execute(_LAST, {"campaign": campaign}).tuples().first()
         self.number = 1 + (last[0] if last else 0)
         self.before = last[1] if last else START
         """The hash of the link before."""
@@ -82,7 +95,7 @@ class Link:
 
     def next(self, table: Table) -> int:
         """Give the id of the table's next row."""
-        return 1 + (self.connection.execute(select(func.max(table.c.id))).scalar() or 0)
+        return 1 + (self.connection.execute(_highest(table)).scalar() or 0)
 
     def once(self, table: Table, **row: Any) -> int | None:
         """Insert a row of this campaign unless its key is there; returns its id (0 in a table without), None if it was there."""
@@ -129,7 +142,8 @@ class Link:
             "by": self._by,
         }
         self.hash = chained_hash(self.before, content=content, checks=checks, **row)
-        self.connection.execute(t.link.insert().values(**row, content=content, checks=checks, hash=self.hash))
+        row |= {"content": content, "checks": checks, "hash": self.hash}
+        insert_block(self.connection, t.link, list(row), [[cell] for cell in row.values()])
         return self.hash
 
     @property

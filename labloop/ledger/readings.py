@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from labloop.errors import CampaignError
 from labloop.ledger.designs import MANY, NewDesigns, add_designs, design_columns
@@ -68,9 +68,12 @@ def add_readings(link: Link, file: int, readings: dict[str, Any]) -> None:
     link.many(measurement, {"file": repeat(file), **readings}, len(readings["row"]))
 
 
+_NEWEST = select(func.max(measurement.c.id)).where(measurement.c.campaign == bindparam("campaign"))
+
+
 def newest(connection: Connection, campaign_id: int) -> int:
     """Give the id of the last reading, 0 where there is none."""
-    return connection.execute(select(func.max(measurement.c.id)).filter_by(campaign=campaign_id)).scalar() or 0
+    return connection.execute(_NEWEST, {"campaign": campaign_id}).scalar() or 0
 
 
 READING = (*_COLUMNS, "file", "row", "id")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from labloop.errors import CampaignError
 from labloop.ledger.chained import read_rows
@@ -47,18 +47,21 @@ def events_of(connection: Connection, campaign_id: int) -> pd.DataFrame:
     return frame.assign(detail=from_json(frame["detail"]))
 
 
+_R = round_.c
+_ROUNDS = (
+    select(_R.number, _R.config, _R.seed, _R.fingerprint, _R.incumbent, _R.snapshot, _R.at, event.c.state, event.c.detail)
+    .join_from(round_, event, (event.c.campaign == _R.campaign) & (event.c.round == _R.number))
+    .where(_R.campaign == bindparam("campaign"), event.c.state.is_not(None))
+    .order_by(_R.number)
+)
+
+
 def rounds_of(connection: Connection, campaign_id: int) -> list[Round]:
     """List a campaign's rounds by number; the state is the furthest one that has an event."""
-    r = round_.c
-    query = (
-        select(r.number, r.config, r.seed, r.fingerprint, r.incumbent, r.snapshot, r.at, event.c.state, event.c.detail)
-        .join_from(round_, event, (event.c.campaign == r.campaign) & (event.c.round == r.number))
-        .where(r.campaign == campaign_id, event.c.state.is_not(None))
-        .order_by(r.number)
-    )
     rounds: dict[int, Round] = {}
     own: set[int] = set()
-    for number, config, seed, fingerprint, incumbent, snapshot, at, state, detail in connection.execute(query).tuples():
+    found = connection.execute(_ROUNDS, {"campaign": campaign_id})
+    for number, config, seed, fingerprint, incumbent, snapshot, at, state, detail in found.tuples():
         if state == RoundState.READY and detail is not None and json.loads(detail).get("seeds") == OWN["seeds"]:
             own.add(number)
         if number not in rounds or RoundState(state).place > rounds[number].state.place:

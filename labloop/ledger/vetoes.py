@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from labloop.errors import CampaignError
 from labloop.ledger import tables as t
@@ -54,11 +54,15 @@ def _held(vetoes: Vetoes) -> Iterator[tuple[tuple[str, str], Any]]:
         yield from (((plate, well), new) for plate, well in told["wells"])
 
 
+_E = t.event.c
+_VETOES = select(_E.round, _E.detail).where(_E.campaign == bindparam("campaign"), _E.kind == VETO).order_by(_E.id)
+_VETOES_OF = _VETOES.where(_E.round == bindparam("round"))
+
+
 def _vetoes(connection: Connection, campaign_id: int, number: int | None) -> Vetoes:
-    e = t.event.c
-    query = select(e.round, e.detail).where(e.campaign == campaign_id, e.kind == VETO).order_by(e.id)
-    query = query if number is None else query.where(e.round == number)
-    return [(int(found), json.loads(detail)) for found, detail in connection.execute(query).tuples()]
+    query = _VETOES if number is None else _VETOES_OF
+    found = connection.execute(query, {"campaign": campaign_id, "round": number}).tuples()
+    return [(int(number), json.loads(detail)) for number, detail in found]
 
 
 def add_veto(link: Link, campaign: str, number: int, detail: Mapping[str, Any], picks: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -373,7 +373,8 @@ def notes_of(pool: Pool) -> dict[str, Any]:
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in pool.notes.items()}
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Versions of what a batch depends on."""
     found = {"python": platform.python_version()}
     for package in ("labloop-toolkit", "torch", "botorch", "gpytorch", "scikit-learn", "numpy"):
