@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import version
@@ -45,6 +45,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Configurations of the tests name plug-ins that stand in the tests and the examples.
 _HERE = Path(__file__).parent
 allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in folder.glob("*.py")))
+
+
+_SERVER = ExitStack()
+_ASKING: set[str] = set()
+"""The last test that asks Prefect's server something."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """End Prefect's server behind the last test that needs it: it is never idle, and the session may go on for long."""
+    yield
+    if item.nodeid in _ASKING:
+        _SERVER.close()
 
 
 TOGETHER = {"tests/test_flows.py": "prefect", "tests/test_prefect.py": "prefect"}
@@ -89,10 +102,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Sharing(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
-def pytest_collection_finish() -> None:
-    """Take what is imported by now, torch and its like, out of every later search for garbage."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take what is imported by now, torch and its like, out of every later search for garbage, and search less often."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    _ASKING.update([item.nodeid for item in session.items if "prefect_server" in getattr(item, "fixturenames", ())][-1:])
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -192,6 +207,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # ---- a Prefect server of our own
 
+_UNASKED = ("LATE_RUNS", "FOREMAN", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "REPOSSESSOR", "CLEANUP_RECONCILER")
+"""Prefect's services that look every few seconds for what no test asks about."""
+
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
@@ -208,12 +226,16 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytes
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
         "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # ten seconds otherwise, for each run
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNASKED},
     }  # fmt: skip
     server = Server(told["PREFECT_API_URL"], "lab:secret")
     empty, database = pytestconfig.cache.mkdir("prefect") / f"{version('prefect')}.db", folder / "prefect.db"  # type: ignore[union-attr]
     if empty.exists():
         shutil.copy(empty, database)
-    with process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log"):
+    with _SERVER:
+        _SERVER.enter_context(
+            process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log")
+        )
         until(lambda: server.deployments() is not None)
         if not empty.exists() and database.exists():
             with closing(connect(database)) as source, closing(connect(empty.with_suffix(".new"))) as kept:
