@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labloop.assays.quality.normalise import Normalised, normalise
 from labloop.assays.quality.plates import Flag, find_flags
@@ -173,11 +174,11 @@ def usable(
     spec = memory.config.assays[assay]
     flags = standing_flags(memory, before_round=before_round)
     rows = rows[(rows["assay"] == assay).to_numpy(dtype=bool) & rows["status"].isin(MEASURED).to_numpy(dtype=bool)]
-    flags = flags[flags["measurement"].isin(rows["id"])]
+    flags = flags[flags["measurement"].isin(rows["id"])] if len(flags) else flags
     flags = flags.assign(policy=flags["rule"].map(spec.policies).astype(object))  # type: ignore[arg-type]
-    gone = rows["id"].isin(flags.loc[flags["policy"] == "drop", "measurement"])
-    light = rows["id"].isin(flags.loc[flags["policy"] == "downweight", "measurement"])
-    kept = rows.assign(raw=rows["value"], weight=np.where(light, DOWNWEIGHT, 1.0))[~gone]
+    gone, light = (_named(rows["id"], flags.loc[(flags["policy"] == one).to_numpy(), "measurement"]) for one in _LESS)
+    kept = rows[~gone] if gone.any() else rows
+    weight = np.where(light[~gone], DOWNWEIGHT, 1.0)
     method = spec.normalise if normalised else "none"
     if method == "none":
         made = Normalised(kept["value"].to_numpy(float), None, "not normalised")
@@ -185,7 +186,15 @@ def usable(
         placed = with_places(memory, kept)
         log = is_log(memory.config.property_of(assay))
         made = normalise(placed, method, log=log, shape=memory.config.plate.shape, place=f"assays.{assay}")
-    return Usable(kept.assign(value=made.value), rows[gone], flags, made)
+    return Usable(kept.assign(raw=kept["value"], weight=weight, value=made.value), rows[gone], flags, made)
+
+
+_LESS = ("drop", "downweight")
+
+
+def _named(ids: pd.Series[int], some: pd.Series[int]) -> NDArray[np.bool_]:
+    """Say which of the ids (n,) are among some: mostly none are, and the look alone takes a while."""
+    return ids.isin(some).to_numpy(dtype=bool) if len(some) else np.zeros(len(ids), dtype=bool)
 
 
 def weights(rows: pd.DataFrame) -> Array | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy  # which loads scipy.stats on first use: it takes a second
@@ -123,12 +124,14 @@ def _relabelled(blocks: list[RoundPair], k: int, estimate: float, rng: np.random
     y = [np.concatenate(block.own) for block in blocks]
     cuts = [len(block.own[0]) for block in blocks]
     order = [rng.permuted(np.broadcast_to(np.arange(len(one)), (_RELABELLINGS, len(one))), axis=1) for one in y]
+    # Relabelled once, since only the shift is another each time: the wells (drawings, wells), and which of them it moves.
+    parts = [(at[:, :cut], at[:, cut:], cut) for at, cut in zip(order, cuts, strict=True)]
+    a, b = (np.concatenate([one[part[side]] for one, part in zip(y, parts, strict=True)], axis=1) for side in (0, 1))
+    of_a, of_b = (np.concatenate([part[side] < part[2] for part in parts], axis=1) for side in (0, 1))
 
+    @cache
     def p_of(shift: float) -> float:
-        moved = [one - shift * (np.arange(len(one)) < cut) for one, cut in zip(y, cuts, strict=True)]
-        a = np.concatenate([one[at[:, :cut]] for one, at, cut in zip(moved, order, cuts, strict=True)], axis=1)
-        b = np.concatenate([one[at[:, cut:]] for one, at, cut in zip(moved, order, cuts, strict=True)], axis=1)
-        drawn, seen = top(a, k) - top(b, k), estimate - shift
+        drawn, seen = top(a - shift * of_a, k) - top(b - shift * of_b, k), estimate - shift
         slack = 1e-9 * abs(seen) + 1e-15
         tail = min(int((drawn >= seen - slack).sum()), int((drawn <= seen + slack).sum()))
         return min(1.0, 2 * (1 + tail) / (1 + _RELABELLINGS))

@@ -57,8 +57,8 @@ class Draws:
         batch = max(1, 2_000_000 // sum(map(len, samples)))
         drawn = [samples[i] for i in moves]
         # Resampling n wells shows (n - 1)/n of their variance and a normal's tails: ask for more, so that the t level comes out.
-        n = scipy.stats.hmean([len(sample) for sample in drawn])
-        level = 2 * scipy.stats.norm.cdf(_t(sum(len(sample) - 1 for sample in drawn)) * math.sqrt(n / (n - 1))) - 1
+        n = len(drawn) / sum(1 / len(sample) for sample in drawn)  # their harmonic mean
+        level = 2 * float(scipy.special.ndtr(_t(sum(len(sample) - 1 for sample in drawn)) * math.sqrt(n / (n - 1)))) - 1
         for method in ("BCa", "percentile"):
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 # SciPy warns and gives NaN where every resample lies on one side: that is what the percentile form is for.
@@ -118,7 +118,7 @@ def top(y: FloatArray, k: int) -> FloatArray:
 
 
 def _t(freedom: float) -> float:
-    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom))
+    return float(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def variance(samples: Sequence[FloatArray]) -> tuple[float, int]:

@@ -14,6 +14,9 @@ T = TypeVar("T")
 MOST = 20_000
 """Rows of an answer that is kept: a longer one is read again rather than held twice."""
 
+_DEEP = int(pd.__version__.partition(".")[0]) < 3
+"""Whether a frame has to be copied as a whole for somebody who may write to it: pandas 3 does so at the first writing."""
+
 _END = (
     select(t.campaign.c.id, t.link.c.number, t.link.c.hash)
     .outerjoin_from(t.campaign, t.link, t.link.c.campaign == t.campaign.c.id)
@@ -56,4 +59,6 @@ class Answers:
 
 def _own(value: Any) -> Any:
     """Whoever is answered may change what is given to them."""
-    return value.copy() if isinstance(value, pd.DataFrame | list) else value
+    if isinstance(value, pd.DataFrame):
+        return value.copy(deep=_DEEP)
+    return value.copy() if isinstance(value, list) else value

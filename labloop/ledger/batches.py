@@ -90,6 +90,20 @@ def pool_of(connection: Connection, campaign_id: int, campaign: str, number: int
     return pd.concat([frame, points.reset_index(drop=True)], axis=1)
 
 
+_OFFERS = (
+    select(t.run.c.key, t.proposal.c.design_id)
+    .join_from(t.run, t.proposal, t.proposal.c.run == t.run.c.id)
+    .where(t.run.c.campaign == bindparam("campaign"), t.run.c.round == bindparam("round"))
+    .order_by(t.run.c.id, t.proposal.c.rank)
+)
+
+
+def offers_of(connection: Connection, campaign_id: int, number: int) -> list[tuple[str, str]]:
+    """List a round's offers; see `Ledger.offers`."""
+    found = connection.execute(_OFFERS, {"campaign": campaign_id, "round": number})
+    return [(key, design_id) for key, design_id in found.tuples()]
+
+
 def batch_columns(designs: pd.DataFrame, picks: pd.DataFrame, wells: pd.DataFrame) -> NewBatch:
     """Take a batch apart for `add_batch`."""
     chosen, laid = to_columns(picks, t.pick, PICK), to_columns(wells, t.well, WELL)

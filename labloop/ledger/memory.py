@@ -83,8 +83,9 @@ class Memory:
         """
         config = _round(entry.config, entry.number)
         events = self.ledger.events(self.name)
-        here = np.flatnonzero((events["round"] == entry.number).to_numpy(dtype=bool, na_value=False))
-        told = list(zip(events["kind"].iloc[here], events["detail"].iloc[here]))  # frames of so few rows take far longer
+        rounds = events["round"].to_numpy(dtype=float, na_value=np.nan).tolist()
+        said = zip(rounds, events["kind"].tolist(), events["detail"].tolist())  # frames of so few rows take far longer
+        told = [(kind, detail) for number, kind, detail in said if number == entry.number]
         for detail in (detail for kind, detail in told if kind == ALLOCATED):
             proposers = {arm: one["wells"] for arm, one in detail.get("proposers", {}).items()}
             config = config.allocated(detail.get("wells", {}), proposers)

@@ -306,6 +306,10 @@ class Ledger:
         """
         return self._store.answer(campaign, batches.pool_of, campaign, number, key)
 
+    def offers(self, campaign: str, number: int) -> list[tuple[str, str]]:
+        """List what the runs of a round offered, best first: the run's key and the design's id."""
+        return self._store.answer(campaign, batches.offers_of, number)
+
     def add_batch(self, campaign: str, number: int, *, designs: pd.DataFrame, picks: pd.DataFrame, wells: pd.DataFrame) -> bool:
         """Store the round's batch and move the round to PROPOSED, unless it has one (then False: the first batch stands).
 
@@ -353,8 +357,7 @@ class Ledger:
 
     def plates(self, campaign: str) -> list[str]:
         """Name the plates that were laid out or measured, in order."""
-        with self._store.read() as connection:
-            return plates_of(connection, self._store.id(connection, campaign))
+        return self._store.answer(campaign, plates_of)
 
     def verify(self, campaign: str | None = None, *, head: str | None = None) -> list[Verified]:
         """Follow the chain of a campaign, or of each, and hold every row against it.

@@ -38,12 +38,21 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
     entry = memory.round(number)
     runs = memory.ledger.runs(memory.name, number)
     pools: dict[str, set[str]] = {}
-    for run in runs.itertuples():
-        pools.setdefault(str(run.arm), set()).update(memory.ledger.pool(memory.name, number, str(run.key))["design_id"])
+    _add_offers(pools, memory, runs, number)
     return compare(
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
         objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
+
+
+def _add_offers(pools: dict[str, set[str]], memory: Memory, runs: pd.DataFrame, number: int) -> None:
+    """Add to each arm's designs those that its runs of a round offered."""
+    arms = dict(zip(runs["key"].tolist(), runs["arm"].astype(str).tolist()))
+    for arm in arms.values():
+        pools.setdefault(arm, set())
+    for key, design_id in memory.ledger.offers(memory.name, number):
+        if key in arms:
+            pools[arms[key]].add(design_id)
 
 
 def compare_properties(memory: Memory, data: Dataset) -> Fronts | None:
@@ -106,9 +115,8 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
         return None
     runs = memory.ledger.runs(memory.name)
     pools: dict[str, set[str]] = {}
-    for run in runs[runs["round"].isin(measured)].to_dict("records"):
-        offered = memory.ledger.pool(memory.name, int(run["round"]), run["key"])
-        pools.setdefault(run["arm"], set()).update(offered["design_id"])
+    for number in measured:
+        _add_offers(pools, memory, runs[(runs["round"] == number).to_numpy(dtype=bool)], number)
     return compare(
         results, rounds=measured, incumbent={entry.number: entry.incumbent for entry in memory.ledger.rounds(memory.name)},
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -103,9 +104,10 @@ def _offers(memory: Memory, design_id: str, number: int | None) -> tuple[dict[st
     rows = memory.ledger.trail(memory.name, design_id=design_id).proposals
     rows = rows[rows["round"] == number] if number is not None else rows
     runs = memory.ledger.runs(memory.name)
+    counts = {one: Counter(key for key, _ in memory.ledger.offers(memory.name, one)) for one in set(rows["round"].astype(int))}
     sizes = {
-        (int(run["round"]), run["arm"], run["proposer"]): len(memory.ledger.pool(memory.name, int(run["round"]), run["key"]))
-        for _, run in runs[runs["round"].isin(rows["round"])].iterrows()
+        (int(run["round"]), run["arm"], run["proposer"]): counts[int(run["round"])][run["key"]]
+        for run in runs[runs["round"].isin(rows["round"])].to_dict("records")
     }
     return tuple(
         {"round": int(row["round"]), "arm": row["arm"], "proposer": row["proposer"], "rank": int(row["rank"]),

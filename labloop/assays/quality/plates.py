@@ -207,18 +207,24 @@ def _of_wells(readings: pd.DataFrame) -> list[Flag]:
     place = ["plate", "well"]
     valued = rows[rows["value"].notna() & (rows["status"] != "excluded")]
     found: list[Flag] = []
-    empty = rows[(rows["status"] == "failed_technical") & rows["note"].fillna("").astype(str).str.startswith(TRANSFER)]
-    said = dict(zip(zip(empty["plate"], empty["well"]), empty["note"], strict=True))
+    empty = rows[(rows["status"] == "failed_technical").to_numpy(dtype=bool)]
+    said = {
+        (plate, well): note
+        for plate, well, note in zip(empty["plate"].tolist(), empty["well"].tolist(), empty["note"].tolist())
+        if str(note).startswith(TRANSFER)
+    }
     if said:
         for one, *key in valued[["id", *place]].itertuples(index=False):
             if tuple(key) in said:
                 found.append((int(one), "transfer_failed", {"report": said[tuple(key)]}))
-    last = rows[rows["status"] == "excluded"].groupby(["assay", *place])["id"].max()
-    if len(last):
-        upto = last.reindex(pd.MultiIndex.from_frame(valued[["assay", *place]])).to_numpy(float)
-        for one, later in zip(valued["id"].to_numpy(int), upto):
-            if one < later:
-                found.append((int(one), "excluded", {"by": int(later)}))
+    excluded = rows[(rows["status"] == "excluded").to_numpy(dtype=bool)]
+    last: dict[tuple[Any, ...], int] = {}
+    for one, *key in zip(*(excluded[name].tolist() for name in ("id", "assay", *place))):
+        last[tuple(key)] = max(one, last.get(tuple(key), one))
+    if last:
+        for one, *key in zip(*(valued[name].tolist() for name in ("id", "assay", *place))):
+            if one < last.get(tuple(key), one):
+                found.append((int(one), "excluded", {"by": int(last[tuple(key)])}))
     again = valued[valued.duplicated(["assay", *place], keep=False)]
     if len(again):
         latest = again.groupby(["assay", *place])["id"].transform("max")
@@ -267,6 +273,8 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
     """Find plates that were read as another plate of their round, or turned by 180 degrees."""
     layouts = _layouts(wells)
     found: list[Flag] = []
+    if not layouts:
+        return found
     laid = readings["plate"].isin({plate for plates in layouts.values() for plate in plates})  # others have no place to mistake
     for _, rows in readings[laid & readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
         controls = rows[rows["control"].notna()]
