@@ -23,7 +23,7 @@ import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.statistics import LEVEL, POWER, TOP_WELLS, Draws, top, variance, wilson
-from labloop.types import FloatArray
+from labloop.types import Array, FloatArray
 
 _NAN = float("nan")
 _RELABELLINGS = 999
@@ -124,19 +124,37 @@ def _relabelled(blocks: list[RoundPair], k: int, estimate: float, rng: np.random
     y = [np.concatenate(block.own) for block in blocks]
     cuts = [len(block.own[0]) for block in blocks]
     order = [rng.permuted(np.broadcast_to(np.arange(len(one)), (_RELABELLINGS, len(one))), axis=1) for one in y]
-    # Relabelled once, since only the shift is another each time: the wells (drawings, wells), and which of them it moves.
     parts = [(at[:, :cut], at[:, cut:], cut) for at, cut in zip(order, cuts, strict=True)]
-    a, b = (np.concatenate([one[part[side]] for one, part in zip(y, parts, strict=True)], axis=1) for side in (0, 1))
-    of_a, of_b = (np.concatenate([part[side] < part[2] for part in parts], axis=1) for side in (0, 1))
+    tops = [
+        _tops(
+            np.concatenate([one[part[side]] for one, part in zip(y, parts, strict=True)], axis=1),
+            np.concatenate([part[side] < part[2] for part in parts], axis=1), k,
+        ) for side in (0, 1)
+    ]  # fmt: skip
+    shifted = np.arange(k + 1)
 
     @cache
     def p_of(shift: float) -> float:
-        drawn, seen = top(a - shift * of_a, k) - top(b - shift * of_b, k), estimate - shift
+        first, second = ((one - shift * shifted).max(axis=1) for one in tops)
+        drawn, seen = (first - second) / k, estimate - shift
         slack = 1e-9 * abs(seen) + 1e-15
         tail = min(int((drawn >= seen - slack).sum()), int((drawn <= seen + slack).sum()))
         return min(1.0, 2 * (1 + tail) / (1 + _RELABELLINGS))
 
     return p_of
+
+
+def _tops(y: FloatArray, moves: Array, k: int) -> FloatArray:
+    """Sums (drawings, k + 1) of the j best wells that a shift moves and the k - j best that it does not, by j.
+
+    The k best of all wells (drawings, wells) are the j best of those and the k - j best of these, for that j whose sum is the
+    largest: whatever the shift is, nothing need be sorted anew.
+    """
+    best = -np.sort(-np.where([moves, ~moves], y, -np.inf), axis=-1)[..., :k]
+    sums = np.concatenate([np.zeros((2, len(y), 1)), best.cumsum(axis=-1)], axis=-1)
+    short = [(0, 0), (0, 0), (0, k + 1 - sums.shape[-1])]
+    moved, fixed = np.pad(sums, short, constant_values=-np.inf)
+    return moved + fixed[:, ::-1]  # type: ignore[no-any-return]
 
 
 def _edge(p_of: Callable[[float], float], inside: float, step: float) -> float:
