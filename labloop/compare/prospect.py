@@ -67,22 +67,43 @@ def powers(
         plates: plates in a row, compared together.
         level: what the look may spend of the campaign's level, see `labloop.compare.plan`.
     """
-    rng = generator(seed, "power", len(wells))
-    drawn = [_nested(rng, n, sorted({min(n, other) for other in wells}), plates) for n in wells]
-    found = []
-    for difference in differences:
-        ps = []
-        for i, j in combinations(range(len(wells)), 2):
+    drawn = _Drawn.of(wells, sd, plates, seed)
+    return np.array([drawn.power(difference, level) for difference in differences])
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Plates drawn once for every difference between the best arm and the others."""
+
+    first: list[tuple[FloatArray, FloatArray, FloatArray]]
+    """Of the first arm with each other one: how far their means lie apart (DRAWS,), its standard error, and Welch's freedom."""
+    others: list[FloatArray]
+    """p of the pairs among the others, whatever the first one is ahead."""
+
+    @classmethod
+    def of(cls, wells: Sequence[int], sd: float, plates: int, seed: int) -> _Drawn:
+        rng = generator(seed, "power", len(wells))
+        drawn = [_nested(rng, n, sorted({min(n, other) for other in wells}), plates) for n in wells]
+        pairs = []
+        for i, j in combinations(range(len(wells)), 2):  # those of the first arm come first
             depth = min(wells[i], wells[j])
             (mean, ss), (other, other_ss) = drawn[i][depth], drawn[j][depth]
             freedom = max(plates * (depth - 1), 1)
             error, other_error = (sd**2 * one / freedom / (depth * plates) for one in (ss, other_ss))
-            ahead = difference * ((i == 0) - (j == 0))
-            t = (sd * (mean - other) + ahead) / np.sqrt(error + other_error)
             welch = freedom * (error + other_error) ** 2 / (error**2 + other_error**2)
-            ps.append(2 * scipy.stats.t.sf(np.abs(t), welch) + 2.0 * (t < 0))  # the wrong way round is not found
-        found.append(float((_holm_first(np.array(ps)) <= level).mean()))
-    return np.array(found)
+            pairs.append((sd * (mean - other), np.sqrt(error + other_error), welch))
+        n = len(wells) - 1
+        return cls(pairs[:n], [_one_sided(gap / error, welch) for gap, error, welch in pairs[n:]])
+
+    def power(self, difference: float, level: float) -> float:
+        """How often the first arm, so far ahead, is told from the second one."""
+        ps = [_one_sided((gap + difference) / error, welch) for gap, error, welch in self.first]
+        return float((_holm_first(np.array([*ps, *self.others])) <= level).mean())
+
+
+def _one_sided(t: FloatArray, freedom: FloatArray) -> FloatArray:
+    """Two-sided p of Student's t; above 1 the wrong way round, which is not found."""
+    return 2 * scipy.special.stdtr(freedom, -np.abs(t)) + 2.0 * (t < 0)  # type: ignore[no-any-return]
 
 
 def _nested(rng: np.random.Generator, n: int, depths: Sequence[int], plates: int) -> dict[int, tuple[FloatArray, FloatArray]]:
@@ -112,9 +133,10 @@ def smallest(wells: Sequence[int], sd: float, *, plates: int = 1, level: float =
 def _smallest(wells: tuple[int, ...], plates: int, level: float) -> float:
     scale = math.sqrt(2 / min(wells[:2]) / plates)
     low, high = 0.0, 60.0
+    drawn = _Drawn.of(wells, 1.0, plates, 0)
     for _ in range(22):
         middle = (low + high) / 2
-        enough = powers(wells, 1.0, np.array([middle * scale]), plates=plates, level=level)[0] >= POWER
+        enough = drawn.power(middle * scale, level) >= POWER
         low, high = (low, middle) if enough else (middle, high)
     return high * scale if high < 59 else math.nan
 
