@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ import pandas as pd
 from labloop.assays.readings import MEASURED, standing_flags, usable, weights
 from labloop.errors import QualityError
 from labloop.ledger import Round
+from labloop.ledger.frames import TEXT
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
 from labloop.proposing.dataset import Dataset
@@ -230,23 +231,31 @@ def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.
     everything = memory.ledger.measurements(memory.name, until=until)
     use = usable(memory, rows=everything, before_round=before_round)
 
-    def placed(rows: pd.DataFrame) -> pd.DataFrame:
-        rows = rows[rows["round"].notna() & rows["design_id"].notna()]
-        return rows.assign(round=rows["round"].astype(int))
+    keys = list(zip(picks["round"].tolist(), picks["design_id"].tolist()))
+    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    rows = everything[(everything["assay"] == memory.config.objective.assay).to_numpy(dtype=bool)]
+    status: dict[int, str] = {}  # the first that carries a value, else the first
+    dropped = set(use.dropped["id"].tolist())
+    for i, one, told in zip(_places(place, rows), rows["id"].tolist(), rows["status"].tolist()):
+        told = "excluded" if one in dropped else told
+        if i >= 0 and (i not in status or (told in MEASURED and status[i] not in MEASURED)):
+            status[i] = told
+    at = np.array(_places(place, use.rows), dtype=int)
+    here = at >= 0
+    weight = use.rows["weight"].to_numpy(float)[here]
+    y = memory.config.objective.to_y(use.rows["value"].to_numpy(float)[here]) * weight
+    sums = pd.DataFrame({"at": at[here], "y": y, "weight": weight}).groupby("at")[["y", "weight"]].sum()
+    mean = (sums["y"] / sums["weight"]).reindex(range(len(place))).to_numpy(float)
+    closed = {entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.CLOSED}
+    wells = [place[key] for key in keys]
+    states = [status.get(i, "missing" if key[0] in closed else "pending") for i, key in zip(wells, keys)]
+    return picks.assign(y=mean[wells] if wells else np.empty(0), status=pd.Series(states, index=picks.index, dtype=TEXT))
 
-    rows = placed(everything[everything["assay"] == memory.config.objective.assay])
-    rows = rows.assign(status=rows["status"].mask(rows["id"].isin(use.dropped["id"]), "excluded"))
-    good = placed(use.rows)
-    key = ["round", "design_id"]
-    good = good.assign(y=memory.config.objective.to_y(good["value"].to_numpy(float)) * good["weight"])
-    sums = good.groupby(key, as_index=False)[["y", "weight"]].sum()
-    y = sums.assign(y=sums["y"] / sums["weight"]).drop(columns="weight")
-    measured_first = rows.sort_values("status", key=lambda status: ~status.isin(MEASURED), kind="stable")
-    status = measured_first.groupby(key, as_index=False)["status"].first()
-    out = picks.merge(y, how="left", on=key).merge(status, how="left", on=key)
-    closed = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.CLOSED]
-    waiting = out["round"].isin(closed).map({True: "missing", False: "pending"})
-    return out.assign(status=out["status"].fillna(waiting))
+
+def _places(place: Mapping[tuple[int, str], int], rows: pd.DataFrame) -> list[int]:
+    """Find where each reading's round and design stand; -1 where they stand nowhere."""
+    numbers = rows["round"].to_numpy(dtype=float, na_value=np.nan).tolist()
+    return [place.get(key, -1) for key in zip(numbers, rows["design_id"].tolist())]  # type: ignore[arg-type]
 
 
 def standing(memory: Memory) -> dict[str, Any]:
