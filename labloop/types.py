@@ -20,7 +20,6 @@ if TYPE_CHECKING or "jaxtyping" not in sys.modules:
     Values: TypeAlias = FloatArray
     ByProperty: TypeAlias = FloatArray
     Distances: TypeAlias = FloatArray
-    Square: TypeAlias = FloatArray
     Flags: TypeAlias = Array
     Rows: TypeAlias = Array
 else:
@@ -29,5 +28,5 @@ else:
     FloatArray = Array = np.ndarray
     Designs, Others = Float[np.ndarray, "m d"], Float[np.ndarray, "k d"]
     Values, ByProperty = Float[np.ndarray, "m"], Float[np.ndarray, "m k"]
-    Distances, Square = Float[np.ndarray, "m k"], Float[np.ndarray, "m m"]
+    Distances = Float[np.ndarray, "m k"]
     Flags, Rows = Bool[np.ndarray, "m"], Integer[np.ndarray, "r"]

@@ -21,7 +21,7 @@ from typing import Any, get_args, get_origin
 from jaxtyping import AbstractArray, jaxtyped
 
 CALLS: Counter[str] = Counter()
-NAMES = {"Designs", "Others", "Values", "ByProperty", "Distances", "Square", "Flags", "Rows"}
+NAMES = {"Designs", "Others", "Values", "ByProperty", "Distances", "Flags", "Rows"}
 
 
 def told(thing: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import norm
 
 from labloop.errors import MethodError
@@ -59,7 +58,7 @@ def test_weight_goes_to_whoever_predicts_what_it_has_not_seen() -> None:
 def test_of_one_of_several_properties_numbers_hear_who_draws_jointly_and_whom_evidence_speaks_for() -> None:
     rng = np.random.default_rng(6)
     y = rng.normal(size=60)
-    joint = replace(member(y + 0.5 * rng.normal(size=60)), joint=lambda X: torch.eye(len(X)))
+    joint = replace(member(y + 0.5 * rng.normal(size=60)), correlation=lambda X, others=None: np.eye(len(X)))
     behind, ahead = member(y + 0.7 * rng.normal(size=60)), member(y + 0.2 * rng.normal(size=60))
 
     def heard(other: _members.Member, *, several: bool = True, numbers: float = 1.0) -> set[str]:

@@ -227,7 +227,7 @@ class Twins(Sure):
     def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         return 0.01 * X[:, 5], np.ones(len(X))
 
-    def correlation(self, X: FloatArray) -> FloatArray:
+    def correlation(self, X: FloatArray, others: FloatArray | None = None) -> FloatArray:
         return np.where(X[:, :4].argmax(1)[:, None] == X[:, :4].argmax(1), 0.99, 0.0) + 0.01 * np.eye(len(X))
 
 

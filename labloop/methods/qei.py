@@ -41,11 +41,11 @@ from botorch.sampling.normal import SobolQMCNormalSampler
 from gpytorch.utils.errors import NanError, NotPSDError
 from gpytorch.utils.warnings import NumericalWarning
 from pydantic import Field, NonNegativeInt, PositiveInt
-from scipy.special import erfcx, ndtr
 from torch import Tensor
 
 from labloop.methods._pareto import Fits, few
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.gain import log_ei
 from labloop.proposing.pool import Pool, too_few
 from labloop.proposing.search import search
 from labloop.registry import plugin
@@ -209,15 +209,6 @@ class QEI:
                     break
                 chosen = np.concatenate([chosen, found[None]])
         return chosen
-
-
-def log_ei(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
-    """Compute log E[(f - best)₊] of f ~ N(mean, std²), accurate far below the incumbent too (Ament et al., eq. 9); (m,)."""
-    u = (mean - best) / std
-    high, low = np.maximum(u, -1.0), np.clip(u, -1e5, -1.0)  # below -1e5 the last term has no digits left, and -u²/2 decides
-    near = np.log(np.exp(-0.5 * high**2) / math.sqrt(2 * math.pi) + high * ndtr(high))
-    far = -0.5 * u**2 - 0.5 * math.log(2 * math.pi) + np.log1p(low * math.sqrt(math.pi / 2) * erfcx(-low / math.sqrt(2)))
-    return np.log(std) + np.where(u > -1, near, far)  # type: ignore[no-any-return]
 
 
 def greedy(draws: Tensor, incumbent: Tensor, n: int, *, tail: float, first: int = 0) -> tuple[Array, FloatArray]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief, Posterior
-from labloop.types import Array, Designs, FloatArray, Square, Values
+from labloop.types import Array, Designs, FloatArray, Values
 
 LEAST = 16
 """Readings of earlier picks without which nothing is corrected."""
@@ -287,10 +287,13 @@ class Judgement:
         shift, stretch = self.correction.at(self._far(X))
         return mean + shift * np.hypot(std, self.noise_std), stretch * std, stretch
 
-    def correlation(self, X: Designs) -> Square | None:
-        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where the surrogate cannot say."""
+    def correlation(self, X: Designs, others: Designs | None = None) -> FloatArray | None:
+        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m), or with others (k, d), (m, k).
+
+        None where the surrogate cannot say.
+        """
         known = getattr(self.posterior, "correlation", None)
-        found: FloatArray | None = None if known is None else known(X)
+        found: FloatArray | None = None if known is None else known(X) if others is None else known(X, others)
         return found
 
     def _far(self, X: Designs) -> Values:

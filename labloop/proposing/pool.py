@@ -104,6 +104,15 @@ class Pool:
             ids=tuple(ids[keep].tolist()),
         )
 
+    @classmethod
+    def joined(cls, several: Sequence[Pool]) -> Pool:
+        """Put pools one behind the other; notes are the first one's."""
+        return cls(
+            space=several[0].space, X=np.concatenate([one.X for one in several]),
+            score=np.concatenate([one.score for one in several]), proposer=np.concatenate([one.proposer for one in several]),
+            ids=tuple(one for pool in several for one in pool.ids), notes=several[0].notes,
+        )  # fmt: skip
+
     def take(self, rows: Rows) -> Pool:
         """Keep only these rows, in this order."""
         return Pool(
@@ -164,16 +173,11 @@ class Picks:
     @classmethod
     def joined(cls, several: Sequence[Picks]) -> Picks:
         """Put picks one behind the other."""
-        pool = Pool(
-            space=several[0].pool.space, X=np.concatenate([one.pool.X for one in several]),
-            score=np.concatenate([one.pool.score for one in several]),
-            proposer=np.concatenate([one.pool.proposer for one in several]),
-            ids=tuple(one for picks in several for one in picks.pool.ids), notes=several[0].pool.notes,
-        )  # fmt: skip
         parts = [one.part for one in several]
         return cls(
-            pool=pool, mean=np.concatenate([one.mean for one in several]), std=np.concatenate([one.std for one in several]),
-            lcb=np.concatenate([one.lcb for one in several]), nearest_id=tuple(i for one in several for i in one.nearest_id),
+            pool=Pool.joined([one.pool for one in several]), mean=np.concatenate([one.mean for one in several]),
+            std=np.concatenate([one.std for one in several]), lcb=np.concatenate([one.lcb for one in several]),
+            nearest_id=tuple(i for one in several for i in one.nearest_id),
             nearest_distance=np.concatenate([one.nearest_distance for one in several]),
             part=None if any(part is None for part in parts) else np.concatenate([part for part in parts if part is not None]),
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -13,6 +12,7 @@ from pydantic import Field
 from labloop.errors import ConfigError
 from labloop.proposing.belief import believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.gain import log_ei
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Selector
 from labloop.proposing.selectors import AsProposed
@@ -59,18 +59,9 @@ class _Priced:
         """
         mean, std = believing(posterior).belief(pool.X)
         best = float(data.y[data.best]) if len(data) else float(np.min(mean, initial=0.0))
-        gain = _expected_gain(mean - best, std)
+        gain = np.exp(log_ei(mean, np.maximum(std, 1e-12), best))
         worth = gain / np.maximum(self.price(pool.X), 1e-12) ** self.power if len(pool) else gain
         order = np.lexsort((-mean, -worth))
         picks = AsProposed().select(pool.take(order), posterior, data, n, seed=seed)
         notes = {**picks.pool.notes, "selection": {"beta": 1.0, "power": self.power}}
         return replace(picks, pool=replace(picks.pool, notes=notes))
-
-
-def _expected_gain(over: FloatArray, std: FloatArray) -> FloatArray:
-    """Expected improvement of normal beliefs: mean over the best (m,) and std (m,), in y (Mockus 1975; Jones et al. 1998)."""
-    std = np.maximum(std, 1e-12)
-    z = over / std
-    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    below = 0.5 * (1 + np.array([math.erf(one) for one in (z / np.sqrt(2)).tolist()]))
-    return np.asarray(over * below + std * density, dtype=float)

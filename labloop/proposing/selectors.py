@@ -16,6 +16,7 @@ from pydantic import Field
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.gain import by_gain
 from labloop.proposing.panel import Panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
@@ -35,6 +36,8 @@ CLOSE = 0.01
 """The same with several properties, where what picks add to each other keeps them apart: a front can be steep."""
 FRONT = 128
 """Picks by which refinement tells its progress."""
+FEW_NUMBERS = 0.2
+"""Share of the sites that are numbers from which a batch is searched for pick by pick."""
 JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
 WIDE = 512
@@ -58,7 +61,9 @@ class Conservative:
     """Standard deviations taken off the mean; below zero the selector is an optimist."""
     numbers: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of a beta below 0 that counts in a space of numbers, and between it and one where they are part of the sites: std is
-    widest in their corners, far from all data, and hope alone would fill a plate with those."""
+    widest in their corners, far from all data, and hope alone would fill a plate with those. Where a fair part of the
+    sites are numbers that vary freely, that is what a doubt counts for in what each pick adds to those before it
+    (`labloop.proposing.gain`): neighbours have equal bounds, and a plate of them measures one place."""
     adapt: bool = True
     """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
     min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
@@ -101,8 +106,13 @@ class Conservative:
 
         rows, dropped = _choosable(pool, data)
         fresh = pool.take(rows)
-        offered = len(fresh)
-        if self.refine and offered:
+        offered = set(fresh.ids)
+        least = _least(data.space, several is not None) if self.min_distance == "auto" else self.min_distance
+        hopeful = judge if self.joint and beta < 0 and isinstance(judge, Judgement) and several is None else None
+        gaining = hopeful is not None and bool(offered) and _free(data.space)
+        if hopeful is not None and gaining:
+            fresh = by_gain(fresh, hopeful, data, n, hope=-beta, least=least, generations=self.refine, seed=seed)
+        elif self.refine and offered:
             # Progress is told by a front of its own size: a longer selection must start with the shorter one.
             fresh = refined(
                 fresh if several is None else _widened(fresh, data, seed), bound, data, FRONT, generations=self.refine, seed=seed
@@ -113,7 +123,6 @@ class Conservative:
         far = distance > limit
         # Supported ones by bound; behind them the others, the nearest to the data first.
         order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
-        least = _least(data.space, several is not None) if self.min_distance == "auto" else self.min_distance
         if several is not None:  # in the order of what each adds to those before it; its own bound is the leading objective's
             order = several.order(fresh.X, least=least, seed=seed)
             order = np.concatenate([order[~far[order]], order[far[order]]])
@@ -121,9 +130,11 @@ class Conservative:
         if not self.relax:
             order = order[~far[order]]
             dropped["lack data support"] = int(far.sum())
-        if self.joint and beta < 0 and isinstance(judge, Judgement) and several is None:
+        if gaining:
+            order = np.arange(len(fresh))
+        elif hopeful is not None:
             front = order[:JOINT]
-            taught = _taught(judge, fresh.X[front], lcb[front], beta)
+            taught = _taught(hopeful, fresh.X[front], lcb[front], beta)
             order = np.concatenate([front[taught], order[JOINT:]])
         slack = 0.0 if several is not None or (self.joint and beta < 0) else self.spread * judge.noise_std
         spread = apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, worth[order]), slack=slack)
@@ -142,7 +153,7 @@ class Conservative:
             )  # fmt: skip
         notes = {
             "beta": beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed,
-            "min_distance": float(least), "refined": int((chosen >= offered).sum()),
+            "min_distance": float(least), "refined": sum(fresh.ids[i] not in offered for i in chosen.tolist()),
         }  # fmt: skip
         taken = fresh.take(chosen)
         mean, std = posterior(taken.X)
@@ -269,6 +280,11 @@ def _taught(judge: Judgement, X: FloatArray, bound: FloatArray, beta: float) -> 
         rows[k] = (covariance[i] - rows[:k, i] @ rows[:k]) / np.sqrt(max(left[i], 0) + noise)
         left = left - rows[k] ** 2
     return np.array(order, dtype=np.int64)
+
+
+def _free(space: DesignSpace) -> bool:
+    """Are a fair part of the sites numbers that vary too freely to be listed?"""
+    return not space.listable and space.share_of_numbers >= FEW_NUMBERS
 
 
 def _least(space: DesignSpace, several: bool) -> float:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 from sklearn.tree import DecisionTreeRegressor
-from torch import Tensor
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
@@ -43,6 +42,12 @@ class Believes(Protocol):
     def __call__(self, X: Designs, /) -> tuple[Values, Values]: ...
 
 
+class Correlates(Protocol):
+    """How far designs X (m, d) are good or bad together, (m, m), or with others (k, d), (m, k)."""
+
+    def __call__(self, X: Designs, others: Designs | None = None, /) -> FloatArray: ...
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Member:
     """One fitted model and its predictions of measurements that it has not seen. Belief and noise are in y."""
@@ -53,8 +58,8 @@ class Member:
     """Held-out belief about each measured design, (n,); NaN where the model has seen its measurement."""
     std: FloatArray
     """(n,)"""
-    joint: Callable[[FloatArray], Tensor] | None = None
-    """Covariance (m, m) of designs X (m, d) up to a factor, where the model knows it."""
+    correlation: Correlates | None = None
+    """How far designs are believed to be good or bad together, where the model knows it."""
 
 
 Fit = Callable[[Dataset, int], Member]
@@ -78,7 +83,7 @@ def gaussian_process(data: Dataset, seed: int) -> Member:
         fitted = GP(max_points=EXACT, inducing=INDUCING).fit(data.take(rest), seed=derive(seed, "fit"))
         mean, std = np.full(len(data), np.nan), np.full(len(data), np.nan)
         mean[held], std[held] = fitted.belief(data.X[held])
-    return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std, joint=lambda X: fitted.joint(X)[1])
+    return Member(belief=fitted.belief, noise_std=fitted.noise_std, mean=mean, std=std, correlation=fitted.correlation)
 
 
 def ensemble(data: Dataset, seed: int, **options: object) -> Member:
@@ -157,7 +162,8 @@ class _Forest:
     def each(self, X: FloatArray) -> FloatArray:
         """Predict by every tree, averaged over twins, (trees, m)."""
         twins = _branches(self.space, X, self.described)
-        return np.stack([np.mean([tree.predict(twin) for twin in twins], axis=0) for tree in self.trees])
+        # The trees themselves: what scikit-learn checks of each call costs several times what they do.
+        return np.stack([np.mean([tree.tree_.predict(twin)[:, 0] for twin in twins], axis=0) for tree in self.trees])
 
     def belief(self, X: Designs) -> tuple[Values, Values]:
         each = self.each(X) if len(X) else np.zeros((2, 0))

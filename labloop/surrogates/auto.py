@@ -31,11 +31,10 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates._members import MEMBERS, Member
 from labloop.surrogates._related import TaskEvidence
-from labloop.surrogates.gp import correlation
 from labloop.surrogates.kernel_networks import worth_trying
 from labloop.surrogates.lending import Lending
 from labloop.surrogates.warp import Warp, chosen
-from labloop.types import Designs, FloatArray, Square, Values
+from labloop.types import Designs, FloatArray, Values
 
 log = logging.getLogger("labloop")
 
@@ -148,11 +147,14 @@ class Stacked:
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
-    def correlation(self, X: Designs) -> Square | None:
-        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m); None where no member can say."""
+    def correlation(self, X: Designs, others: Designs | None = None) -> FloatArray | None:
+        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m), or with others (k, d), (m, k).
+
+        None where no member can say.
+        """
         for member in self.members.values():
-            if member.joint is not None:
-                return correlation(member.joint(X))
+            if member.correlation is not None:
+                return member.correlation(X, others)
         return None
 
 
@@ -184,7 +186,7 @@ def stacked(
     kept = weights >= SLIGHT
     if several:
         before = np.array([guess[name] for name in names])
-        joint = np.array([members[name].joint is not None for name in names])
+        joint = np.array([members[name].correlation is not None for name in names])
         heard = kept & (joint | (weights >= numbers * before / before.sum()))
         kept = heard if heard.any() else kept
     weights = np.where(kept, weights, 0.0) / weights[kept].sum()

@@ -45,7 +45,7 @@ from labloop.surrogates._fit import ITERATIONS, Prior, cholesky, maximise, scale
 from labloop.surrogates._kernels import LETTERS, encodings
 from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
-from labloop.types import Array, Designs, FloatArray, Square, Values
+from labloop.types import Array, Designs, FloatArray, Values
 
 log = logging.getLogger("labloop")
 
@@ -242,7 +242,7 @@ class FittedGP:
             for start in range(0, len(X), CHUNK):
                 x = self.tensor(X[start : start + CHUNK])
                 k, V, W = self._project(x)
-                variance = self.prior.kernel(x, x, diag=True) - (V**2).sum(0) + (0 if W is None else (W**2).sum(0))
+                variance = self._left(x, V, W)
                 means.append((self.prior.mean + k @ self.weights).cpu().numpy())
                 stds.append(variance.clamp_min(1e-12).sqrt().cpu().numpy())
         return self.shift + self.scale * np.concatenate(means), self.scale * np.concatenate(stds)
@@ -257,9 +257,16 @@ class FittedGP:
                 covariance += W.T @ W
             return self.prior.mean + k @ self.weights, covariance
 
-    def correlation(self, X: Designs) -> Square:
-        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m)."""
-        return correlation(self.joint(X)[1])
+    def correlation(self, X: Designs, others: Designs | None = None) -> FloatArray:
+        """Tell how far designs X (m, d) are believed to be good or bad together, (m, m), or with others (k, d), (m, k)."""
+        if others is None:
+            covariance = self.joint(X)[1]
+            return _scaled(covariance, covariance.diagonal(), covariance.diagonal())
+        with torch.no_grad():
+            x, z = self.tensor(X), self.tensor(others)
+            (_, V, W), (_, U, R) = self._project(x), self._project(z)
+            covariance = self.prior.kernel.forward(x, z) - V.T @ U + (0 if W is None or R is None else W.T @ R)
+            return _scaled(covariance, self._left(x, V, W), self._left(z, U, R))
 
     def draw(self, X: FloatArray, n: int, *, generator: torch.Generator) -> Tensor:
         """Draw n joint samples of designs X (m, d) without noise, in antithetic pairs: (n, m) in y, on the model's device."""
@@ -317,6 +324,10 @@ class FittedGP:
         """Give X on the model's device."""
         return torch.tensor(np.asarray(X), dtype=torch.float64, device=self.Z.device)
 
+    def _left(self, x: Tensor, V: Tensor, W: Tensor | None) -> Tensor:
+        """Give the variance that the data leave of designs x (m, d), from what `_project` says of them; (m,)."""
+        return self.prior.kernel(x, x, diag=True) - (V**2).sum(0) + (0 if W is None else (W**2).sum(0))  # type: ignore[no-any-return]
+
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         k = self.prior.kernel.forward(x, self.Z)
         V = torch.linalg.solve_triangular(self.root, k.T, upper=False)
@@ -327,12 +338,10 @@ _SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()
 """Fits of other campaigns' datasets, as long as somebody holds them."""
 
 
-def correlation(covariance: Tensor) -> FloatArray:
-    """Turn a covariance (m, m) into correlations, float64 on the CPU."""
-    C = covariance.detach().to("cpu", torch.float64).numpy()
-    scale = np.sqrt(np.maximum(np.diag(C), 1e-300))
-    found: FloatArray = C / scale / scale[:, None]
-    return found
+def _scaled(covariance: Tensor, rows: Tensor, columns: Tensor) -> FloatArray:
+    """Turn a covariance (m, k) into correlations by the variances of its rows (m,) and columns (k,), on the CPU."""
+    scale = [side.clamp_min(1e-300).sqrt() for side in (rows, columns)]
+    return (covariance / scale[0][:, None] / scale[1]).detach().to("cpu", torch.float64).numpy()  # type: ignore[no-any-return]
 
 
 def _task(data: Dataset) -> TaskTerm:

@@ -1,0 +1,143 @@
+"""What a design adds to a batch, in expectation; and a batch of numbers chosen by that, each pick searched for anew.
+
+In a space of numbers the best candidates by any bound are neighbours, so that a batch of them measures one place many times. What
+a design x adds to the best measured and to picks that are not read yet is their joint expected improvement,
+
+    gain(x | picks) = E[ (f(x) - max(best, f(picks)))₊ ]
+
+chosen greedily as the batch's value is submodular (Wilson et al., NeurIPS 2018, section 3.2). With each pick the place of the
+next one moves, and local search follows it from what it found for the pick before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import erfcx, logsumexp, ndtr
+
+from labloop.proposing.belief import Judgement
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Pool
+from labloop.proposing.refine import apart, refined
+from labloop.proposing.search import keys
+from labloop.seeds import derive, generator
+from labloop.types import Array, Designs, FloatArray, Values
+
+DRAWS = 64
+"""Joint draws of the picks' values, in antithetic pairs."""
+WATCHED = 16
+"""Best candidates by whose mean gain a search tells its progress."""
+KEPT = 256
+"""Candidates that the search for the next pick begins with."""
+PART = 1_024
+"""Candidates whose correlation with the picks is computed at once."""
+SEARCHES = 96
+"""Picks with a search each; from there on `TOGETHER` follow one search."""
+TOGETHER = 8
+JITTER = 1e-6
+
+
+def log_ei(mean: FloatArray, std: FloatArray, best: float | FloatArray) -> FloatArray:
+    """Compute log E[(f - best)₊] of f ~ N(mean, std²), any shape, accurate far below the incumbent too (Ament et al., eq. 9)."""
+    u = (mean - best) / std
+    high, low = np.maximum(u, -1.0), np.clip(u, -1e5, -1.0)  # below -1e5 the last term has no digits left, and -u²/2 decides
+    near = np.log(np.exp(-0.5 * high**2) / math.sqrt(2 * math.pi) + high * ndtr(high))
+    far = -0.5 * u**2 - 0.5 * math.log(2 * math.pi) + np.log1p(low * math.sqrt(math.pi / 2) * erfcx(-low / math.sqrt(2)))
+    return np.log(std) + np.where(u > -1, near, far)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gain:
+    """Logarithm of what designs would add to the best measured and to picks (k, d) that are not read yet, in y.
+
+    The judge is taken as it was fitted: how far it was off in earlier rounds moves its intervals, and would be hope twice here.
+    """
+
+    judge: Judgement
+    hope: float
+    """Standard deviations that a doubt counts for."""
+    picks: FloatArray
+    normal: FloatArray
+    """Standard normal numbers that the picks' values are drawn with, (DRAWS, k)."""
+    solve: FloatArray
+    """Inverse Cholesky factor of the picks' correlation, (k, k)."""
+    top: Values
+    """In each draw the best measured or picked, (DRAWS,); (1,) without picks."""
+
+    @classmethod
+    def over(cls, judge: Judgement, picks: FloatArray, *, hope: float, best: float, seed: int) -> Self:
+        """Draw the values of picks (k, d); the first draws are the same for every further one."""
+        half = generator(seed, "gain").standard_normal((len(picks), DRAWS // 2)).T
+        normal, solve, top = np.concatenate([half, -half]), np.zeros((0, 0)), np.array([best])
+        if len(picks):
+            mean, std = judge.posterior.belief(picks)
+            known = judge.correlation(picks)
+            correlation = np.eye(len(picks)) if known is None else known
+            root = np.linalg.cholesky(correlation + JITTER * np.eye(len(picks)))
+            solve = solve_triangular(root, np.eye(len(picks)), lower=True)
+            top = np.maximum(best, (mean + hope * std * (normal @ root.T)).max(1))
+        return cls(judge=judge, hope=hope, picks=picks, normal=normal, solve=solve, top=top)
+
+    def __call__(self, X: Designs, proposer: Array | None = None) -> Values:
+        """Tell the gain of each design X (m, d), whoever proposed it; (m,)."""
+        mean, std = self.judge.posterior.belief(X)
+        std = self.hope * np.maximum(std, 1e-12)
+        if not len(self.picks):
+            return log_ei(mean, std, self.top)
+        parts = []
+        for start in range(0, len(X), PART):
+            rows = slice(start, start + PART)
+            pull, left = self._given(X[rows])
+            drawn = mean[rows, None] + std[rows, None] * (pull @ self.normal.T)
+            parts.append(logsumexp(log_ei(drawn, (std[rows] * left)[:, None], self.top), axis=1) - math.log(len(self.top)))
+        return np.concatenate(parts)
+
+    def _given(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """How the picks' normal numbers move designs X (m, d), (m, k), and the part of their std that is left, (m,)."""
+        known = self.judge.correlation(self.picks, X)
+        if known is None:
+            return np.zeros((len(X), len(self.picks))), np.ones(len(X))
+        pull = (self.solve @ known).T
+        return pull, np.sqrt(np.maximum(1 - (pull**2).sum(1), JITTER))
+
+
+def by_gain(
+    pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, least: float, generations: int, seed: int
+) -> Pool:  # fmt: skip
+    """Search for n picks, each where it adds most to those before it, and no two nearer than `least`.
+
+    A longer batch begins with the shorter one.
+
+    Args:
+        pool: designs to begin with; what is found around them counts as their proposers'.
+        hope: standard deviations that a doubt counts for.
+        generations: of local search before each pick.
+
+    Returns:
+        The picks in their order, as many as were found, and behind them the best of all others by their gain over the picks.
+    """
+    failed = set() if data.failed is None else set(keys(data.failed))
+    waiting = data.pending[[one not in failed for one in keys(data.pending)]]
+    best = float(judge.posterior.belief(data.X)[0].max())
+    offered, front, picks = set(pool.ids), pool, pool.take(np.arange(0))
+    while True:
+        gain = Gain.over(judge, np.concatenate([waiting, picks.X]), hope=hope, best=best, seed=seed)
+        if len(picks) < n:
+            front = refined(front, gain, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
+        front = front.take(np.argsort(-gain(front.X), kind="stable"))
+        if len(picks) >= n:
+            return Pool.joined([picks, front])
+        near = data.space.distance(front.X, picks.X).min(1, initial=np.inf)
+        away = np.flatnonzero(near >= least - 1e-9)
+        taken = away[apart(data.space, front.X[away], least, 1 if len(picks) < SEARCHES else TOGETHER)]
+        if not len(taken):
+            return Pool.joined([picks, front])
+        picks = Pool.joined([picks, front.take(taken)])
+        left = np.setdiff1d(np.arange(len(front)), taken)
+        front = front.take(
+            np.array([i for k, i in enumerate(left.tolist()) if k < KEPT or front.ids[i] in offered], dtype=np.int64)
+        )

@@ -1,0 +1,103 @@
+"""What a design adds to a batch, and batches of numbers chosen by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from labloop.proposing.belief import Correction, Judgement
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.gain import Gain, by_gain
+from labloop.proposing.pool import Pool
+from labloop.proposing.refine import refined
+from labloop.proposing.selectors import Conservative
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Real
+from labloop.surrogates.gp import GP
+from labloop.surrogates.training import torch_generator
+from labloop.types import Array, FloatArray
+
+SPACE = DesignSpace(parameters=(Real(name="x", low=0.0, high=1.0, decimals=4), Real(name="z", low=0.0, high=1.0, decimals=4)))
+PEAKS = np.array([[0.2, 0.2], [0.8, 0.75]])
+
+
+def truth(X: FloatArray) -> FloatArray:
+    """Two equal peaks."""
+    return np.exp(-20 * ((X[:, None] - PEAKS) ** 2).sum(2)).sum(1)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    X = SPACE.sample(40, np.random.default_rng(1))
+    return Dataset.from_measurements(SPACE, SPACE.decode(X), truth(X))
+
+
+@pytest.fixture(scope="module")
+def judge(data: Dataset) -> Judgement:
+    return Judgement(posterior=GP().fit(data, seed=0), data=data)
+
+
+def offered(data: Dataset, n: int = 60) -> Pool:
+    X = SPACE.sample(2 * n, np.random.default_rng(2))
+    X = X[SPACE.fresh(X, known=data.taken)][:n]
+    return Pool.of(SPACE, X, np.zeros(len(X)), proposer="one")
+
+
+def test_the_gain_is_what_joint_draws_show(judge: Judgement, data: Dataset) -> None:
+    X, picks = SPACE.sample(30, np.random.default_rng(3)), PEAKS[:1] + 0.03
+    best = 0.9 * data.y.max()
+    told = np.exp(Gain.over(judge, picks, hope=1.0, best=best, seed=0)(X))
+    draws = judge.posterior.draw(np.concatenate([picks, X]), 40_000, generator=torch_generator(0)).numpy()
+    seen = np.maximum(draws[:, 1:] - np.maximum(draws[:, :1], best), 0).mean(0)
+    np.testing.assert_allclose(told, seen, atol=0.1 * seen.max())
+    alone = np.exp(Gain.over(judge, picks[:0], hope=1.0, best=best, seed=0)(X))
+    assert (alone >= told - 0.02 * alone.max()).all()
+    beside = np.linalg.norm(X - picks, axis=1).argmin()
+    assert told[beside] < alone[beside]
+
+
+def test_every_pick_is_where_it_adds_most(judge: Judgement, data: Dataset) -> None:
+    """By a bound all picks are on the peak that is thought a little higher."""
+    pool = offered(data)
+    found = by_gain(pool, judge, data, 6, hope=1.0, least=0.05, generations=8, seed=0)
+    distance = np.linalg.norm(found.X[:6, None] - PEAKS, axis=2)
+    assert set(distance.argmin(1)) == {0, 1}
+    assert distance.min(0).max() < 0.1
+    apart = SPACE.distance(found.X[:6], found.X[:6]) + np.eye(6)
+    assert apart.min() >= 0.05 - 1e-9
+    assert len(set(found.ids)) == len(found) >= len(pool)
+    assert not set(found.ids) & data.taken
+    longer = by_gain(pool, judge, data, 8, hope=1.0, least=0.05, generations=8, seed=0)
+    assert longer.ids[:6] == found.ids[:6]
+
+
+def test_what_waits_in_the_lab_is_not_sought_again(judge: Judgement, data: Dataset) -> None:
+    first = by_gain(offered(data), judge, data, 1, hope=1.0, least=0.05, generations=8, seed=0)
+    waiting = replace(data, pending=first.X[:1])
+    pool = offered(waiting)
+    after = by_gain(pool, replace(judge, data=waiting), waiting, 1, hope=1.0, least=0.05, generations=8, seed=0)
+    assert np.linalg.norm(after.X[0] - first.X[0]) > 0.1
+    failed = replace(waiting, failed=waiting.pending)
+    again = by_gain(pool, replace(judge, data=failed), failed, 1, hope=1.0, least=0.05, generations=8, seed=0)
+    assert np.linalg.norm(again.X[0] - first.X[0]) < 0.1
+
+
+def test_a_selector_of_numbers_chooses_by_gain_while_it_hopes(judge: Judgement, data: Dataset) -> None:
+    pool, hope = offered(data), Conservative(beta=-1.0, numbers=0.5, refine=8)
+    picks = hope.select(pool, judge, data, 6, seed=0)
+    assert picks.pool.ids == by_gain(pool, judge, data, 6, hope=0.5, least=0.05, generations=8, seed=0).ids[:6]
+    assert picks.pool.notes["selection"]["refined"] == np.isnan(picks.pool.score).sum() > 0
+    # How far earlier plates were off moves what is told of the picks, and not which they are.
+    off = replace(judge, correction=Correction(shift=(2.0,), stretch=(1.5,), readings=40))
+    told = hope.select(pool, off, data, 6, seed=0)
+    assert told.pool.ids == picks.pool.ids
+    assert (told.std > picks.std).all()
+
+    def bound(X: FloatArray, proposer: Array) -> FloatArray:
+        return judge.belief(X)[0]
+
+    plain = Conservative(beta=0.0, refine=8, spread=0.0).select(pool, judge, data, 1, seed=0)
+    best = refined(pool, bound, data, 128, generations=8, seed=0)
+    assert plain.mean[0] == pytest.approx(judge(best.X)[0].max())
