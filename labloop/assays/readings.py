@@ -107,7 +107,8 @@ def check(memory: Memory) -> None:
 def due_flags(memory: Memory, rows: pd.DataFrame) -> list[Flag]:
     """Say which flags these readings deserve."""
     placed = with_places(memory, rows)
-    placed = placed[placed["value"].isna() | placed["scaled"].notna()]
+    of_use = placed["value"].isna().to_numpy(dtype=bool) | placed["scaled"].notna().to_numpy(dtype=bool)
+    placed = placed if of_use.all() else placed[of_use]
     return find_flags(placed, memory.ledger.wells(memory.name), memory.config.plate.shape)
 
 

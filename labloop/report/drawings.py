@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from altair.utils.schemapi import debug_mode
 
 from labloop.compare.arms import LOST
 from labloop.compare.results import ArmSummary, spell
@@ -31,6 +33,10 @@ class Drawings:
 
     @cached_property
     def specs(self) -> dict[str, Spec]:
+        with debug_mode(False):  # a test holds whole specifications against the schema: each part of one takes long to check
+            return self._specs()
+
+    def _specs(self) -> dict[str, Spec]:
         found: dict[str, Spec] = {}
         if len(self.facts.designs):
             found["progress"] = self._progress()
@@ -229,10 +235,7 @@ class Drawings:
         return found + [_Read.of(name, one, rows, drawn, None) for name, (one, rows) in data.properties.items()]
 
     def _well(self, well: Mapping[str, Any], read: _Read) -> dict[str, Any]:
-        key, latest = (well["plate"], well["well"]), read.latest
-        reading = latest.loc[key] if key in latest.index else None
-        status = "" if reading is None else str(reading["status"])
-        value = None if reading is None or not np.isfinite(reading["value"]) else float(reading["value"])
+        status, value = read.by_well.get((well["plate"], well["well"]), ("", None))
         is_control = not pd.isna(well["control"])
         lost = value is None and status.startswith(LOST)
         arm = "control" if is_control else tables.text(well["arm"])
@@ -272,6 +275,13 @@ class _Read:
             limits,
             numbers or Numbers(objective, float(values.std()) if len(values.dropna()) > 1 else 0.0),
         )
+
+    @cached_property
+    def by_well(self) -> dict[tuple[Any, Any], tuple[str, float | None]]:
+        """Status and value, None where it has none, by plate and well."""
+        values = self.latest["value"].to_numpy(dtype=float, na_value=np.nan).tolist()
+        told = zip(self.latest.index.tolist(), self.latest["status"].tolist(), values)
+        return {key: (str(status), value if math.isfinite(value) else None) for key, status, value in told}
 
     @property
     def axis(self) -> str:

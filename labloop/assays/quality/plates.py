@@ -31,7 +31,7 @@ from labloop.assays.quality.statistics import (  # fmt: skip
 )
 from labloop.config.policies import DRIFT_SIZE, EDGE_SIZE, RATE, TRANSFER, Rule
 from labloop.seeds import generator
-from labloop.types import FloatArray
+from labloop.types import Array, FloatArray
 
 Flag = tuple[int, Rule, dict[str, Any]]
 """A reading's id, the rule that speaks of it, and its figures."""
@@ -88,7 +88,7 @@ class Replicates:
 
 def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     """Give each assay's plates in the order in which they came in, with their readings that have a value."""
-    known = readings[readings["plate"].notna() & readings["row"].notna() & readings["value"].notna()]
+    known = readings[_where(readings["plate"]) & _where(readings["row"]) & _where(readings["value"])]
     for key, rows in known.groupby(["assay", "plate"], sort=False):
         yield (str(key[0]), str(key[1])), rows  # type: ignore[index]
 
@@ -191,21 +191,30 @@ def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, in
         wells: what labloop laid out: `round`, `plate`, `row`, `column`, `control`.
     """
     found = _of_wells(readings)
-    gone = {one for one, _, _ in found}
-    left = readings[~readings["id"].isin(gone)]
+    left = _without(readings, found)
     mixed = _mistaken(left, wells, shape)
     found += mixed
-    left = left[~left["id"].isin({one for one, _, _ in mixed})]  # whose wells hold something else than they seem to
+    left = _without(left, mixed)  # whose wells hold something else than they seem to
     for (_, plate), rows in plates_of(worth_a_look(left, shape)):
         found += _of_plate(plate, rows, shape)
     return found + _of_replicates(left)
 
 
+def _without(readings: pd.DataFrame, found: list[Flag]) -> pd.DataFrame:
+    return readings[~readings["id"].isin({one for one, _, _ in found})] if found else readings
+
+
+def _where(column: pd.Series[Any]) -> Array:
+    """Where a column (n,) has something."""
+    return column.notna().to_numpy(dtype=bool)
+
+
 def _of_wells(readings: pd.DataFrame) -> list[Flag]:
     """Rules about one well: read again, excluded later, or never filled."""
-    rows = readings[readings["plate"].notna() & readings["well"].notna()]
     place = ["plate", "well"]
-    valued = rows[rows["value"].notna() & (rows["status"] != "excluded")]
+    rows = readings[["id", "assay", *place, "status", "value", "note"]]  # each column that goes along costs its part
+    rows = rows[_where(rows["plate"]) & _where(rows["well"])]
+    valued = rows[_where(rows["value"]) & (rows["status"] != "excluded").to_numpy(dtype=bool)]
     found: list[Flag] = []
     empty = rows[(rows["status"] == "failed_technical").to_numpy(dtype=bool)]
     said = {
@@ -252,7 +261,10 @@ def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Fl
 
 def _of_replicates(readings: pd.DataFrame) -> list[Flag]:
     """Outliers among replicates of a design, and among the wells of a control on a plate."""
-    known = readings[readings["value"].notna() & (readings["status"] == "ok")]
+    known = readings.loc[
+        _where(readings["value"]) & (readings["status"] == "ok").to_numpy(dtype=bool),
+        ["id", "assay", "plate", "design_id", "control", "scaled"],
+    ]
     found: list[Flag] = []
     for _, rows in known.groupby("assay", sort=True):
         designs = rows[rows["design_id"].notna()]
@@ -275,8 +287,12 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
     found: list[Flag] = []
     if not layouts:
         return found
-    laid = readings["plate"].isin({plate for plates in layouts.values() for plate in plates})  # others have no place to mistake
-    for _, rows in readings[laid & readings["value"].notna() & readings["row"].notna()].groupby("assay", sort=True):
+    ours = readings["plate"].isin({plate for plates in layouts.values() for plate in plates})  # others have no place to mistake
+    laid = ours.to_numpy(dtype=bool) & _where(readings["value"]) & _where(readings["row"])
+    if not laid.any():
+        return found
+    columns = ["id", "assay", "round", "plate", "row", "column", "control", "scaled"]
+    for _, rows in readings.loc[laid, columns].groupby("assay", sort=True):
         controls = rows[rows["control"].notna()]
         by_plate = controls.groupby(["control", "round", "plate"])["scaled"].median().reset_index()
         for (number, plate), here in rows.groupby(["round", "plate"], sort=True):  # type: ignore[misc]
@@ -304,9 +320,10 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
 def _layouts(wells: pd.DataFrame) -> dict[Any, dict[str, dict[str, list[layout.Spot]]]]:
     """Where each round's plates have their controls."""
     found: dict[Any, dict[str, dict[str, list[layout.Spot]]]] = {}
-    for well in wells[wells["control"].notna()].itertuples():
-        place = found.setdefault(float(well.round), {}).setdefault(str(well.plate), {})  # type: ignore[arg-type]
-        place.setdefault(str(well.control), []).append((int(well.row), int(well.column)))  # type: ignore[arg-type]
+    held = wells[_where(wells["control"])]
+    for number, plate, control, *spot in zip(*(held[name].tolist() for name in ("round", "plate", "control", "row", "column"))):
+        place = found.setdefault(float(number), {}).setdefault(str(plate), {})
+        place.setdefault(str(control), []).append((int(spot[0]), int(spot[1])))
     return found
 
 

@@ -25,13 +25,14 @@ def outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
 
 def worth_a_look(readings: pd.DataFrame, shape: tuple[int, int]) -> pd.DataFrame:
     """Keep the readings of plates that hold controls, or whose edge or order of reading seems to matter."""
-    known = readings[readings["plate"].notna() & readings["row"].notna() & readings["value"].notna()]
+    told = [readings[name].notna().to_numpy(dtype=bool) for name in ("plate", "row", "value")]
+    known = readings[np.all(told, axis=0)]
     if known.empty:
         return known
     plate = known.groupby(["assay", "plate"], sort=False).ngroup().to_numpy()
     n = int(plate.max()) + 1
     filled = known["design_id"].notna().to_numpy(dtype=bool)
-    designs, of = known[filled], plate[filled]
+    designs, of = known.loc[filled, ["row", "column", "scaled", "measured_at"]], plate[filled]
     values = designs["scaled"].to_numpy(float)
     look = np.bincount(plate[~filled], minlength=n) > 0
     look |= _edges(values, of, outer(designs, shape), n) | _trends(values, of, orders(designs, of, n), n)
