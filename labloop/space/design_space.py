@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -256,9 +256,10 @@ class DesignSpace(Shape):
         for parameter in self.parameters:
             texts.update(zip(parameter.columns, parameter.text(values[parameter.name]), strict=True))
         names = sorted(texts)
-        rows = zip(*(texts[name].tolist() for name in names), strict=True)
         template = "\x1f".join(f"{name.replace('%', '%%')}=%s" for name in names)
-        return [hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in rows]
+        return [
+            hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in zip(*(texts[name].tolist() for name in names))
+        ]
 
     def distance(self, A: Designs, B: Others) -> Distances:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
@@ -298,26 +299,12 @@ class DesignSpace(Shape):
 
     @cached_property
     def _listing(self) -> FloatArray:
-        X = np.zeros((1, 0))
-        if self.library is not None:
-            X = self._read(table(self.library, self.columns))[0]
-            X = X[self.fresh(X)]
-        for parameter in self.parameters if self.library is None else ():
-            part = parameter.encode(parameter.listing())
-            X = np.concatenate([np.repeat(X, len(part), axis=0), np.tile(part, (len(X), 1))], axis=1)
-        if self.rules:
-            X = X[self._keeps(X)]
-        if self.symmetries:
-            X = X[(self.canonical(X) == X).all(1)]
-        if not len(X):
-            raise SpaceError("no design keeps all constraints: loosen one of them")
-        X.setflags(write=False)
-        return X
+        return _listing(self)
 
     @cached_property
     def listing_ids(self) -> tuple[str, ...]:
         """The `design_id` of every row of `listing()`."""
-        return tuple(self.ids(self.listing()))
+        return _ids(self)
 
     def sample(self, n: int, rng: np.random.Generator) -> Designs:
         """Draw n valid designs uniformly and independently, canonical X (n, d).
@@ -392,3 +379,24 @@ class DesignSpace(Shape):
 
     def __iter__(self) -> Iterator[Parameter]:  # type: ignore[override]
         return iter(self.parameters)
+
+
+@lru_cache(maxsize=2)
+def _listing(space: DesignSpace) -> FloatArray:
+    """List a space's designs once for all spaces that are equal, such as those of a study's jobs."""
+    X = np.zeros((1, 0))
+    if space.library is not None:
+        X = space._read(table(space.library, space.columns))[0]
+        X = X[space.fresh(X)]
+    for parameter in space.parameters if space.library is None else ():
+        part = parameter.encode(parameter.listing())
+        X = np.concatenate([np.repeat(X, len(part), axis=0), np.tile(part, (len(X), 1))], axis=1)
+    X = X[space._keeps(X)] if space.rules else X
+    X = X[(space.canonical(X) == X).all(1)] if space.symmetries else X
+    if not len(X):
+        raise SpaceError("no design keeps all constraints: loosen one of them")
+    X.setflags(write=False)
+    return X
+
+
+_ids = lru_cache(maxsize=2)(lambda space: tuple(space.ids(space.listing())))
