@@ -256,10 +256,9 @@ class DesignSpace(Shape):
         for parameter in self.parameters:
             texts.update(zip(parameter.columns, parameter.text(values[parameter.name]), strict=True))
         names = sorted(texts)
+        rows = zip(*(texts[name].tolist() for name in names), strict=True)
         template = "\x1f".join(f"{name.replace('%', '%%')}=%s" for name in names)
-        return [
-            hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in zip(*(texts[name].tolist() for name in names))
-        ]
+        return [hashlib.sha256((template % row).encode()).hexdigest()[:12] for row in rows]
 
     def distance(self, A: Designs, B: Others) -> Distances:
         """Measure (len(A), len(B)) distances: differing letters and options, plus the Euclidean distance of the scaled numbers.
@@ -365,9 +364,8 @@ class DesignSpace(Shape):
         near = []
         for parameter, block in zip(self.parameters, self.blocks, strict=True):
             part = parameter.encode(parameter.neighbours(parameter.decode(x[:, block.start : block.stop])))
-            rows = np.repeat(x, len(part), axis=0)
-            rows[:, block.start : block.stop] = part
-            near.append(rows)
+            near.append(np.repeat(x, len(part), axis=0))
+            near[-1][:, block.start : block.stop] = part
         X = np.concatenate(near)
         X = self.canonical(X[self.feasible(X)])
         return X[self.fresh(X, known=known)]
