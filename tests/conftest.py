@@ -26,11 +26,12 @@ from browser import CHROMIUM
 from hypothesis import settings
 from kept import copied
 from scheduling import ROUND, free_port, process, until
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
+from labloop.ledger import database
 from labloop.proposing import search
 from labloop.runtime.allowance import allow
 from labloop.runtime.prefect_api import Server
@@ -46,6 +47,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _HERE = Path(__file__).parent
 allow(*(path.stem for folder in (_HERE, _HERE.parent / "examples") for path in folder.glob("*.py")))
 
+
+_COMPILED: dict[Any, Any] = {}
+_DIALECTS: dict[str, Any] = {}
+
+
+def _with_known_statements(*told: Any, **options: Any) -> Engine:
+    """Make an engine that writes no SQLite statement anew which another one has written: each test opens ledgers of its own."""
+    engine = create_engine(*told, **options)
+    if engine.dialect.name == "sqlite":
+        engine.dialect = _DIALECTS.setdefault("sqlite", engine.dialect)
+        engine.update_execution_options(compiled_cache=_COMPILED)
+    return engine
+
+
+database.create_engine = _with_known_statements
 
 _SERVER = ExitStack()
 _ASKING: set[str] = set()
