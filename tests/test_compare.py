@@ -582,3 +582,14 @@ def test_numbers_get_the_decimals_their_uncertainty_deserves():
 
 def test_a_name_that_ends_in_s_is_written_as_people_do():
     assert (whose("bo"), whose("letters")) == ("bo's", "letters'")
+
+
+@pytest.mark.parametrize(("wells", "moved", "k"), [(12, 5, 4), (6, 1, 6), (5, 4, 9), (8, 0, 3), (8, 8, 3)])
+def test_sums_of_the_best_wells_give_their_mean_at_any_shift(wells, moved, k):
+    rng = np.random.default_rng(wells)
+    y, k = rng.normal(size=(50, wells)), min(k, wells)
+    moves = rng.permuted(np.tile(np.arange(wells) < moved, (50, 1)), axis=1)
+    sums = measures._tops(y, moves, k)
+    for shift in (-3.0, 0.0, 0.4):
+        there = (sums - shift * np.arange(k + 1)).max(axis=1) / k
+        np.testing.assert_allclose(there, statistics.top(y - shift * moves, k), rtol=1e-12, atol=1e-12)

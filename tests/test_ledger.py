@@ -443,6 +443,7 @@ class TestContract:
         assert everything(ledger) == before
         assert add_run(ledger, key="coms-2", ids=("b",))
         assert ledger.pool("dna", 1, "coms-1")["design_id"].tolist() == ["a", "b"]
+        assert ledger.offers("dna", 1) == [("coms-1", "a"), ("coms-1", "b"), ("coms-2", "b")]
 
     def test_a_pool_of_a_run_that_is_not_there_lists_the_runs(self, ledger: Ledger) -> None:
         open_round(ledger)

@@ -150,10 +150,12 @@ def _name(joined: str) -> tuple[str, str]:
 
 def best_free(picks: pd.DataFrame, plan: Plan) -> str | None:
     """Name the free baseline whose wells were best, each against all baselines' wells of its round."""
-    rows = picks[picks["proposer"].isin(plan.free) & picks["y"].notna()]
+    rows = picks[(picks["proposer"].isin(plan.free) & picks["y"].notna()).to_numpy(dtype=bool)]
     if rows.empty:
         return None
-    gains = (rows["y"] - rows.groupby("round")["y"].transform("mean")).groupby(rows["proposer"], sort=False).agg(["mean", "size"])
-    known = gains[gains["size"] > 1]
-    means = (known if len(known) else gains)["mean"]
-    return str(means.index[int(np.argmax(means))])
+    y, numbers, proposers = rows["y"].to_numpy(float), rows["round"].to_numpy(), rows["proposer"].to_numpy(dtype=object)
+    means = {number: y[numbers == number].mean() for number in set(numbers)}
+    gains = y - np.array([means[number] for number in numbers])
+    by = {name: gains[proposers == name] for name in dict.fromkeys(proposers)}
+    known = {name: mine for name, mine in by.items() if len(mine) > 1} or by
+    return str(max(known, key=lambda name: known[name].mean()))

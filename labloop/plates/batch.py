@@ -220,11 +220,15 @@ def short_name(name: str, room: int) -> str:
 def _pick_list(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, str]]) -> list[Sequence[str]]:
     place = {arm: i for i, arm in enumerate(batch.arms)}
     picks = batch.picks.iloc[np.argsort(batch.picks["arm"].map(place).to_numpy(), kind="stable")]
-    by_design = picks.groupby("design_id")
+    arms: dict[str, list[str]] = {}
+    proposers: dict[str, dict[str, None]] = {}
+    for one, arm, proposer in zip(picks["design_id"].tolist(), picks["arm"].tolist(), picks["proposer"].tolist()):
+        arms.setdefault(one, []).append(arm)
+        proposers.setdefault(one, {})[proposer] = None
     one_each = picks.drop_duplicates("design_id").set_index("design_id")
     one_each = one_each.assign(
-        arm=by_design["arm"].agg("+".join),
-        proposer=by_design["proposer"].agg(lambda names: "+".join(dict.fromkeys(names))),
+        arm=["+".join(arms[one]) for one in one_each.index],
+        proposer=["+".join(proposers[one]) for one in one_each.index],
         **_predictions(batch.objective, one_each),
     ).rename(columns={"score": SCORE, "beta": "bound_beta"})
     before = _cells(one_each[["rank", "arm", "proposer"]])
@@ -307,7 +311,7 @@ def _samples(batch: Batch, wells: pd.DataFrame) -> list[str]:
 
 def _summary(batch: Batch) -> dict[str, Any]:
     credited = Counter(batch.picks["arm"])
-    n_arms = batch.picks.groupby("design_id")["arm"].nunique()
+    n_arms = Counter(one for one, _ in set(zip(batch.picks["design_id"].tolist(), batch.picks["arm"].tolist())))
     return {
         "schema_version": 1,
         "campaign": batch.campaign,
@@ -316,7 +320,7 @@ def _summary(batch: Batch) -> dict[str, Any]:
         "n_wells": len(batch.wells),
         "designs": len(n_arms),
         "designs_by_arm": {arm: credited[arm] for arm in batch.arms},
-        "designs_shared": int((n_arms > 1).sum()),
+        "designs_shared": sum(n > 1 for n in n_arms.values()),
         "controls": dict(Counter(batch.wells["control"].dropna())),
     }
 

@@ -200,10 +200,13 @@ def _lacking(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | Non
     told = ("assay", "status", "plate", "well")
     plates, since = wells["plate"].unique().tolist(), _before(memory, wells)
     rows = memory.ledger.measurements(memory.name, until=until, since=since, plates=plates, columns=told)
-    places = pd.MultiIndex.from_frame(wells[["plate", "well"]])
-    failed = (rows["status"] == "failed_design") & (len(assays) > 1)
-    read = {assay: rows[failed | (rows["assay"] == assay)] for assay in assays}
-    return {assay: ~places.isin(pd.MultiIndex.from_frame(here[["plate", "well"]])) for assay, here in read.items()}
+    read: dict[str, set[tuple[str, str]]] = {assay: set() for assay in assays}
+    for assay, status, *spot in zip(*(rows[name].tolist() for name in told)):
+        for one in assays if status == "failed_design" and len(assays) > 1 else (assay,):
+            if one in read:
+                read[one].add((spot[0], spot[1]))
+    places = list(zip(wells["plate"].tolist(), wells["well"].tolist()))
+    return {assay: np.array([place not in there for place in places], dtype=bool) for assay, there in read.items()}
 
 
 def _before(memory: Memory, wells: pd.DataFrame) -> int:
