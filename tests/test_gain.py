@@ -14,7 +14,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Real
+from labloop.space.parameters import Integer, Real
 from labloop.surrogates.gp import GP
 from labloop.surrogates.training import torch_generator
 from labloop.types import Array, FloatArray
@@ -71,6 +71,20 @@ def test_every_pick_is_where_it_adds_most(judge: Judgement, data: Dataset) -> No
     assert not set(found.ids) & data.taken
     longer = by_gain(pool, judge, data, 8, hope=1.0, least=0.05, generations=8, seed=0)
     assert longer.ids[:6] == found.ids[:6]
+
+
+def test_no_design_is_picked_twice_where_picks_may_touch() -> None:
+    """On a coarse grid a search comes upon what was picked before it."""
+    space = DesignSpace(parameters=(Integer(name="x", low=0, high=400), Integer(name="z", low=0, high=400)))
+    X = space.sample(30, np.random.default_rng(1))
+    data = Dataset.from_measurements(space, space.decode(X), truth(X))
+    judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
+    start = space.sample(40, np.random.default_rng(2))
+    start = start[space.fresh(start, known=data.taken)]
+    pool = Pool.of(space, start, np.zeros(len(start)), proposer="one")
+    found = by_gain(pool, judge, data, 8, hope=0.1, least=0.0, generations=6, seed=0)
+    assert len(set(found.ids)) == len(found.ids)
+    assert len(Conservative(beta=-0.1, min_distance=0.0, refine=6).select(pool, judge, data, 12, seed=0)) == 12
 
 
 def test_what_waits_in_the_lab_is_not_sought_again(judge: Judgement, data: Dataset) -> None:

@@ -128,6 +128,7 @@ def by_gain(
         gain = Gain.over(judge, np.concatenate([waiting, picks.X]), hope=hope, best=best, seed=seed)
         if len(picks) < n:
             front = refined(front, gain, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
+            front = front.without(picks.ids)  # which the search may have come upon again
         front = front.take(np.argsort(-gain(front.X), kind="stable"))
         if len(picks) >= n:
             return Pool.joined([picks, front])
@@ -136,8 +137,6 @@ def by_gain(
         taken = away[apart(data.space, front.X[away], least, 1 if len(picks) < SEARCHES else TOGETHER)]
         if not len(taken):
             return Pool.joined([picks, front])
-        picks = Pool.joined([picks, front.take(taken)])
-        left = np.setdiff1d(np.arange(len(front)), taken)
-        front = front.take(
-            np.array([i for k, i in enumerate(left.tolist()) if k < KEPT or front.ids[i] in offered], dtype=np.int64)
-        )
+        picks, front = Pool.joined([picks, front.take(taken)]), front.without([front.ids[i] for i in taken.tolist()])
+        kept = [place for place, one in enumerate(front.ids) if place < KEPT or one in offered]
+        front = front.take(np.array(kept, dtype=np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,6 +119,11 @@ class Pool:
             space=self.space, X=self.X[rows], score=self.score[rows], proposer=self.proposer[rows],
             ids=tuple(self.ids[i] for i in np.asarray(rows).tolist()), notes=self.notes,
         )  # fmt: skip
+
+    def without(self, ids: Iterable[str]) -> Pool:
+        """Leave out the designs of some ids."""
+        gone = set(ids)
+        return self.take(np.array([i for i, one in enumerate(self.ids) if one not in gone], dtype=np.int64))
 
 
 def _by_shares(pools: Sequence[Pool], shares: Sequence[int]) -> Array:
