@@ -176,8 +176,11 @@ def usable(
     flags = standing_flags(memory, before_round=before_round)
     rows = rows[(rows["assay"] == assay).to_numpy(dtype=bool) & rows["status"].isin(MEASURED).to_numpy(dtype=bool)]
     flags = flags[flags["measurement"].isin(rows["id"])] if len(flags) else flags
-    flags = flags.assign(policy=flags["rule"].map(spec.policies).astype(object))  # type: ignore[arg-type]
-    gone, light = (_named(rows["id"], flags.loc[(flags["policy"] == one).to_numpy(), "measurement"]) for one in _LESS)
+    said = spec.policies
+    policies = [said.get(rule, np.nan) for rule in flags["rule"].tolist()]
+    flags = flags.assign(policy=pd.Series(policies, index=flags.index, dtype=object))
+    ids = list(zip(flags["measurement"].tolist(), policies))
+    gone, light = (_named(rows["id"], [one for one, policy in ids if policy == less]) for less in ("drop", "downweight"))
     kept = rows[~gone] if gone.any() else rows
     weight = np.where(light[~gone], DOWNWEIGHT, 1.0)
     method = spec.normalise if normalised else "none"
@@ -190,10 +193,7 @@ def usable(
     return Usable(kept.assign(raw=kept["value"], weight=weight, value=made.value), rows[gone], flags, made)
 
 
-_LESS = ("drop", "downweight")
-
-
-def _named(ids: pd.Series[int], some: pd.Series[int]) -> NDArray[np.bool_]:
+def _named(ids: pd.Series[int], some: list[int]) -> NDArray[np.bool_]:
     """Say which of the ids (n,) are among some: mostly none are, and the look alone takes a while."""
     return ids.isin(some).to_numpy(dtype=bool) if len(some) else np.zeros(len(ids), dtype=bool)
 
