@@ -107,7 +107,7 @@ def test_a_simulation_shares_alike(tfbind8_config):
 
 # ---- proposers of one arm
 
-TURNS = {"free": {"proposers": ["fakes:Near", "random"]}, "b": {"proposers": ["random"], "wells": 16}}
+TURNS = {"free": {"proposers": {"fakes:Near": {"shift": 1}, "random": {}}}, "b": {"proposers": ["random"], "wells": 16}}
 
 
 def test_the_better_proposer_of_an_arm_gets_more_of_its_wells():

@@ -426,7 +426,7 @@ def test_a_table_without_its_columns_is_refused_by_name():
 
 def test_a_real_campaigns_ledger_fills_the_page(tmp_path):
     config = parse_config(
-        {"arms": {"near": {"proposers": {"fakes:Near": {}}, "wells": 40}, "far": {"proposers": {"fakes:Near": {"shift": 1}}}},
+        {"arms": {"near": {"proposers": {"fakes:Near": {}}, "wells": 40}, "far": {"proposers": {"fakes:Near": {"shift": 4}}}},
          "judge": "fakes:Flat"}, RoundConfig,
     )  # fmt: skip
     tmp_path.mkdir(exist_ok=True)
