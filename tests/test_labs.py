@@ -291,6 +291,7 @@ def test_a_made_up_reaction_is_the_one_of_its_campaign_and_every_number_is_anoth
     campaign, lab = load_config(preset("campaigns/kinetics.yaml"), CampaignConfig), create("labs", "kinetics")
     assert campaign.space == lab.space
     assert not lab.space.listable
+    assert lab.bounds() == (0, 100)
     designs = lab.space.decode(lab.space.sample(300, np.random.default_rng(0)))
     values = [create("labs", "kinetics", {"reaction": number}).measure(designs, seed=0)["value"] for number in (0, 1)]
     assert all(value.between(0, 100).all() and value.std() > 5 for value in values)

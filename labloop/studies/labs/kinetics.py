@@ -54,7 +54,6 @@ class Kinetics(Wells):
             )
         )
 
-    @property
     def bounds(self) -> tuple[float, float]:
         """A yield's."""
         return 0.0, 100.0
