@@ -287,6 +287,32 @@ def test_a_function_lab_is_the_one_of_its_campaign_and_takes_noise_and_failures(
     assert (noisy["value"] - clean["value"])[~lost].std() == pytest.approx(0.5, rel=0.15)
 
 
+def test_a_made_up_reaction_is_the_one_of_its_campaign_and_every_number_is_another() -> None:
+    campaign, lab = load_config(preset("campaigns/kinetics.yaml"), CampaignConfig), create("labs", "kinetics")
+    assert campaign.space == lab.space
+    assert not lab.space.listable
+    assert lab.bounds() == (0, 100)
+    designs = lab.space.decode(lab.space.sample(300, np.random.default_rng(0)))
+    values = [create("labs", "kinetics", {"reaction": number}).measure(designs, seed=0)["value"] for number in (0, 1)]
+    assert all(value.between(0, 100).all() and value.std() > 5 for value in values)
+    assert np.corrcoef(*values)[0, 1] < 0.9
+    np.testing.assert_array_equal(values[0], lab.measure(designs, seed=1)["value"])
+    assert (open_lab("kinetics/noise=3").measure(designs, seed=1)["value"] - values[0]).std() == pytest.approx(3, rel=0.2)
+
+
+def test_a_reaction_forms_its_product_and_loses_it_where_it_is_heated_for_long() -> None:
+    lab = create("labs", "kinetics")
+    best = lab.space.decode(lab.space.sample(500, np.random.default_rng(0)))
+    one = best.iloc[[lab.measure(best, seed=0)["value"].argmax()] * 4].assign(
+        temperature=[30.0, 80.0, 130.0, 130.0], time=[1.0, 4.0, 4.0, 24.0]
+    )
+    cold, warm, hot, hot_for_long = lab.measure(one, seed=0)["value"]
+    assert cold < warm
+    assert hot_for_long < hot
+    slower = one.iloc[:1].assign(loading=0.5)
+    assert lab.measure(slower, seed=0)["value"][0] < lab.measure(slower.assign(loading=5.0), seed=0)["value"][0]
+
+
 def test_a_start_from_the_whole_lab_is_not_the_worse_half() -> None:
     lab, campaign = create("labs", "hartmann6"), load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
     worse, whole = (start_of(campaign, lab, 400, seed=0, quantile=quantile)["value"] for quantile in (0.5, 1.0))

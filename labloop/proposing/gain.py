@@ -24,6 +24,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.refine import apart, refined
 from labloop.proposing.search import keys
+from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
 from labloop.types import Array, Designs, FloatArray, Values
 
@@ -124,19 +125,21 @@ def by_gain(
     waiting = data.pending[[one not in failed for one in keys(data.pending)]]
     best = float(judge.posterior.belief(data.X)[0].max())
     offered, front, picks = set(pool.ids), pool, pool.take(np.arange(0))
-    while True:
-        gain = Gain.over(judge, np.concatenate([waiting, picks.X]), hope=hope, best=best, seed=seed)
-        if len(picks) < n:
-            front = refined(front, gain, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
-            front = front.without(picks.ids)  # which the search may have come upon again
+
+    def gain_over() -> Gain:
+        return Gain.over(judge, np.concatenate([waiting, picks.X]), hope=hope, best=best, seed=seed)
+
+    for _ in track(min(n, SEARCHES) + math.ceil(max(n - SEARCHES, 0) / TOGETHER), "conservative wells"):
+        gain = gain_over()
+        front = refined(front, gain, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
+        front = front.without(picks.ids)  # which the search may have come upon again
         front = front.take(np.argsort(-gain(front.X), kind="stable"))
-        if len(picks) >= n:
-            return Pool.joined([picks, front])
         near = data.space.distance(front.X, picks.X).min(1, initial=np.inf)
         away = np.flatnonzero(near >= least - 1e-9)
         taken = away[apart(data.space, front.X[away], least, 1 if len(picks) < SEARCHES else TOGETHER)]
         if not len(taken):
-            return Pool.joined([picks, front])
+            break
         picks, front = Pool.joined([picks, front.take(taken)]), front.without([front.ids[i] for i in taken.tolist()])
         kept = [place for place, one in enumerate(front.ids) if place < KEPT or one in offered]
         front = front.take(np.array(kept, dtype=np.int64))
+    return Pool.joined([picks, front.take(np.argsort(-gain_over()(front.X), kind="stable"))])
