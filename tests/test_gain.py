@@ -14,7 +14,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Integer, Real
+from labloop.space.parameters import Choice, Integer, Real
 from labloop.surrogates.gp import GP
 from labloop.surrogates.training import torch_generator
 from labloop.types import Array, FloatArray
@@ -115,3 +115,16 @@ def test_a_selector_of_numbers_chooses_by_gain_while_it_hopes(judge: Judgement, 
     plain = Conservative(beta=0.0, refine=8, spread=0.0).select(pool, judge, data, 1, seed=0)
     best = refined(pool, bound, data, 128, generations=8, seed=0)
     assert plain.mean[0] == pytest.approx(judge(best.X)[0].max())
+
+
+def test_options_among_numbers_do_not_add_to_the_hope() -> None:
+    space = DesignSpace(
+        parameters=(Real(name="x", low=0, high=1), Choice(name="s", options=("a", "b")), Choice(name="t", options=("c", "d")))
+    )
+    X = space.sample(24, np.random.default_rng(1))
+    data = Dataset.from_measurements(space, space.decode(X), X[:, 0] + X[:, 1])
+    judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
+    start = space.sample(30, np.random.default_rng(2))
+    pool = Pool.of(space, start, np.zeros(len(start)), proposer="one")
+    told = Conservative(beta=-2.0, numbers=0.5, refine=2).select(pool, judge, data, 2, seed=0).pool.notes["selection"]
+    assert told["beta"] == pytest.approx(-1.0)
