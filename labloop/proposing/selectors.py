@@ -60,10 +60,10 @@ class Conservative:
     beta: float = 1.0
     """Standard deviations taken off the mean; below zero the selector is an optimist."""
     numbers: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of a beta below 0 that counts in a space of numbers: std is widest in their corners, far from all data, and hope alone
-    would fill a plate with those. Where a fair part of the sites are numbers that vary freely, it is what a doubt counts for in
-    what each pick adds to those before it (`labloop.proposing.gain`), as neighbours have equal bounds and a plate of them measures
-    one place; elsewhere the more of it is lost, the more of the sites are numbers."""
+    """Share of a beta below 0 that counts in a space of numbers: std is widest in their corners, far from all data, and hope
+    alone would fill a plate with those. Where a fair part of the sites are numbers that vary freely, it is what a doubt counts
+    for in what each pick adds to those before it (`labloop.proposing.gain`), as neighbours have equal bounds and a plate of them
+    measures one place; elsewhere the more of it is lost, the more of the sites are numbers."""
     adapt: bool = True
     """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
     min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
