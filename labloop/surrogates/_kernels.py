@@ -285,10 +285,19 @@ class _Words(nn.Module):
         places = sum(block.rows - offsets[-1] for offsets in self.offsets)
         self.scale = 1 / math.sqrt(places * (1 - 1 / block.letters) ** order)
         self.variance = Logs(1, centre=0.1, spread=2.0, start=0.3)
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x1: Tensor, x2: Tensor, twins: Tensor, diag: bool) -> Tensor:
-        first = self.counts(x1, twins)
-        return self.variance() * _inner(first, first if x2 is x1 else self.counts(x2, twins), diag)
+        second = self._kept(x2, twins)
+        return self.variance() * _inner(second if x1 is x2 else self.counts(x1, twins), second, diag)
+
+    def _kept(self, x: Tensor, twins: Tensor) -> Tensor:
+        """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit."""
+        if x.requires_grad:
+            return self.counts(x, twins)
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self.counts(x, twins)
+        return self._last[1]
 
     def counts(self, x: Tensor, twins: Tensor) -> Tensor:
         """Count the words of x (..., n, d), averaged over twins and scaled: (..., n, words)."""
