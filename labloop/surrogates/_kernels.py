@@ -295,9 +295,10 @@ class _Words(nn.Module):
         """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit."""
         if x.requires_grad:
             return self.counts(x, twins)
-        if self._last is None or self._last[0] is not x:
-            self._last = x, self.counts(x, twins)
-        return self._last[1]
+        last = self._last  # as another thread may ask for other designs meanwhile
+        if last is None or last[0] is not x:
+            last = self._last = x, self.counts(x, twins)
+        return last[1]
 
     def counts(self, x: Tensor, twins: Tensor) -> Tensor:
         """Count the words of x (..., n, d), averaged over twins and scaled: (..., n, words)."""
