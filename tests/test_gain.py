@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.gain import Gain, by_gain
@@ -15,8 +17,10 @@ from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Real
+from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP
 from labloop.surrogates.training import torch_generator
+from labloop.testing import TOY_SPACES, toy_data
 from labloop.types import Array, FloatArray
 
 SPACE = DesignSpace(parameters=(Real(name="x", low=0.0, high=1.0, decimals=4), Real(name="z", low=0.0, high=1.0, decimals=4)))
@@ -128,3 +132,23 @@ def test_options_among_numbers_do_not_add_to_the_hope() -> None:
     pool = Pool.of(space, start, np.zeros(len(start)), proposer="one")
     told = Conservative(beta=-2.0, numbers=0.5, refine=2).select(pool, judge, data, 2, seed=0).pool.notes["selection"]
     assert told["beta"] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("kind", ["sequence", "continuous"])
+def test_an_optimist_may_go_by_a_judge_that_cannot_say_what_goes_together(kind: str) -> None:
+    data = toy_data(TOY_SPACES[kind])
+    judge = Judgement(posterior=Ensemble(members=3, steps=20).fit(data, seed=0), data=data)
+    X = data.space.sample(30, np.random.default_rng(2))
+    X = X[data.space.fresh(X, known=data.taken)]
+    pool = Pool.of(data.space, X, np.zeros(len(X)), proposer="one")
+    assert len(Conservative(beta=-1.0, refine=2).select(pool, judge, data, 4, seed=0)) == 4
+
+
+def test_designs_that_a_search_found_are_candidates_in_what_a_refusal_counts(judge: Judgement, data: Dataset) -> None:
+    with pytest.raises(
+        MethodError, match=r"asked for 8 picks, but (\d) of the pool's (\d+) candidates are left \((\d+) are nearer"
+    ) as told:
+        Conservative(beta=-1.0, min_distance=0.9, refine=4).select(offered(data), judge, data, 8, seed=0)
+    left, candidates, near = map(int, re.findall(r"\d+", str(told.value))[1:4])
+    assert candidates > 60
+    assert left == candidates - near

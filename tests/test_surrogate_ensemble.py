@@ -101,8 +101,8 @@ def test_training_stops_earlier_where_the_values_are_noise() -> None:
     clean = sample(space, 150)
     noise = replace(clean, y=np.random.default_rng(0).normal(size=len(clean)))
     learnt, guessed = (SMALL.fit(data, seed=0) for data in (clean, noise))
-    assert learnt.correlation > 0.7
-    assert guessed.correlation < 0.4
+    assert learnt.out_of_bag_correlation > 0.7
+    assert guessed.out_of_bag_correlation < 0.4
     X = space.sample(300, np.random.default_rng(1))
     assert guessed(X)[1].min() > 0.7  # about the standard deviation of the noise
 

@@ -54,7 +54,7 @@ def judged(surrogate: Ensemble, codes: np.ndarray, y: np.ndarray, n: int, seed: 
     mean, std = posterior(SPACE.encode(pd.DataFrame({"utr": words(codes[tested])})))
     cpu = time.process_time() - cpu
     z = (y[tested] - mean) / std
-    return [posterior.correlation, float(np.corrcoef(mean, y[tested])[0, 1]), float(np.mean(z**2)), cpu]
+    return [posterior.out_of_bag_correlation, float(np.corrcoef(mean, y[tested])[0, 1]), float(np.mean(z**2)), cpu]
 
 
 if __name__ == "__main__":

@@ -45,5 +45,5 @@ class EnsembleMean:
             return posterior.each(X).mean(0)
 
         X, score = search(data, mean, n, seed=seed, label="score ensemble")
-        notes = {"steps": posterior.steps, "out_of_bag_correlation": posterior.correlation}
+        notes = {"steps": posterior.steps, "out_of_bag_correlation": posterior.out_of_bag_correlation}
         return Pool.best(data, X, score, n, proposer="ensemble", notes=notes)

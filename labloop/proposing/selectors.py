@@ -143,7 +143,7 @@ class Conservative:
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
         if len(spread) < n:
             dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
-            raise _too_few("conservative", n, pool, dropped)
+            raise _too_few("conservative", n, len(pool) + len(fresh) - len(offered), dropped)
         chosen = order[spread]
         relaxed = int(far[chosen].sum())
         if relaxed:
@@ -176,7 +176,7 @@ class AsProposed:
         """
         rows, dropped = _choosable(pool, data)
         if len(rows) < n:
-            raise _too_few("as_proposed", n, pool, dropped)
+            raise _too_few("as_proposed", n, len(pool), dropped)
         return explain(pool.take(rows[:n]), posterior, data, 1.0)
 
 
@@ -192,7 +192,7 @@ class RandomSelection:
         """
         rows, dropped = _choosable(pool, data)
         if len(rows) < n:
-            raise _too_few("random", n, pool, dropped)
+            raise _too_few("random", n, len(pool), dropped)
         return explain(pool.take(generator(seed, "random selection").permutation(rows)[:n]), posterior, data, 1.0)
 
 
@@ -293,10 +293,10 @@ def _least(space: DesignSpace, several: bool) -> float:
     return (CLOSE if several else APART) if any(block.kind != "onehot" for block in space.blocks) else 0.0
 
 
-def _too_few(name: str, n: int, pool: Pool, dropped: dict[str, int]) -> MethodError:
+def _too_few(name: str, n: int, candidates: int, dropped: dict[str, int]) -> MethodError:
     told = ", ".join(f"{count} {rule}" for rule, count in dropped.items() if count) or "none was dropped"
-    left = len(pool) - sum(dropped.values())
+    left = candidates - sum(dropped.values())
     return MethodError(
-        f"{name} was asked for {n} picks, but {left} of the pool's {len(pool)} candidates are left ({told}): "
+        f"{name} was asked for {n} picks, but {left} of the pool's {candidates} candidates are left ({told}): "
         "offer a larger pool (arms.*.pool), or loosen the rule"
     )

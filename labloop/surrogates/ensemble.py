@@ -104,8 +104,8 @@ class EnsemblePosterior:
     """Predictive variance where all members agree, in y²."""
     steps: int
     """Steps trained."""
-    correlation: float
-    """Out-of-bag correlation of prediction and y; NaN where there are too few measurements to tell."""
+    out_of_bag_correlation: float
+    """Of prediction and y; NaN where there are too few measurements to tell."""
     noise_std: float
     """Standard deviation of one well's reading about its design's value, in y: what replicates tell, at most what `floor` is."""
     out_of_bag: tuple[FloatArray, FloatArray]
@@ -178,7 +178,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
         mean[unseen], std[unseen] = location + scale * guess, np.sqrt(spread * scale**2 * variance + floor)
     return EnsemblePosterior(
         space=data.space, net=net.requires_grad_(False), location=location, scale=scale, spread=spread, floor=floor,
-        steps=0 if isinstance(net, StackedKernel) else watch.step or options.steps, correlation=watch.correlation,
+        steps=0 if isinstance(net, StackedKernel) else watch.step or options.steps, out_of_bag_correlation=watch.correlation,
         noise_std=_noise(data, floor), out_of_bag=(mean, std), sees=told,
     )  # fmt: skip
 
