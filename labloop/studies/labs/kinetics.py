@@ -17,6 +17,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.special import exprel
 
 from labloop.registry import plugin
 from labloop.seeds import derive, generator
@@ -64,8 +65,8 @@ class Kinetics(Wells):
         Raises:
             DesignError: a design is not of this lab's space.
         """
-        self.space.encode(designs)
-        return self.reported(self._yields(designs), designs, seed=derive(seed, "kinetics"))
+        told = self.space.decode(self.space.encode(designs))
+        return self.reported(self._yields(told), designs, seed=derive(seed, "kinetics"))
 
     def _yields(self, designs: pd.DataFrame) -> FloatArray:
         rng = generator(self.reaction, "kinetics")
@@ -84,5 +85,6 @@ class Kinetics(Wells):
             - barrier[ligand] * colder
         )  # fmt: skip
         decays = np.exp(decay_of_base[base] + decay_of_solvent[solvent] - 3.0 - 115 * colder)
-        apart = np.where(np.abs(forms - decays) < 1e-9 * forms, 1e-9 * forms, forms - decays)
-        return 100 * forms / apart * (np.exp(-decays * time) - np.exp(-forms * time))
+        # The difference of two exponentials over that of their rates, which may be equal.
+        slower = np.exp(-np.minimum(forms, decays) * time) * exprel(-np.abs(forms - decays) * time)
+        return 100 * forms * time * slower  # type: ignore[no-any-return]
