@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.quality import layout
-from labloop.assays.quality.screen import outer, worth_a_look
+from labloop.assays.quality.screen import having, outer, worth_a_look
 from labloop.assays.quality.statistics import (  # fmt: skip
     Effect,
     Figure,
@@ -31,7 +31,7 @@ from labloop.assays.quality.statistics import (  # fmt: skip
 )
 from labloop.config.policies import DRIFT_SIZE, EDGE_SIZE, RATE, TRANSFER, Rule
 from labloop.seeds import generator
-from labloop.types import Array, FloatArray
+from labloop.types import FloatArray
 
 Flag = tuple[int, Rule, dict[str, Any]]
 """A reading's id, the rule that speaks of it, and its figures."""
@@ -88,7 +88,7 @@ class Replicates:
 
 def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     """Give each assay's plates in the order in which they came in, with their readings that have a value."""
-    known = readings[_where(readings["plate"]) & _where(readings["row"]) & _where(readings["value"])]
+    known = readings[having(readings, "plate", "row", "value")]
     for key, rows in known.groupby(["assay", "plate"], sort=False):
         yield (str(key[0]), str(key[1])), rows  # type: ignore[index]
 
@@ -204,17 +204,12 @@ def _without(readings: pd.DataFrame, found: list[Flag]) -> pd.DataFrame:
     return readings[~readings["id"].isin({one for one, _, _ in found})] if found else readings
 
 
-def _where(column: pd.Series[Any]) -> Array:
-    """Where a column (n,) has something."""
-    return column.notna().to_numpy(dtype=bool)
-
-
 def _of_wells(readings: pd.DataFrame) -> list[Flag]:
     """Rules about one well: read again, excluded later, or never filled."""
     place = ["plate", "well"]
     rows = readings[["id", "assay", *place, "status", "value", "note"]]  # each column that goes along costs its part
-    rows = rows[_where(rows["plate"]) & _where(rows["well"])]
-    valued = rows[_where(rows["value"]) & (rows["status"] != "excluded").to_numpy(dtype=bool)]
+    rows = rows[having(rows, "plate", "well")]
+    valued = rows[having(rows, "value") & (rows["status"] != "excluded").to_numpy(dtype=bool)]
     found: list[Flag] = []
     empty = rows[(rows["status"] == "failed_technical").to_numpy(dtype=bool)]
     said = {
@@ -262,7 +257,7 @@ def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Fl
 def _of_replicates(readings: pd.DataFrame) -> list[Flag]:
     """Outliers among replicates of a design, and among the wells of a control on a plate."""
     known = readings.loc[
-        _where(readings["value"]) & (readings["status"] == "ok").to_numpy(dtype=bool),
+        having(readings, "value") & (readings["status"] == "ok").to_numpy(dtype=bool),
         ["id", "assay", "plate", "design_id", "control", "scaled"],
     ]
     found: list[Flag] = []
@@ -288,7 +283,7 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
     if not layouts:
         return found
     ours = readings["plate"].isin({plate for plates in layouts.values() for plate in plates})  # others have no place to mistake
-    laid = ours.to_numpy(dtype=bool) & _where(readings["value"]) & _where(readings["row"])
+    laid = ours.to_numpy(dtype=bool) & having(readings, "value", "row")
     if not laid.any():
         return found
     columns = ["id", "assay", "round", "plate", "row", "column", "control", "scaled"]
@@ -320,7 +315,7 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
 def _layouts(wells: pd.DataFrame) -> dict[Any, dict[str, dict[str, list[layout.Spot]]]]:
     """Where each round's plates have their controls."""
     found: dict[Any, dict[str, dict[str, list[layout.Spot]]]] = {}
-    held = wells[_where(wells["control"])]
+    held = wells[having(wells, "control")]
     for number, plate, control, *spot in zip(*(held[name].tolist() for name in ("round", "plate", "control", "row", "column"))):
         place = found.setdefault(float(number), {}).setdefault(str(plate), {})
         place.setdefault(str(control), []).append((int(spot[0]), int(spot[1])))

@@ -23,15 +23,19 @@ def outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
     return (row == 1) | (row == shape[0]) | (column == 1) | (column == shape[1])
 
 
+def having(readings: pd.DataFrame, *columns: str) -> Array:
+    """Where readings (n,) have something in each of these columns."""
+    return np.all([readings[name].notna().to_numpy(dtype=bool) for name in columns], axis=0)  # type: ignore[no-any-return]
+
+
 def worth_a_look(readings: pd.DataFrame, shape: tuple[int, int]) -> pd.DataFrame:
     """Keep the readings of plates that hold controls, or whose edge or order of reading seems to matter."""
-    told = [readings[name].notna().to_numpy(dtype=bool) for name in ("plate", "row", "value")]
-    known = readings[np.all(told, axis=0)]
+    known = readings[having(readings, "plate", "row", "value")]
     if known.empty:
         return known
     plate = known.groupby(["assay", "plate"], sort=False).ngroup().to_numpy()
     n = int(plate.max()) + 1
-    filled = known["design_id"].notna().to_numpy(dtype=bool)
+    filled = having(known, "design_id")
     designs, of = known.loc[filled, ["row", "column", "scaled", "measured_at"]], plate[filled]
     values = designs["scaled"].to_numpy(float)
     look = np.bincount(plate[~filled], minlength=n) > 0
@@ -42,7 +46,7 @@ def worth_a_look(readings: pd.DataFrame, shape: tuple[int, int]) -> pd.DataFrame
 def orders(designs: pd.DataFrame, of: Array, n: int) -> FloatArray:
     """Give the order of reading (m,) of the wells of n plates: times where a plate's wells have their own, else row by row."""
     place = designs["row"].to_numpy(float) * 100 + designs["column"].to_numpy(float)
-    given = designs["measured_at"].notna().to_numpy(dtype=bool)
+    given = having(designs, "measured_at")
     whole = np.bincount(of[given], minlength=n) == np.bincount(of, minlength=n)
     given = whole[of]
     if not given.any():
