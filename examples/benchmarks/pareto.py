@@ -19,8 +19,8 @@ qLogNoisyExpectedHypervolumeImprovement (one objective and a limit: qLogNoisyExp
 space. `ax` is Ax's default strategy, told the same start (pip install ax-platform). All see the same starts, seed by seed.
 
 Told is the hypervolume above the thresholds, or the best value within the limit, after each plate: mean ± standard deviation over
-seeds; what each arm is ahead of BoTorch by after the last plate and on average over plates, paired by seed, with 95 % intervals
-(Student's t); CPU-seconds a campaign. `--out` adds rows to a file, `--told FILE …` shows those of earlier runs.
+seeds; what each arm is ahead of BoTorch and of Ax by after the last plate and on average over plates, paired by seed, with 95 %
+intervals (Student's t); CPU-seconds a campaign. `--out` adds rows to a file, `--told FILE …` shows those of earlier runs.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ from labloop.studies.properties import compromise
 from labloop.studies.simulate import open_lab, simulate, start_of
 from labloop.types import FloatArray
 
+PEERS = ("botorch", "ax")
+"""Arms that are not labloop's."""
 CONDITIONS = "[base, ligand, solvent, concentration, temperature]"
 SEVERAL = {"branin": {"direction": "min", "threshold": 18}, "currin": {"direction": "min", "threshold": 6}}
 
@@ -130,8 +132,8 @@ def main() -> None:
     table = pd.concat([pd.DataFrame(rows), *(pd.read_csv(path) for path in args.told)], ignore_index=True)
     for name, mine in table.groupby("problem", sort=False):
         print(f"\n{name}\n{summary(mine).to_string()}")
-        if "botorch" in set(mine["arm"]):
-            print(paired(mine, lower=name == "limitedbranin").to_string())
+        for peer in [one for one in PEERS if one in set(mine["arm"])]:
+            print(paired(mine, peer, lower=name == "limitedbranin").to_string())
 
 
 def opened(name: str, table: Path | None) -> tuple[Lab, CampaignConfig]:
@@ -144,7 +146,7 @@ def opened(name: str, table: Path | None) -> tuple[Lab, CampaignConfig]:
 def run(arm: str, campaign: CampaignConfig, lab: Lab, *, start: int, batch: int, rounds: int, seeds: int) -> list[dict[str, Any]]:
     """Run an arm in campaigns of its own: what each had come to after each plate, and its CPU-seconds."""
     began, rows = time.process_time(), list[dict[str, Any]]()
-    if arm in ("botorch", "ax"):
+    if arm in PEERS:
         loop = botorch_loop if arm == "botorch" else ax_loop
         for seed in range(seeds):
             known = start_of(campaign, lab, start, seed=seed, quantile=1.0)
@@ -273,18 +275,18 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return out.assign(seeds=by["seed"].nunique(), cpu=by["cpu"].mean().round(1))
 
 
-def paired(table: pd.DataFrame, *, lower: bool) -> pd.DataFrame:
-    """Give what each arm is ahead of BoTorch's loop by, paired by seed: mean and 95 % interval; above 0 is better."""
+def paired(table: pd.DataFrame, peer: str, *, lower: bool) -> pd.DataFrame:
+    """Give what each arm is ahead of a peer by, paired by seed: mean and 95 % interval; above 0 is better."""
     rows: dict[str, dict[str, str]] = {}
     for told, mine in (("last plate", table[table["round"] == table["round"].max()]), ("all plates", table)):
         wide: pd.DataFrame = mine.groupby(["seed", "arm"])["value"].mean().unstack("arm")
-        for arm in [str(one) for one in table["arm"].unique() if one != "botorch"]:
-            gap: FloatArray = (wide[arm] - wide["botorch"]).dropna().to_numpy(float) * (-1 if lower else 1)
+        for arm in [str(one) for one in table["arm"].unique() if one != peer]:
+            gap: FloatArray = (wide[arm] - wide[peer]).dropna().to_numpy(float) * (-1 if lower else 1)
             if len(gap) > 1:
                 half = stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / np.sqrt(len(gap))
                 shown = f"{gap.mean():+.3f} ({gap.mean() - half:+.3f} to {gap.mean() + half:+.3f})"
                 rows.setdefault(arm, {})[told] = shown
-    return pd.DataFrame(rows).T.add_prefix("ahead of botorch, ")
+    return pd.DataFrame(rows).T.add_prefix(f"ahead of {peer}, ")
 
 
 if __name__ == "__main__":
