@@ -346,7 +346,8 @@ def table(shares, *, seeds=5, rounds=2, spread=0.0):
     rows = [
         {
             "lab": lab, "start": 100, "noise": 0.0, "arm": arm, "seed": seed, "round": number, "coverage": np.nan,
-            "cpu_seconds": 1.0, **{f"{name}{end}": share + spread * seed for name in MEASURES for end in ("", "_share")},
+            "cpu_seconds": 1.0, "n_wells": 12,
+            **{f"{name}{end}": share + spread * seed for name in MEASURES for end in ("", "_share")},
         }
         for lab, by in shares.items() for arm, share in by.items() for seed in range(seeds) for number in range(1, rounds + 1)
     ]  # fmt: skip
@@ -382,6 +383,22 @@ def test_never_worse_means_on_no_lab_beyond_the_interval():
     assert told["y"]["worse_on"] == ["b, 100 to start"]
     once = standings(table(shares, seeds=1), ["x", "bo", "y"], reference="bo")
     assert not any(one["never_worse"] for one in once["verdicts"])  # one seed tells of no interval
+
+
+def test_what_an_arm_is_worth_is_told_in_wells():
+    rows = table({"a": {"x": 0.8, "bo": 0.8, "late": 0.8, "lost": 0.8}}, rounds=3)
+    for arm, path in {"x": [0.5, 0.9, 0.9], "bo": [0.5, 0.7, 0.8], "late": [0.1, 0.1, 0.6], "lost": [0.5, 0.6, np.nan]}.items():
+        rows.loc[rows["arm"] == arm, "top10_mean_share"] = path * 5
+    found = {one["arm"]: one for one in standings(rows, ["x", "bo", "late", "lost"], reference="bo")["wells"]}
+    assert set(found) == {"x", "late", "lost"}
+    assert found["x"]["mean"] == pytest.approx(36 - 21)  # three quarters of the way from .5 to .9, in the second of plates of 12
+    assert found["late"]["mean"] == pytest.approx(18 - 36)
+    assert found["lost"]["mean"] is None
+    assert found["x"]["wells"] == 36
+    assert found["x"]["low"] == pytest.approx(15)  # five equal seeds
+    whole = standings(rows[rows["arm"].isin(["bo", "x"])], ["bo", "x"], reference="x")["wells"]
+    assert [one["mean"] for one in whole] == [pytest.approx(21 - 36)]
+    assert "+15 [+15, +15]" in markdown(standings(rows, ["x", "bo", "late", "lost"], reference="bo"), title="wells")
 
 
 def test_an_arm_without_a_result_comes_last_and_is_not_called_better():

@@ -31,7 +31,7 @@ def sections(found: Mapping[str, Any]) -> list[Section]:
     reference = found["reference"]
     told = [_ranks(found)]
     if reference:
-        told += [_overall(found, reference), _differences(found, reference)]
+        told += [_overall(found, reference), _differences(found, reference), _wells(found, reference)]
     plates = [one for one in found["curves"] if one["measure"] == "batch_mean"]
     note = "The mean of each plate, round by round, mean over seeds, in the lab's own unit, over the wells that have a value."
     told.append(_by_round(found, plates, "value", ".3g", "Plates", note))
@@ -96,6 +96,22 @@ def _differences(found: Mapping[str, Any], reference: str) -> Section:
         head=["setting", "measure", *arms],
         rows=sorted(rows, key=lambda row: row[0]),
         note="▲ better and ▼ worse beyond the 95 % interval.",
+    )
+
+
+def _wells(found: Mapping[str, Any], reference: str) -> Section:
+    arms = [arm for arm in found["arms"] if arm != reference]
+    by: dict[str, dict[str, str]] = {}
+    spent: dict[str, float] = {}
+    for one in found["wells"]:
+        by.setdefault(place(one), {})[one["arm"]] = _told(one, "+.0f")
+        spent[place(one)] = one["wells"]
+    return Section(
+        title=f"Wells ahead of {reference}",
+        head=["setting", f"wells of {reference}", *arms],
+        rows=[[where, f"{spent[where]:.0f}", *(cells.get(arm, "–") for arm in arms)] for where, cells in by.items()],
+        note="How many wells fewer an arm took to the ten best that both came to; below zero, how many more. Between two plates "
+        "its path counts as a line, and what the first plate came to as all of its wells.",
     )
 
 

@@ -2,7 +2,8 @@
 
 Values are shares of the lab's range (0 its worst, 1 its best) wherever labs are put together. Three measures of a campaign:
 `batch_mean`, the mean over its rounds of each plate's mean; `top10_mean` and `best`, of all its wells at the end. A setting is a
-lab with a size of start and a noise; seeds are paired, as all arms of a seed begin with the same data.
+lab with a size of start and a noise; seeds are paired, as all arms of a seed begin with the same data. What an arm is worth in
+wells is how many fewer it took to the ten best that both it and the reference came to.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def standings(rows: pd.DataFrame, arms: Sequence[str], *, reference: str | None)
 
     Returns:
         Plain values: `ranks`, `differences` (a row a setting, arm and measure), `overall` (a row an arm and measure), `verdicts`,
-        `curves`, `coverage` and `costs`. A number that cannot be known, such as an interval of one seed, is None.
+        `wells` (a row a setting and arm), `curves`, `coverage` and `costs`. A number that cannot be known, such as an interval of
+        one seed, is None.
     """
     finals = _finals(rows, arms)
     against = reference if reference in arms else None
@@ -46,6 +48,7 @@ def standings(rows: pd.DataFrame, arms: Sequence[str], *, reference: str | None)
             "differences": differences,
             "overall": _overall(finals, against) if against else [],
             "verdicts": _verdicts(differences, arms, against) if against else [],
+            "wells": _wells(rows, arms, against) if against else [],
             "curves": _curves(rows, arms),
             "coverage": _mean_of(rows, "coverage", [*SETTING, "arm", "round"]),
             "costs": _mean_of(rows, "cpu_seconds", [*SETTING, "arm"]),
@@ -154,6 +157,42 @@ def _verdicts(differences: Sequence[Mapping[str, Any]], arms: Sequence[str], ref
             judged = all(math.isfinite(one["low"]) for one in mine)
             found.append({"arm": arm, "measure": measure, **counts, "never_worse": judged and not where, "worse_on": where})
     return found
+
+
+def _wells(rows: pd.DataFrame, arms: Sequence[str], reference: str) -> list[dict[str, Any]]:
+    """How many wells fewer than the reference each arm took to the ten best that both came to, paired by seed: above zero, it was
+    there earlier. `wells` are those of the reference's campaign."""
+    found = []
+    for setting, part in rows.groupby(SETTING, sort=False):
+        paths = {key: _path(one) for key, one in part.groupby(["arm", "seed"])}
+        seeds = sorted(part.loc[part["arm"] == reference, "seed"].unique())
+        for arm in arms:
+            pairs = [(paths[arm, seed], paths[reference, seed]) for seed in seeds if (arm, seed) in paths]
+            if arm == reference or not pairs:
+                continue
+            mean, low, high = interval(np.array([_ahead(mine, theirs) for mine, theirs in pairs]))
+            spent = float(np.mean([theirs[0][-1] for _, theirs in pairs]))
+            row = dict(zip(SETTING, setting, strict=True)) | {"arm": arm, "wells": spent}
+            found.append(row | {"mean": mean, "low": low, "high": high})
+    return found
+
+
+def _path(campaign: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """One campaign's wells up to each round's end, (rounds,), and the mean of its ten best so far, as a share, (rounds,)."""
+    plates = campaign.sort_values("round")
+    return plates["n_wells"].to_numpy(float).cumsum(), plates["top10_mean_share"].to_numpy(float)
+
+
+def _ahead(mine: tuple[FloatArray, FloatArray], theirs: tuple[FloatArray, FloatArray]) -> float:
+    """Wells that `theirs` took to what both came to, less those that `mine` took; NaN where either has no value."""
+    both = min(mine[1][-1], theirs[1][-1])
+    return _taken(*theirs, both) - _taken(*mine, both) if math.isfinite(both) else math.nan
+
+
+def _taken(wells: FloatArray, best: FloatArray, value: float) -> float:
+    """Wells after which a path first came to a value; between two rounds it is a line, before the first nothing is known."""
+    i = int(np.argmax(best >= value))
+    return float(wells[0] if i == 0 else np.interp(value, best[i - 1 : i + 1], wells[i - 1 : i + 1]))
 
 
 def place(row: Mapping[str, Any]) -> str:
