@@ -17,14 +17,14 @@ from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.gain import by_gain
-from labloop.proposing.panel import Panel
+from labloop.proposing.panel import Panel, View
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
 from labloop.proposing.refine import apart, refined
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.types import Array, FloatArray
+from labloop.types import Array, ByProperty, Designs, FloatArray, Values
 
 log = logging.getLogger("labloop")
 
@@ -92,58 +92,46 @@ class Conservative:
         Raises:
             MethodError: fewer than n are left; the message says which rule dropped how many.
         """
-        judge = believing(posterior)
-        correction: Correction = getattr(posterior, "correction", Correction())
-        share = 1.0 if _free(data.space) else data.space.share_of_numbers
-        beta = self.beta if self.beta >= 0 else self.beta * (1 - (1 - self.numbers) * share)
-        if self.adapt:
-            beta -= float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
-        several = posterior.at(beta) if isinstance(posterior, Panel) else None
+        judge, several = believing(posterior), isinstance(posterior, Panel)
+        correction: Correction = getattr(posterior, "correction", Correction()) if self.adapt else Correction()
+        beta = self._beta(data.space) - float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
+        hopeful = self.joint and beta < 0
+        least = _least(data.space, several) if self.min_distance == "auto" else self.min_distance
 
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
-            if several is not None:
-                return several.gains(X)
-            return _bound(judge, correction if self.adapt else Correction(), X, proposer, beta)
+            return _bound(judge, Correction() if several else correction, X, proposer, beta)
 
         rows, dropped = _choosable(pool, data)
         fresh = pool.take(rows)
-        offered = set(fresh.ids)
-        least = _least(data.space, several is not None) if self.min_distance == "auto" else self.min_distance
-        hopeful = judge if self.joint and beta < 0 and isinstance(judge, Judgement) and several is None else None
-        gaining = hopeful is not None and bool(offered) and _free(data.space)
-        if hopeful is not None and gaining:
-            fresh = by_gain(fresh, hopeful, data, n, hope=-beta, least=least, generations=self.refine, seed=seed)
-        elif self.refine and offered:
-            # Progress is told by a front of its own size: a longer selection must start with the shorter one.
-            fresh = refined(
-                fresh if several is None else _widened(fresh, data, seed), bound, data, FRONT, generations=self.refine, seed=seed
-            )
-        lcb = worth = bound(fresh.X, fresh.proposer) if several is None else np.zeros(len(fresh))
-        nearest, distance = _nearest(fresh.X, data)
+        offered, steps = set(fresh.ids), self.refine if len(fresh) else 0
+        if isinstance(posterior, Panel):
+            found, order = _by_hypervolume(fresh, posterior.at(beta), data, least=least, generations=steps, seed=seed)
+        elif hopeful and isinstance(judge, Judgement) and len(fresh) and _free(data.space):
+            found = by_gain(fresh, judge, data, n, hope=-beta, least=least, generations=steps, seed=seed)
+            order = np.arange(len(found))
+        else:
+            found = refined(fresh, bound, data, FRONT, generations=steps, seed=seed) if steps else fresh
+            order = None
+        lcb = bound(found.X, found.proposer)
+        if order is None:
+            order = np.argsort(-lcb, kind="stable")
+            if hopeful and isinstance(judge, Judgement):
+                order = _taught(order, found.X, lcb, judge, beta)
+        nearest, distance = _nearest(found.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
-        # Supported ones by bound; behind them the others, the nearest to the data first.
-        order = np.lexsort((-lcb, np.where(far, distance, 0.0)))
-        if several is not None:  # in the order of what each adds to those before it; its own bound is the leading objective's
-            order = several.order(fresh.X, least=least, seed=seed)
-            order = np.concatenate([order[~far[order]], order[far[order]]])
-            lcb = _bound(judge, Correction(), fresh.X, fresh.proposer, beta)
+        # Those without support come last, the nearest to the data first.
+        order = order[np.argsort(np.where(far, distance, 0.0)[order], kind="stable")]
         if not self.relax:
             order = order[~far[order]]
             dropped["lack data support"] = int(far.sum())
-        if gaining:
-            order = np.arange(len(fresh))
-        elif hopeful is not None:
-            front = order[:JOINT]
-            taught = _taught(hopeful, fresh.X[front], lcb[front], beta)
-            order = np.concatenate([front[taught], order[JOINT:]])
-        slack = 0.0 if several is not None or (self.joint and beta < 0) else self.spread * judge.noise_std
-        spread = apart(data.space, fresh.X[order], least, n, worth=np.where(far[order], -np.inf, worth[order]), slack=slack)
+        slack = 0.0 if several or hopeful else self.spread * judge.noise_std
+        spread = apart(data.space, found.X[order], least, n, worth=np.where(far, -np.inf, lcb)[order], slack=slack)
         if self.min_distance == "auto" and len(spread) < n:  # a distance that nobody asked for refuses nothing
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
         if len(spread) < n:
             dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
-            raise _too_few("conservative", n, len(pool) + len(fresh) - len(offered), dropped)
+            raise _too_few("conservative", n, len(pool) + len(found) - len(fresh), dropped)
         chosen = order[spread]
         relaxed = int(far[chosen].sum())
         if relaxed:
@@ -154,14 +142,19 @@ class Conservative:
             )  # fmt: skip
         notes = {
             "beta": beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed,
-            "min_distance": float(least), "refined": sum(fresh.ids[i] not in offered for i in chosen.tolist()),
+            "min_distance": float(least), "refined": sum(found.ids[i] not in offered for i in chosen.tolist()),
         }  # fmt: skip
-        taken = fresh.take(chosen)
+        taken = found.take(chosen)
         mean, std = posterior(taken.X)
         return Picks(
             pool=replace(taken, notes={**pool.notes, "selection": notes}), mean=mean, std=std, lcb=lcb[chosen],
             nearest_id=tuple(nearest[i] for i in chosen.tolist()), nearest_distance=distance[chosen],
         )  # fmt: skip
+
+    def _beta(self, space: DesignSpace) -> float:
+        """Tell what is left of beta in a space of numbers."""
+        share = 1.0 if _free(space) else space.share_of_numbers
+        return self.beta if self.beta >= 0 else self.beta * (1 - (1 - self.numbers) * share)
 
 
 @plugin
@@ -244,6 +237,19 @@ def support_limit(data: Dataset, share: float) -> float:
     return float(np.quantile(np.concatenate(near), share, method="higher"))
 
 
+def _by_hypervolume(
+    pool: Pool, view: View, data: Dataset, *, least: float, generations: int, seed: int
+) -> tuple[Pool, Array]:  # fmt: skip
+    """Refine candidates for several properties, and order them by what each adds to those before it."""
+
+    def gains(X: FloatArray, proposer: Array) -> ByProperty:
+        return view.gains(X)
+
+    if generations:  # progress is told by a front of its own size: a longer selection must start with the shorter one
+        pool = refined(_widened(pool, data, seed), gains, data, FRONT, generations=generations, seed=seed)
+    return pool, view.order(pool.X, least=least, seed=seed)
+
+
 def _widened(pool: Pool, data: Dataset, seed: int) -> Pool:
     """Add random designs to a pool: compromises of several properties lie where proposers, who learn one number, do not look."""
     X = data.space.sample(WIDE, generator(seed, "conservative", "wide"))
@@ -263,24 +269,26 @@ def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:
     return unique[~taken].astype(np.int64), dropped
 
 
-def _taught(judge: Judgement, X: FloatArray, bound: FloatArray, beta: float) -> Array:
-    """Order rows of X (m, d) by bounds (m,) whose std shrinks as if every row before had been measured."""
+def _taught(order: Array, X: Designs, bound: Values, judge: Judgement, beta: float) -> Array:
+    """Order the first `JOINT` of designs X (m, d) anew, by bounds (m,) whose std shrinks as if every one before were measured."""
+    front, behind = order[:JOINT], order[JOINT:]
+    X, bound = X[front], bound[front]
     correlation = judge.correlation(X)
     if correlation is None:
-        return np.arange(len(X))
+        return order
     std = judge.optimistic(X)[1]
     mean, left = bound + beta * std, std**2
     covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2
     rows = np.zeros((len(X), len(X)))
-    order: list[int] = []
+    picked: list[int] = []
     open_ = np.ones(len(X), dtype=bool)
     for k in range(len(X)):
         i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(left, 0)), -np.inf).argmax())
-        order.append(i)
+        picked.append(i)
         open_[i] = False
         rows[k] = (covariance[i] - rows[:k, i] @ rows[:k]) / np.sqrt(max(left[i], 0) + noise)
         left = left - rows[k] ** 2
-    return np.array(order, dtype=np.int64)
+    return np.concatenate([front[picked], behind])
 
 
 def _free(space: DesignSpace) -> bool:
