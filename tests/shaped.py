@@ -25,7 +25,7 @@ from jaxtyping import AbstractArray, jaxtyped
 
 CALLS: Counter[str] = Counter()
 """What is held, and how often it was called."""
-SHAPES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float64", "Integer")}
+SHAPES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float64", "Int")}
 NAMES = {"Designs", "Others", "Values", "ByProperty", "Distances", "Flags", "Rows", *SHAPES}
 
 
@@ -177,6 +177,7 @@ def play() -> None:
         if made.goal is not None:
             data = Dataset.of_properties(made.goal, parts, pending=none, failed=none)
             judged = panel_of(judge, data, seed=0)
+            create("proposers", "qei", METHODS["qei"]).propose(data, 4, seed=0)
         else:
             fitted = create("surrogates", "auto", {"members": ["gp", "pairwise", "forest"]}).fit(data, seed=0)
             mean, std = fitted(X)
@@ -241,10 +242,11 @@ def train(folder: Path) -> None:
     """Train each method whose tensors have shapes in their signatures, as little as can be, and let it offer designs."""
     from labloop.registry import create
     from labloop.space.design_space import DesignSpace
-    from labloop.space.parameters import Choice, Real, Sequence
+    from labloop.space.parameters import Choice, Mixture, Real, Sequence
 
     letters = DesignSpace(parameters=(Sequence(name="s", length=4),))
-    mixed = DesignSpace(parameters=(Real(name="t", low=0, high=1), Choice(name="c", options=("a", "b"))))
+    parts = Mixture(name="m", components=("p", "q", "r"))
+    mixed = DesignSpace(parameters=(Real(name="t", low=0, high=1), Choice(name="c", options=("a", "b")), parts))
     (folder / "library.csv").write_text("s\nACGT\nAACC\n")
     for space, more in ((letters, {"unlabelled": folder / "library.csv"}), (mixed, {})):
         for name, options in METHODS.items():
@@ -253,18 +255,31 @@ def train(folder: Path) -> None:
 
 
 _NETWORK = {"hidden": [8], "epochs": 1, "min_steps": 3, "max_steps": 3}
+_CLIMB = {**_NETWORK, "particle_steps": 2}
+_CBAS = {**_NETWORK, "members": 2, "width": 8, "latent": 2, "prior_steps": 3, "rounds": 2, "samples": 20, "round_steps": 2}
 _DIFFUSED = {"heads": 2, "hidden": [8], "reward_steps": 8, "prior_steps": 3, "iterations": 2, "n_samples": 16, "steps": 3}
 METHODS: dict[str, dict[str, Any]] = {
+    "autofocused_cbas": {**_CBAS, "focus_steps": 2},
+    "bdi": _CLIMB,
+    "bonet": {"length": 4, "trajectories": 8, "width": 8, "depth": 1, "heads": 2, "steps": 2},
+    "braid": _DIFFUSED, "braid_bonus": _DIFFUSED, "guidance": _DIFFUSED,
     "coms": {"hidden_sizes": [8], "epochs": 1, "min_steps": 3, "particle_entropy_coefficient": 0.1},
-    "gradient": {**_NETWORK, "particle_steps": 3, "search": "ascent"},
-    "ram": _NETWORK, "ram_cosine": _NETWORK,
-    "roma": {**_NETWORK, "particle_steps": 2},
-    "cbas": {**_NETWORK, "members": 2, "width": 8, "latent": 2, "prior_steps": 3, "rounds": 2, "samples": 20, "round_steps": 2},
+    "ddom": {"width": 8, "steps": 2, "sampling_steps": 2},
+    "gradient": {**_CLIMB, "search": "ascent"},
     "gtg": {
         "n_traj": 8, "horizon": 4, "dim": 8, "dim_mults": [1, 2], "steps": 3, "proxies": 2, "proxy_hidden": [8], "proxy_steps": 8,
         "context": 2, "n_samples": 8, "sampling_steps": 2, "timesteps": 4,
     },
-    "braid": _DIFFUSED, "braid_bonus": _DIFFUSED, "guidance": _DIFFUSED,
+    "ict": {**_CLIMB, "neighbours": 8},
+    "match_opt": _CLIMB,
+    "mins": {"width": 8, "layers": 1, "latent": 2, "steps": 2, "critic_steps": 1},
+    "nemo": {**_CLIMB, "bins": 3},
+    "pgs": {**_CLIMB, "policy_hidden": 8, "policy_steps": 2},
+    "qei": {"samples": 8, "candidates": 16, "optimised": 0, "iterations": 2, "generations": 1},
+    "qpo": {"samples": 8, "candidates": 16, "iterations": 2, "generations": 1},
+    "ram": _NETWORK, "ram_cosine": _NETWORK,
+    "reinforce": {**_NETWORK, "members": 2, "iterations": 2, "samples": 8},
+    "roma": _CLIMB, "tri_mentoring": _CLIMB,
 }  # fmt: skip
 """Options with which a training takes a moment."""
 

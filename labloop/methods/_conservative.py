@@ -30,7 +30,7 @@ from labloop.surrogates.training import torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 BONUS_LIMIT = 10.0
 """Largest bonus, in standard deviations of y."""
@@ -200,11 +200,11 @@ class _Rows:
 
     x: Float[Tensor, "n d"]
     y: Float[Tensor, " n"]
-    side: Integer[Tensor, " n"]
+    side: Int[Tensor, " n"]
 
 
 def _fit(
-    net: StackedMLP, *, rows: _Rows, counts: Float[Tensor, "B n"], held: Integer[Tensor, " m"], twins: Integer[Tensor, "g d"],
+    net: StackedMLP, *, rows: _Rows, counts: Float[Tensor, "B n"], held: Int[Tensor, " m"], twins: Int[Tensor, "g d"],
     steps: int, lr: float, batch: int, rng: torch.Generator, best: float,
 ) -> Fit:  # fmt: skip
     """Train heads side by side, each on its bootstrap.
@@ -251,7 +251,7 @@ def _fit(
 
 
 def _missed(
-    guess: Float[Tensor, "B m"], rows: _Rows, held: Integer[Tensor, " m"], counts: Float[Tensor, "B n"]
+    guess: Float[Tensor, "B m"], rows: _Rows, held: Int[Tensor, " m"], counts: Float[Tensor, "B n"]
 ) -> Float[Tensor, " B"]:  # fmt: skip
     """Mean squared error of each head over the held rows that it did not draw."""
     out = (counts[:, held] == 0).float()
@@ -280,7 +280,7 @@ def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Float[Tensor
 
 
 def _error(
-    guess: Float[Tensor, "B b"], y: Float[Tensor, "... b"], side: Integer[Tensor, "... b"]
+    guess: Float[Tensor, "B b"], y: Float[Tensor, "... b"], side: Int[Tensor, "... b"]
 ) -> Float[Tensor, "B b"]:  # fmt: skip
     """Squared error; of a bound (side -1: y or lower) only where the guess is on its wrong side."""
     apart = guess - y

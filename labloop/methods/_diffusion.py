@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from labloop.space.parameters import Block
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float64, Integer
+    from jaxtyping import Bool, Float, Float64, Int
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the clean x0 from x_t (b, …) and the times t (b,)."""
@@ -54,7 +54,7 @@ class NoiseSchedule:
     def _levels(self) -> Float64[Tensor, " levels"]:
         return torch.cat([torch.ones(1, dtype=torch.float64, device=self.betas.device), torch.cumprod(1 - self.betas, 0)])
 
-    def alpha_bar(self, t: Integer[Tensor, " b"] | int, like: Tensor) -> Float64[Tensor, " ..."]:
+    def alpha_bar(self, t: Int[Tensor, " b"] | int, like: Tensor) -> Float64[Tensor, " ..."]:
         """ᾱ_t on the device of `like`, shaped to broadcast over it: () for a number, (b, 1, …) for times."""
         times = torch.as_tensor(t, device=self._levels.device) + 1
         level = self._levels[times].to(like.device)
@@ -72,7 +72,7 @@ class NoiseSchedule:
 
 
 def q_sample(
-    schedule: NoiseSchedule, x0: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, noise: Float[Tensor, " b *s"]
+    schedule: NoiseSchedule, x0: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, noise: Float[Tensor, " b *s"]
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Noise clean samples to time t (DDPM eq. 4)."""
     level = schedule.alpha_bar(t, x0)
@@ -80,7 +80,7 @@ def q_sample(
 
 
 def x0_from_eps(
-    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, eps: Float[Tensor, " b *s"]
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, eps: Float[Tensor, " b *s"]
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """The clean sample that x_t and its noise imply."""
     level = schedule.alpha_bar(t, x)
@@ -88,7 +88,7 @@ def x0_from_eps(
 
 
 def eps_from_x0(
-    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, x0: Float[Tensor, " b *s"]
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, x0: Float[Tensor, " b *s"]
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """The noise that x_t and its clean sample imply."""
     level = schedule.alpha_bar(t, x)
@@ -96,7 +96,7 @@ def eps_from_x0(
 
 
 def x0_from_v(
-    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, v: Float[Tensor, " b *s"]
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, v: Float[Tensor, " b *s"]
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """The clean sample that x_t and v = √ᾱ·ε - √(1-ᾱ)·x0 imply (Salimans & Ho, ICLR 2022): x_t itself where noise is low."""
     level = schedule.alpha_bar(t, x)
@@ -107,7 +107,7 @@ def x0_from_v(
 
 
 def step_variance(
-    schedule: NoiseSchedule, t: Integer[Tensor, " b"] | int, t_next: Integer[Tensor, " b"] | int, like: Tensor
+    schedule: NoiseSchedule, t: Int[Tensor, " b"] | int, t_next: Int[Tensor, " b"] | int, like: Tensor
 ) -> Float64[Tensor, " ..."]:  # fmt: skip
     """Variance of the exact reverse step from t to t_next < t given x0: β̃_t where t_next = t-1 (DDPM eq. 7), 0 where it is -1."""
     now, after = schedule.alpha_bar(t, like), schedule.alpha_bar(t_next, like)
@@ -115,7 +115,7 @@ def step_variance(
 
 
 def ddpm_step(
-    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, x0: Float[Tensor, " b *s"],
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, x0: Float[Tensor, " b *s"],
     noise: Float[Tensor, " b *s"],
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Ancestral step from t to t-1: draw from the posterior of x_{t-1} given x_t and the predicted x0 (DDPM eq. 6-7)."""
@@ -127,7 +127,7 @@ def ddpm_step(
 
 
 def ddim_step(
-    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, t_next: Integer[Tensor, " b"] | int,
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, t_next: Int[Tensor, " b"] | int,
     x0: Float[Tensor, " b *s"], noise: Float[Tensor, " b *s"], *, eta: float = 0.0,
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Step from t to any earlier t_next (DDIM eq. 12): `eta` 0 adds no noise, 1 as much as an ancestral step.
@@ -185,7 +185,7 @@ def classifier_free(
 
 
 def gradient_guidance(
-    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Integer[Tensor, " b"] | int, eps: Float[Tensor, " b *s"],
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, eps: Float[Tensor, " b *s"],
     value: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Shift the noise estimate towards larger `value` of x_t (Dhariwal & Nichol, NeurIPS 2021, algorithm 2).
@@ -200,7 +200,7 @@ def gradient_guidance(
 
 
 def clean(
-    schedule: NoiseSchedule, blocks: tuple[Block, ...], x: Float[Tensor, "b H c"], t: Integer[Tensor, " b"],
+    schedule: NoiseSchedule, blocks: tuple[Block, ...], x: Float[Tensor, "b H c"], t: Int[Tensor, " b"],
     output: Float[Tensor, "b H c"],
 ) -> Float[Tensor, "b H c"]:  # fmt: skip
     """Make the clean trajectory x̂0 of the network's output, so that an output of 0 is a sensible guess already.
@@ -228,7 +228,7 @@ def inpaint(x: Float[Tensor, "*s"], known: Float[Tensor, "*s"], mask: Bool[Tenso
 # ---- networks
 
 
-def time_features(t: Integer[Tensor, " b"], width: int, *, period: float = 10_000.0) -> Float[Tensor, "b w"]:
+def time_features(t: Int[Tensor, " b"], width: int, *, period: float = 10_000.0) -> Float[Tensor, "b w"]:
     """Sines and cosines of times, their wavelengths geometric up to `period`; `width` is even."""
     rates = torch.exp(-math.log(period) * torch.arange(width // 2, device=t.device) / max(width // 2 - 1, 1))
     angle = t.float()[:, None] * rates

@@ -38,7 +38,7 @@ from labloop.surrogates.training import torch_generator
 from labloop.types import Array
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Integer
+    from jaxtyping import Bool, Float, Int
 
 LETTER_SCALE = 0.25
 """b: letters are vectors of ±b, the noise that hides them grows to variance 1."""
@@ -80,7 +80,7 @@ class States:
         return torch.where(self.letters, LETTER_SCALE, 1.0)
 
     @cached_property
-    def twins(self) -> Integer[Tensor, "g d"]:
+    def twins(self) -> Int[Tensor, "g d"]:
         """The columns in the order in which each symmetric twin reads them, the design itself first."""
         order = self.space.orbit(np.arange(self.space.d, dtype=float)[None])[:, 0]
         return torch.as_tensor(order.astype(np.int64), device=self.device)
@@ -99,7 +99,7 @@ class States:
         """Scale designs to states: letters to ±b, numbers to ±1."""
         return self.scale * (2 * x - 1)
 
-    def estimate(self, net: nn.Module, z: Float[Tensor, "b d"], t: Integer[Tensor, " b"]) -> Float[Tensor, "b d"]:
+    def estimate(self, net: nn.Module, z: Float[Tensor, "b d"], t: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """What a network makes of states z at times t: logits of letters; of numbers the mean, in state units."""
         enter, skip, leave = self._tables[:, t]
         return skip * z + leave * net(enter * z, t)
@@ -117,7 +117,7 @@ class States:
         return self._each(x, straight_through, lambda part: part)
 
     def loss(
-        self, estimate: Float[Tensor, "b d"], x: Float[Tensor, "b d"], t: Integer[Tensor, " b"]
+        self, estimate: Float[Tensor, "b d"], x: Float[Tensor, "b d"], t: Int[Tensor, " b"]
     ) -> Float[Tensor, " b"]:  # fmt: skip
         """Cross-entropy of letters plus preconditioned squared error of numbers, for true designs x at times t."""
         total = torch.zeros(len(x), device=x.device)
@@ -185,7 +185,7 @@ class Denoiser(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width * (1 if length == 1 else 5), width) for _ in range(depth))
         self.leave = nn.Linear(width, d // length)
 
-    def forward(self, z: Float[Tensor, "b d"], t: Integer[Tensor, " b"]) -> Float[Tensor, "b d"]:
+    def forward(self, z: Float[Tensor, "b d"], t: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         h = self.enter(z.reshape(len(z), self.length, -1)) + self.place.weight
         shifts = self.time(t).reshape(len(z), 1, -1, self.width).unbind(2)
         for i, (shift, norm, layer) in enumerate(zip(shifts, self.norms, self.layers, strict=True)):
@@ -266,7 +266,7 @@ def train_prior(
 
 
 def _noised(
-    states: States, x: Float[Tensor, "b d"], t: Integer[Tensor, " b"], rng: torch.Generator
+    states: States, x: Float[Tensor, "b d"], t: Int[Tensor, " b"], rng: torch.Generator
 ) -> Float[Tensor, "b d"]:  # fmt: skip
     return diffusion.q_sample(states.schedule, states.state(x), t, torch.randn(x.shape, generator=rng, device=x.device))
 

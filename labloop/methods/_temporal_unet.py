@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from labloop.methods._diffusion import initialise, time_features
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 
 class _Conv(nn.Module):
@@ -91,7 +91,7 @@ class TemporalUNet(nn.Module):
         return net
 
     def forward(
-        self, x: Float[Tensor, "b H c"], t: Integer[Tensor, " b"], returns: Float[Tensor, " b"], shown: Float[Tensor, " b"]
+        self, x: Float[Tensor, "b H c"], t: Int[Tensor, " b"], returns: Float[Tensor, " b"], shown: Float[Tensor, " b"]
     ) -> Float[Tensor, "b H c"]:  # fmt: skip
         told = self.of_return(returns[:, None]) * shown[:, None]
         e = torch.cat([self.of_time(time_features(t, self.dim)), told], 1)

@@ -16,7 +16,7 @@ from labloop.surrogates.training import torch_generator
 from labloop.types import Designs, Values
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 _VISITED = 1e4
 """Added to the distance of a design that the path has been to: it is chosen again only when nothing else is left."""
@@ -26,7 +26,7 @@ _VISITED = 1e4
 class Trajectories:
     """M paths through measured designs: rows of X, and the states as the networks see them, x and 2s-1, c = d + 1 columns."""
 
-    rows: Integer[Tensor, "M H"]
+    rows: Int[Tensor, "M H"]
     states: Float[Tensor, "M H c"]
 
 

@@ -71,7 +71,7 @@ from labloop.surrogates.training import log, torch_generator, without_denormals
 from labloop.types import Designs, FloatArray
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 
 @plugin
@@ -329,8 +329,8 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
 
 
 def _batches(
-    rows: Integer[Tensor, "E m"], batch: int, gens: Sequence[torch.Generator]
-) -> Iterator[Integer[Tensor, "E b"]]:  # fmt: skip
+    rows: Int[Tensor, "E m"], batch: int, gens: Sequence[torch.Generator]
+) -> Iterator[Int[Tensor, "E b"]]:  # fmt: skip
     """Give batches of row numbers for ever; every network shuffles its own rows with its own generator."""
     while True:
         order = torch.stack([own[torch.randperm(len(own), generator=gen)] for own, gen in zip(rows, gens, strict=True)])

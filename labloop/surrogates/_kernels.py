@@ -42,7 +42,7 @@ from labloop.surrogates._logs import Logs
 from labloop.surrogates._related import TaskTerm
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 LETTERS = "letters"
 """What a kernel sees of options and letters without descriptors: whether they differ."""
@@ -233,9 +233,9 @@ class _Alike(nn.Module):
 class _Vectors(nn.Module):
     """The term of one parameter's vectors."""
 
-    keys: Integer[Tensor, " v"]
+    keys: Int[Tensor, " v"]
     places: Float[Tensor, "v m"]
-    hash: Integer[Tensor, " rows"]
+    hash: Int[Tensor, " rows"]
 
     def __init__(self, embedded: Embedded) -> None:
         super().__init__()
@@ -299,12 +299,12 @@ class _Words(nn.Module):
         self._last: tuple[Tensor, Tensor] | None = None
 
     def forward(
-        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], twins: Integer[Tensor, "g d"], diag: bool
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], twins: Int[Tensor, "g d"], diag: bool
     ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         second = self._kept(x2, twins)
         return self.variance() * _inner(second if x1 is x2 else self.counts(x1, twins), second, diag)
 
-    def _kept(self, x: Float[Tensor, "*b d"], twins: Integer[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
+    def _kept(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
         """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit."""
         if x.requires_grad:
             return self.counts(x, twins)
@@ -313,7 +313,7 @@ class _Words(nn.Module):
             last = self._last = x, self.counts(x, twins)
         return last[1]
 
-    def counts(self, x: Float[Tensor, "*b d"], twins: Integer[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
+    def counts(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
         """Count the words of x, averaged over twins and scaled."""
         b = self.block
         out: list[Tensor] = []

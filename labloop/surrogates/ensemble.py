@@ -28,7 +28,7 @@ from labloop.surrogates.training import pick_device, torch_generator, without_de
 from labloop.types import Array, Designs, FloatArray, Values
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 CHECK_EVERY = 50
 """Steps between two looks at the out-of-bag correlation."""
@@ -194,15 +194,15 @@ class _Rows:
     """Designs as the networks see them, all twins."""
     target: Float[Tensor, " n"]
     """Standardised y."""
-    side: Integer[Tensor, " n"]
+    side: Int[Tensor, " n"]
     """-1 and 1 where it is a bound."""
     bags: Float[Tensor, "E n"]
     """How often each member sees each row."""
 
 
 def _fit(
-    net: StackedMLP, options: Ensemble, rows: _Rows, bags: Integer[Array, "E n"], y: Float[FloatArray, " n"],
-    honest: Integer[Array, " h"], rng: np.random.Generator, best: float,
+    net: StackedMLP, options: Ensemble, rows: _Rows, bags: Int[Array, "E n"], y: Float[FloatArray, " n"],
+    honest: Int[Array, " h"], rng: np.random.Generator, best: float,
 ) -> _Watch:  # fmt: skip
     """Train a net in place, to the moment its watch chooses; one far behind the `best` correlation so far ends early."""
     n, device = len(y), rows.target.device
@@ -227,7 +227,7 @@ def _fit(
 
 
 def _fit_words(
-    data: Dataset, rows: _Rows, bags: Integer[Array, "E n"], honest: Integer[Array, " h"], seed: int
+    data: Dataset, rows: _Rows, bags: Int[Array, "E n"], honest: Int[Array, " h"], seed: int
 ) -> tuple[StackedKernel, _Watch]:  # fmt: skip
     """Fit members that know words, and tell their out-of-bag correlation."""
     x = torch.tensor(data.space.orbit(data.X), dtype=torch.float32, device=rows.target.device)
@@ -276,7 +276,7 @@ class _Watch:
             net.load_state_dict(self._kept)
 
 
-def _bags(n: int, members: int, rng: np.random.Generator) -> Integer[Array, "E n"]:
+def _bags(n: int, members: int, rng: np.random.Generator) -> Int[Array, "E n"]:
     """Draw how often each member sees each of n measurements: bootstrap samples as weights, without copies."""
     return rng.multinomial(n, np.full(n, 1 / n), size=members)
 
@@ -307,7 +307,7 @@ def _invariant(net: Stacked, inputs: Float[Tensor, "g b d"]) -> Float[Tensor, "E
 
 
 def _out_of_bag(
-    net: Stacked, inputs: Float[Tensor, "g n d"], bags: Integer[Array, "E n"], rows: Integer[Array, " h"]
+    net: Stacked, inputs: Float[Tensor, "g n d"], bags: Int[Array, "E n"], rows: Int[Array, " h"]
 ) -> tuple[Float[FloatArray, " h"], Float[FloatArray, " h"]]:  # fmt: skip
     """Mean and variance of the predictions by members that did not see a row, standardised y."""
     with torch.no_grad():
@@ -326,7 +326,7 @@ def _noise(data: Dataset, floor: float) -> float:
 
 
 def _calibrated(
-    net: Stacked, inputs: Float[Tensor, "g n d"], bags: Integer[Array, "E n"], rows: Integer[Array, " h"], data: Dataset,
+    net: Stacked, inputs: Float[Tensor, "g n d"], bags: Int[Array, "E n"], rows: Int[Array, " h"], data: Dataset,
     location: float, scale: float,
 ) -> tuple[float, float]:  # fmt: skip
     """Fit predictive variance = spread · member variance + floor to out-of-bag residuals: (spread, floor).

@@ -48,7 +48,7 @@ from labloop.surrogates.training import pick_device
 from labloop.types import Designs, FloatArray, Others, Values
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
+    from jaxtyping import Float, Int
 
 log = logging.getLogger("labloop")
 
@@ -364,7 +364,7 @@ def _task(data: Dataset) -> TaskTerm:
 
 def _condition(
     prior: Prior, X: Float[Tensor, "n d"], t: Float[Tensor, " n"], noise: Float[Tensor, " n"],
-    support: Integer[Tensor, " z"] | None, notes: dict[str, str],
+    support: Int[Tensor, " z"] | None, notes: dict[str, str],
 ) -> tuple[Float[Tensor, "z z"], Float[Tensor, " z"], Float[Tensor, "z z"] | None, Float[Tensor, " n"]]:  # fmt: skip
     """Condition f on all data, exactly or by FITC on the rows `support`.
 

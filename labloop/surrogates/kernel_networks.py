@@ -27,7 +27,7 @@ from labloop.surrogates.features import Words, factors, table, unit_scale
 from labloop.surrogates.training import torch_generator
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Integer
+    from jaxtyping import Bool, Float, Int
 
 EXACT = 2_000
 """Up to so many measured designs each has a unit of its own."""
@@ -174,7 +174,7 @@ def _near(x: Float[Tensor, "*b d"], units: Float[Tensor, "g c d"], metric: _Metr
     return total[0] if len(total) == 1 else torch.stack(total).mean(0)
 
 
-def _units(data: Dataset, rng: torch.Generator) -> Integer[Tensor, " c"]:
+def _units(data: Dataset, rng: torch.Generator) -> Int[Tensor, " c"]:
     """Rows of the designs that units stand about."""
     if len(data) <= EXACT:
         return torch.arange(len(data), device=rng.device)
@@ -206,7 +206,7 @@ class _Solver:
     """Ridge regression on units about some rows: exact where these are all, else with the penalty aᵀKa on the units alone."""
 
     def __init__(
-        self, x: Float[Tensor, "g n d"], phi: Float[Tensor, "n w"], rows: Integer[Tensor, " c"], metric: _Metric, share: float,
+        self, x: Float[Tensor, "g n d"], phi: Float[Tensor, "n w"], rows: Int[Tensor, " c"], metric: _Metric, share: float,
         ridge: float,
     ) -> None:  # fmt: skip
         self.ridge, self.exact = ridge, len(rows) == x.shape[1]
