@@ -90,7 +90,7 @@ def held(fn: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def held_fields(cls: type, name: str) -> Callable[..., None]:
-    """Make of a dataclass, with its fields held against their annotations."""
+    """The `__init__` of a class, with its fields held against their annotations afterwards."""
     hints, make = told(cls), cls.__init__
     CALLS[name] = 0
 
@@ -104,7 +104,7 @@ def held_fields(cls: type, name: str) -> Callable[..., None]:
 
 
 def rebuilt(owner: type, name: str, where: str) -> None:
-    """Hold a method, a property or what is made by the class, whose annotations speak of shapes."""
+    """Hold a method, a class method or a property whose annotations speak of shapes."""
     made, inner = vars(owner)[name], {classmethod: "__func__", property: "fget", functools.cached_property: "func"}
     fn = getattr(made, inner[type(made)]) if type(made) in inner else made
     if not inspect.isfunction(fn) or not told(fn):
