@@ -94,6 +94,14 @@ def test_a_judge_that_was_too_low_is_shifted_not_widened() -> None:
     assert low.shift[0] < -1.3
 
 
+def test_what_is_kept_of_a_shift_is_a_guess_and_widens_by_half_of_it() -> None:
+    around = np.tile([-1.0, 1.0], 400)
+    plain, shifted = (Correction.learnt(Past.of(np.zeros(800), np.ones(800), off + around)) for off in (0.0, 3.0))
+    assert plain.shift[0] == pytest.approx(0.0)
+    assert shifted.shift[0] > 0.5
+    assert shifted.stretch[0] ** 2 - plain.stretch[0] ** 2 == pytest.approx((shifted.shift[0] / 2) ** 2, rel=0.1)
+
+
 def test_ninety_per_cent_intervals_hold_at_the_next_plate() -> None:
     for shift, spread in ((0, 3), (2, 1), (-2, 2), (0, 0.4)):
         found = Correction.learnt(plates(3, shift=shift, spread=spread))

@@ -135,6 +135,12 @@ def test_a_hit_rates_p_is_the_level_at_which_its_interval_ends_at_zero():
     assert min(abs(low), abs(high)) < 1e-6
 
 
+def test_a_well_as_good_as_the_incumbent_is_no_hit():
+    found = quick(picks_of({(1, "a"): [0.0] * 6 + [1.0] * 6, (1, "b"): [-1.0] * 6 + [1.0] * 6}))
+    assert [one.n_hits for one in found.hits] == [6, 6]
+    assert found.of("a", "b", "hit_rate").estimate == found.arms[0].hit_rate - found.arms[1].hit_rate == 0
+
+
 @pytest.mark.parametrize(
     "of", [measures.plates, measures.arms, lambda pair: measures.top_means(pair, 5, statistics.Draws(1, 99))]
 )
@@ -286,6 +292,7 @@ def test_a_verdict_waits_for_the_share_that_was_fixed_beforehand():
     assert "no verdict yet on a and b: wells are still out (0 of 20 for a, 9 of 20 for b)" in found.sentence
     assert "waits for 80 % of each arm's" in found.sentence
     assert quick(out, plan=Plan(share=0.5)).of("a", "b").decided
+    assert quick(out, plan=Plan(share=11 / 20)).of("a", "b").decided, "a share that is just reached is reached"
     assert not quick(out.assign(status="failed_technical")).of("a", "b").refused, "wells that are lost are not waited for"
 
 
@@ -355,6 +362,8 @@ def test_a_proposer_must_beat_the_best_free_baseline_and_not_their_average():
     worse = of_proposers({"coms": normal(1, 12), "gp_mean": normal(2, 12, 4), "random": normal(3, 12)})
     assert worse.against_free[0].decided
     assert worse.against_free[0].high < 0
+    alone = stats.ttest_ind(normal(1, 12), normal(2, 12, 4), equal_var=False).pvalue
+    assert worse.against_free[0].p == pytest.approx(2 * alone), "worse than one of two is worse by chance twice as often"
     assert "coms had worse designs than gp_mean" in worse.sentence
 
 

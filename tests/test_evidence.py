@@ -56,6 +56,47 @@ def test_nothing_known_is_shared_evenly_and_an_arm_that_is_new_gets_its_chance()
     assert new.wells["c"] > new.wells["b"]
 
 
+def standings(rows: list[tuple[str, int, float]], *, number: int = 3):
+    told = share(
+        pd.DataFrame(rows, columns=["arm", "round", "y"]),
+        ["a", "b"],
+        wells=96,
+        floor=8,
+        incumbent={1: 0.0, 2: 0.0},
+        number=number,
+        seed=0,
+    )
+    return {one.arm: one for one in told.arms}
+
+
+def plate(round_: int, best: str, *, n: int = 32) -> list[tuple[str, int, float]]:
+    """A plate of two arms alike, but that one of them is two deviations ahead."""
+    y = np.random.default_rng(round_).normal(size=n)
+    return [(arm, round_, one + 2 * (arm == best)) for arm in "ab" for one in y.tolist()]
+
+
+def test_what_came_back_last_counts_most_and_the_round_itself_not_at_all():
+    found = standings([*plate(1, "a"), *plate(2, "b")])
+    assert found["b"].wells > found["a"].wells + 16
+    assert standings([*plate(1, "a"), *plate(2, "b")], number=2) == standings(plate(1, "a"), number=2)
+
+
+def test_the_wells_of_one_round_tell_less_than_as_many_of_several():
+    together, apart = (
+        standings([(arm, 2 - (i % rounds), float(i // 2 % 2)) for arm in "ab" for i in range(32)]) for rounds in (1, 2)
+    )
+    assert apart["a"].worth_sd < together["a"].worth_sd
+
+
+def test_a_lucky_reading_is_worth_so_much_and_no_more():
+    """Of 400 wells one beyond all bounds lies twenty deviations above the others, of two each fourteen."""
+    worth = [
+        standings([(arm, 2, 1e6 if arm == "a" and i < lucky else 0.0) for arm in "ab" for i in range(200)])["a"].worth
+        for lucky in (1, 2)
+    ]
+    assert worth[1] == pytest.approx(2 * worth[0], rel=0.01)
+
+
 def test_the_rules_are_read_and_faults_are_refused():
     assert config().allocation.rule == "equal"
     assert config(allocation="evidence").allocation.least(96, 2) == 8

@@ -161,6 +161,27 @@ def test_each_proxy_draws_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert all(not torch.equal(*value) for value in proxies.values() if value.shape[0] == 2)
 
 
+def test_proxies_see_the_best_designs_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def watched(*given: object, really=_ranked_proxies.networks, **options: object):  # type: ignore[no-untyped-def]
+        for net in really(*given, **options):
+            net.register_forward_pre_hook(lambda _, shown: seen.append(shown[0]) if shown[0].ndim == 3 else None)
+            yield net
+
+    monkeypatch.setattr(_ranked_proxies, "networks", watched)
+    data = toy_data(TOY_SPACES["sequence"], 15)
+    scores = dict(zip(data.ids, standard(data), strict=True))
+
+    def drawn(rank_k: float) -> float:
+        seen.clear()
+        gtg.train_proxies(data, standard(data), replace(TINY, proxies=2, proxy_steps=20, rank_k=rank_k), seed=0)
+        designs = (torch.cat(seen).flatten(0, 1).double().numpy() + 1) / 2
+        return float(np.mean([scores[one] for one in data.space.ids(designs)]))
+
+    assert drawn(0.01) > drawn(1.0) > standard(data).mean()
+
+
 def test_a_handful_of_designs_is_enough() -> None:
     data = toy_data(TOY_SPACES["sequence"], 3)
     assert walk(data, horizon=4).rows.shape == (50, 4)

@@ -121,6 +121,18 @@ def test_a_file_can_be_read_in_one_sitting():
     assert not {path: lines_of(path) for path in files if lines_of(path) > 400}
 
 
+def test_the_words_for_shapes_are_imported_for_type_checkers_only():
+    """`labloop.types` gives them a meaning where somebody else has loaded them."""
+    loose = set()
+    for name, path in modules().items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        guards = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        guarded = {one for guard in guards for part in guard.body for one in ast.walk(part)}
+        found = [one for one in nodes if isinstance(one, ast.ImportFrom) and one.module == "jaxtyping" and one not in guarded]
+        loose |= {name} if found else set()
+    assert loose == {"labloop.types"}
+
+
 @pytest.mark.parametrize("page", MANUAL)
 def test_every_file_that_a_page_names_is_there(page):
     ours = r"(?<![\w/.-])(?:labloop|flows|tests|examples|config)/[\w/.*-]*\w"

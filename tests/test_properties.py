@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from labloop.campaign.facade import Campaign
-from labloop.compare.hypervolume import compare_fronts
+from labloop.compare.hypervolume import _farthest, compare_fronts
 from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
 from labloop.errors import ConfigError, IngestError
@@ -367,6 +368,13 @@ def test_what_breaks_a_limit_is_worth_less_the_surer_that_is():
     y = goal.scalar(np.array([[1.0, 1.0], [5.0, 2.0], [5.0, 3.1], [5.0, 6.0]]), np.full((4, 2), np.nan))
     assert y[1] > y[2] > y[3]
     assert y[3] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+def test_of_an_arm_of_more_wells_every_choice_of_so_many_counts_alike(k):
+    R, start = np.random.default_rng(0).random((5, 3)), np.full(3, 0.3)
+    every = [np.maximum(R[list(some)].max(0), start) for some in itertools.combinations(range(5), k)]
+    assert _farthest(R, start, k) == pytest.approx(np.mean(every, axis=0))
 
 
 def test_arms_are_compared_by_the_volume_they_add():

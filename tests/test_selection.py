@@ -129,6 +129,14 @@ def test_candidates_beyond_the_data_are_refused_or_come_last_and_are_logged(capl
     assert picks.pool.notes["selection"]["relaxed"] == 2
 
 
+@pytest.mark.parametrize(("beta", "refused"), [(0.5, True), (0.0, False), (-0.5, False)])
+def test_only_who_is_cautious_keeps_to_the_data(beta: float, refused: bool) -> None:
+    data, pool = line([0.0, 0.1, 0.2, 0.3], [0.95, 0.35])
+    picks = Conservative(beta=beta, support=1.0, min_distance=0).select(pool, rising, data, 2, seed=0)
+    assert picks.pool.X[:, 0].tolist() == pytest.approx([0.35, 0.95] if refused else [0.95, 0.35])
+    assert np.isfinite(picks.pool.notes["selection"]["support_limit"]) == refused
+
+
 def test_the_default_keeps_nearly_all_of_a_new_campaigns_pool() -> None:
     space = DesignSpace(parameters=(Sequence(name="dna", length=8),), symmetries=("reverse_complement",))
     data = toy_data(space, 200)

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from labloop.surrogates.sees import lift
 from labloop.surrogates.training import torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 BONUS_LIMIT = 10.0
 """Largest bonus, in standard deviations of y."""
 CHUNK = 4096
@@ -39,8 +42,10 @@ PATIENCE = 0.25
 Form = Literal["boot", "bonus", "none"]
 
 
-def conserve(heads: Tensor, bonus: Tensor | None, form: Form, penalty: float) -> Tensor:
-    """Join heads (B, b), and the bonus (b,) where the form has one, to one reward (b,).
+def conserve(
+    heads: Float[Tensor, "B b"], bonus: Float[Tensor, " b"] | None, form: Form, penalty: float
+) -> Float[Tensor, " b"]:  # fmt: skip
+    """Join heads, and the bonus where the form has one, to one reward.
 
     Boot with penalty 1 is the heads' minimum, with -1 their maximum, with 0 their mean; others lie on the lines through these.
     """
@@ -62,8 +67,8 @@ class Reward:
     """State dict of the heads."""
     y_mean: float
     y_std: float
-    whitening: Tensor | None = None
-    """Of the bonus, see `_whitening`, (B, w, w)."""
+    whitening: Float[Tensor, "B w w"] | None = None
+    """Of the bonus, see `_whitening`."""
 
     @classmethod
     def of(cls, states: States, data: Dataset, fitted: Mapping[str, Tensor], *, form: Form, penalty: float = 1.0) -> Reward:
@@ -75,19 +80,19 @@ class Reward:
     def net(self) -> Stacked:
         return load_stacked(self.weights, space=self.states.space)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The conservative reward, (b,)."""
+    def __call__(self, x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """The conservative reward."""
         return conserve(self.heads(x), self.bonus(x), self.form, self.penalty)
 
-    def heads(self, x: Tensor) -> Tensor:
-        """What each head believes, (B, b)."""
+    def heads(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "B b"]:
+        """What each head believes."""
         if isinstance(self.net, StackedKernel):  # is the same for all twins
             return self.net(2 * x - 1)
         found = self.net(self._seen(x))
         return found.reshape(len(found), len(self.states.twins), len(x)).mean(1)
 
-    def bonus(self, x: Tensor) -> Tensor | None:
-        """κ√(φᵀ(Σ+λI)⁻¹φ), the mean over heads, (b,); None where the form has no bonus."""
+    def bonus(self, x: Float[Tensor, "b d"]) -> Float[Tensor, " b"] | None:
+        """κ√(φᵀ(Σ+λI)⁻¹φ), the mean over heads; None where the form has no bonus."""
         if self.whitening is None or isinstance(self.net, StackedKernel):
             return None
         apart = torch.bmm(self.net.features(self._seen(x)), self.whitening.mT)
@@ -178,11 +183,11 @@ def train_reward(
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Fitted heads: weights, mean error on rows that a head did not draw, and what each says of the held ones, (B, m)."""
+    """Fitted heads: weights, mean error on rows that a head did not draw, and what each says of the held ones."""
 
     weights: dict[str, Tensor]
     error: float
-    guess: Tensor
+    guess: Float[Tensor, "B m"]
     kind: type[Stacked]
 
 
@@ -191,22 +196,22 @@ KINDS = {"words": StackedKernel, "convolutional": StackedCNN}
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """What heads are fitted to: designs as they see them (n, d), standardised y and on which side it is a bound, (n,)."""
+    """What heads are fitted to: designs as they see them, standardised y and on which side it is a bound."""
 
-    x: Tensor
-    y: Tensor
-    side: Tensor
+    x: Float[Tensor, "n d"]
+    y: Float[Tensor, " n"]
+    side: Int[Tensor, " n"]
 
 
 def _fit(
-    net: StackedMLP, *, rows: _Rows, counts: Tensor, held: Tensor, twins: Tensor, steps: int, lr: float, batch: int,
-    rng: torch.Generator, best: float,
+    net: StackedMLP, *, rows: _Rows, counts: Float[Tensor, "B n"], held: Int[Tensor, " m"], twins: Int[Tensor, "g d"],
+    steps: int, lr: float, batch: int, rng: torch.Generator, best: float,
 ) -> Fit:  # fmt: skip
     """Train heads side by side, each on its bootstrap.
 
     Args:
-        counts: how often each head sees each row, (B, n).
-        held: rows that each head is judged by where it did not draw them, (m,).
+        counts: how often each head sees each row.
+        held: rows that each head is judged by where it did not draw them.
         best: error of the best heads so far; a training that is far above it after a quarter of its steps ends, and so does one
             in which no head has become better for `PATIENCE` of its steps.
 
@@ -245,8 +250,10 @@ def _fit(
     return Fit(kept, lowest.mean().item(), guess, type(net))
 
 
-def _missed(guess: Tensor, rows: _Rows, held: Tensor, counts: Tensor) -> Tensor:
-    """Mean squared error of each head (B,) over the held rows that it did not draw."""
+def _missed(
+    guess: Float[Tensor, "B m"], rows: _Rows, held: Int[Tensor, " m"], counts: Float[Tensor, "B n"]
+) -> Float[Tensor, " B"]:  # fmt: skip
+    """Mean squared error of each head over the held rows that it did not draw."""
     out = (counts[:, held] == 0).float()
     return (_error(guess, rows.y[held], rows.side[held]) * out).sum(1) / out.sum(1).clamp(min=1)
 
@@ -262,8 +269,8 @@ def _scale(data: Dataset) -> tuple[float, float]:
     return float(data.y.mean()), float(data.y.std()) or 1.0
 
 
-def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:
-    """How often each head sees each row, (B, n)."""
+def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Float[Tensor, "B n"]:
+    """How often each head sees each row."""
     if form != "none":
         drawn = torch.randint(n, (heads, n), generator=rng, device=rng.device)
         return torch.zeros(heads, n, device=rng.device).scatter_add_(1, drawn, torch.ones(heads, n, device=rng.device))
@@ -272,19 +279,24 @@ def _draws(n: int, heads: int, form: Form, rng: torch.Generator) -> Tensor:
     return counts
 
 
-def _error(guess: Tensor, y: Tensor, side: Tensor) -> Tensor:
+def _error(
+    guess: Float[Tensor, "B b"], y: Float[Tensor, "... b"], side: Int[Tensor, "... b"]
+) -> Float[Tensor, "B b"]:  # fmt: skip
     """Squared error; of a bound (side -1: y or lower) only where the guess is on its wrong side."""
     apart = guess - y
     apart = torch.where(side < 0, apart.clamp(min=0), torch.where(side > 0, apart.clamp(max=0), apart))
     return apart.square()
 
 
-def _whitening(net: StackedMLP, x: Tensor, counts: Tensor, held: Tensor, missed: Tensor, ridge: float) -> Tensor:
-    """κL⁻¹ with LLᵀ = Σφφᵀ + λI over each head's bootstrap, (B, w, w); κ makes bonuses as large as held-out errors (in squares).
+def _whitening(
+    net: StackedMLP, x: Float[Tensor, "n d"], counts: Float[Tensor, "B n"], held: Float[Tensor, "m d"],
+    missed: Float[Tensor, "B m"], ridge: float,
+) -> Float[Tensor, "B w w"]:  # fmt: skip
+    """κL⁻¹ with LLᵀ = Σφφᵀ + λI over each head's bootstrap; κ makes bonuses as large as held-out errors (in squares).
 
     Args:
-        x: (n, d) the data as the heads see it. counts: (B, n) how often each head drew a row.
-        held: (m, d) rows. missed: (B, m) by how much a head that did not draw the row was wrong, 0 where it did.
+        x: the data as the heads see it. counts: how often each head drew a row.
+        missed: by how much a head that did not draw the held row was wrong, 0 where it did.
         ridge: λ relative to the mean of the Gram matrix's diagonal.
     """
     width = net.weights[-1].shape[1]

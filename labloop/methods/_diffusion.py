@@ -11,11 +11,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from labloop.space.parameters import Block
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64, Int
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the clean x0 from x_t (b, …) and the times t (b,)."""
@@ -23,9 +27,9 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """How much noise each of T steps adds. `betas` is (T,) float64: rounded in float32, late ᾱ would lose most of its digits."""
+    """How much noise each of T steps adds. `betas` is float64: rounded in float32, late ᾱ would lose most of its digits."""
 
-    betas: Tensor
+    betas: Float64[Tensor, " T"]
 
     @classmethod
     def cosine(cls, steps: int, *, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
@@ -47,11 +51,11 @@ class NoiseSchedule:
         return len(self.betas)
 
     @cached_property
-    def _levels(self) -> Tensor:
+    def _levels(self) -> Float64[Tensor, " levels"]:
         return torch.cat([torch.ones(1, dtype=torch.float64, device=self.betas.device), torch.cumprod(1 - self.betas, 0)])
 
-    def alpha_bar(self, t: Tensor | int, like: Tensor) -> Tensor:
-        """ᾱ_t in float64 on the device of `like`, shaped to broadcast over it: () for a number, (b, 1, …) for times (b,)."""
+    def alpha_bar(self, t: Int[Tensor, " b"] | int, like: Tensor) -> Float64[Tensor, " ..."]:
+        """ᾱ_t on the device of `like`, shaped to broadcast over it: () for a number, (b, 1, …) for times."""
         times = torch.as_tensor(t, device=self._levels.device) + 1
         level = self._levels[times].to(like.device)
         return level.reshape(level.shape + (1,) * (like.ndim - 1)) if level.ndim else level
@@ -67,25 +71,33 @@ class NoiseSchedule:
 # ---- forward, and between the ways to say what the network knows
 
 
-def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+def q_sample(
+    schedule: NoiseSchedule, x0: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, noise: Float[Tensor, " b *s"]
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Noise clean samples to time t (DDPM eq. 4)."""
     level = schedule.alpha_bar(t, x0)
     return level.sqrt().to(x0.dtype) * x0 + (1 - level).sqrt().to(x0.dtype) * noise
 
 
-def x0_from_eps(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
+def x0_from_eps(
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, eps: Float[Tensor, " b *s"]
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """The clean sample that x_t and its noise imply."""
     level = schedule.alpha_bar(t, x)
     return (x - (1 - level).sqrt().to(x.dtype) * eps) * level.rsqrt().to(x.dtype)
 
 
-def eps_from_x0(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
+def eps_from_x0(
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, x0: Float[Tensor, " b *s"]
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """The noise that x_t and its clean sample imply."""
     level = schedule.alpha_bar(t, x)
     return (x - level.sqrt().to(x.dtype) * x0) * (1 - level).rsqrt().to(x.dtype)
 
 
-def x0_from_v(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, v: Tensor) -> Tensor:
+def x0_from_v(
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, v: Float[Tensor, " b *s"]
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """The clean sample that x_t and v = √ᾱ·ε - √(1-ᾱ)·x0 imply (Salimans & Ho, ICLR 2022): x_t itself where noise is low."""
     level = schedule.alpha_bar(t, x)
     return level.sqrt().to(x.dtype) * x - (1 - level).sqrt().to(x.dtype) * v
@@ -94,24 +106,30 @@ def x0_from_v(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, v: Tensor) ->
 # ---- reverse
 
 
-def step_variance(schedule: NoiseSchedule, t: Tensor | int, t_next: Tensor | int, like: Tensor) -> Tensor:
+def step_variance(
+    schedule: NoiseSchedule, t: Int[Tensor, " b"] | int, t_next: Int[Tensor, " b"] | int, like: Tensor
+) -> Float64[Tensor, " ..."]:  # fmt: skip
     """Variance of the exact reverse step from t to t_next < t given x0: β̃_t where t_next = t-1 (DDPM eq. 7), 0 where it is -1."""
     now, after = schedule.alpha_bar(t, like), schedule.alpha_bar(t_next, like)
     return (1 - after) / (1 - now) * (1 - now / after)
 
 
-def ddpm_step(schedule: NoiseSchedule, x: Tensor, t: Tensor | int, x0: Tensor, noise: Tensor) -> Tensor:
+def ddpm_step(
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, x0: Float[Tensor, " b *s"],
+    noise: Float[Tensor, " b *s"],
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Ancestral step from t to t-1: draw from the posterior of x_{t-1} given x_t and the predicted x0 (DDPM eq. 6-7)."""
-    now, after = schedule.alpha_bar(t, x), schedule.alpha_bar(torch.as_tensor(t) - 1, x)
+    now, after = schedule.alpha_bar(t, x), schedule.alpha_bar(t - 1, x)
     alpha = now / after
     of_x0, of_x = after.sqrt() * (1 - alpha) / (1 - now), alpha.sqrt() * (1 - after) / (1 - now)
-    deviation = step_variance(schedule, t, torch.as_tensor(t) - 1, x).sqrt()
+    deviation = step_variance(schedule, t, t - 1, x).sqrt()
     return of_x0.to(x.dtype) * x0 + of_x.to(x.dtype) * x + deviation.to(x.dtype) * noise
 
 
 def ddim_step(
-    schedule: NoiseSchedule, x: Tensor, t: Tensor | int, t_next: Tensor | int, x0: Tensor, noise: Tensor, *, eta: float = 0.0
-) -> Tensor:
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, t_next: Int[Tensor, " b"] | int,
+    x0: Float[Tensor, " b *s"], noise: Float[Tensor, " b *s"], *, eta: float = 0.0,
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Step from t to any earlier t_next (DDIM eq. 12): `eta` 0 adds no noise, 1 as much as an ancestral step.
 
     The direction comes from x0 as given: where that was clipped, so is the noise estimate.
@@ -125,7 +143,7 @@ def ddim_step(
 def sample(
     schedule: NoiseSchedule,
     denoise: Denoiser,
-    x: Tensor,
+    x: Float[Tensor, " b *s"],
     *,
     steps: int,
     generator: torch.Generator,
@@ -134,8 +152,8 @@ def sample(
     clip: Callable[[Tensor], Tensor] | None = None,
     after: Callable[[Tensor], Tensor] | None = None,
     grad_last: int = 0,
-) -> Tensor:
-    """Walk from noise x (b, …) back to clean samples of the same shape.
+) -> Float[Tensor, " b *s"]:
+    """Walk from noise x back to clean samples.
 
     Args:
         steps: how many of the T times are visited; T of them with `eta` 1 is DDPM.
@@ -159,14 +177,17 @@ def sample(
 # ---- steering
 
 
-def classifier_free(unconditional: Tensor, conditional: Tensor, w: float) -> Tensor:
+def classifier_free(
+    unconditional: Float[Tensor, "*s"], conditional: Float[Tensor, "*s"], w: float
+) -> Float[Tensor, "*s"]:  # fmt: skip
     """Combine predictions, of x0 or of ε alike: w = 0 ignores the condition, 1 obeys it, more exaggerates it."""
     return unconditional + w * (conditional - unconditional)
 
 
 def gradient_guidance(
-    schedule: NoiseSchedule, x: Tensor, t: Tensor | int, eps: Tensor, value: Callable[[Tensor], Tensor]
-) -> Tensor:
+    schedule: NoiseSchedule, x: Float[Tensor, " b *s"], t: Int[Tensor, " b"] | int, eps: Float[Tensor, " b *s"],
+    value: Callable[[Tensor], Tensor],
+) -> Float[Tensor, " b *s"]:  # fmt: skip
     """Shift the noise estimate towards larger `value` of x_t (Dhariwal & Nichol, NeurIPS 2021, algorithm 2).
 
     Args:
@@ -178,8 +199,11 @@ def gradient_guidance(
     return eps - (1 - schedule.alpha_bar(t, x)).sqrt().to(x.dtype) * slope
 
 
-def clean(schedule: NoiseSchedule, blocks: tuple[Block, ...], x: Tensor, t: Tensor, output: Tensor) -> Tensor:
-    """Make the clean trajectory x̂0 of the network's output, both (b, H, d+1), so that an output of 0 is a sensible guess already.
+def clean(
+    schedule: NoiseSchedule, blocks: tuple[Block, ...], x: Float[Tensor, "b H c"], t: Int[Tensor, " b"],
+    output: Float[Tensor, "b H c"],
+) -> Float[Tensor, "b H c"]:  # fmt: skip
+    """Make the clean trajectory x̂0 of the network's output, so that an output of 0 is a sensible guess already.
 
     Numbers and the score: output is v, which leaves x_t alone where noise is low. One-hot blocks: output is the logits of a
     prior, and Bayes' rule adds the likelihood of x_t, log p(x_t | letter) = 2√ᾱ·x_t / (1-ᾱ) + const for letters at ±1, so the
@@ -196,7 +220,7 @@ def clean(schedule: NoiseSchedule, blocks: tuple[Block, ...], x: Tensor, t: Tens
     return torch.cat(parts, -1)
 
 
-def inpaint(x: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+def inpaint(x: Float[Tensor, "*s"], known: Float[Tensor, "*s"], mask: Bool[Tensor, " ..."]) -> Float[Tensor, "*s"]:
     """Put the known part back: `known` where `mask` (broadcast over x) is true."""
     return torch.where(mask, known, x)
 
@@ -204,8 +228,8 @@ def inpaint(x: Tensor, known: Tensor, mask: Tensor) -> Tensor:
 # ---- networks
 
 
-def time_features(t: Tensor, width: int, *, period: float = 10_000.0) -> Tensor:
-    """Sines and cosines of times (b,), their wavelengths geometric up to `period`: (b, width), width even."""
+def time_features(t: Int[Tensor, " b"], width: int, *, period: float = 10_000.0) -> Float[Tensor, "b w"]:
+    """Sines and cosines of times, their wavelengths geometric up to `period`; `width` is even."""
     rates = torch.exp(-math.log(period) * torch.arange(width // 2, device=t.device) / max(width // 2 - 1, 1))
     angle = t.float()[:, None] * rates
     return torch.cat([angle.sin(), angle.cos()], dim=1)

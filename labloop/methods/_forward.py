@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,10 @@ from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Loss = Literal["mse", "listnet", "rank_cosine"]
 LOOKS = 20
@@ -88,12 +91,11 @@ class View:
 
     data: Dataset
     relaxation: Relaxation
-    Z: Tensor
-    """(N, r)."""
-    y: Tensor
-    """(N,), mean 0 and variance 1 over the designs, larger is better."""
-    side: Tensor
-    """(N,): -1 where y bounds the truth from above, +1 from below, 0 else."""
+    Z: Float[Tensor, "N r"]
+    y: Float[Tensor, " N"]
+    """Mean 0 and variance 1 over the designs, larger is better."""
+    side: Float[Tensor, " N"]
+    """-1 where y bounds the truth from above, +1 from below, 0 else."""
     location: float
     scale: float
 
@@ -120,21 +122,21 @@ class View:
     def device(self) -> torch.device:
         return self.Z.device
 
-    def tensor(self, X: FloatArray) -> Tensor:
-        """Relax designs X (m, d) to (m, r) on the device."""
+    def tensor(self, X: Designs) -> Float[Tensor, "m r"]:
+        """Relax designs X to tensors on the device."""
         return torch.tensor(self.relaxation.encode(X), dtype=torch.float32, device=self.device)
 
-    def designs(self, Z: Tensor) -> FloatArray:
-        """Decode relaxed designs (…, r) to valid canonical ones (…, d)."""
+    def designs(self, Z: Float[Tensor, "*b r"]) -> Float[FloatArray, "*b d"]:
+        """Decode relaxed designs to valid canonical ones."""
         flat = self.relaxation.decode(Z.detach().reshape(-1, Z.shape[-1]).cpu().double().numpy())
         return self.data.space.repair(flat).reshape(*Z.shape[:-1], -1)
 
-    def starts(self, n: int) -> Tensor:
-        """The n best measured designs, (n, r), each again where there are fewer."""
+    def starts(self, n: int) -> Float[Tensor, "n r"]:
+        """The n best measured designs, each again where there are fewer."""
         return self.tensor(self.data.X[np.resize(self.data.top(n), n)])
 
-    def adam_rate(self, lr: float | None) -> Tensor:
-        """The step of each relaxed column, (r,): `lr`, or 0.1 for letters and 0.02 for others."""
+    def adam_rate(self, lr: float | None) -> Float[Tensor, " r"]:
+        """The step of each relaxed column: `lr`, or 0.1 for letters and 0.02 for others."""
         return torch.where(torch.tensor(self.relaxation.discrete, device=self.device), lr or 0.1, lr or 0.02)
 
     @cached_property
@@ -150,9 +152,9 @@ class View:
 
 
 def over_twins(
-    f: Callable[[FloatArray], Tensor], space: DesignSpace, X: FloatArray, members: int, *, chunk: int
-) -> FloatArray:  # fmt: skip
-    """Predict X (m, d), `chunk` rows at a time, as the mean over symmetric twins: (E, m) by f of designs (b, d) to (E, b)."""
+    f: Callable[[FloatArray], Tensor], space: DesignSpace, X: Designs, members: int, *, chunk: int
+) -> Float[FloatArray, "E m"]:  # fmt: skip
+    """Predict X, `chunk` rows at a time, as the mean over symmetric twins, by f of designs (b, d) to (E, b)."""
     out = np.zeros((members, len(X)))
     with torch.no_grad(), without_denormals():
         for start in range(0, len(X), chunk):
@@ -165,27 +167,29 @@ def over_twins(
 # ---- losses
 
 
-def squared_error(f: Tensor, y: Tensor, side: Tensor) -> Tensor:
-    """Squared errors (E, b); below an upper bound (side −1) and above a lower one (+1) is no error."""
+def squared_error(
+    f: Float[Tensor, "E b"], y: Float[Tensor, "... b"], side: Float[Tensor, "... b"]
+) -> Float[Tensor, "E b"]:  # fmt: skip
+    """Squared errors; below an upper bound (side −1) and above a lower one (+1) is no error."""
     error = f - y
     return torch.where(error * side > 0, 0.0, error).square()
 
 
-def listnet(f: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of the lists' softmax, −Σ softmax(y)·log softmax(f), (E,) of lists (E, m) (Cao et al., ICML 2007)."""
+def listnet(f: Float[Tensor, "E m"], y: Float[Tensor, "... m"]) -> Float[Tensor, " E"]:
+    """Cross-entropy of the lists' softmax, −Σ softmax(y)·log softmax(f) (Cao et al., ICML 2007)."""
     return -(y.softmax(-1) * f.log_softmax(-1)).sum(-1)
 
 
-def rank_cosine(f: Tensor, y: Tensor) -> Tensor:
-    """Half of one less the cosine of scores and truth, (E,) of lists (E, m) (Qin et al., IPM 2008)."""
+def rank_cosine(f: Float[Tensor, "E m"], y: Float[Tensor, "... m"]) -> Float[Tensor, " E"]:
+    """Half of one less the cosine of scores and truth (Qin et al., IPM 2008)."""
     return (1 - F.cosine_similarity(f, y.expand_as(f), dim=-1)) / 2
 
 
 RANKING: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {"listnet": listnet, "rank_cosine": rank_cosine}
 
 
-def bootstrap(view: View, members: int, seed: int) -> Tensor:
-    """Draw how often each row counts for each member, (E, N); twins share it. One member sees all data once."""
+def bootstrap(view: View, members: int, seed: int) -> Float[Tensor, "E N"]:
+    """Draw how often each row counts for each member; twins share it. One member sees all data once."""
     n = len(view.data)
     if members == 1:
         return torch.ones(1, len(view.y), device=view.device)
@@ -203,30 +207,30 @@ class Proxy:
 
     view: View
     net: StackedMLP
-    offset: Tensor
-    """(E, 1), with `unit` (E, 1) what makes the output of a ranking loss a standardised y; 0 and 1 for squared error."""
-    unit: Tensor
+    offset: Float[Tensor, "E 1"]
+    """With `unit` what makes the output of a ranking loss a standardised y; 0 and 1 for squared error."""
+    unit: Float[Tensor, "E 1"]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, z: Tensor) -> Tensor:
-        """Predict standardised y of z (b, r) or (E, b, r), (E, b)."""
+    def __call__(self, z: Float[Tensor, "... b r"]) -> Float[Tensor, "E b"]:
+        """Predict standardised y of z (b, r) or (E, b, r)."""
         return (self.net(z) - self.offset) / self.unit
 
-    def each(self, X: FloatArray, *, chunk: int = 8_192) -> FloatArray:
-        """Predict y of designs X (m, d) by every member, mean over symmetric twins, (E, m)."""
+    def each(self, X: Designs, *, chunk: int = 8_192) -> Float[FloatArray, "E m"]:
+        """Predict y of designs X by every member, mean over symmetric twins."""
         view = self.view
         f = over_twins(lambda twin: self(view.tensor(twin)), view.data.space, X, len(self.offset), chunk=chunk)
         return view.location + view.scale * f
 
 
 def fit(
-    view: View, options: ForwardModel, *, seed: int, proposer: str, members: int = 1, counts: Tensor | None = None,
+    view: View, options: ForwardModel, *, seed: int, proposer: str, members: int = 1, counts: Float[Tensor, "E N"] | None = None,
     net: StackedMLP | None = None, steps: int | None = None, penalty: Callable[[StackedMLP, Tensor], Tensor] | None = None,
 ) -> Proxy:  # fmt: skip
     """Train networks on the data, all members on the same batches.
 
     Args:
-        counts: how much each row counts for each member, (E, N); 1 by default.
+        counts: how much each row counts for each member; 1 by default.
         net: networks to train on; new ones by default.
         penalty: adds to each member's loss (E,), of the networks and the batch (b, r).
     """
@@ -277,7 +281,9 @@ def fit(
 # ---- the ascent
 
 
-def ascend(value: Callable[[Tensor], Tensor], z: Tensor, view: View, options: ForwardModel) -> Iterator[Tensor]:
+def ascend(
+    value: Callable[[Tensor], Tensor], z: Float[Tensor, "b r"], view: View, options: ForwardModel
+) -> Iterator[Float[Tensor, "b r"]]:  # fmt: skip
     """Climb `value`, which maps particles (b, r) to (b,), from z; yield the particles after each step."""
     adam = options.optimiser == "adam"
     rate = view.adam_rate(options.particle_lr) if adam else (options.particle_lr or 0.05) * math.sqrt(z.shape[1])
@@ -299,15 +305,15 @@ def kept(steps: int) -> frozenset[int]:
     return frozenset(np.linspace(steps - 1, 0, min(KEPT, steps), dtype=int).tolist())
 
 
-def visited(view: View, steps: Iterator[Tensor], n_steps: int) -> FloatArray:
-    """Decode what an ascent visits, of its steps those `kept`: (t, b, d)."""
+def visited(view: View, steps: Iterator[Float[Tensor, "b r"]], n_steps: int) -> Float[FloatArray, "t b d"]:
+    """Decode what an ascent visits, of its steps those `kept`."""
     keep = kept(n_steps)
     with without_denormals():
         return view.designs(torch.stack([z for i, z in enumerate(steps) if i in keep]))
 
 
 def offered(
-    proxy: Proxy, steps: Iterator[Tensor], n_steps: int, n: int, *, seed: int, proposer: str,
+    proxy: Proxy, steps: Iterator[Float[Tensor, "b r"]], n_steps: int, n: int, *, seed: int, proposer: str,
     notes: Mapping[str, Any] | None = None,
 ) -> Pool:  # fmt: skip
     """Offer n new designs that an ascent of `n_steps` steps visits, each start's best first, by the mean of the members in y.

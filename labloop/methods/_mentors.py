@@ -8,6 +8,7 @@ lesson in earnest, by Adam.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from labloop.methods._forward import ForwardModel, Proxy, View, ascend, fit
 from labloop.runtime.progress import track
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 PROXIES = 3
 Params = dict[str, Tensor]
@@ -49,8 +53,8 @@ def alone(net: StackedMLP, member: int) -> Params:
     return {name: value[member : member + 1] for name, value in net.named_parameters()}
 
 
-def predict(params: Params, z: Tensor, slope: float = 0.0) -> Tensor:
-    """Predict by one proxy's parameters, (b,) of z (b, r)."""
+def predict(params: Params, z: Float[Tensor, "b r"], slope: float = 0.0) -> Float[Tensor, " b"]:
+    """Predict by one proxy's parameters."""
     layers = sum(name.startswith("weights") for name in params)
     for i in range(layers):
         z = z @ params[f"weights.{i}"][0] + params[f"biases.{i}"][0]
@@ -59,10 +63,10 @@ def predict(params: Params, z: Tensor, slope: float = 0.0) -> Tensor:
 
 
 def learned(
-    params: Params, lesson: Lesson, start: Tensor, z: Tensor, y: Tensor, *, inner: float, rate: float, clamp: float,
-    low: float, high: float,
-) -> Tensor:  # fmt: skip
-    """Take one step on weights or labels (s,) down the error on data z (b, r), y (b,) after one inner step on the lesson.
+    params: Params, lesson: Lesson, start: Float[Tensor, " s"], z: Float[Tensor, "b r"], y: Float[Tensor, " b"], *, inner: float,
+    rate: float, clamp: float, low: float, high: float,
+) -> Float[Tensor, " s"]:  # fmt: skip
+    """Take one step on weights or labels down the error on data z, y after one inner step on the lesson.
 
     Args:
         inner: step of the proxy. rate: step of what is learned, on a gradient cut at ±clamp. low, high: its bounds.
@@ -76,10 +80,10 @@ def learned(
 
 
 def teach(
-    net: StackedMLP, pupil: int, lesson: Lesson, start: Tensor, adam: torch.optim.Adam, view: View, options: ForwardModel,
-    gen: torch.Generator, *, rate: float, clamp: float, low: float, high: float,
+    net: StackedMLP, pupil: int, lesson: Lesson, start: Float[Tensor, " s"], adam: torch.optim.Adam, view: View,
+    options: ForwardModel, gen: torch.Generator, *, rate: float, clamp: float, low: float, high: float,
 ) -> None:  # fmt: skip
-    """Learn a lesson's weights or labels from `start` (s,), against a batch of the data, and let one proxy take it by Adam."""
+    """Learn a lesson's weights or labels from `start`, against a batch of the data, and let one proxy take it by Adam."""
     found = learned(
         alone(net, pupil), lesson, start, *batch(view, options.batch_size, gen), inner=options.lr, rate=rate, clamp=clamp,
         low=low, high=high,
@@ -89,7 +93,7 @@ def teach(
     adam.step()
 
 
-def batch(view: View, size: int, gen: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw rows of the data: Z (b, r) and y (b,)."""
+def batch(view: View, size: int, gen: torch.Generator) -> tuple[Float[Tensor, "b r"], Float[Tensor, " b"]]:
+    """Draw rows of the data: Z and y."""
     index = torch.randint(len(view.y), (min(size, len(view.y)),), generator=gen).to(view.device)
     return view.Z[index], view.y[index]

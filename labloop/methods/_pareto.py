@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,7 +35,10 @@ from labloop.space.goal import Goal
 from labloop.space.pareto import rays
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # BoTorch would compile its hypervolume when it is first used, for a minute, and where there is a compiler only: a seed would not
 # give the same plate everywhere.
@@ -100,8 +104,8 @@ class Fits:
         found, chance = reached.max(1), (0.05 + self.goal.chances(mean, std)) * self.chances(X)
         return np.where(found > 0, found * chance, found - (1 - chance))
 
-    def draws(self, X: FloatArray, n: int, *, seed: int) -> Tensor:
-        """Draw how far joint samples of designs X (m, d) reach along rays of their own, (n · rays, m); 0 outside the limits.
+    def draws(self, X: Designs, n: int, *, seed: int) -> Float[Tensor, "s m"]:
+        """Draw how far n joint samples of designs X reach along rays of their own, `RAYS` each; 0 outside the limits.
 
         With one objective and limits it is the height over the lowest value that the draw needs to tell apart.
         """

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,9 @@ from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import length_of
 from labloop.surrogates.training import torch_generator
 from labloop.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 LETTER_SCALE = 0.25
 """b: letters are vectors of ±b, the noise that hides them grows to variance 1."""
@@ -67,23 +71,23 @@ class States:
         return tuple(runs)
 
     @cached_property
-    def letters(self) -> Tensor:
-        """(d,) bool: the columns of one-hot blocks."""
+    def letters(self) -> Bool[Tensor, " d"]:
+        """The columns of one-hot blocks."""
         return torch.cat([torch.full((stop - start,), letters) for letters, start, stop, _ in self.runs]).to(self.device)
 
     @cached_property
-    def scale(self) -> Tensor:
+    def scale(self) -> Float[Tensor, " d"]:
         return torch.where(self.letters, LETTER_SCALE, 1.0)
 
     @cached_property
-    def twins(self) -> Tensor:
-        """(g, d): the columns in the order in which each symmetric twin reads them, the design itself first."""
+    def twins(self) -> Int[Tensor, "g d"]:
+        """The columns in the order in which each symmetric twin reads them, the design itself first."""
         order = self.space.orbit(np.arange(self.space.d, dtype=float)[None])[:, 0]
         return torch.as_tensor(order.astype(np.int64), device=self.device)
 
     @cached_property
-    def _tables(self) -> Tensor:
-        """For each time the factors of the network's input, of the state and of the network's output: (3, T, d)."""
+    def _tables(self) -> Float[Tensor, "3 T d"]:
+        """For each time the factors of the network's input, of the state and of the network's output."""
         level = self.schedule.alpha_bar(torch.arange(len(self.schedule), device=self.device), self.scale[None])
         spread = (1 - level) / level
         enter = (level * self.scale**2 + 1 - level).rsqrt()
@@ -91,20 +95,20 @@ class States:
         leave = torch.where(self.letters, 1.0, (spread / (1 + 4 * spread)).sqrt())  # numbers: a standard deviation of 1/2
         return torch.stack([enter, skip, leave]).float()
 
-    def state(self, x: Tensor) -> Tensor:
+    def state(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Scale designs to states: letters to ±b, numbers to ±1."""
         return self.scale * (2 * x - 1)
 
-    def estimate(self, net: nn.Module, z: Tensor, t: Tensor) -> Tensor:
-        """What a network makes of states z (b, d) at times t (b,): logits of letters; of numbers the mean, in state units."""
+    def estimate(self, net: nn.Module, z: Float[Tensor, "b d"], t: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """What a network makes of states z at times t: logits of letters; of numbers the mean, in state units."""
         enter, skip, leave = self._tables[:, t]
         return skip * z + leave * net(enter * z, t)
 
-    def mean(self, estimate: Tensor) -> Tensor:
+    def mean(self, estimate: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Turn an estimate into x̂0: probabilities of letters, clipped numbers."""
         return self._each(estimate, lambda part: part.softmax(-1), lambda part: (part / 2 + 0.5).clamp(0, 1))
 
-    def harden(self, x: Tensor) -> Tensor:
+    def harden(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Replace probabilities by the likeliest letter; the gradient passes as if they had not been (straight-through)."""
 
         def straight_through(part: Tensor) -> Tensor:
@@ -112,8 +116,10 @@ class States:
 
         return self._each(x, straight_through, lambda part: part)
 
-    def loss(self, estimate: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """Cross-entropy of letters plus preconditioned squared error of numbers, (b,), for true designs x at times t (b,)."""
+    def loss(
+        self, estimate: Float[Tensor, "b d"], x: Float[Tensor, "b d"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, " b"]:  # fmt: skip
+        """Cross-entropy of letters plus preconditioned squared error of numbers, for true designs x at times t."""
         total = torch.zeros(len(x), device=x.device)
         leave = self._tables[2, t]
         for letters, start, stop, classes in self.runs:
@@ -125,8 +131,8 @@ class States:
                 total = total + (((guess - (2 * truth - 1)) / leave[:, start:stop]) ** 2).sum(1)
         return total
 
-    def step_kl(self, t: int, new: Tensor, old: Tensor) -> Tensor:
-        """KL of the reverse step from t to t-1 under one estimate (b, d) from the same step under another, (b,).
+    def step_kl(self, t: int, new: Float[Tensor, "b d"], old: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """KL of the reverse step from t to t-1 under one estimate from the same step under another.
 
         Both steps are normal with one variance σ², so it is ‖Δmean‖² / 2σ²: with ever shorter steps, Girsanov's
         ½∫g²‖Δscore‖²dt. The last step (t = 0) adds no noise: there it is the KL of the letters' probabilities, and of numbers
@@ -140,7 +146,7 @@ class States:
         apart = self.state(self.mean(new)) - self.state(self.mean(old))
         return apart.square().sum(1) * factor.to(new.dtype)
 
-    def _last_kl(self, new: Tensor, old: Tensor) -> Tensor:
+    def _last_kl(self, new: Float[Tensor, "b d"], old: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         total = torch.zeros(len(new), device=new.device)
         level = self.schedule.alpha_bar(0, new)
         for letters, start, stop, classes in self.runs:
@@ -152,8 +158,10 @@ class States:
                 total = total + (a.clamp(-1, 1) - b.clamp(-1, 1)).square().sum(1) * (level / (2 * (1 - level))).to(a.dtype)
         return total
 
-    def _each(self, x: Tensor, letters: Callable[[Tensor], Tensor], numbers: Callable[[Tensor], Tensor]) -> Tensor:
-        """Apply one function to the one-hot runs of x (b, d), seen as (b, rows, classes), another to the rest."""
+    def _each(
+        self, x: Float[Tensor, "b d"], letters: Callable[[Tensor], Tensor], numbers: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "b d"]:  # fmt: skip
+        """Apply one function to the one-hot runs of x, seen as (b, rows, classes), another to the rest."""
         parts = []
         for onehot, start, stop, classes in self.runs:
             part = x[:, start:stop]
@@ -165,7 +173,7 @@ class States:
 
 
 class Denoiser(nn.Module):
-    """Residual network over states (b, d) and times (b,): dense, or convolutional along a sequence of `length` letters."""
+    """Residual network over states and times: dense, or convolutional along a sequence of `length` letters."""
 
     def __init__(self, d: int, length: int, width: int, depth: int, steps: int) -> None:
         super().__init__()
@@ -177,7 +185,7 @@ class Denoiser(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width * (1 if length == 1 else 5), width) for _ in range(depth))
         self.leave = nn.Linear(width, d // length)
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+    def forward(self, z: Float[Tensor, "b d"], t: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         h = self.enter(z.reshape(len(z), self.length, -1)) + self.place.weight
         shifts = self.time(t).reshape(len(z), 1, -1, self.width).unbind(2)
         for i, (shift, norm, layer) in enumerate(zip(shifts, self.norms, self.layers, strict=True)):
@@ -208,10 +216,10 @@ def load_denoiser(states: States, weights: Mapping[str, Tensor]) -> Denoiser:
 
 
 def train_prior(
-    states: States, X: Array, *, width: int = 64, depth: int = 3, steps: int = 1000, lr: float = 2e-3,
+    states: States, X: Float[Array, "m d"], *, width: int = 64, depth: int = 3, steps: int = 1000, lr: float = 2e-3,
     batch_size: int = 256, warm: Warm = afresh, warm_start: float = 1.0, seed: int,
 ) -> Stage:  # fmt: skip
-    """Fit the prior to designs X (m, d), one in ten (at most 1024) held out.
+    """Fit the prior to designs X, one in ten (at most 1024) held out.
 
     Args:
         width: channels of a convolution; dense networks are twice as wide.
@@ -257,7 +265,9 @@ def train_prior(
     return kept, {"prior_heldout_loss": lowest if n_held else float("nan"), "prior_steps": steps}
 
 
-def _noised(states: States, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
+def _noised(
+    states: States, x: Float[Tensor, "b d"], t: Int[Tensor, " b"], rng: torch.Generator
+) -> Float[Tensor, "b d"]:  # fmt: skip
     return diffusion.q_sample(states.schedule, states.state(x), t, torch.randn(x.shape, generator=rng, device=x.device))
 
 
@@ -267,10 +277,10 @@ def is_check(step: int, steps: int) -> bool:
 
 
 def walk(
-    states: States, net: nn.Module, z: Tensor, *, generator: torch.Generator, frozen: nn.Module | None = None,
+    states: States, net: nn.Module, z: Float[Tensor, "b d"], *, generator: torch.Generator, frozen: nn.Module | None = None,
     grad_last: int = 0, kl_last: int | None = None, shift: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Take noise z (b, d) by ancestral steps to designs in [0, 1], (b, d), letters as probabilities.
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, " b"]]:  # fmt: skip
+    """Take noise z by ancestral steps to designs in [0, 1], letters as probabilities.
 
     Args:
         frozen: the network that the path's KL is counted from.
@@ -279,7 +289,7 @@ def walk(
         shift: changes x̂0 before a step is taken, given the state, its times and x̂0.
 
     Returns:
-        The designs, and each path's KL in nats, (b,), 0 where `frozen` is None.
+        The designs, and each path's KL in nats, 0 where `frozen` is None.
     """
     x, kl = z, torch.zeros(len(z), device=z.device)
     for t in reversed(range(len(states.schedule))):
@@ -300,8 +310,8 @@ def walk(
 # ---- designs without values
 
 
-def read_unlabelled(space: DesignSpace, path: Path) -> Array:
-    """Read a CSV file of designs as X (m, d) float32; columns that are not the design's are ignored.
+def read_unlabelled(space: DesignSpace, path: Path) -> Float[Array, "m d"]:
+    """Read a CSV file of designs as X, float32; columns that are not the design's are ignored.
 
     Raises:
         MethodError: the file cannot be read, or a row is not a design; names the file, the rows and the cells.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from labloop.proposing.dataset import Dataset
 from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
-from labloop.types import FloatArray
+from labloop.types import Designs, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -58,19 +61,19 @@ class Ensembled:
     proxy: Proxy
     spread: float
     """Of a reading about a member's prediction, standardised."""
-    counts: Tensor
-    """Bootstrap multiplicities, (E, N)."""
+    counts: Float[Tensor, "E N"]
+    """Bootstrap multiplicities."""
 
     @property
     def view(self) -> View:
         return self.proxy.view
 
-    def score(self, X: FloatArray) -> FloatArray:
-        """The mean of the members in y, (m,)."""
+    def score(self, X: Designs) -> Values:
+        """The mean of the members in y."""
         return self.proxy.each(X).mean(0)  # type: ignore[no-any-return]
 
-    def above(self, X: FloatArray, level: float) -> FloatArray:
-        """P(y > level) of each design by the mixture of all members, (m,); `level` in y."""
+    def above(self, X: Designs, level: float) -> Values:
+        """P(y > level) of each design by the mixture of all members; `level` in y."""
         z = (self.proxy.each(X) - level) / (self.spread * self.view.scale * math.sqrt(2))
         return 0.5 * (1 + torch.erf(torch.tensor(z))).numpy().mean(0)  # type: ignore[no-any-return]
 

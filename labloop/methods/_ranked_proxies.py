@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -14,7 +16,10 @@ from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handic
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, networks
 from labloop.surrogates.sees import lift
 from labloop.surrogates.training import Rate, rate_of, torch_generator
-from labloop.types import FloatArray
+from labloop.types import Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SLOPE = 0.01
 """Of the proxies' leaky ReLU."""
@@ -30,10 +35,10 @@ Fit = tuple[float, Stacked]
 
 
 def fit_proxies(
-    data: Dataset, s: FloatArray, members: int, hidden: tuple[int, ...], *, steps: int, batch: int, lr: float, rate: Rate,
+    data: Dataset, s: Values, members: int, hidden: tuple[int, ...], *, steps: int, batch: int, lr: float, rate: Rate,
     rank_k: float, features: Features, seed: int, device: torch.device | str = "cpu",
 ) -> Stage:  # fmt: skip
-    """Fit all proxies at once to s (N,), larger is better; designs weigh 1 / (rank_k·N + rank) (Tripp et al., NeurIPS 2020).
+    """Fit all proxies at once to s, larger is better; designs weigh 1 / (rank_k·N + rank) (Tripp et al., NeurIPS 2020).
 
     With features `auto` a kernel's way is tried (`kernel_networks`), the dense one, and of many long sequences the convolutional
     one; of these the one with the highest correlation is kept, and one that is far behind after a quarter of its steps ends.
@@ -95,8 +100,8 @@ def fit_proxies(
     return {name: value.detach() for name, value in best.state_dict().items()}, told
 
 
-def predict(net: Stacked, twins: Tensor) -> Tensor:
-    """Predictions (members, n) for designs scaled to ±1, (g, n, d), as the mean over their g twins."""
+def predict(net: Stacked, twins: Float[Tensor, "g n d"]) -> Float[Tensor, "E n"]:
+    """Predictions for designs scaled to ±1, as the mean over their g twins."""
     with torch.no_grad():
         parts = [net(part.flatten(0, 1)).unflatten(1, part.shape[:2]).mean(1) for part in torch.split(twins, 4096, 1)]
     return torch.cat(parts, 1)

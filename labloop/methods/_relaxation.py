@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Kind = Literal["logits", "onehot"]
 
@@ -121,11 +124,11 @@ def _to_range(mean: Tensor, std: Tensor, onto: Callable[[Tensor], Tensor]) -> Ca
     return lambda z: (onto(z * std + mean) - mean) / std
 
 
-def _unit(x: Tensor) -> Tensor:
+def _unit(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     return x.clamp(0, 1)
 
 
-def _simplex(x: Tensor) -> Tensor:
+def _simplex(x: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
     """Project rows onto the simplex (Duchi et al., ICML 2008, figure 1)."""
     ordered = x.sort(-1, descending=True).values
     excess = (ordered.cumsum(-1) - 1) / torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from labloop.methods._diffusion import initialise, time_features
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 class _Conv(nn.Module):
@@ -18,7 +21,7 @@ class _Conv(nn.Module):
         super().__init__()
         self.conv, self.norm, self.curve = nn.Conv2d(a, b, (1, 5), padding=(0, 2)), nn.GroupNorm(8, b), curve
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b _ 1 H"]) -> Float[Tensor, "b _ 1 H"]:
         return self.curve(self.norm(self.conv(x)))
 
 
@@ -31,7 +34,7 @@ class _Residual(nn.Module):
         self.embed = nn.Sequential(curve, nn.Linear(embedding, b))
         self.skip = nn.Conv2d(a, b, 1) if a != b else nn.Identity()
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b _ 1 H"], e: Float[Tensor, "b e"]) -> Float[Tensor, "b _ 1 H"]:
         return self.second(self.first(x) + self.embed(e)[:, :, None, None]) + self.skip(x)
 
 
@@ -42,13 +45,15 @@ class _Level(nn.Module):
         super().__init__()
         self.first, self.second, self.resample = _Residual(a, b, embedding, curve), _Residual(b, b, embedding, curve), resample
 
-    def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "b _ 1 H"], e: Float[Tensor, "b e"]
+    ) -> tuple[Float[Tensor, "b o 1 H"], Float[Tensor, "b o 1 _"]]:  # fmt: skip
         x = self.second(self.first(x, e), e)
         return x, self.resample(x)
 
 
 class TemporalUNet(nn.Module):
-    """States x (b, H, c), times (b,), returns (b,) and whether they are shown (b,) to noise (b, H, c).
+    """States x, times, returns and whether these are shown, to noise.
 
     H must be a multiple of 2^(levels - 1).
     """
@@ -85,7 +90,9 @@ class TemporalUNet(nn.Module):
         initialise(net, generator)
         return net
 
-    def forward(self, x: Tensor, t: Tensor, returns: Tensor, shown: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b H c"], t: Int[Tensor, " b"], returns: Float[Tensor, " b"], shown: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b H c"]:  # fmt: skip
         told = self.of_return(returns[:, None]) * shown[:, None]
         e = torch.cat([self.of_time(time_features(t, self.dim)), told], 1)
         h, passed = x.mT[:, :, None].contiguous(memory_format=torch.channels_last), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,10 @@ from labloop.runtime.progress import track
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.surrogates.training import torch_generator
-from labloop.types import FloatArray
+from labloop.types import Designs, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _VISITED = 1e4
 """Added to the distance of a design that the path has been to: it is chosen again only when nothing else is left."""
@@ -20,14 +24,14 @@ _VISITED = 1e4
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """M paths through measured designs: rows of X, (M, H), and the states as the networks see them, x and 2s-1, (M, H, d+1)."""
+    """M paths through measured designs: rows of X, and the states as the networks see them, x and 2s-1, c = d + 1 columns."""
 
-    rows: Tensor
-    states: Tensor
+    rows: Int[Tensor, "M H"]
+    states: Float[Tensor, "M H c"]
 
 
 def build_trajectories(
-    space: DesignSpace, X: FloatArray, s: FloatArray, *, n_traj: int, horizon: int, k: int, eps: float,
+    space: DesignSpace, X: Designs, s: Values, *, n_traj: int, horizon: int, k: int, eps: float,
     start_percentile: float = 20.0, seed: int, device: torch.device | str = "cpu",
 ) -> Trajectories:  # fmt: skip
     """Walk M paths side by side: each next state is uniform among the k nearest unvisited designs with s ≥ running best - eps.
@@ -35,7 +39,7 @@ def build_trajectories(
     Distances are Hamming on one-hot blocks plus Euclidean on the others. Time and memory grow with M·N, never with N².
 
     Args:
-        X: (N, d) canonical encodings. s: (N,) scores, the best 1.
+        X: canonical encodings. s: scores, the best 1.
     """
     rng = torch_generator(seed, "gtg", "trajectories", device=device)
     order = np.argsort(s, kind="stable")
@@ -76,8 +80,10 @@ def build_trajectories(
     return Trajectories(torch.as_tensor(order.copy(), device=device)[rows], states)
 
 
-def _distance(blocks: tuple[Block, ...], A: Tensor, B: Tensor) -> Tensor:
-    """Hamming plus Euclidean distances (…, a, b) by matrix products, as `DesignSpace.distance` without twins."""
+def _distance(
+    blocks: tuple[Block, ...], A: Float[Tensor, "... a d"], B: Float[Tensor, "... b d"]
+) -> Float[Tensor, "... a b"]:  # fmt: skip
+    """Hamming plus Euclidean distances by matrix products, as `DesignSpace.distance` without twins."""
     onehot = [i for block in blocks if block.kind == "onehot" for i in range(block.start, block.stop)]
     other = [i for block in blocks if block.kind != "onehot" for i in range(block.start, block.stop)]
     D = torch.zeros((), device=A.device)

@@ -19,7 +19,7 @@ Where this differs from the authors' code, and why:
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from labloop.registry import plugin
 from labloop.seeds import derive, generator
 from labloop.surrogates.training import without_denormals
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -99,8 +102,8 @@ class BDI(ForwardModel):
             )
 
 
-def ntk(A: Tensor, B: Tensor, layers: int) -> Tensor:
-    """Neural tangent kernel (a, b) of a ReLU network of so many dense layers, no biases, weights N(0, 2/width).
+def ntk(A: Float[Tensor, "a r"], B: Float[Tensor, "b r"], layers: int) -> Float[Tensor, "a b"]:
+    """Neural tangent kernel of a ReLU network of so many dense layers, no biases, weights N(0, 2/width).
 
     The arc-cosine recursion (Jacot et al., NeurIPS 2018; Cho and Saul, NIPS 2009): Σ' = √(aa·bb)·(sin t + (π − t)·cos t)/π and
     Θ' = Σ' + Θ·(π − t)/π, t the angle of the layer before.
@@ -120,9 +123,10 @@ def ntk(A: Tensor, B: Tensor, layers: int) -> Tensor:
 
 
 def bidirectional(
-    z: Tensor, X: Tensor, y: Tensor, alpha: Tensor, weights: Tensor, *, target: float, layers: int
-) -> Tensor:  # fmt: skip
-    """L of each candidate z (b, r), (b,); alpha is K(X, X)⁻¹·y, weights (N,) sum to one."""
+    z: Float[Tensor, "b r"], X: Float[Tensor, "N r"], y: Float[Tensor, " N"], alpha: Float[Tensor, " N"],
+    weights: Float[Tensor, " N"], *, target: float, layers: int,
+) -> Float[Tensor, " b"]:  # fmt: skip
+    """L of each candidate z; alpha is K(X, X)⁻¹·y, weights sum to one."""
     k = ntk(z, X, layers)
     own = layers * (z.square().sum(1) / z.shape[1] + 1e-12)  # each layer adds Σ = ‖z‖²/r to Θ(z, z)
     forward = 0.5 * (k @ alpha - target) ** 2

@@ -16,7 +16,7 @@ Where this differs from the authors' code, and why:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -33,7 +33,10 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.training import torch_generator, without_denormals
-from labloop.types import Array, FloatArray
+from labloop.types import Array, FloatArray, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 REGRETS = (0.0, 0.01, 0.05, 0.1)
 """Regrets to go that a walk is told, a step's worth each, in ranges of y."""
@@ -118,8 +121,8 @@ class BONET:
         return _offer.drawn(data, draw, n, seed=derive(seed, self.name), proposer=self.name, notes={"steps": self.steps})
 
 
-def sorted_paths(y: FloatArray, paths: int, length: int, bins: int, rng: np.random.Generator) -> Array:
-    """Draw rows of y (N,) within 0 and 1 as paths (paths, length), each sorted low to high, from bins of equal width."""
+def sorted_paths(y: Values, paths: int, length: int, bins: int, rng: np.random.Generator) -> Int[Array, "k H"]:
+    """Draw rows of y within 0 and 1 as paths of so many steps, each sorted low to high, from bins of equal width."""
     place = np.minimum((y * bins).astype(int), bins - 1)
     size = np.bincount(place, minlength=bins).astype(float)
     p = (np.sqrt(size) / size.clip(1))[place]
@@ -127,20 +130,23 @@ def sorted_paths(y: FloatArray, paths: int, length: int, bins: int, rng: np.rand
     return np.take_along_axis(rows, y[rows].argsort(1, kind="stable"), 1)
 
 
-def regret_to_go(y: Tensor) -> Tensor:
-    """Σ (1 − y) over each step and those after it, per step of a path: (paths, H), 1 the best value."""
+def regret_to_go(y: Float[Tensor, "k H"]) -> Float[Tensor, "k H"]:
+    """Σ (1 − y) over each step and those after it, per step of a path, 1 the best value."""
     return (1 - y).flip(1).cumsum(1).flip(1) / y.shape[1]
 
 
-def path_tokens(X: Tensor, y: Tensor) -> Tensor:
-    """Make the tokens (paths, H, d + 2): regret to go of the step, then design and value of the one before, 0 at the first."""
+def path_tokens(X: Float[Tensor, "k H d"], y: Float[Tensor, "k H"]) -> Float[Tensor, "k H d+2"]:
+    """Make the tokens: regret to go of the step, then design and value of the one before, 0 at the first."""
     before = torch.cat([X, y[..., None]], 2)
     before = torch.cat([torch.zeros_like(before[:, :1]), before[:, :-1]], 1)
     return torch.cat([regret_to_go(y)[..., None], before], 2)
 
 
-def walk(net: Transformer, X: Tensor, y: Tensor, regret: Tensor, steps: int, gen: torch.Generator) -> Tensor:
-    """Continue paths X (k, h, d), y (k, h) by so many designs, told `regret` (k,) for each step to go: (k, steps, d)."""
+def walk(
+    net: Transformer, X: Float[Tensor, "k h d"], y: Float[Tensor, "k h"], regret: Float[Tensor, " k"], steps: int,
+    gen: torch.Generator,
+) -> Float[Tensor, "k H d"]:  # fmt: skip
+    """Continue paths X, y by so many designs, told `regret` for each step to go."""
     with torch.no_grad():
         total = regret[:, None] * torch.arange(steps, 0, -1) / (X.shape[1] + steps)
         togo = torch.cat([regret_to_go(y) * y.shape[1] / (y.shape[1] + steps) + total[:, :1], total], 1)
@@ -164,7 +170,7 @@ def transformer(inputs: int, d: int, width: int, depth: int, heads: int, length:
 
 
 class Transformer(nn.Module):
-    """A causal transformer: tokens (b, h, w) to designs (b, h, d), each from the tokens up to its own."""
+    """A causal transformer: tokens to designs, each from the tokens up to its own."""
 
     def __init__(self, inputs: int, d: int, width: int, depth: int, heads: int, length: int) -> None:
         super().__init__()
@@ -178,7 +184,7 @@ class Transformer(nn.Module):
             nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) for _ in range(depth)
         )
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Float[Tensor, "b h w"]) -> Float[Tensor, "b h d"]:
         h = self.enter(tokens) + self.place.weight.T[: tokens.shape[1]]
         for i, (attend, merge, think) in enumerate(zip(self.attend, self.merge, self.think, strict=True)):
             q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in attend(self.norms[2 * i](h)).chunk(3, 2))

@@ -49,7 +49,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -70,6 +70,9 @@ from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import Features, length_of
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
 from labloop.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -250,16 +253,16 @@ def learn_reward(states: States, data: Dataset, options: BRAID, *, seed: int) ->
     )  # fmt: skip
 
 
-def prior_designs(states: States, prior: Mapping[str, Tensor], *, seed: int) -> Tensor:
-    """Draw 512 designs of the prior, letters one-hot, (512, d)."""
+def prior_designs(states: States, prior: Mapping[str, Tensor], *, seed: int) -> Float[Tensor, "512 d"]:
+    """Draw 512 designs of the prior, letters one-hot."""
     rng = torch_generator(seed, "braid", "spread", device=states.device)
     with torch.no_grad():
         z = torch.randn((512, states.space.d), generator=rng, device=states.device)
         return states.harden(walk(states, load_denoiser(states, prior), z, generator=rng)[0])
 
 
-def reward_spread(reward: Callable[[Tensor], Tensor], designs: Tensor) -> float:
-    """Standard deviation of a reward over designs (n, d); 1 where all are alike."""
+def reward_spread(reward: Callable[[Tensor], Tensor], designs: Float[Tensor, "n d"]) -> float:
+    """Standard deviation of a reward over designs; 1 where all are alike."""
     with torch.no_grad():
         spread = reward(designs).std().item()
     return spread if spread > 1e-6 else 1.0
@@ -306,8 +309,10 @@ def finetune(
 # ---- sampling
 
 
-def sample(trained: Trained, options: BRAID, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw n designs in [0, 1], (n, d), letters as probabilities; and the KL of each whole path from the prior's, (n,)."""
+def sample(
+    trained: Trained, options: BRAID, n: int, *, seed: int
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:  # fmt: skip
+    """Draw n designs in [0, 1], letters as probabilities; and the KL of each whole path from the prior's."""
     states = trained.states
     rng = torch_generator(seed, "braid", "sample", device=states.device)
     net, frozen, shift = load_denoiser(states, trained.policy).requires_grad_(False), None, None

@@ -22,7 +22,7 @@ Where this differs from Design-Bench's code, and why:
 from __future__ import annotations
 
 import copy
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -40,7 +40,10 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.training import torch_generator, without_denormals
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 BATCH = 100
 
@@ -121,7 +124,7 @@ class CbAS(ProxyModel):
         notes = {**model.proxy.notes, "level": level}
         return _offer.drawn(data, draw, n, seed=derive(seed, self.name), proposer=self.name, notes=notes, score=model.score)
 
-    def _focus(self, model: Ensembled, p: VAE, q: VAE, twins: Tensor, seed: int) -> Ensembled:
+    def _focus(self, model: Ensembled, p: VAE, q: VAE, twins: Float[Tensor, "N d"], seed: int) -> Ensembled:
         with torch.no_grad():
             z = p.encode(twins)[0]
             v = importance((q.logp(twins, z) - p.logp(twins, z)).double(), torch.ones(len(twins)), self.most)
@@ -143,8 +146,8 @@ class AutofocusedCbAS(CbAS):
     """Whether the networks are trained anew each round, on data weighed for where the search is."""
 
 
-def importance(log_ratio: Tensor, factor: Tensor, most: float) -> Tensor:
-    """Weights exp(log_ratio)·factor over their mean, cut at `most`, (b,); all one where every one vanishes."""
+def importance(log_ratio: Float[Tensor, " b"], factor: Float[Tensor, " b"], most: float) -> Float[Tensor, " b"]:
+    """Weights exp(log_ratio)·factor over their mean, cut at `most`; all one where every one vanishes."""
     logs = log_ratio + factor.double().clamp_min(1e-300).log()
     w = (logs - logs.max()).exp()
     return (w / w.mean()).clamp_max(most)
@@ -168,13 +171,13 @@ class VAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latent, width), nn.LeakyReLU(), nn.Linear(width, space.d))
         self.log_std = nn.Parameter(torch.zeros(()))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """Mean and log std of z."""
         mean, log_std = self.encoder(x).chunk(2, 1)
         return mean, log_std.clamp(-6, 2)
 
-    def logp(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z), (b,)."""
+    def logp(self, x: Float[Tensor, "b d"], z: Float[Tensor, "b l"]) -> Float[Tensor, " b"]:
+        """log p(x|z)."""
         out, total = self.decoder(z), torch.zeros(len(x))
         for cols, rows, k in self.blocks:
             total = total + (out[:, cols].reshape(-1, rows, k).log_softmax(2).flatten(1) * x[:, cols]).sum(1)
@@ -183,15 +186,15 @@ class VAE(nn.Module):
             total = total - (0.5 * error**2 + self.log_std).sum(1)
         return total
 
-    def elbo(self, x: Tensor, gen: torch.Generator) -> Tensor:
-        """A one-sample bound of log p(x), (b,)."""
+    def elbo(self, x: Float[Tensor, "b d"], gen: torch.Generator) -> Float[Tensor, " b"]:
+        """A one-sample bound of log p(x)."""
         mean, log_std = self.encode(x)
         z = mean + log_std.exp() * torch.randn(mean.shape, generator=gen)
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(1)
         return self.logp(x, z) - kl
 
-    def draw(self, z: Tensor, gen: torch.Generator) -> FloatArray:
-        """Draw a valid row of X for each code, letters and numbers by chance, (b, d)."""
+    def draw(self, z: Float[Tensor, "m l"], gen: torch.Generator) -> Designs:
+        """Draw a valid row of X for each code, letters and numbers by chance."""
         with torch.no_grad():
             out = self.decoder(z)
             X = np.zeros((len(z), self.space.d))
@@ -204,8 +207,11 @@ class VAE(nn.Module):
         return self.space.project(X)
 
 
-def learn(vae: VAE, x: Tensor, weights: Tensor, steps: int, lr: float, gen: torch.Generator, label: str | None = None) -> None:
-    """Raise the weighted bound of x (m, d) by Adam on batches."""
+def learn(
+    vae: VAE, x: Float[Tensor, "m d"], weights: Float[Tensor, " m"], steps: int, lr: float, gen: torch.Generator,
+    label: str | None = None,
+) -> None:  # fmt: skip
+    """Raise the weighted bound of x by Adam on batches."""
     adam = torch.optim.Adam(vae.parameters(), lr=lr)
     for _ in range(steps) if label is None else track(steps, label):
         index = torch.randint(len(x), (min(BATCH, len(x)),), generator=gen)

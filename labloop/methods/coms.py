@@ -49,7 +49,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -68,7 +68,10 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.training import log, torch_generator, without_denormals
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 @plugin
@@ -163,22 +166,22 @@ class Model:
     nets: Networks
     relaxation: Relaxation
     options: COMs
-    rate: Tensor
-    """η (r,)."""
+    rate: Float[Tensor, " r"]
+    """η."""
     dtype: torch.dtype
     y_mean: float
     y_std: float
     tau: float
     steps: int
     seconds: float
-    alpha: FloatArray
-    """α at the end, (E,)."""
-    alpha_path: FloatArray
-    """α before each step, (steps, E)."""
-    delta: FloatArray
-    """Mean Δ on the held-out designs, (E,); NaN where none were held out."""
-    mse: FloatArray
-    """Mean squared error there in variances of y, (E,); NaN likewise."""
+    alpha: Float[FloatArray, " E"]
+    """α at the end."""
+    alpha_path: Float[FloatArray, "T E"]
+    """α before each step."""
+    delta: Float[FloatArray, " E"]
+    """Mean Δ on the held-out designs; NaN where none were held out."""
+    mse: Float[FloatArray, " E"]
+    """Mean squared error there in variances of y; NaN likewise."""
     resumed: Mapping[str, str]
     """Tells where the training was not done again."""
 
@@ -186,16 +189,16 @@ class Model:
     def members(self) -> int:
         return len(self.nets.weights[0])
 
-    def score(self, X: FloatArray, *, chunk: int = 8_192) -> FloatArray:
-        """Give the conservative value of designs X (m, d) in units of y, mean over symmetric twins, (E, m)."""
+    def score(self, X: Designs, *, chunk: int = 8_192) -> Float[FloatArray, "E m"]:
+        """Give the conservative value of designs in units of y, mean over symmetric twins."""
 
         def f(twin: FloatArray) -> Tensor:
             return self.nets(self._tensor(self.relaxation.encode(twin)).expand(self.members, -1, -1))
 
         return self.y_mean + self.y_std * over_twins(f, self.relaxation.space, X, self.members, chunk=chunk)
 
-    def climb(self, X: FloatArray, *, seed: int = 0) -> FloatArray:
-        """Climb from designs X (b, d); give the designs after each step, (T, E, b, d), repaired and canonical."""
+    def climb(self, X: Designs, *, seed: int = 0) -> Float[FloatArray, "T E m d"]:
+        """Climb from designs; give those after each step, repaired and canonical."""
         z = self._tensor(self.relaxation.encode(X)).expand(self.members, -1, -1)
         gens = [torch_generator(seed, "coms", "climb", i) for i in range(self.members)]
         with without_denormals():
@@ -218,7 +221,7 @@ class Model:
             **self.resumed,
         }
 
-    def _tensor(self, Z: FloatArray) -> Tensor:
+    def _tensor(self, Z: Float[FloatArray, "m r"]) -> Float[Tensor, "m r"]:
         return torch.tensor(Z, dtype=torch.float32, device=self.rate.device)
 
 
@@ -233,7 +236,9 @@ def _arithmetic(options: COMs, rows: int, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast and rows * min(options.hidden_sizes) >= 128 * 256 else torch.float32
 
 
-def _climber(options: COMs, relaxation: Relaxation, rate: Tensor, dtype: torch.dtype, *, training: bool) -> Climb:
+def _climber(
+    options: COMs, relaxation: Relaxation, rate: Float[Tensor, " r"], dtype: torch.dtype, *, training: bool
+) -> Climb:  # fmt: skip
     """Make the ascent of these options, one and the same for mining and for solving."""
     steps = options.particle_train_gradient_steps or (10 if options.projected and relaxation.discrete.all() else 50)
     if not training:
@@ -323,14 +328,18 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
     )  # fmt: skip
 
 
-def _batches(rows: Tensor, batch: int, gens: Sequence[torch.Generator]) -> Iterator[Tensor]:
-    """Give batches of row numbers (E, batch) for ever; every network shuffles its own rows (E, m) with its own generator."""
+def _batches(
+    rows: Int[Tensor, "E m"], batch: int, gens: Sequence[torch.Generator]
+) -> Iterator[Int[Tensor, "E b"]]:  # fmt: skip
+    """Give batches of row numbers for ever; every network shuffles its own rows with its own generator."""
     while True:
         order = torch.stack([own[torch.randperm(len(own), generator=gen)] for own, gen in zip(rows, gens, strict=True)])
         for start in range(0, order.shape[1] - batch + 1, batch):
             yield order[:, start : start + batch]
 
 
-def _squared_error(f: Tensor, y: Tensor, side: Tensor) -> Tensor:
-    """Mean squared error of each network, (E,); below an upper bound (side −1) and above a lower one (+1) is no error."""
+def _squared_error(
+    f: Float[Tensor, "E b"], y: Float[Tensor, "E b"], side: Float[Tensor, "E b"]
+) -> Float[Tensor, " E"]:  # fmt: skip
+    """Mean squared error of each network; below an upper bound (side −1) and above a lower one (+1) is no error."""
     return squared_error(f, y, side).mean(1)

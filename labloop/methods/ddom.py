@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.training import torch_generator, without_denormals
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 START = 1e-3
 """The least time, at which sampling ends."""
@@ -140,13 +143,15 @@ def network(d: int, width: int, gen: torch.Generator) -> nn.Module:
     return build(make, gen)
 
 
-def level(t: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+def level(t: Float[Tensor, "b 1"], low: float, high: float) -> tuple[Float[Tensor, "b 1"], Float[Tensor, "b 1"]]:
     """m(t) and σ(t): what is left of x at time t, and how much noise there is."""
     m = torch.exp(-0.5 * (low * t + 0.5 * (high - low) * t**2))
     return m, (1 - m**2).clamp_min(1e-12).sqrt()
 
 
-def heun(noise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int, low: float, high: float) -> Tensor:
+def heun(
+    noise: Callable[[Tensor, float], Tensor], x: Float[Tensor, "b d"], steps: int, low: float, high: float
+) -> Float[Tensor, "b d"]:  # fmt: skip
     """Walk the probability flow dx/dt = −½·β·(x − ε/σ) from t = 1 to `START` by Heun steps."""
 
     def slope(x: Tensor, t: float) -> Tensor:

@@ -17,7 +17,7 @@ Where this differs from that code, and why:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import PositiveInt
 from torch import Tensor
@@ -29,6 +29,9 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -87,8 +90,8 @@ class GradientMin(GradientAscent):
     ensemble: Literal["mean", "min"] = "min"
 
 
-def combined(f: Tensor, how: Literal["mean", "min"]) -> Tensor:
-    """One value a design of the members' (E, b), (b,)."""
+def combined(f: Float[Tensor, "E b"], how: Literal["mean", "min"]) -> Float[Tensor, " b"]:
+    """One value a design of the members'."""
     return f.mean(0) if how == "mean" else f.amin(0)
 
 

@@ -6,7 +6,7 @@ Four stages in the paper's order: `build_trajectories` joins measured designs to
 under a high return and a clamped context, `candidates` decodes what is on them for the proxies to filter.
 
 Symbols: M trajectories of H states, a state being a design and its score s; s = (y - y_min) / (y_max - y_min) over what has been
-measured, so the best measured design has s = 1; R, the return of a trajectory, is the mean of its s; C context states.
+measured, so the best measured design has s = 1; R, the return of a trajectory, is the mean of its s; C context states; c = d + 1.
 
 Where this differs from the paper and its released code, and why:
 
@@ -47,7 +47,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -69,7 +69,10 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.surrogates.networks import Features, load_stacked
 from labloop.surrogates.training import Rate, pick_device, rate_of, torch_generator, without_denormals
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SCORE_LIMIT = 2.0
 """Largest s that a generated state may claim."""
@@ -193,8 +196,8 @@ class Trained:
     """Averaged weights of the `TemporalUNet`."""
     proxies: Mapping[str, Tensor]
     """Weights of the stacked networks."""
-    context: Tensor
-    """Last C states of every trajectory, (M, C, d+1)."""
+    context: Float[Tensor, "M C c"]
+    """Last C states of every trajectory."""
     blocks: tuple[Block, ...]
     horizon: int
     low: float
@@ -240,8 +243,8 @@ def train(data: Dataset, options: GTG, *, seed: int) -> Trained:
     )  # fmt: skip
 
 
-def _standard(returns: Tensor) -> dict[str, float]:
-    """Mean and standard deviation of returns (M,); data without spread count as spread by a thousandth of the range."""
+def _standard(returns: Float[Tensor, " M"]) -> dict[str, float]:
+    """Mean and standard deviation of returns; data without spread count as spread by a thousandth of the range."""
     return {"return_mean": returns.mean().item(), "return_std": max(returns.std(correction=0).item(), 1e-3)}
 
 
@@ -250,8 +253,8 @@ def _half(options: GTG, device: torch.device) -> bool:
     return wide or options.precision == "bfloat16"
 
 
-def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, device: torch.device | str = "cpu") -> Stage:
-    """Fit all proxies at once to s (N,), larger is better, as `fit_proxies` tells."""
+def train_proxies(data: Dataset, s: Values, options: GTG, *, seed: int, device: torch.device | str = "cpu") -> Stage:
+    """Fit all proxies at once to s, larger is better, as `fit_proxies` tells."""
     steps = options.proxy_steps or min(1_500, max(600, 6 * len(data) // options.proxy_batch))
     return fit_proxies(
         data, s, options.proxies, options.proxy_hidden, steps=steps, batch=options.proxy_batch, lr=options.proxy_lr,
@@ -259,8 +262,8 @@ def train_proxies(data: Dataset, s: FloatArray, options: GTG, *, seed: int, devi
     )  # fmt: skip
 
 
-def score(trained: Trained, space: DesignSpace, X: FloatArray) -> FloatArray:
-    """Give the proxies' mean prediction of designs X (m, d) in y: (m,)."""
+def score(trained: Trained, space: DesignSpace, X: Designs) -> Values:
+    """Give the proxies' mean prediction of designs X in y."""
     device = trained.context.device
     net = load_stacked(trained.proxies, slope=SLOPE, space=space)
     twins = 2 * torch.as_tensor(space.orbit(X), dtype=torch.float32, device=device) - 1
@@ -269,8 +272,10 @@ def score(trained: Trained, space: DesignSpace, X: FloatArray) -> FloatArray:
     return trained.low + s * (trained.high - trained.low if trained.high > trained.low else 1.0)
 
 
-def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, seed: int, warm: Warm = afresh) -> Stage:
-    """Fit the noise of whole trajectories (M, H, d+1), the return hidden at random: averaged weights and `denoiser_loss`.
+def train_denoiser(
+    states: Float[Tensor, "M H c"], blocks: tuple[Block, ...], options: GTG, *, seed: int, warm: Warm = afresh
+) -> Stage:  # fmt: skip
+    """Fit the noise of whole trajectories, the return hidden at random: averaged weights and `denoiser_loss`.
 
     Where `warm` gives the network an earlier round's weights, it takes `warm_start` of the steps.
     """
@@ -308,18 +313,15 @@ def train_denoiser(states: Tensor, blocks: tuple[Block, ...], options: GTG, *, s
 
 
 def decay_of(options: GTG, steps: int) -> float:
-    """Give the decay of the averaged weights, taken every tenth of so many steps.
-
-    0.995 remembers 2,000 steps: far too many where there are fewer than the paper's 10,000.
-    """
+    """Decay of weights averaged every tenth step: 0.995 remembers 2,000, far too many where there are fewer than 10,000."""
     return options.ema_decay if options.averaging == "long" else min(options.ema_decay, max(1 - 100 / steps, 0.0))
 
 
 # ---- sampling and filtering
 
 
-def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
-    """Generate n trajectories (n, H, d+1): the first C states are the last C of a measured one, the model writes the rest."""
+def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Float[Tensor, "n H c"]:
+    """Generate n trajectories: the first C states are the last C of a measured one, the model writes the rest."""
     context = trained.context
     device, (c, channels) = context.device, context.shape[1:]
     rng = torch_generator(seed, "gtg", "sample", device=device)
@@ -343,10 +345,7 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
 
     rows = torch.randint(len(context), (n,), generator=rng, device=device)
     known = F.pad(context[rows], (0, 0, 0, trained.horizon - c))
-
-    def clamp(x: Tensor) -> Tensor:
-        return diffusion.inpaint(x, known, mask)
-
+    clamp = partial(diffusion.inpaint, known=known, mask=mask)
     x = options.temperature * torch.randn(known.shape, generator=rng, device=device)
     with without_denormals(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         return diffusion.sample(
@@ -355,8 +354,8 @@ def sample(trained: Trained, options: GTG, n: int, *, seed: int) -> Tensor:
         )  # fmt: skip
 
 
-def candidates(trained: Trained, data: Dataset, options: GTG, n: int, *, seed: int) -> tuple[FloatArray, dict[str, float]]:
-    """Collect distinct new designs X (m, d), at least n unless the space has no more.
+def candidates(trained: Trained, data: Dataset, options: GTG, n: int, *, seed: int) -> tuple[Designs, dict[str, float]]:
+    """Collect distinct new designs X, at least n unless the space has no more.
 
     Generated ones first; where `max_rounds` of sampling hold too few, mutants of the designs that trajectories end in, one to
     four changes away; then the whole space where it can be listed, random designs where it cannot.
@@ -395,6 +394,6 @@ def candidates(trained: Trained, data: Dataset, options: GTG, n: int, *, seed: i
     }  # fmt: skip
 
 
-def _designs(states: Tensor) -> FloatArray:
-    """The design part of states (m, H, d+1), scaled back to X (m·H, d); not projected."""
+def _designs(states: Float[Tensor, "M H c"]) -> Designs:
+    """The design part of states, one after the other, scaled back to X (m·H, d); not projected."""
     return (states[:, :, :-1].flatten(0, 1).double().cpu().numpy() + 1) / 2

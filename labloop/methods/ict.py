@@ -16,7 +16,7 @@ Where this differs from that code, and why:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -28,6 +28,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.surrogates.networks import StackedMLP
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -80,8 +83,9 @@ class ICT(ForwardModel):
         return offered(proxy, steps, self.particle_steps, n, seed=seed, proposer=self.name)
 
     def _learn(
-        self, net: StackedMLP, pupil: int, z: Tensor, labels: Tensor, adam: torch.optim.Adam, view: View, gen: torch.Generator
-    ) -> None:
+        self, net: StackedMLP, pupil: int, z: Float[Tensor, "b r"], labels: Float[Tensor, " b"], adam: torch.optim.Adam,
+        view: View, gen: torch.Generator,
+    ) -> None:  # fmt: skip
         def lesson(params: Params, weights: Tensor) -> Tensor:
             return (weights * (predict(params, z, self.slope) - labels).square()).mean()
 
@@ -90,7 +94,7 @@ class ICT(ForwardModel):
         )
 
 
-def around(z: Tensor, k: int, noise: float, gen: torch.Generator) -> Tensor:
-    """Draw k neighbours (k, r) of random particles z (b, r), normal noise in every column."""
+def around(z: Float[Tensor, "b r"], k: int, noise: float, gen: torch.Generator) -> Float[Tensor, "k r"]:
+    """Draw k neighbours of random particles z, normal noise in every column."""
     centre = torch.randint(len(z), (k,), generator=gen).to(z.device)
     return z[centre] + noise * torch.randn(k, z.shape[1], generator=gen).to(z.device)

@@ -17,7 +17,7 @@ Written from the paper's idea as later papers sum it up; no code of the authors 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -30,6 +30,9 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -72,8 +75,10 @@ class MatchOPT(ForwardModel):
         return offer(proxy, self, n, seed=seed, proposer=self.name)
 
 
-def line_mismatch(net: StackedMLP, low: Tensor, high: Tensor, gain: Tensor, points: int) -> Tensor:
-    """Squared difference of the line integral of ∇f from low (b, r) to high and the gain in y (b,), (E, b); differentiable."""
+def line_mismatch(
+    net: StackedMLP, low: Float[Tensor, "b r"], high: Float[Tensor, "b r"], gain: Float[Tensor, " b"], points: int
+) -> Float[Tensor, "E b"]:  # fmt: skip
+    """Squared difference of the line integral of ∇f from low to high and the gain in y; differentiable."""
     t = (torch.arange(points, device=low.device) + 0.5) / points
     at = (low + t[:, None, None] * (high - low)).flatten(0, 1).requires_grad_()
     members = len(net.weights[0])

@@ -15,7 +15,7 @@ Where this differs from that code, and why:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -32,7 +32,10 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.training import torch_generator, without_denormals
-from labloop.types import FloatArray
+from labloop.types import Designs, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SMOOTHED = 0.99
 """What a real letter keeps; the rest is spread over all of them."""
@@ -114,8 +117,10 @@ class MINs:
         return _offer.drawn(data, draw, n, seed=derive(seed, self.name), proposer=self.name, notes={"steps": self.steps})
 
 
-def conditions(data: Dataset, bins: int, tau: float, *, proposer: str) -> tuple[Tensor, Tensor]:
-    """Standardise y, and give each measurement's weight by its bin: two (N,), the weights' mean 1 before they are cut at 5.
+def conditions(
+    data: Dataset, bins: int, tau: float, *, proposer: str
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:  # fmt: skip
+    """Standardise y, and give each measurement's weight by its bin, the weights' mean 1 before they are cut at 5.
 
     Raises:
         MethodError: fewer than two designs are measured.
@@ -131,8 +136,8 @@ def conditions(data: Dataset, bins: int, tau: float, *, proposer: str) -> tuple[
     return torch.tensor(y, dtype=torch.float32), torch.tensor(w, dtype=torch.float32)
 
 
-def smooth(space: DesignSpace, X: FloatArray) -> FloatArray:
-    """Smooth the letters of X (m, d) to `SMOOTHED`."""
+def smooth(space: DesignSpace, X: Designs) -> Designs:
+    """Smooth the letters of X to `SMOOTHED`."""
     X = X.copy()
     for block in space.blocks:
         if block.kind == "onehot":
@@ -140,8 +145,8 @@ def smooth(space: DesignSpace, X: FloatArray) -> FloatArray:
     return X
 
 
-def onto(space: DesignSpace, out: Tensor) -> Tensor:
-    """Turn a network's output (b, d) into a soft design: softmax over letters and mixtures, sigmoid of numbers."""
+def onto(space: DesignSpace, out: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """Turn a network's output into a soft design: softmax over letters and mixtures, sigmoid of numbers."""
     parts = []
     for block in space.blocks:
         part = out[:, block.start : block.stop]
@@ -165,8 +170,11 @@ def layers(d: int, width: int, depth: int, out: int, gen: torch.Generator) -> nn
     return build(make, gen)
 
 
-def critic_loss(D: nn.Module, real: Tensor, fake: Tensor, y: Tensor, penalty: float, gen: torch.Generator) -> Tensor:
-    """Wasserstein loss of the critic with gradient penalty (Gulrajani et al., NeurIPS 2017), a number."""
+def critic_loss(
+    D: nn.Module, real: Float[Tensor, "b d"], fake: Float[Tensor, "b d"], y: Float[Tensor, " b"], penalty: float,
+    gen: torch.Generator,
+) -> Float[Tensor, ""]:  # fmt: skip
+    """Wasserstein loss of the critic with gradient penalty (Gulrajani et al., NeurIPS 2017)."""
     u = torch.rand(len(real), 1, generator=gen)
     between = (u * real + (1 - u) * fake).requires_grad_()
     (slope,) = torch.autograd.grad(D(torch.cat([between, y[:, None]], 1)).sum(), between, create_graph=True)

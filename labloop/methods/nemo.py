@@ -20,7 +20,7 @@ Written from the paper's idea; no code of the authors was at hand, and other pap
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -36,6 +36,9 @@ from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -100,7 +103,7 @@ class NEMO(ForwardModel):
         return _offer.paths(data, path, score, n, seed=derive(seed, self.name), proposer=self.name, notes=notes)
 
 
-def nml_mean(f: Tensor, labels: Tensor, spread: float) -> Tensor:
-    """g(x): f (K, b) holds what the model of each bin predicts, labels (K,) the bins; (b,)."""
+def nml_mean(f: Float[Tensor, "K b"], labels: Float[Tensor, " K"], spread: float) -> Float[Tensor, " b"]:
+    """g(x): f holds what the model of each bin predicts, labels the bins."""
     p = (-0.5 * ((f - labels[:, None]) / spread) ** 2).softmax(0)
     return (p * labels[:, None]).sum(0)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -38,6 +38,9 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator, without_denormals
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 REACH = 10.0
 """Of a step in gradients, at an action of 1, as the data are read."""
@@ -109,8 +112,10 @@ class PGS(ForwardModel):
         notes = {**proxy.notes, "policy_steps": self.policy_steps}
         return offered(proxy, follow(), self.particle_steps, n, seed=seed, proposer=self.name, notes=notes)
 
-    def _learn(self, agent: Agent, proxy: Proxy, Z: Tensor, y: Tensor, gen: torch.Generator) -> None:
-        """Teach the agent steps between designs Z (m, r) of values y (m,)."""
+    def _learn(
+        self, agent: Agent, proxy: Proxy, Z: Float[Tensor, "m r"], y: Float[Tensor, " m"], gen: torch.Generator
+    ) -> None:  # fmt: skip
+        """Teach the agent steps between designs Z of values y."""
         slopes = torch.cat([gradient(proxy, part) for part in Z.split(8_192)])
         learner = torch.optim.Adam(agent.critics.parameters(), lr=self.policy_lr)
         actor = torch.optim.Adam(agent.policy.parameters(), lr=self.policy_lr)
@@ -142,16 +147,16 @@ class PGS(ForwardModel):
         agent.policy.requires_grad_(False)
 
 
-def gradient(proxy: Proxy, z: Tensor) -> Tensor:
-    """∇f at z (b, r), (b, r), in standardised y."""
+def gradient(proxy: Proxy, z: Float[Tensor, "b r"]) -> Float[Tensor, "b r"]:
+    """∇f at z, in standardised y."""
     with torch.enable_grad():
         at = z.detach().requires_grad_()
         (slope,) = torch.autograd.grad(proxy(at).sum(), at)
     return slope
 
 
-def step_between(low: Tensor, high: Tensor, slope: Tensor) -> Tensor:
-    """Read the action a with high = low + REACH·a ∘ slope, all (b, r); 0 where it would be larger than 1, or the slope is 0."""
+def step_between(low: Float[Tensor, "b r"], high: Float[Tensor, "b r"], slope: Float[Tensor, "b r"]) -> Float[Tensor, "b r"]:
+    """Read the action a with high = low + REACH·a ∘ slope; 0 where it would be larger than 1, or the slope is 0."""
     a = ((high - low) / (REACH * slope)).nan_to_num(0.0, torch.inf, -torch.inf)
     return torch.where(a.abs() > 1, 0.0, a)
 
@@ -180,13 +185,13 @@ class Agent:
         slow.load_state_dict(critics.state_dict())
         return cls(build(layers, gen).to(device), critics, slow.requires_grad_(False))
 
-    def mode(self, z: Tensor) -> Tensor:
-        """The action that the policy holds best, (b, r)."""
+    def mode(self, z: Float[Tensor, "b r"]) -> Float[Tensor, "b r"]:
+        """The action that the policy holds best."""
         with torch.no_grad():
             return self.policy(z).chunk(2, -1)[0].tanh()  # type: ignore[no-any-return]
 
-    def act(self, z: Tensor, gen: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw actions (…, r) for z (…, r), with their log densities (…)."""
+    def act(self, z: Float[Tensor, "*b r"], gen: torch.Generator) -> tuple[Float[Tensor, "*b r"], Float[Tensor, "*b"]]:
+        """Draw actions for z, with their log densities."""
         mean, spread = self.policy(z).chunk(2, -1)
         spread = spread.clamp(-20, 2)
         noise = torch.randn(mean.shape, generator=gen).to(z.device)
@@ -196,15 +201,15 @@ class Agent:
         squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
         return raw.tanh(), (density - squash).sum(-1)
 
-    def value(self, z: Tensor, a: Tensor) -> Tensor:
-        """Both critics' values of actions a (b, r) at z (b, r), (2, b)."""
+    def value(self, z: Float[Tensor, "b r"], a: Float[Tensor, "b r"]) -> Float[Tensor, "2 b"]:
+        """Both critics' values of actions a at z."""
         return self.critics(torch.cat([z, a], -1))  # type: ignore[no-any-return]
 
     def critic_loss(
-        self, z: Tensor, a: Tensor, reward: Tensor, after: Tensor, discount: Tensor, gen: torch.Generator, *,
-        actions: int, conservatism: float,
-    ) -> Tensor:  # fmt: skip
-        """Squared error of the one-step target, and what conservatism adds; all over the batch (b,)."""
+        self, z: Float[Tensor, "b r"], a: Float[Tensor, "b r"], reward: Float[Tensor, " b"], after: Float[Tensor, "b r"],
+        discount: Float[Tensor, " b"], gen: torch.Generator, *, actions: int, conservatism: float,
+    ) -> Float[Tensor, ""]:  # fmt: skip
+        """Squared error of the one-step target, and what conservatism adds; all over the batch."""
         with torch.no_grad():
             onward = self.slow(torch.cat([after, self.act(after, gen)[0]], -1)).amin(0)
             target = reward + discount * onward

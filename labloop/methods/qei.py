@@ -27,7 +27,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import botorch
 import gpytorch
@@ -57,6 +57,9 @@ from labloop.space.parameters import Integer, Mixture, Real
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
 from labloop.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 log = logging.getLogger("labloop")
 
@@ -211,17 +214,19 @@ class QEI:
         return chosen
 
 
-def greedy(draws: Tensor, incumbent: Tensor, n: int, *, tail: float, first: int = 0) -> tuple[Array, FloatArray]:
+def greedy(
+    draws: Float[Tensor, "s m"], incumbent: Float[Tensor, " s"], n: int, *, tail: float, first: int = 0
+) -> tuple[Int[Array, " n"], Float[FloatArray, " n"]]:  # fmt: skip
     """Choose n columns whose joint improvement is largest, one after the other.
 
     Args:
-        draws: (samples, m) joint values of the candidates; of equal ones the first wins.
-        incumbent: (samples,) the value to improve in each sample.
+        draws: joint values of the candidates; of equal ones the first wins.
+        incumbent: the value to improve in each sample.
         tail: width of the fat tail, in the unit of the draws; 0 is plain Monte Carlo expected improvement.
         first: so many leading columns are chosen before all others, in their order.
 
     Returns:
-        The columns (n,) and the mean improvement that each adds to those before it (n,).
+        The columns and the mean improvement that each adds to those before it.
     """
     best, open_ = incumbent.clone(), torch.ones(draws.shape[1], dtype=torch.bool, device=draws.device)
     columns, gains = [], []

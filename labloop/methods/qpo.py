@@ -13,7 +13,7 @@ Where this differs from the paper, and why:
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
@@ -28,7 +28,10 @@ from labloop.registry import plugin
 from labloop.seeds import derive
 from labloop.surrogates.gp import GP
 from labloop.surrogates.training import torch_generator
-from labloop.types import FloatArray
+from labloop.types import Designs, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 WIDTH = 2.0
 """Standard deviations above the mean by which candidates are found."""
@@ -63,7 +66,7 @@ class QPO:
         """
         fitted = GP(max_points=self.max_points, iterations=self.iterations).fit(data, seed=seed)
 
-        def upper(X: FloatArray) -> FloatArray:
+        def upper(X: Designs) -> Values:
             mean, std = fitted.belief(X)
             return mean + WIDTH * std
 
@@ -91,7 +94,7 @@ class QPO:
         )
 
 
-def optimal(draws: Tensor) -> FloatArray:
-    """Share of joint draws (samples, m) in which each design is the best, (m,); they sum to one."""
+def optimal(draws: Float[Tensor, "n m"]) -> Values:
+    """Share of n joint draws in which each design is the best; they sum to one."""
     best = draws.argmax(1).cpu().numpy()
     return np.bincount(best, minlength=draws.shape[1]) / len(best)  # type: ignore[no-any-return]

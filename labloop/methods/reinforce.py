@@ -13,7 +13,7 @@ Where this differs from Design-Bench's code, and why:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.training import torch_generator
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @plugin
@@ -96,8 +99,8 @@ class Policy:
         self.log_std = torch.full_like(self.mean, float(np.log(std)), requires_grad=True)
         self.parameters = [*self.logits, *([self.mean, self.log_std] if len(self.numbers) else [])]
 
-    def draw(self, k: int, gen: torch.Generator) -> tuple[FloatArray, Tensor]:
-        """Draw k rows of X, not yet moved onto the space, and their log density (k,)."""
+    def draw(self, k: int, gen: torch.Generator) -> tuple[Float[FloatArray, "k d"], Float[Tensor, " k"]]:
+        """Draw k rows of X, not yet moved onto the space, and their log density."""
         X, logp = np.zeros((k, self.space.d)), torch.zeros(k, dtype=torch.float64)
         for (cols, rows, classes), logits in zip(self.blocks, self.logits, strict=True):
             p = logits.detach().softmax(1)

@@ -19,7 +19,7 @@ Where this differs from that code, and why:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -34,11 +34,14 @@ from labloop.runtime.progress import track
 from labloop.surrogates.networks import StackedMLP
 from labloop.surrogates.training import torch_generator
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 class Smooth(StackedMLP):
     """Networks with softplus in place of ReLU."""
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "... b d"]) -> Float[Tensor, "E b w"]:
         x = x.expand(len(self.weights[0]), *x.shape) if x.ndim == 2 else x
         for i in range(len(self.weights) - 1):  # a slice would make parameters of what `functional_call` puts in their place
             x = F.softplus(torch.baddbmm(self.biases[i], x, self.weights[i]))
@@ -107,8 +110,8 @@ class ROMA(ForwardModel):
 
         return offered(proxy, climb(), self.particle_steps, n, seed=seed, proposer=self.name)
 
-    def _worst(self, net: StackedMLP, z: Tensor, view: View, gen: torch.Generator) -> Tensor:
-        """What robustness adds to the loss, (1,): predictions at noised designs by weights θ + δ against those at θ, squared."""
+    def _worst(self, net: StackedMLP, z: Float[Tensor, "b r"], view: View, gen: torch.Generator) -> Float[Tensor, " 1"]:
+        """What robustness adds to the loss: predictions at noised designs by weights θ + δ against those at θ, squared."""
         noised = z + self.input_noise * torch.randn(z.shape, generator=gen).to(z.device)
         with torch.no_grad():
             target = net(z)
@@ -117,7 +120,9 @@ class ROMA(ForwardModel):
         return (torch.func.functional_call(net, moved, (noised,)) - target).square().mean(1)
 
 
-def worst_weights(net: StackedMLP, z: Tensor, target: Tensor, *, relative: float, steps: int) -> list[Tensor]:
+def worst_weights(
+    net: StackedMLP, z: Float[Tensor, "b r"], target: Float[Tensor, "E b"], *, relative: float, steps: int
+) -> list[Tensor]:  # fmt: skip
     """Find the change of each weight, of norm `relative` times the weight's, that raises the squared error most."""
     named = {name: value.detach() for name, value in net.named_parameters()}
     delta = [torch.zeros_like(value) for value in named.values()]
@@ -134,8 +139,8 @@ def worst_weights(net: StackedMLP, z: Tensor, target: Tensor, *, relative: float
     return [one.detach() for one in delta]
 
 
-def adapt(proxy: Proxy, z: Tensor, *, steps: int, lr: float, keep: float) -> StackedMLP:
-    """Give a copy of the model that is flatter at z (b, r): fewer ‖∇_x f‖², with the same predictions there."""
+def adapt(proxy: Proxy, z: Float[Tensor, "b r"], *, steps: int, lr: float, keep: float) -> StackedMLP:
+    """Give a copy of the model that is flatter at z: fewer ‖∇_x f‖², with the same predictions there."""
     net = Smooth(1, z.shape[1], tuple(w.shape[2] for w in proxy.net.weights[:-1]), generator=torch.Generator())
     net.load_state_dict(proxy.net.state_dict())
     net = net.to(z.device)

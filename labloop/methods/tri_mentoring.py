@@ -19,7 +19,7 @@ Where this differs from the paper, and why:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -33,6 +33,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.surrogates.networks import StackedMLP
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 
 @plugin
@@ -85,8 +88,8 @@ class TriMentoring(ForwardModel):
         return offered(proxy, steps, self.particle_steps, n, seed=seed, proposer=self.name)
 
     def _learn(
-        self, net: StackedMLP, pupil: int, a: Tensor, b: Tensor, vote: Tensor, adam: torch.optim.Adam, view: View,
-        gen: torch.Generator,
+        self, net: StackedMLP, pupil: int, a: Float[Tensor, "p r"], b: Float[Tensor, "p r"], vote: Float[Tensor, " p"],
+        adam: torch.optim.Adam, view: View, gen: torch.Generator,
     ) -> None:  # fmt: skip
         def lesson(params: Params, labels: Tensor) -> Tensor:
             gap = predict(params, a, self.slope) - predict(params, b, self.slope)
@@ -95,8 +98,8 @@ class TriMentoring(ForwardModel):
         teach(net, pupil, lesson, vote, adam, view, self, gen, rate=self.label_lr, clamp=1.0, low=0.0, high=1.0)
 
 
-def votes(f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the majority's label of each pair (p,), 1 where f is the better, and who was outvoted, (E, p) bool; f, g (E, p)."""
+def votes(f: Float[Tensor, "E p"], g: Float[Tensor, "E p"]) -> tuple[Float[Tensor, " p"], Bool[Tensor, "E p"]]:
+    """Give the majority's label of each pair, 1 where f is the better, and who was outvoted."""
     each = (f > g).float()
     vote = (each.mean(0) > 0.5).float()
     return vote, each != vote

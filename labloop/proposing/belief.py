@@ -14,7 +14,7 @@ import numpy as np
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief, Posterior
-from labloop.types import Array, Designs, FloatArray, Values
+from labloop.types import Array, Designs, FloatArray, Others, Values
 
 LEAST = 16
 """Readings of earlier picks without which nothing is corrected."""
@@ -287,7 +287,7 @@ class Judgement:
         shift, stretch = self.correction.at(self._far(X))
         return mean + shift * np.hypot(std, self.noise_std), stretch * std, stretch
 
-    def correlation(self, X: Designs, others: Designs | None = None) -> FloatArray | None:
+    def correlation(self, X: Designs, others: Others | None = None) -> FloatArray | None:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m), or with others (k, d), (m, k).
 
         None where the surrogate cannot say.

@@ -3,7 +3,7 @@
 Where the numbers are bad the fit steps back, one step after the other, and says so:
 
 1. `scaled` holds readings that lie absurdly far from all others at a limit and doubts them, so that they cannot squeeze the
-   rest to one value.
+   rest to one value; `believable` leaves out replicates that one bad reading has spoilt.
 2. `maximise` answers a step to hyper-parameters without a Cholesky factor with a value worse than any seen, so that the line
    search turns back; it begins anew elsewhere where a search ends nowhere, and takes the priors' centres and much noise where
    all of them do.
@@ -16,6 +16,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ from labloop.proposing.odd import odd, unit_of
 from labloop.surrogates._kernels import LETTERS, DesignKernel
 from labloop.surrogates._logs import Logs
 from labloop.surrogates._related import TaskTerm
-from labloop.types import Array, FloatArray
+from labloop.types import Array, FloatArray, Rows, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 log = logging.getLogger("labloop")
 
@@ -42,6 +46,8 @@ SEARCH_JITTER = 1e-6
 """Most of it within the search, where more would bend what is maximised."""
 EFFECTS = 300
 """Up to so many designs main effects have a term of their own: more tell them as well without it, at less cost."""
+MOST_NOISE = 4.0
+"""Replicates that differ by more, in variance relative to that between designs, tell of a bad reading and not of the noise."""
 BOUNDS = (-15.0, 7.0)
 """Of every hyper-parameter's logarithm, and of the mean."""
 
@@ -60,7 +66,7 @@ class Prior(nn.Module):
         self.noise = Logs(1, centre=centre, spread=2.0, start=3 * centre)
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Float[Tensor, ""]:
         """Give minus the log prior density of all hyper-parameters, up to a constant."""
         return self.kernel.penalty() + self.noise.penalty()
 
@@ -69,17 +75,17 @@ class Prior(nn.Module):
 class Scale:
     """How y was standardised: t = (y - shift) / scale, odd readings at their limit."""
 
-    t: FloatArray
+    t: Values
     shift: float
     scale: float
-    odd: Array
-    """Rows that are held at a limit."""
-    doubt: FloatArray
-    """Noise variance of each t besides what is known of it, (n,): 0 but where a reading is held."""
+    odd: Rows
+    """Those that are held at a limit."""
+    doubt: Values
+    """Noise variance of each t besides what is known of it: 0 but where a reading is held."""
 
 
-def scaled(y: FloatArray, rows: Array | slice = slice(None)) -> Scale:
-    """Standardise y (n,) by the mean and standard deviation of `rows`, readings at absurd distances held at a limit."""
+def scaled(y: Values, rows: Array | slice = slice(None)) -> Scale:
+    """Standardise y by the mean and standard deviation of `rows`, readings at absurd distances held at a limit."""
     unit = unit_of(y)
     y = y / unit
     rows_odd, limits, doubt = odd(y)
@@ -93,8 +99,20 @@ def scaled(y: FloatArray, rows: Array | slice = slice(None)) -> Scale:
     return Scale(t=(held - shift) / scale, shift=shift * unit, scale=scale * unit, odd=rows_odd, doubt=variance)
 
 
-def maximise(prior: Prior, X: Tensor, t: Tensor, known: Tensor, iterations: int) -> str:
-    """Move the prior's hyper-parameters to the mode of their posterior given X (n, d), standardised y t (n,), sem² (n,).
+def believable(sem: Values, replicates: Array, notes: dict[str, str]) -> Values:
+    """Give the standardised sem, all unknown where replicates differ far more than designs do: one bad reading does that."""
+    with np.errstate(invalid="ignore"):
+        told = sem[np.isfinite(sem)] ** 2
+    if len(told) and np.median(told) > MOST_NOISE:
+        notes["replicates"] = "replicates differ far more than designs do, as after a bad reading: the noise is inferred instead"
+        return np.full(len(sem), np.nan)
+    return sem
+
+
+def maximise(
+    prior: Prior, X: Float[Tensor, "n d"], t: Float[Tensor, " n"], known: Float[Tensor, " n"], iterations: int
+) -> str:  # fmt: skip
+    """Move the prior's hyper-parameters to the mode of their posterior given X, standardised y t, and what is known of sem².
 
     Returns:
         How the fit stepped back, empty where it did not.
@@ -188,8 +206,10 @@ def _set(parameters: list[nn.Parameter], z: FloatArray) -> None:
     nn.utils.vector_to_parameters(torch.tensor(z, device=parameters[0].device), parameters)
 
 
-def cholesky(K: Tensor, noise: Tensor | None = None, *, most: float = MOST_JITTER) -> tuple[Tensor, float]:
-    """Factor K (n, n) with `noise` (n,) and the least jitter that works on its diagonal; gives the jitter too.
+def cholesky(
+    K: Float[Tensor, "n n"], noise: Float[Tensor, " n"] | None = None, *, most: float = MOST_JITTER
+) -> tuple[Float[Tensor, "n n"], float]:  # fmt: skip
+    """Factor K with `noise` and the least jitter that works on its diagonal; gives the jitter too.
 
     Raises:
         MethodError: no jitter up to `most` makes it positive definite.

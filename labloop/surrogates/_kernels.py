@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gpytorch
 import numpy as np
@@ -40,6 +40,9 @@ from labloop.space.parameters import Block
 from labloop.space.vectors import Embedded, weights
 from labloop.surrogates._logs import Logs
 from labloop.surrogates._related import TaskTerm
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 LETTERS = "letters"
 """What a kernel sees of options and letters without descriptors: whether they differ."""
@@ -60,7 +63,7 @@ def encodings(space: DesignSpace) -> list[tuple[str, ...]]:
 
 
 class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
-    """The kernel above, over encodings X (..., n, d) float64 of one space."""
+    """The kernel above, over float64 encodings of one space."""
 
     has_lengthscale = False
 
@@ -126,12 +129,14 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         """The terms of other campaigns."""
         return [one for one in self.related if isinstance(one, TaskTerm)]
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Float[Tensor, ""]:
         """Give minus the log prior density of all hyper-parameters, up to a constant."""
         return torch.stack([module.penalty() for module in self.modules() if isinstance(module, Logs)]).sum()
 
-    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
-        """Give k (..., n, m) of x1 (..., n, d) and x2 (..., m, d), or its diagonal (..., n) for two of one length."""
+    def forward(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool = False, **_: Any
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
+        """Give covariances, or the diagonal of two of one length."""
         v = self.variances()
         parts = []
         if self.discrete:
@@ -149,7 +154,9 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             K = K + task(x1, x2, diag)
         return K
 
-    def _hamming(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+    def _hamming(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         rates = self.rates() if len(self.classes) else x1.new_zeros(0)
         roots, every = rates.sqrt().repeat_interleave(self.classes), rates.sum()
 
@@ -174,7 +181,9 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
                 K = K + (k + k.mT if same and h > g else k)
         return K / len(self.twins) ** 2  # type: ignore[return-value]
 
-    def _matern(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+    def _matern(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         a, b = (x[..., self.number_columns] / self.lengths() for x in (x1, x2))
         squares = ((a - b) ** 2).sum(-1) if diag else _Squares.apply(a, b)  # type: ignore[no-untyped-call]
         r = math.sqrt(5) * (squares + 1e-14).sqrt()  # the root has no slope at zero
@@ -204,7 +213,7 @@ class _Squares(torch.autograd.Function):
 class _Alike(nn.Module):
     """A set of descriptors as part of the product over sites: minus the weighted squared distances of options, as a product."""
 
-    squares: Tensor
+    squares: Float[Tensor, "o o"]
 
     def __init__(self, described: Described, rate: float) -> None:
         super().__init__()
@@ -212,8 +221,8 @@ class _Alike(nn.Module):
         self.register_buffer("squares", torch.tensor(squares(described.places), dtype=torch.float64))
         self.rate = Logs(1, centre=rate, spread=2.0, start=rate)  # worth much or nothing: the data say
 
-    def forward(self, x: Tensor, *, left: bool) -> Tensor:
-        """Give x's factor (..., n, k) of the product, of both sides' (..., n, d)."""
+    def forward(self, x: Float[Tensor, "*b d"], *, left: bool) -> Float[Tensor, "*b k"]:
+        """Give x's factor of the product."""
         b = self.block
         one = x[..., b.start : b.stop]
         if not left:
@@ -224,9 +233,9 @@ class _Alike(nn.Module):
 class _Vectors(nn.Module):
     """The term of one parameter's vectors."""
 
-    keys: Tensor
-    places: Tensor
-    hash: Tensor
+    keys: Int[Tensor, " v"]
+    places: Float[Tensor, "v m"]
+    hash: Int[Tensor, " rows"]
 
     def __init__(self, embedded: Embedded) -> None:
         super().__init__()
@@ -237,16 +246,17 @@ class _Vectors(nn.Module):
         self.variance = Logs(1, centre=0.3, spread=2.0, start=0.5)
         self.length = Logs(1, centre=0.7, spread=1.0, start=0.7)  # two designs are at a squared distance of one on average
 
-    def forward(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
-        """Give the term (..., n, m), or its diagonal (..., n)."""
+    def forward(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         a = self._places(x1)
         b = a if x2 is x1 else self._places(x2)
         apart = (a - b).square().sum(-1) if diag else torch.cdist(a, b).square()
         r = math.sqrt(5) * (apart + 1e-14).sqrt() / self.length()
         return self.variance() * (1 + r + r**2 / 3) * (-r).exp()
 
-    def _places(self, x: Tensor) -> Tensor:
-        """Coordinates (..., m) of x (..., d) by its likeliest letters; the mean, zero, where there is no vector."""
+    def _places(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b m"]:
+        """Coordinates of x by its likeliest letters; the mean, zero, where there is no vector."""
         b = self.block
         codes = x[..., b.start : b.stop].detach().reshape(*x.shape[:-1], b.rows, b.classes).argmax(-1)
         wanted = ((codes + 1) * self.hash).sum(-1)
@@ -264,8 +274,9 @@ class _Effects(nn.Module):
         # A number's whole range: what it does by itself is smooth, and goes on beyond the data.
         self.lengths = Logs(len(columns), centre=1.0, spread=math.sqrt(3), start=1.0)
 
-    def forward(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
-        """Give the term (..., n, m), or its diagonal (..., n)."""
+    def forward(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         total = x1.new_zeros(())
         for column, length in zip(self.columns, self.lengths(), strict=True):
             a, b = x1[..., column] / length, x2[..., column] / length
@@ -287,11 +298,13 @@ class _Words(nn.Module):
         self.variance = Logs(1, centre=0.1, spread=2.0, start=0.3)
         self._last: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x1: Tensor, x2: Tensor, twins: Tensor, diag: bool) -> Tensor:
+    def forward(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], twins: Int[Tensor, "g d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         second = self._kept(x2, twins)
         return self.variance() * _inner(second if x1 is x2 else self.counts(x1, twins), second, diag)
 
-    def _kept(self, x: Tensor, twins: Tensor) -> Tensor:
+    def _kept(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
         """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit."""
         if x.requires_grad:
             return self.counts(x, twins)
@@ -300,8 +313,8 @@ class _Words(nn.Module):
             last = self._last = x, self.counts(x, twins)
         return last[1]
 
-    def counts(self, x: Tensor, twins: Tensor) -> Tensor:
-        """Count the words of x (..., n, d), averaged over twins and scaled: (..., n, words)."""
+    def counts(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
+        """Count the words of x, averaged over twins and scaled."""
         b = self.block
         out: list[Tensor] = []
         for twin in twins:
@@ -323,5 +336,7 @@ def _count(block: Block, order: int) -> int:
     return math.comb(WINDOW - 1, order - 1) * int(block.letters**order)
 
 
-def _inner(a: Tensor, b: Tensor, diag: bool) -> Tensor:
+def _inner(
+    a: Float[Tensor, "... n k"], b: Float[Tensor, "... m k"], diag: bool
+) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
     return (a * b).sum(-1) if diag else a @ b.mT

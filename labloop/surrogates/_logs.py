@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 class Logs(nn.Module):
-    """Positive hyper-parameters (k,) held as logarithms, with independent normal priors on these.
+    """Positive hyper-parameters held as logarithms, with independent normal priors on these.
 
     A prior on the logarithm is a log-normal prior; the density is taken over the logarithm, which moves no mode to zero.
     """
 
-    centre: Tensor
+    centre: Float[Tensor, " k"]
 
     def __init__(self, k: int, *, centre: float | list[float], spread: float, start: float | list[float]) -> None:
         super().__init__()
@@ -21,9 +26,9 @@ class Logs(nn.Module):
         self.register_buffer("centre", middle.clone())
         self.spread = spread
 
-    def forward(self) -> Tensor:
+    def forward(self) -> Float[Tensor, " k"]:
         return self.log.exp()
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Float[Tensor, ""]:
         """Give minus the log prior density, up to a constant."""
         return 0.5 * (((self.log - self.centre) / self.spread) ** 2).sum()

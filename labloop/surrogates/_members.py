@@ -17,7 +17,7 @@ from labloop.surrogates import features
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.ridge import Ridge
-from labloop.types import Array, Designs, FloatArray, Values
+from labloop.types import Array, Designs, FloatArray, Others, Values
 
 EXACT = 2_000
 """Measured designs up to which the Gaussian process is exact and the ridge is tried."""
@@ -45,7 +45,7 @@ class Believes(Protocol):
 class Correlates(Protocol):
     """How far designs X (m, d) are good or bad together, (m, m), or with others (k, d), (m, k)."""
 
-    def __call__(self, X: Designs, others: Designs | None = None, /) -> FloatArray: ...
+    def __call__(self, X: Designs, others: Others | None = None, /) -> FloatArray: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from torch import Tensor, nn
 
 from labloop.proposing.dataset import Dataset
 from labloop.surrogates._logs import Logs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 log = logging.getLogger("labloop")
 
@@ -38,15 +41,17 @@ class OtherTask(Protocol):
     """An exact fitted Gaussian process, standardised."""
 
     @property
-    def root(self) -> Tensor:
+    def root(self) -> Float[Tensor, "z z"]:
         """Cholesky factor of the covariance of its designs Z with the noise."""
         ...
 
-    def mean_and_prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the mean (..., n) of designs x (..., n, d) about the task's own constant, and their prior covariance with Z."""
+    def mean_and_prior(self, x: Float[Tensor, "*b n d"]) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n z"]]:
+        """Give the mean of designs x about the task's own constant, and their prior covariance with Z."""
         ...
 
-    def prior_covariance(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+    def prior_covariance(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         """Give k' of designs before any data."""
         ...
 
@@ -64,8 +69,10 @@ class TaskTerm(nn.Module):
         self._seen: list[tuple[Tensor, tuple[Tensor, Tensor]]] = []
         self._last: tuple[Tensor, Tensor, bool, tuple[Tensor, Tensor]] | None = None
 
-    def forward(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
-        """Give the term (..., n, m) of x1 (..., n, d) and x2 (..., m, d), or its diagonal (..., n)."""
+    def forward(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
+        """Give the term, or its diagonal."""
         last = self._last
         if last is not None and last[0] is x1 and last[1] is x2 and last[2] == diag:
             told, prior = last[3]
@@ -84,8 +91,8 @@ class TaskTerm(nn.Module):
             return m1 * m2 + prior - (V1 * V2).sum(-2), prior
         return m1[..., :, None] * m2[..., None, :] + prior - V1.mT @ V2, prior
 
-    def place(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give m (..., n) of designs x (..., n, d), and what its data took of their covariance, as a root (..., z, n)."""
+    def place(self, x: Float[Tensor, "*b n d"]) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b z n"]]:
+        """Give m of designs x, and what its data took of their covariance, as a root."""
         for known, found in self._seen:
             if known is x:
                 return found

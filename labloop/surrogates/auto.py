@@ -34,7 +34,7 @@ from labloop.surrogates._related import TaskEvidence
 from labloop.surrogates.kernel_networks import worth_trying
 from labloop.surrogates.lending import Lending
 from labloop.surrogates.warp import Warp, chosen
-from labloop.types import Designs, FloatArray, Values
+from labloop.types import Designs, FloatArray, Others, Values
 
 log = logging.getLogger("labloop")
 
@@ -147,7 +147,7 @@ class Stacked:
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
-    def correlation(self, X: Designs, others: Designs | None = None) -> FloatArray | None:
+    def correlation(self, X: Designs, others: Others | None = None) -> FloatArray | None:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m), or with others (k, d), (m, k).
 
         None where no member can say.

@@ -7,7 +7,7 @@ out of the bag of about 37 % of them. These give an honest error at no cost, whi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from labloop.surrogates.networks import SHORT, Features, Kind, Stacked, StackedM
 from labloop.surrogates.sees import sees
 from labloop.surrogates.training import pick_device, torch_generator, without_denormals
 from labloop.types import Array, Designs, FloatArray, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 CHECK_EVERY = 50
 """Steps between two looks at the out-of-bag correlation."""
@@ -108,15 +111,15 @@ class EnsemblePosterior:
     """Of prediction and y; NaN where there are too few measurements to tell."""
     noise_std: float
     """Standard deviation of one well's reading about its design's value, in y: what replicates tell, at most what `floor` is."""
-    out_of_bag: tuple[FloatArray, FloatArray]
-    """For each design trained on, (n,) each: mean and std that members which had not seen it predict of its reading, in y; NaN
+    out_of_bag: tuple[Values, Values]
+    """For each design trained on: mean and std that members which had not seen it predict of its reading, in y; NaN
     where fewer than two had not."""
 
     sees: frozenset[str] = frozenset()
     """What members see of options and sequences besides their names, see `labloop.surrogates.sees`."""
 
-    def left_out(self) -> tuple[FloatArray, FloatArray]:
-        """Tell what members that had not seen a measurement believe of its design: mean (n,) and std (n,) of y, NaN as above."""
+    def left_out(self) -> tuple[Values, Values]:
+        """Tell what members that had not seen a measurement believe of its design: mean and std of y, NaN as above."""
         mean, std = self.out_of_bag
         return mean, np.sqrt(np.maximum(std**2 - self.noise_std**2, 0.0))
 
@@ -130,8 +133,8 @@ class EnsemblePosterior:
         mean, std = self(X)
         return mean, np.sqrt(np.maximum(std**2 - self.noise_std**2, 0.0))
 
-    def each(self, X: FloatArray) -> FloatArray:
-        """Predict every member's y, (members, m)."""
+    def each(self, X: Designs) -> Float[FloatArray, "E m"]:
+        """Predict every member's y."""
         device = self.net.weights[0].device
         orbit = np.asarray(self.space.orbit(np.asarray(X, dtype=float)))
         width = max(weight.shape[-1] for weight in self.net.weights)
@@ -187,19 +190,19 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
 class _Rows:
     """What the members are fitted to."""
 
-    inputs: Tensor
-    """Designs as the networks see them, all twins, (g, n, d)."""
-    target: Tensor
-    """Standardised y, (n,)."""
-    side: Tensor
-    """-1 and 1 where it is a bound, (n,)."""
-    bags: Tensor
-    """How often each member sees each row, (members, n)."""
+    inputs: Float[Tensor, "g n d"]
+    """Designs as the networks see them, all twins."""
+    target: Float[Tensor, " n"]
+    """Standardised y."""
+    side: Int[Tensor, " n"]
+    """-1 and 1 where it is a bound."""
+    bags: Float[Tensor, "E n"]
+    """How often each member sees each row."""
 
 
 def _fit(
-    net: StackedMLP, options: Ensemble, rows: _Rows, bags: Array, y: FloatArray, honest: Array, rng: np.random.Generator,
-    best: float,
+    net: StackedMLP, options: Ensemble, rows: _Rows, bags: Int[Array, "E n"], y: Float[FloatArray, " n"],
+    honest: Int[Array, " h"], rng: np.random.Generator, best: float,
 ) -> _Watch:  # fmt: skip
     """Train a net in place, to the moment its watch chooses; one far behind the `best` correlation so far ends early."""
     n, device = len(y), rows.target.device
@@ -223,7 +226,9 @@ def _fit(
     return watch
 
 
-def _fit_words(data: Dataset, rows: _Rows, bags: Array, honest: Array, seed: int) -> tuple[StackedKernel, _Watch]:
+def _fit_words(
+    data: Dataset, rows: _Rows, bags: Int[Array, "E n"], honest: Int[Array, " h"], seed: int
+) -> tuple[StackedKernel, _Watch]:  # fmt: skip
     """Fit members that know words, and tell their out-of-bag correlation."""
     x = torch.tensor(data.space.orbit(data.X), dtype=torch.float32, device=rows.target.device)
     net = fit_kernel(data, x, rows.target, rows.bags, unit=(1.0, 0.0), seed=seed)
@@ -241,7 +246,7 @@ def _evidence(net: Stacked, watch: _Watch, n: int) -> float:
     return watch.correlation - (handicap(watch.correlation, n) if isinstance(net, StackedKernel) else 0.0)
 
 
-def _correlation(mean: FloatArray, y: FloatArray) -> float:
+def _correlation(mean: Values, y: Values) -> float:
     return 0.0 if mean.std() == 0 or y.std() == 0 else float(np.corrcoef(mean, y)[0, 1])
 
 
@@ -254,7 +259,7 @@ class _Watch:
         self.mark, self.mark_step = -np.inf, 0
         self._kept: dict[str, Tensor] = {}
 
-    def ends(self, step: int, mean: FloatArray, y: FloatArray, net: StackedMLP) -> bool:
+    def ends(self, step: int, mean: Values, y: Values, net: StackedMLP) -> bool:
         """Take a look and say whether training should end."""
         found = _correlation(mean, y)
         if found > self.mark + GAIN:
@@ -271,14 +276,14 @@ class _Watch:
             net.load_state_dict(self._kept)
 
 
-def _bags(n: int, members: int, rng: np.random.Generator) -> Array:
-    """Draw how often each member sees each of n measurements, (members, n): bootstrap samples as weights, without copies."""
+def _bags(n: int, members: int, rng: np.random.Generator) -> Int[Array, "E n"]:
+    """Draw how often each member sees each of n measurements: bootstrap samples as weights, without copies."""
     return rng.multinomial(n, np.full(n, 1 / n), size=members)
 
 
-def _inputs(space: DesignSpace, X: FloatArray, told: frozenset[str]) -> Array:
+def _inputs(space: DesignSpace, X: Float[FloatArray, "*b d"], told: frozenset[str]) -> Float[Array, "*b c"]:
     """Centre and scale numbers and fractions to unit variance over their range; one-hot blocks stay, and what descriptors say of
-    them follows. (..., d + m) float32."""
+    them follows; float32."""
     shift, factor = np.zeros(space.d), np.ones(space.d)
     for block in space.blocks:
         part, k = slice(block.start, block.stop), block.classes
@@ -290,19 +295,21 @@ def _inputs(space: DesignSpace, X: FloatArray, told: frozenset[str]) -> Array:
     return np.concatenate([(X - shift) * factor, more], axis=-1).astype(np.float32)
 
 
-def _seen(net: Stacked, space: DesignSpace, X: FloatArray, told: frozenset[str]) -> Array:
-    """Designs (..., d) as this kind of net sees them."""
+def _seen(net: Stacked, space: DesignSpace, X: Float[FloatArray, "*b d"], told: frozenset[str]) -> Float[Array, "*b c"]:
+    """Designs as this kind of net sees them."""
     return X.astype(np.float32) if isinstance(net, StackedKernel) else _inputs(space, X, told)
 
 
-def _invariant(net: Stacked, inputs: Tensor) -> Tensor:
-    """Average over symmetric twins: inputs (g, b, d) to predictions (members, b) that are equal for all twins of a design."""
+def _invariant(net: Stacked, inputs: Float[Tensor, "g b d"]) -> Float[Tensor, "E b"]:
+    """Average over symmetric twins: predictions that are equal for all twins of a design."""
     twins, rows, d = inputs.shape
     return net(inputs.reshape(-1, d)).reshape(-1, twins, rows).mean(1)
 
 
-def _out_of_bag(net: Stacked, inputs: Tensor, bags: Array, rows: Array) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of the predictions by members that did not see a row, standardised y, (len(rows),) each."""
+def _out_of_bag(
+    net: Stacked, inputs: Float[Tensor, "g n d"], bags: Int[Array, "E n"], rows: Int[Array, " h"]
+) -> tuple[Float[FloatArray, " h"], Float[FloatArray, " h"]]:  # fmt: skip
+    """Mean and variance of the predictions by members that did not see a row, standardised y."""
     with torch.no_grad():
         each = _invariant(net, inputs[:, rows]).double().cpu().numpy()
     unseen = bags[:, rows] == 0
@@ -319,8 +326,9 @@ def _noise(data: Dataset, floor: float) -> float:
 
 
 def _calibrated(
-    net: Stacked, inputs: Tensor, bags: Array, rows: Array, data: Dataset, location: float, scale: float
-) -> tuple[float, float]:
+    net: Stacked, inputs: Float[Tensor, "g n d"], bags: Int[Array, "E n"], rows: Int[Array, " h"], data: Dataset,
+    location: float, scale: float,
+) -> tuple[float, float]:  # fmt: skip
     """Fit predictive variance = spread · member variance + floor to out-of-bag residuals: (spread, floor).
 
     The floor's share is the likeliest of a grid under a normal; the level then makes the mean squared z-score one. The share is

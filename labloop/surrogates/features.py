@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Container
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from torch.nn import functional as F
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 WINDOW = 4
 """Places that a gapped word spans at most; sequences of up to so many letters are seen as pairs of places."""
@@ -53,7 +57,7 @@ class Words:
         self.numbers = [block for block in space.blocks if block.kind != "onehot"]
         self.width = self._counts(torch.zeros(1, space.d, device=device)).shape[1]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b w"]:
         if len(self.twins) == 1:
             return self._counts(x)
         return torch.stack([self._counts(x[..., twin]) for twin in self.twins]).mean(0)
@@ -63,7 +67,7 @@ class Words:
         parts = (torch.tensor(X[i : i + CHUNK], device=self.twins.device) for i in range(0, len(X), CHUNK))
         return np.concatenate([np.zeros((0, self.width)), *(self(part).cpu().numpy() for part in parts)])
 
-    def _counts(self, x: Tensor) -> Tensor:
+    def _counts(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b w"]:
         found = [one for block, order in self.sequences for one in _words(x, block, order)]
         if self.pairs:
             found.append(self._pairs(x))
@@ -76,7 +80,7 @@ class Words:
             ]
         return torch.cat(found, -1) if found else x[..., :0]
 
-    def _pairs(self, x: Tensor) -> Tensor:
+    def _pairs(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b w"]:
         sites = [x[..., start : start + classes] - 1 / classes for start, classes in self.sites]
         variance = sum((1 - 1 / self.sites[i][1]) * (1 - 1 / self.sites[j][1]) for i, j in self.pairs)
         found = [(sites[i].unsqueeze(-1) * sites[j].unsqueeze(-2)).flatten(-2) for i, j in self.pairs]
@@ -135,8 +139,8 @@ def _orders(block: Block) -> int:
     return sum(size <= MOST for size in sizes)
 
 
-def _words(x: Tensor, block: Block, orders: int) -> list[Tensor]:
-    """Count the words of each order up to this one in a sequence, each order with one unit of variance: (…, words) each."""
+def _words(x: Float[Tensor, "*b d"], block: Block, orders: int) -> list[Float[Tensor, "*b _"]]:
+    """Count the words of each order up to this one in a sequence, each order with one unit of variance."""
     shape = (*x.shape[:-1], block.rows, block.classes)
     letters = x[..., block.start : block.stop].reshape(shape)[..., : block.letters]
     letters = letters - (letters.sum(-1, keepdim=True) if block.gap else 1) / block.letters

@@ -24,7 +24,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -41,11 +41,14 @@ from labloop.proposing.history import ENOUGH
 from labloop.proposing.insight import spearman
 from labloop.registry import plugin
 from labloop.seeds import generator
-from labloop.surrogates._fit import ITERATIONS, Prior, cholesky, maximise, scaled
+from labloop.surrogates._fit import ITERATIONS, Prior, believable, cholesky, maximise, scaled
 from labloop.surrogates._kernels import LETTERS, encodings
 from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
-from labloop.types import Array, Designs, FloatArray, Values
+from labloop.types import Designs, FloatArray, Others, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 log = logging.getLogger("labloop")
 
@@ -55,8 +58,6 @@ FEWEST = 12
 """Designs without which nothing is chosen: all that is known is used."""
 CHUNK = 4_096
 """Designs predicted at a time: memory stays at CHUNK × the training designs, whatever the space."""
-MOST_NOISE = 4.0
-"""Replicates that differ by more, in variance relative to that between designs, tell of a bad reading and not of the noise."""
 TOLD_JITTER = 1e-5
 """More jitter than that is told."""
 SOME = 400
@@ -154,7 +155,7 @@ class GP:
         if len(y.odd):
             shown = ", ".join(f"{value:.6g}" for value in data.y[y.odd[:3]]) + (", …" if len(y.odd) > 3 else "")
             notes["held"] = f"{len(y.odd)} readings lie absurdly far from all others and hardly count (y {shown}): check them"
-        sem = _believable(data.sem / y.scale, data.n_replicates, notes)
+        sem = believable(data.sem / y.scale, data.n_replicates, notes)
         X, t, doubt = (torch.tensor(a, dtype=torch.float64, device=device) for a in (data.X, y.t, y.doubt))
         known = torch.tensor(np.nan_to_num(sem**2, nan=0.0), dtype=torch.float64, device=device) + doubt
         known_noise = bool(np.isfinite(sem).any())
@@ -195,17 +196,17 @@ class FittedGP:
     """The belief after the data. It is a `Posterior`; proposers ask for `belief`, `draw` and `botorch_model` besides."""
 
     prior: Prior
-    Z: Tensor
-    """Designs that carry the posterior, (m, d): all measured ones, or the inducing ones."""
-    t: Tensor
-    """Standardised y of these, (m,)."""
-    noise: Tensor
-    """Noise variances of these, (m,), standardised."""
-    root: Tensor
+    Z: Float[Tensor, "m d"]
+    """Designs that carry the posterior: all measured ones, or the inducing ones."""
+    t: Float[Tensor, " m"]
+    """Standardised y of these."""
+    noise: Float[Tensor, " m"]
+    """Noise variances of these, standardised."""
+    root: Float[Tensor, "m m"]
     """Cholesky factor of K_ZZ, with the noise where the posterior is exact."""
-    weights: Tensor
+    weights: Float[Tensor, " m"]
     """The posterior mean of f is k(x, Z) @ weights."""
-    inner: Tensor | None
+    inner: Float[Tensor, "m m"] | None
     """FITC only: the factor of the variance that all the data leave, in coordinates of `root`."""
     shift: float
     scale: float
@@ -247,8 +248,8 @@ class FittedGP:
                 stds.append(variance.clamp_min(1e-12).sqrt().cpu().numpy())
         return self.shift + self.scale * np.concatenate(means), self.scale * np.concatenate(stds)
 
-    def joint(self, X: FloatArray) -> tuple[Tensor, Tensor]:
-        """Give mean (m,) and covariance (m, m) of designs without noise, standardised, on the model's device."""
+    def joint(self, X: Designs) -> tuple[Float[Tensor, " m"], Float[Tensor, "m m"]]:
+        """Give mean and covariance of designs without noise, standardised, on the model's device."""
         with torch.no_grad():
             x = self.tensor(X)
             k, V, W = self._project(x)
@@ -257,7 +258,7 @@ class FittedGP:
                 covariance += W.T @ W
             return self.prior.mean + k @ self.weights, covariance
 
-    def correlation(self, X: Designs, others: Designs | None = None) -> FloatArray:
+    def correlation(self, X: Designs, others: Others | None = None) -> FloatArray:
         """Tell how far designs X (m, d) are believed to be good or bad together, (m, m), or with others (k, d), (m, k)."""
         if others is None:
             covariance = self.joint(X)[1]
@@ -268,8 +269,8 @@ class FittedGP:
             covariance = self.prior.kernel.forward(x, z) - V.T @ U + (0 if W is None or R is None else W.T @ R)
             return _scaled(covariance, self._left(x, V, W), self._left(z, U, R))
 
-    def draw(self, X: FloatArray, n: int, *, generator: torch.Generator) -> Tensor:
-        """Draw n joint samples of designs X (m, d) without noise, in antithetic pairs: (n, m) in y, on the model's device."""
+    def draw(self, X: Designs, n: int, *, generator: torch.Generator) -> Float[Tensor, "n m"]:
+        """Draw n joint samples of designs X without noise, in antithetic pairs, in y, on the model's device."""
         mean, covariance = self.joint(X)
         root, _ = cholesky(covariance)
         half = torch.randn(math.ceil(n / 2), len(X), generator=generator, dtype=torch.float64, device=generator.device)
@@ -290,7 +291,7 @@ class FittedGP:
         """Give the exact posterior that these hyper-parameters have after other data, absurd readings held as in the fit."""
         y, notes = scaled(data.y, np.arange(len(data))), dict(self.notes)
         X, t = self.tensor(data.X), self.tensor((y.t * y.scale + y.shift - self.shift) / self.scale)
-        sem = _believable(data.sem / self.scale, data.n_replicates, notes)
+        sem = believable(data.sem / self.scale, data.n_replicates, notes)
         noise = self.tensor(np.nan_to_num(sem**2, nan=0.0) + y.doubt * (y.scale / self.scale) ** 2)
         with torch.no_grad():
             root, weights, _, noise = _condition(self.prior, X, t, noise + self.prior.noise(), None, notes)
@@ -311,24 +312,30 @@ class FittedGP:
         precision = torch.cholesky_inverse(self.root).diagonal()
         return float((0.5 * precision.log() - 0.5 * self.weights**2 / precision).mean()) - 0.5 * math.log(2 * math.pi)
 
-    def mean_and_prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the mean (..., n) of designs x (..., n, d) about the constant c, and their prior covariance with Z."""
+    def mean_and_prior(self, x: Float[Tensor, "*b n d"]) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n m"]]:
+        """Give the mean of designs x about the constant c, and their prior covariance with Z."""
         k = self.prior.kernel.forward(x, self.Z)
         return k @ self.weights, k
 
-    def prior_covariance(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+    def prior_covariance(
+        self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], diag: bool
+    ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         """Give the covariance of designs before any data."""
         return self.prior.kernel.forward(x1, x2, diag=diag)
 
-    def tensor(self, X: FloatArray) -> Tensor:
+    def tensor(self, X: Float[FloatArray, "*m"]) -> Float[Tensor, "*m"]:
         """Give X on the model's device."""
         return torch.tensor(np.asarray(X), dtype=torch.float64, device=self.Z.device)
 
-    def _left(self, x: Tensor, V: Tensor, W: Tensor | None) -> Tensor:
-        """Give the variance that the data leave of designs x (m, d), from what `_project` says of them; (m,)."""
+    def _left(
+        self, x: Float[Tensor, "m d"], V: Float[Tensor, "z m"], W: Float[Tensor, "z m"] | None
+    ) -> Float[Tensor, " m"]:  # fmt: skip
+        """Give the variance that the data leave of designs x, from what `_project` says of them."""
         return self.prior.kernel(x, x, diag=True) - (V**2).sum(0) + (0 if W is None else (W**2).sum(0))  # type: ignore[no-any-return]
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _project(
+        self, x: Float[Tensor, "m d"]
+    ) -> tuple[Float[Tensor, "m z"], Float[Tensor, "z m"], Float[Tensor, "z m"] | None]:  # fmt: skip
         k = self.prior.kernel.forward(x, self.Z)
         V = torch.linalg.solve_triangular(self.root, k.T, upper=False)
         return k, V, None if self.inner is None else torch.linalg.solve_triangular(self.inner, V, upper=False)
@@ -338,8 +345,10 @@ _SOURCES: WeakKeyDictionary[Dataset, FittedGP] = WeakKeyDictionary()
 """Fits of other campaigns' datasets, as long as somebody holds them."""
 
 
-def _scaled(covariance: Tensor, rows: Tensor, columns: Tensor) -> FloatArray:
-    """Turn a covariance (m, k) into correlations by the variances of its rows (m,) and columns (k,), on the CPU."""
+def _scaled(
+    covariance: Float[Tensor, "m k"], rows: Float[Tensor, " m"], columns: Float[Tensor, " k"]
+) -> Float[FloatArray, "m k"]:  # fmt: skip
+    """Turn a covariance into correlations by the variances of its rows and columns, on the CPU."""
     scale = [side.clamp_min(1e-300).sqrt() for side in (rows, columns)]
     return (covariance / scale[0][:, None] / scale[1]).detach().to("cpu", torch.float64).numpy()  # type: ignore[no-any-return]
 
@@ -353,23 +362,14 @@ def _task(data: Dataset) -> TaskTerm:
     return TaskTerm(_SOURCES[data])
 
 
-def _believable(sem: FloatArray, replicates: Array, notes: dict[str, str]) -> FloatArray:
-    """Give the standardised sem (n,), all unknown where replicates differ far more than designs do: one bad reading does that."""
-    with np.errstate(invalid="ignore"):
-        told = sem[np.isfinite(sem)] ** 2
-    if len(told) and np.median(told) > MOST_NOISE:
-        notes["replicates"] = "replicates differ far more than designs do, as after a bad reading: the noise is inferred instead"
-        return np.full(len(sem), np.nan)
-    return sem
-
-
 def _condition(
-    prior: Prior, X: Tensor, t: Tensor, noise: Tensor, support: Tensor | None, notes: dict[str, str]
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:  # fmt: skip
+    prior: Prior, X: Float[Tensor, "n d"], t: Float[Tensor, " n"], noise: Float[Tensor, " n"],
+    support: Int[Tensor, " z"] | None, notes: dict[str, str],
+) -> tuple[Float[Tensor, "z z"], Float[Tensor, " z"], Float[Tensor, "z z"] | None, Float[Tensor, " n"]]:  # fmt: skip
     """Condition f on all data, exactly or by FITC on the rows `support`.
 
     Returns:
-        The root, weights and inner root of a `FittedGP`, and the noise (n,) with the jitter that made the root possible.
+        The root, weights and inner root of a `FittedGP`, and the noise with the jitter that made the root possible.
     """
     if support is None:
         root, jitter = cholesky(prior.kernel.forward(X, X), noise)

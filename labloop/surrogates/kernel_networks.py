@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.features import Words, factors, table, unit_scale
 from labloop.surrogates.training import torch_generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 EXACT = 2_000
 """Up to so many measured designs each has a unit of its own."""
@@ -45,23 +49,24 @@ CHUNK = 4_096
 
 
 class StackedKernel(nn.Module):
-    """E members side by side over designs x as one method scales them: (E, b, d) or (b, d), shared by all, to (E, b)."""
+    """E members side by side over designs x as one method scales them: (E, b, d), or (b, d) shared by all."""
 
-    units: Tensor
-    tail: Tensor
-    words: Tensor
-    bias: Tensor
-    reach: Tensor
-    unit: Tensor
-    lift: Tensor
+    units: Float[Tensor, "g c d"]
+    """All twins."""
+    tail: Float[Tensor, "E c"]
+    """What each unit adds."""
+    words: Float[Tensor, "E w"]
+    """What each word adds."""
+    bias: Float[Tensor, ""]
+    reach: Float[Tensor, " d"]
+    """The factor on each column of a difference, r in it."""
+    unit: Float[Tensor, " 2"]
+    """Factor and shift from x to [0, 1]."""
+    lift: Float[Tensor, "d m"]
+    """What descriptors make of a difference, r in it; of no columns where none are seen."""
 
     def __init__(self, space: DesignSpace, weights: Mapping[str, Tensor]) -> None:
-        """
-        Args:
-            weights: `units` (g, c, d), all twins, and what each adds, `tail` (E, c); `words` (E, w), what each word adds, and
-                `bias` (); `reach` (d,), the factor on each column of a difference, r in it; `unit` (2,), factor and shift from
-                x to [0, 1]; and where descriptors are seen `lift` (d, m), what they make of a difference, r in it.
-        """
+        """Take all of these but `lift`, which may be left out, from `weights`."""
         super().__init__()
         for name in ("units", "tail", "words", "bias", "reach", "unit"):
             self.register_buffer(name, weights[name])
@@ -73,7 +78,7 @@ class StackedKernel(nn.Module):
         """As other networks have them: members first, the width last."""
         return [self.tail]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... b d"]) -> Float[Tensor, "E b"]:
         near = _near(x, self.units, _Metric(self.reach, self.lift))
         parts = [near @ self.tail.T if x.ndim == 2 else (near @ self.tail[..., None])[..., 0]]
         if self.words.shape[1]:
@@ -97,12 +102,15 @@ def handicap(correlation: float, n: int) -> float:
     return 0.0 if n <= EXACT else (1 - correlation**2) / math.sqrt(n - 1)
 
 
-def fit_kernel(data: Dataset, x: Tensor, y: Tensor, counts: Tensor, *, unit: tuple[float, float], seed: int) -> StackedKernel:
+def fit_kernel(
+    data: Dataset, x: Float[Tensor, "g n d"], y: Float[Tensor, " n"], counts: Float[Tensor, "E n"], *,
+    unit: tuple[float, float], seed: int,
+) -> StackedKernel:  # fmt: skip
     """Fit every member to the rows that it drew; of a bound on y only where it is missed.
 
     Args:
-        x: (g, n, d) designs as the method scales them, all twins. y: (n,) what is learned, larger is better.
-        counts: (E, n) how much each row weighs with each member; 0 where a member has not seen it.
+        x: designs as the method scales them, all twins. y: what is learned, larger is better.
+        counts: how much each row weighs with each member; 0 where a member has not seen it.
         unit: factor and shift from x to [0, 1].
     """
     rng = torch_generator(seed, "kernel", device=x.device)
@@ -130,15 +138,15 @@ def fit_kernel(data: Dataset, x: Tensor, y: Tensor, counts: Tensor, *, unit: tup
 
 @dataclass(frozen=True, eq=False)
 class _Metric:
-    """How far designs are apart: columns times `reach` (d,), and descriptors by `lift` (d, m)."""
+    """How far designs are apart: columns times `reach`, and descriptors by `lift`."""
 
-    reach: Tensor
-    lift: Tensor
-    names: Tensor | None = None
-    """Which columns are of described options or letters, (d,) bool; what `at` needs."""
+    reach: Float[Tensor, " d"]
+    lift: Float[Tensor, "d m"]
+    names: Bool[Tensor, " d"] | None = None
+    """Which columns are of described options or letters; what `at` needs."""
 
     @classmethod
-    def of(cls, space: DesignSpace, scale: Tensor, unit: float) -> _Metric:
+    def of(cls, space: DesignSpace, scale: Float[Tensor, " d"], unit: float) -> _Metric:
         P = torch.as_tensor(table(space), dtype=scale.dtype, device=scale.device)
         return cls(scale, P * unit, (P != 0).any(1))
 
@@ -151,13 +159,13 @@ class _Metric:
         kept = torch.where(self.names, math.sqrt(1 - described), 1.0)
         return _Metric(self.reach * root * kept, self.lift * (root * math.sqrt(described)))
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         near = x * self.reach
         return near if not self.lift.shape[1] else torch.cat([near, x @ self.lift], -1)
 
 
-def _near(x: Tensor, units: Tensor, metric: _Metric) -> Tensor:
-    """exp(-‖x - z‖²/2) by this metric, the mean over twins of z: x (…, b, d), units (g, c, d) to (…, b, c)."""
+def _near(x: Float[Tensor, "*b d"], units: Float[Tensor, "g c d"], metric: _Metric) -> Float[Tensor, "*b c"]:
+    """exp(-‖x - z‖²/2) by this metric, the mean over twins of the units z."""
     a, total = metric(x), []
     for unit in units:
         b = metric(unit)
@@ -166,7 +174,7 @@ def _near(x: Tensor, units: Tensor, metric: _Metric) -> Tensor:
     return total[0] if len(total) == 1 else torch.stack(total).mean(0)
 
 
-def _units(data: Dataset, rng: torch.Generator) -> Tensor:
+def _units(data: Dataset, rng: torch.Generator) -> Int[Tensor, " c"]:
     """Rows of the designs that units stand about."""
     if len(data) <= EXACT:
         return torch.arange(len(data), device=rng.device)
@@ -176,8 +184,10 @@ def _units(data: Dataset, rng: torch.Generator) -> Tensor:
     return torch.cat([top, drawn.topk(UNITS - len(top)).indices]).sort().values
 
 
-def _likeliest(x: Tensor, phi: Tensor, t: Tensor, metric: _Metric, sites: int) -> tuple[float, float, float, float]:
-    """Choose r, w, v and the ridge by marginal likelihood, the variance of t (n,) profiled out; x (g, n, d), φ (n, words)."""
+def _likeliest(
+    x: Float[Tensor, "g n d"], phi: Float[Tensor, "n w"], t: Float[Tensor, " n"], metric: _Metric, sites: int
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """Choose r, w, v and the ridge by marginal likelihood, the variance of t profiled out."""
     inner, found = (phi @ phi.T).double(), []
     ridges = torch.tensor(RIDGES, dtype=torch.float64, device=x.device)
     ways = itertools.product((one / sites for one in RATES), DESCRIBED if metric.lift.shape[1] else DESCRIBED[:1])
@@ -195,7 +205,10 @@ def _likeliest(x: Tensor, phi: Tensor, t: Tensor, metric: _Metric, sites: int) -
 class _Solver:
     """Ridge regression on units about some rows: exact where these are all, else with the penalty aᵀKa on the units alone."""
 
-    def __init__(self, x: Tensor, phi: Tensor, rows: Tensor, metric: _Metric, share: float, ridge: float) -> None:
+    def __init__(
+        self, x: Float[Tensor, "g n d"], phi: Float[Tensor, "n w"], rows: Int[Tensor, " c"], metric: _Metric, share: float,
+        ridge: float,
+    ) -> None:  # fmt: skip
         self.ridge, self.exact = ridge, len(rows) == x.shape[1]
         parts = [
             _near(part, x[:, rows], metric) + share * some @ phi[rows].T
@@ -204,15 +217,15 @@ class _Solver:
         self.K = torch.cat(parts).double() if self.exact else torch.cat(parts)
         self.rows = rows
 
-    def __call__(self, t: Tensor, counts: Tensor) -> Tensor:
-        """What each unit adds, (E, c), for t (n,) weighed by counts (E, n)."""
+    def __call__(self, t: Float[Tensor, " n"], counts: Float[Tensor, "E n"]) -> Float[Tensor, "E c"]:
+        """What each unit adds, for t weighed by counts."""
         return torch.stack([self._solve(t, count.double()) for count in counts])
 
-    def predict(self, tail: Tensor) -> Tensor:
-        """The values at all rows, (E, n)."""
+    def predict(self, tail: Float[Tensor, "E c"]) -> Float[Tensor, "E n"]:
+        """The values at all rows."""
         return tail @ self.K.T.double()
 
-    def _solve(self, t: Tensor, count: Tensor) -> Tensor:
+    def _solve(self, t: Float[Tensor, " n"], count: Float[Tensor, " n"]) -> Float[Tensor, " c"]:
         out = torch.zeros(len(self.rows), dtype=torch.float64, device=t.device)
         if self.exact:
             seen = count.nonzero()[:, 0]

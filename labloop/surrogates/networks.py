@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.kernel_networks import StackedKernel
 from labloop.types import FloatArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SHORT = 16
 """Sequences of up to this many letters are seen whole by dense layers, longer ones by convolutions."""
@@ -31,7 +34,7 @@ def length_of(space: DesignSpace) -> int:
 class StackedMLP(nn.Module):
     """E multilayer perceptrons side by side: one batched product a layer instead of E networks in a loop.
 
-    Maps (E, b, d) or (b, d), shared by all members, to (E, b). Weights are drawn as `nn.Linear` draws them (uniform within
+    Takes designs (E, b, d), or (b, d) shared by all members. Weights are drawn as `nn.Linear` draws them (uniform within
     1/√fan_in), from the given generator, so that a network depends on its seed alone.
     """
 
@@ -39,13 +42,13 @@ class StackedMLP(nn.Module):
 
     def __init__(
         self, members: int, d: int, hidden: tuple[int, ...], *, generator: torch.Generator, slope: float = 0.0,
-        lift: Tensor | None = None,
+        lift: Float[Tensor, "d m"] | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
             hidden: widths of the hidden layers.
             slope: negative slope of the leaky ReLU; 0 is a ReLU.
-            lift: (d, m) what is seen besides the d columns, as products with them: descriptors of options, expected ones of soft
+            lift: what is seen besides the d columns, as products with them: descriptors of options, expected ones of soft
                 options.
         """
         super().__init__()
@@ -60,8 +63,8 @@ class StackedMLP(nn.Module):
                 drawn = torch.rand(shape, generator=generator, device=generator.device)
                 into.append(nn.Parameter((2 * drawn - 1) * bound))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Give the last hidden layer, (E, b, width)."""
+    def features(self, x: Float[Tensor, "... b d"]) -> Float[Tensor, "E b w"]:
+        """Give the last hidden layer."""
         if self.lift is not None:
             x = torch.cat([x, x @ self.lift], -1)
         if x.ndim == 2:
@@ -70,15 +73,15 @@ class StackedMLP(nn.Module):
             x = F.leaky_relu(torch.baddbmm(bias, x, weight), self.slope)
         return x
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... b d"]) -> Float[Tensor, "E b"]:
         return torch.baddbmm(self.biases[-1], self.features(x), self.weights[-1])[..., 0]
 
 
 class StackedCNN(StackedMLP):
     """E convolutional networks side by side: two convolutions along a sequence, the largest of each window, then dense layers.
 
-    Maps (E, b, rows·letters) or (b, rows·letters), shared by all members, to (E, b), for any number of rows. What the first
-    convolution finds in more than 50 rows is thinned to 50 places, which bounds the cost of the second.
+    Takes designs as the others do, d = rows · letters, for any number of rows. What the first convolution finds in more than 50
+    rows is thinned to 50 places, which bounds the cost of the second.
     """
 
     FILTERS, REACH, PLACES, WINDOWS = 32, 7, 50, 10
@@ -97,25 +100,25 @@ class StackedCNN(StackedMLP):
             ):  # fmt: skip
                 into.append(nn.Parameter((2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound))
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "... b d"]) -> Float[Tensor, "E b w"]:
         members = len(self.weights[0])
         parts = x.unbind() if x.ndim == 3 else [x] * members
         return super().features(torch.stack([self._windows(part, i) for i, part in enumerate(parts)]))
 
-    def _windows(self, x: Tensor, member: int) -> Tensor:
-        """What one member finds in each tenth of the sequences (b, d), (b, WINDOWS·FILTERS)."""
+    def _windows(self, x: Float[Tensor, "b d"], member: int) -> Float[Tensor, "b w"]:
+        """What one member's filters find in each tenth of the sequences, w = WINDOWS · FILTERS."""
         h = _largest(self._convolve(x.reshape(len(x), -1, self.letters).mT, 0, member), self.PLACES)
         h = _largest(self._convolve(h, 1, member), self.WINDOWS)
         return F.pad(h, (0, self.WINDOWS - h.shape[2])).flatten(1)
 
-    def _convolve(self, h: Tensor, layer: int, member: int) -> Tensor:
-        """Run a layer's filters along h (b, channels, n), (b, FILTERS, n)."""
+    def _convolve(self, h: Float[Tensor, "b _ n"], layer: int, member: int) -> Float[Tensor, "b 32 n"]:
+        """Run a layer's filters along the channels of h."""
         kernel = self.filters[layer][member].reshape(self.FILTERS, -1, self.REACH)
         return F.relu(F.conv1d(h, kernel, self.offsets[layer][member, 0], padding=self.REACH // 2))
 
 
-def _largest(h: Tensor, windows: int) -> Tensor:
-    """The largest of each of at most so many windows of (…, n) numbers; none is below 0."""
+def _largest(h: Float[Tensor, "*b n"], windows: int) -> Float[Tensor, "*b m"]:
+    """The largest of each of at most so many windows of numbers; none is below 0."""
     width = -(-h.shape[-1] // windows)
     return h if width == 1 else F.pad(h, (0, -h.shape[-1] % width)).unflatten(-1, (-1, width)).amax(-1)
 
@@ -133,13 +136,13 @@ def networks(
     slope: float = 0.0,
     kind: Kind = "auto",
     columns: int | None = None,
-    lift: FloatArray | None = None,
+    lift: Float[FloatArray, "d m"] | None = None,
 ) -> Iterator[StackedMLP]:
     """Draw the networks that a regression on these data should try, to keep what predicts better: dense ones first.
 
     With `auto` convolutional ones follow where the designs are long sequences and enough are measured. Each is drawn when it is
     asked for, so that a generator may also serve the training of the one before. Dense ones see `columns`, as many as the space's
-    unless they are shown more; with `lift` (d, m) they see what that makes of a design besides.
+    unless they are shown more; with `lift` they see what that makes of a design besides.
     """
     if kind != "convolutional":
         shown = None if lift is None or not lift.shape[1] else torch.as_tensor(lift, dtype=torch.float32, device=generator.device)
