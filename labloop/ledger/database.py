@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
 from labloop.errors import LedgerError
+from labloop.ledger.digest import said_once
 from labloop.ledger.heads import Head
 
 ROWS = 2_000
@@ -276,7 +277,7 @@ def _insert_long(connection: Connection, table: Table, names: Sequence[str], cel
 def _constant(connection: Connection, cells: Sequence[Any]) -> str | None:
     """Write the cell that a whole column holds as SQLite would, None where its cells differ or are no plain text or number."""
     first = cells[0]
-    if type(first) not in (str, int, type(None)) or cells.count(first) < len(cells) or len(set(map(type, cells))) > 1:
+    if not said_once(cells):
         return None
     if isinstance(first, str) and "\0" in first:  # where SQLite's own quoting ends
         return None
