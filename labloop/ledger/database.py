@@ -230,10 +230,11 @@ def insert_block(connection: Connection, table: Table, names: Sequence[str], cel
     if connection.dialect.name == "sqlite" and n >= _WORTH_COPYING:
         _insert_long(connection, table, names, cells, n)
         return
-    rows = list(zip(*cells, strict=False))  # a constant column has no end
-    if connection.dialect.name == "postgresql" and len(rows) >= _WORTH_COPYING:
-        _copy_in(connection, table, names, rows)
+    if n >= _WORTH_COPYING:
+        given = [(name, one) for name, one in zip(names, cells) if not (isinstance(one, Sequence) and _is_empty(one))]
+        _copy_in(connection, table, [name for name, _ in given], islice(zip(*(one for _, one in given)), n))
         return
+    rows = list(zip(*cells, strict=False))  # a constant column has no end
     statement, order = _insert(connection.dialect.name, table, tuple(names))
     if order != tuple(range(len(order))):
         rows = [tuple(row[i] for i in order) for row in rows]
@@ -282,6 +283,11 @@ def _constant(connection: Connection, cells: Sequence[Any]) -> str | None:
     if isinstance(first, str) and "\0" in first:  # where SQLite's own quoting ends
         return None
     return str(connection.exec_driver_sql("SELECT quote(?)", (first,)).scalar_one())
+
+
+def _is_empty(cells: Sequence[Any]) -> bool:
+    """Whether a column holds nothing, which the database puts there by itself."""
+    return cells[0] is None and said_once(cells)
 
 
 def _copy_in(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
