@@ -230,7 +230,7 @@ class TestContract:
 
     @pytest.mark.parametrize("note", ['it\'s 5 % of "all" :x ?', "1", None])
     def test_what_thousands_of_rows_have_alike_comes_back_as_it_was_given(self, ledger: Ledger, note: str | None) -> None:
-        n = 12_000  # more than one block
+        n = 12_345  # more than one block, and than whole statements
         given = readings(*["a"] * n, value=np.arange(n) / 7, note=[note] * n, round=[0] * n, plate=["P"] * (n - 1) + ["Q"])
         assert ledger.add_file("dna", sha256="aa", name="long.csv", designs=designs("a"), measurements=given)
         found = ledger.measurements("dna")

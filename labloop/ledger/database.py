@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
 from labloop.errors import LedgerError
+from labloop.ledger.digest import said_once
 from labloop.ledger.heads import Head
 
 ROWS = 2_000
@@ -28,6 +29,9 @@ ROWS = 2_000
 
 _WORTH_COPYING = 1_000
 """Rows from which PostgreSQL's COPY is quicker than inserting."""
+
+_TOGETHER = 100
+"""Rows that one statement inserts into SQLite."""
 
 _POSTGRES_LOCK = 0x6C61626C6F6F70  # the letters "labloop": the advisory lock that every writer holds
 _STEPS = {
@@ -226,10 +230,11 @@ def insert_block(connection: Connection, table: Table, names: Sequence[str], cel
     if connection.dialect.name == "sqlite" and n >= _WORTH_COPYING:
         _insert_long(connection, table, names, cells, n)
         return
-    rows = list(zip(*cells, strict=False))  # a constant column has no end
-    if connection.dialect.name == "postgresql" and len(rows) >= _WORTH_COPYING:
-        _copy_in(connection, table, names, rows)
+    if n >= _WORTH_COPYING:
+        given = [(name, one) for name, one in zip(names, cells) if not (isinstance(one, Sequence) and _is_empty(one))]
+        _copy_in(connection, table, [name for name, _ in given], islice(zip(*(one for _, one in given)), n))
         return
+    rows = list(zip(*cells, strict=False))  # a constant column has no end
     statement, order = _insert(connection.dialect.name, table, tuple(names))
     if order != tuple(range(len(order))):
         rows = [tuple(row[i] for i in order) for row in rows]
@@ -251,27 +256,38 @@ def _insert(backend: str, table: Table, names: tuple[str, ...], *, ignoring: boo
 
 
 def _insert_long(connection: Connection, table: Table, names: Sequence[str], cells: Sequence[Iterable[Any]], n: int) -> None:
-    """Insert many rows into SQLite: cells that are the same in all of them are said once, in the statement.
+    """Insert many rows into SQLite, many by one statement: to begin and end one costs as much as two rows.
 
-    Binding a cell costs as much as storing it, and of a file's readings most columns are of one text, or empty.
+    Cells that are the same in all rows are said once, in the statement: binding a cell costs as much as storing it, and of a
+    file's readings most columns are of one text, or empty.
     """
     quote = connection.dialect.identifier_preparer
     columns = [one if isinstance(one, Sequence) else list(islice(one, n)) for one in cells]
     said = [_constant(connection, column) for column in columns]
     places = ", ".join("?" if one is None else one for one in said)
-    statement = f"INSERT INTO {quote.format_table(table)} ({', '.join(map(quote.quote, names))}) VALUES ({places})"
     left = [column for column, one in zip(columns, said) if one is None]
-    connection.exec_driver_sql(statement, list(zip(*left)) if left else [()] * n)
+    bound = tuple(chain.from_iterable(zip(*left)))
+    for size, start, stop in ((_TOGETHER, 0, n - n % _TOGETHER), (1, n - n % _TOGETHER, n)):
+        rows = ", ".join([f"({places})"] * size)
+        statement = f"INSERT INTO {quote.format_table(table)} ({', '.join(map(quote.quote, names))}) VALUES {rows}"
+        given = [bound[at * len(left) : (at + size) * len(left)] for at in range(start, stop, size)]
+        if given:
+            connection.exec_driver_sql(statement, given)
 
 
 def _constant(connection: Connection, cells: Sequence[Any]) -> str | None:
     """Write the cell that a whole column holds as SQLite would, None where its cells differ or are no plain text or number."""
     first = cells[0]
-    if type(first) not in (str, int, type(None)) or cells.count(first) < len(cells) or len(set(map(type, cells))) > 1:
+    if not said_once(cells):
         return None
     if isinstance(first, str) and "\0" in first:  # where SQLite's own quoting ends
         return None
     return str(connection.exec_driver_sql("SELECT quote(?)", (first,)).scalar_one())
+
+
+def _is_empty(cells: Sequence[Any]) -> bool:
+    """Whether a column holds nothing, which the database puts there by itself."""
+    return cells[0] is None and said_once(cells)
 
 
 def _copy_in(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -84,30 +84,41 @@ _REMEMBERED = 100_000
 _CODES = _Codes()
 
 
+def said_once(cells: Sequence[Any]) -> bool:
+    """Whether all cells of a column are one text, one whole number or empty, as most columns of a file are."""
+    first = cells[0]
+    if type(first) not in (str, int, type(None)) or cells[-1] != first or cells.count(first) < len(cells):
+        return False
+    return type(first) is not int or set(map(type, cells)) == {int}  # true and 1.0 are equal to 1
+
+
 def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     """Write a column's cells as bytes, and each as a 64-bit number that depends on nothing but the cell."""
-    kinds = set(map(type, cells))
-    whole_numbers = kinds == {int}
+    n, once = len(cells), said_once(cells)
+    first = cells[0] if once else next(cell for cell in cells if cell is not None)
+    if first is None:
+        return "n", b"", np.full(n, _NONE)
+    if once and type(first) is str:  # the same bytes as below
+        number = np.uint64(crc32(first.encode("utf-8", "surrogatepass")))
+        return "t", bytes(4 * n) + json.dumps([first]).encode(), np.full(n, number)
+    if type(first) is str:
+        codes, texts = pd.factorize(np.array(cells, dtype=object))
+        if set(map(type, texts)) == {str}:
+            numbers = np.array([*map(_CODES.__getitem__, texts), _NONE], dtype=np.uint64)
+            _CODES.trim()
+            return "t", codes.astype("<i4").tobytes() + json.dumps(texts.tolist()).encode(), numbers[codes]
+    kinds = {type(first)} if once else set(map(type, cells))
+    if kinds == {int}:  # the same bytes as below, as keys and lines are never missing
+        whole = np.full(n, first, dtype="<i8") if once else np.array(cells, dtype="<i8")
+        return "i", whole.tobytes() + np.packbits(np.ones(n, dtype=bool)).tobytes(), whole.view("<u8")
     kinds -= {type(None)}
-    if not kinds:
-        return "n", b"", np.full(len(cells), _NONE)
-    if kinds == {str} and cells.count(cells[0]) == len(cells):  # the same bytes as below, as most columns are of one text
-        number = np.uint64(crc32(cells[0].encode("utf-8", "surrogatepass")))
-        return "t", bytes(4 * len(cells)) + json.dumps(cells[:1]).encode(), np.full(len(cells), number)
     if kinds == {float}:
         floats = np.array(cells, dtype="<f8")  # None becomes NaN, which the ledger never holds
         return "f", floats.tobytes(), np.where(np.isnan(floats), _NONE, floats.view("<u8"))
-    if whole_numbers:  # the same bytes as below, as keys and lines are never missing
-        whole = np.array(cells, dtype="<i8")
-        return "i", whole.tobytes() + np.packbits(np.ones(len(cells), dtype=bool)).tobytes(), whole.view("<u8")
     if kinds <= {int, bool}:
         given = np.array([cell is not None for cell in cells])
         whole = np.array([cell or 0 for cell in cells], dtype="<i8")
         return "i", whole.tobytes() + np.packbits(given).tobytes(), np.where(given, whole.view("<u8"), _NONE)
-    if kinds != {str}:  # only SQLite lets another hand put a cell there that is not of the column's type
-        plain = [cell if isinstance(cell, str | int | float | None) else repr(cell) for cell in cells]
-        return "m", repr(list(cells)).encode(), np.concatenate([_column([cell])[2] for cell in plain])
-    codes, texts = pd.factorize(np.array(cells, dtype=object))
-    numbers = np.array([*map(_CODES.__getitem__, texts), _NONE], dtype=np.uint64)
-    _CODES.trim()
-    return "t", codes.astype("<i4").tobytes() + json.dumps(texts.tolist()).encode(), numbers[codes]
+    # only SQLite lets another hand put a cell there that is not of the column's type
+    plain = [cell if isinstance(cell, str | int | float | None) else repr(cell) for cell in cells]
+    return "m", repr(list(cells)).encode(), np.concatenate([_column([cell])[2] for cell in plain])

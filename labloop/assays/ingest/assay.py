@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,19 +77,20 @@ def understood(
     measurements = pd.DataFrame(
         {
             "row": table.lines,
-            "design_id": keys.design_id,
-            "control": keys.control,
-            "assay": assay,
+            "design_id": _texts(keys.design_id),
+            "control": _texts(keys.control),
+            "assay": _texts(np.full(len(table), assay, dtype=object)),
             "value": values.value,
-            "qualifier": values.qualifier,
-            "unit": values.unit,
-            "status": values.status,
-            "plate": keys.plate,
-            "well": keys.well,
+            "qualifier": _texts(values.qualifier),
+            "unit": _texts(np.full(len(table), values.unit, dtype=object)),
+            "status": _texts(values.status),
+            "plate": _texts(keys.plate),
+            "well": _texts(keys.well),
             "round": keys.round,
-            "measured_at": measured_at,
-            "note": np.where(pd.isna(note), values.said, note),
-        }
+            "measured_at": _texts(measured_at),
+            "note": _texts(np.where(pd.isna(note), values.said, note)),
+        },
+        copy=False,
     )
     measured, new = _designs(keys, config.space, designs)
     return AssayFile(
@@ -102,6 +104,11 @@ def understood(
         designs=measured,
         new=new,
     )
+
+
+def _texts(cells: Array) -> pd.Series[Any]:
+    """Keep texts (n,) as Python's own: those that repeat are one object, where pandas' column of texts would hold each anew."""
+    return pd.Series(cells, dtype=object)
 
 
 def _of_others(table: Table, config: CampaignConfig) -> list[str]:
@@ -234,7 +241,8 @@ def _remarks(table: Table, found: Mapping[str, str], config: CampaignConfig, ass
 
 def _designs(keys: Keys, space: DesignSpace, designs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """List the designs measured, in the order of their first row, and the ids that labloop had not seen."""
-    ids = pd.Index(pd.unique(pd.Series(keys.design_id).dropna()), dtype=object)
+    distinct = pd.unique(keys.design_id)
+    ids = pd.Index(distinct[~pd.isna(distinct)], dtype=object)
     seen = ids.isin(designs.index)
     parts = [keys.written.loc[ids[~seen]]]
     if seen.any():

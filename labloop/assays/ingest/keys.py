@@ -66,22 +66,22 @@ def resolve(
     spots = _spots(table, found, keyed=keyed, last=max([config.rounds, *wells["round"].astype(int)]))
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
-    laid = row_of >= 0
+    laid = np.flatnonzero(row_of >= 0)
     held, control, rounds = _nothing(table), _nothing(table), spots.round.copy()
     held[laid] = wells["design_id"].to_numpy(dtype=object)[row_of[laid]]
     control[laid] = wells["control"].to_numpy(dtype=object)[row_of[laid]]
     rounds[laid] = wells["round"].to_numpy(dtype=float)[row_of[laid]]
-    differ = ~pd.isna(own) & ~pd.isna(held) & (held != own)
+    filled = laid[~pd.isna(held[laid])]
+    differ = filled[~pd.isna(own[filled]) & (held[filled] != own[filled])]
     faults += table.mark(differ, found.get("well", ""), "holds design {}, but the row names {}", held, own)
-    faults += table.mark(
-        keyed & ~pd.isna(control), found.get("well", ""), "holds the control {}, but the row names a design", control
-    )
+    taken = laid[keyed[laid] & ~pd.isna(control[laid])]
+    faults += table.mark(taken, found.get("well", ""), "holds the control {}, but the row names a design", control)
     faults += _repeated(table, found, spots, rounds)
-    keyless = ~keyed & pd.isna(spots.plate) & pd.isna(spots.well)
+    keyless = ~(keyed | spots.has_plate | spots.has_well)
     first = next(found[name] for name in ("well", "design_id", *config.space.columns) if name in found)
     faults += table.mark(keyless, first, "the row names neither a well nor a design")
-    ids = np.where(pd.isna(held), own, held)
-    return Keys(ids, control, spots.plate, spots.well, rounds, written.designs, tuple(faults))
+    own[filled] = held[filled]
+    return Keys(own, control, spots.plate, spots.well, rounds, written.designs, tuple(faults))
 
 
 def _nothing(table: Table) -> Array:
@@ -178,6 +178,9 @@ class _Spots:
     round: FloatArray
     no_well: Array
     """(n,) the rule that the well's text breaks, or ''."""
+    has_plate: Array
+    has_well: Array
+    """(n,) whether the row has any text there."""
     faults: tuple[Fault, ...]
 
 
@@ -189,14 +192,17 @@ def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -
     """
     plate, well, no_well = _nothing(table), _nothing(table), np.full(len(table), "", dtype=object)
     rounds = np.full(len(table), np.nan)
+    has_plate, has_well = (np.zeros(len(table), dtype=bool) for _ in range(2))
     faults: list[Fault] = []
     if "plate" in found:
         column = table.columns[found["plate"]]
-        plate = np.where(column.given, column.cells, np.nan)
+        has_plate = column.given
+        plate = np.where(has_plate, column.cells, np.nan)
     if "well" in found:
         column = table.columns[found["well"]]
         names, rules = well_names(column.texts)
-        well, no_well = np.where(column.given, column.spread(names), np.nan), column.spread(rules)
+        has_well = column.given
+        well, no_well = np.where(has_well, column.spread(names), np.nan), column.spread(rules)
     if "round" in found:
         column = table.columns[found["round"]]
         value, rules = numbers(np.where(column.texts == "", "0", column.texts).astype(object), Marks(".", False))
@@ -206,11 +212,11 @@ def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -
         )
         rounds = np.where(column.given, column.spread(value), np.nan)
         faults += table.mark(column.spread(rules != ""), found["round"], "{}", column.spread(rules))
-    for name, this, other in (("well", well, plate), ("plate", plate, well)):
-        lost = pd.isna(this) & ~pd.isna(other) & ~keyed
+    for name, this, other in (("well", has_well, has_plate), ("plate", has_plate, has_well)):
+        lost = ~this & other & ~keyed
         where = found.get(name, found.get("plate", found.get("well", "")))
         faults += table.mark(lost, where, f"the row has no {name}: a well is found by plate and well together")
-    return _Spots(plate, well, rounds, no_well, tuple(faults))
+    return _Spots(plate, well, rounds, no_well, has_plate, has_well, tuple(faults))
 
 
 def _layout(
@@ -221,7 +227,7 @@ def _layout(
     A plate that labloop never laid out is the lab's own: welcome where the row says its design itself (`keyed`).
     """
     row_of = np.full(len(table), -1)
-    both = ~pd.isna(spots.plate) & ~pd.isna(spots.well)
+    both = spots.has_plate & spots.has_well
     if not both.any():
         return row_of, []
     column = table.columns[found["plate"]]
@@ -255,8 +261,12 @@ def _layout(
 
 def _repeated(table: Table, found: Mapping[str, str], spots: _Spots, rounds: FloatArray) -> list[Fault]:
     """A well that stands in the file twice: one of the two is a mistake, and only the lab knows which."""
-    rows = np.flatnonzero(~pd.isna(spots.plate) & ~pd.isna(spots.well))
-    frame = pd.DataFrame({"plate": spots.plate[rows], "well": spots.well[rows], "round": rounds[rows]})
+    rows = np.flatnonzero(spots.has_plate & spots.has_well)
+    if not len(rows):
+        return []
+    plate, well = table.columns[found["plate"]], table.columns[found["well"]]
+    wells = well.spread(pd.factorize(well_names(well.texts)[0])[0])
+    frame = pd.DataFrame({"plate": plate.codes[rows], "well": wells[rows], "round": rounds[rows]})
     if "file" in table.columns:  # labloop's own export of a ledger: a well may have been read in one file and again in another
         frame["file"] = table.columns["file"].codes[rows]
     twice = frame.duplicated().to_numpy()

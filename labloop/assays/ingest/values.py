@@ -94,6 +94,8 @@ def _bounds(
     faults: list[Fault] = []
     for status, side, sign in (("censored_low", "low", "<"), ("censored_high", "high", ">")):
         mine = stated == status
+        if not mine.any():
+            continue
         opposed = mine & (qualifier != "=") & (qualifier != sign)
         faults += table.mark(opposed, found.get("status", found["value"]), "contradicts the value, a bound the other way")
         limit = np.where(mine & missing & (limit == ""), side, limit)

@@ -262,17 +262,17 @@ def _of_replicates(readings: pd.DataFrame) -> list[Flag]:
     ]
     found: list[Flag] = []
     for _, rows in known.groupby("assay", sort=True):
-        designs = rows[rows["design_id"].notna()]
-        kinds = [designs.assign(group=designs["design_id"])]
-        for _, wells in rows[rows["control"].notna()].groupby("control", sort=True):
-            kinds.append(wells.assign(group=wells["plate"]))
-        for kind in kinds:
-            several = kind[kind.duplicated("group", keep=False)]
-            if several.empty:
-                continue
+        ids, scaled = rows["id"].to_numpy(), rows["scaled"].to_numpy(float)
+        controls = sorted(rows["control"].dropna().unique())
+        kinds = [("design_id", having(rows, "design_id"))]
+        kinds += [("plate", (rows["control"] == control).to_numpy(dtype=bool)) for control in controls]
+        for name, mine in kinds:
+            groups = pd.factorize(rows.loc[mine, name])[0]
+            several = (np.bincount(groups) > 1)[groups]
+            at = np.flatnonzero(mine)[several]
             # The rate is for all kinds of replicates together.
-            bad, off = outliers(several["scaled"].to_numpy(float), several["group"].to_numpy(), rate=RATE / len(kinds))
-            found += [(int(one), "outlier", {"spreads": _short(by)}) for one, by in zip(several["id"].to_numpy()[bad], off[bad])]
+            bad, off = outliers(scaled[at], groups[several], rate=RATE / len(kinds))
+            found += [(int(one), "outlier", {"spreads": _short(by)}) for one, by in zip(ids[at][bad], off[bad])]
     return found
 
 

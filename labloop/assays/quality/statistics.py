@@ -279,5 +279,6 @@ def outliers(values: FloatArray, groups: Array, *, rate: float = 0.01, least: in
 
 def _codes(groups: Array) -> tuple[Array, FloatArray]:
     """Number the groups; returns each reading's (n,) and the sizes (k,)."""
-    codes = pd.factorize(np.asarray(groups, dtype=object), sort=True)[0]
+    groups = np.asarray(groups)
+    codes = pd.factorize(groups if groups.dtype.kind == "i" else groups.astype(object), sort=True)[0]
     return codes, np.bincount(codes).astype(float)
