@@ -1,10 +1,10 @@
-"""Find out which design each row measured: through the plate's layout, labloop's `design_id`, or the design itself."""
+"""Find out which design each row measured: by its well, its tube's name, labloop's `design_id`, or the design itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Listed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from labloop.assays.ingest.cells import Column, Table
 from labloop.assays.ingest.parse import Marks, numbers, well_names
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault
+from labloop.plates.batch import tubes
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
 from labloop.types import Array, FloatArray
@@ -60,12 +61,21 @@ def resolve(
         faults += table.mark(has_id & ~known & ~written.given, place, rule)
         differ = has_id & ~pd.isna(written.ids) & (named != written.ids)
         faults += table.mark(differ, place, "is not the design that the row writes out, which is {}", written.ids)
+    of_tube = np.full(len(table), -1)
+    if "sample" in found:  # else other columns say it
+        named, of_tube, more = _tubes(table, found["sample"], config.name, wells)
+        has_id = table.columns[found["sample"]].given
+        faults += more
     own = np.where(pd.isna(written.ids), named, written.ids)
-    keyed = written.given | has_id
+    keyed = written.given | (has_id & (of_tube < 0))
 
-    spots = _spots(table, found, keyed=keyed, last=max([config.rounds, *wells["round"].astype(int)]))
+    spots = _spots(table, found, keyed=written.given | has_id, last=max([config.rounds, *wells["round"].astype(int)]))
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
+    if (of_tube >= 0).any():
+        row_of = of_tube
+        plate, well = (np.where(of_tube >= 0, wells[name].to_numpy(dtype=object)[of_tube], np.nan) for name in ("plate", "well"))
+        spots = replace(spots, plate=plate, well=well)
     laid = row_of >= 0
     held, control, rounds = _nothing(table), _nothing(table), spots.round.copy()
     held[laid] = wells["design_id"].to_numpy(dtype=object)[row_of[laid]]
@@ -78,7 +88,7 @@ def resolve(
     )
     faults += _repeated(table, found, spots, rounds)
     keyless = ~keyed & pd.isna(spots.plate) & pd.isna(spots.well)
-    first = next(found[name] for name in ("well", "design_id", *config.space.columns) if name in found)
+    first = next(found[name] for name in ("well", "design_id", "sample", *config.space.columns) if name in found)
     faults += table.mark(keyless, first, "the row names neither a well nor a design")
     ids = np.where(pd.isna(held), own, held)
     return Keys(ids, control, spots.plate, spots.well, rounds, written.designs, tuple(faults))
@@ -86,6 +96,25 @@ def resolve(
 
 def _nothing(table: Table) -> Array:
     return np.full(len(table), np.nan, dtype=object)
+
+
+def _tubes(table: Table, place: str, campaign: str, wells: pd.DataFrame) -> tuple[Array, Array, list[Fault]]:
+    """Find designs by the names of their tubes, which plate map, order sheets and worklists have.
+
+    Returns:
+        The designs' ids (n,); each row's well where its tube fills no other, as a row of `wells`, else -1 (what was measured of a
+        tube that fills several belongs to none of them); and the faults.
+    """
+    laid = tubes(campaign, wells)
+    named = {name: (rows.index, rows["design_id"].iloc[0]) for name, rows in laid.groupby("sample")}
+    column = table.columns[place]
+    asked = [named.get(text.upper(), (laid.index[:0], np.nan)) for text in column.texts.tolist()]
+    ids = column.spread(np.array([one for _, one in asked], dtype=object))
+    alone = column.spread(np.array([rows[0] if len(rows) == 1 else -1 for rows, _ in asked], dtype=np.int64))
+    known = column.spread(np.array([len(rows) > 0 for rows, _ in asked], dtype=bool))
+    shown = ", ".join([*named][:3]) + (", …" if len(named) > 3 else "")
+    rule = f"is no sample that labloop named ({shown or 'there is none yet'}): mend it, or give plate and well"
+    return ids, alone, table.mark(column.given & ~known, place, rule)
 
 
 # ---- designs that the file writes out
@@ -265,4 +294,5 @@ def _repeated(table: Table, found: Mapping[str, str], spots: _Spots, rounds: Flo
     group = frame.groupby(list(frame.columns), dropna=False, sort=False).ngroup().to_numpy()
     first = np.zeros(len(table), dtype=np.int64)
     first[rows] = table.lines[rows][~twice][group]
-    return table.mark(rows[twice], found["well"], "of plate {} stands in row {} already: keep one of them", spots.plate, first)
+    place = found.get("well", found.get("sample", ""))
+    return table.mark(rows[twice], place, "of plate {} stands in row {} already: keep one of them", spots.plate, first)
