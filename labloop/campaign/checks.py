@@ -14,7 +14,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
-from labloop.rounds import related
+from labloop.rounds import exports, related
 from labloop.runtime.yamlfile import at_hand, read_yaml
 from labloop.seeds import derive, generator
 from labloop.space.parameters import Sequence
@@ -72,11 +72,13 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
     understood["history"] = related.told(config.anchored(at_hand(campaign).parent))
+    round_ = None
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
         understood["arms"] = _check_round(round_, config)
         understood["allocation"] = _allocation(round_, config)
+    exports.rehearse(config, plates=1 if round_ is None else round_.plates)
     return understood
 
 
