@@ -214,8 +214,8 @@ def wells_with_samples(batch: Batch) -> pd.DataFrame:
 
 def tubes(campaign: str, wells: pd.DataFrame) -> pd.DataFrame:
     """Give wells of any rounds, as the ledger has them, with their tubes' names as `sample`; the index counts theirs."""
-    rounds = [(number, _in_order(mine).set_index("at")) for number, mine in wells.assign(at=range(len(wells))).groupby("round")]
-    named = [mine.assign(sample=sample_names(campaign, int(number), mine)) for number, mine in rounds]
+    rounds = [_in_order(mine).set_index("at") for _, mine in wells.assign(at=range(len(wells))).groupby("round")]
+    named = [mine.assign(sample=sample_names(campaign, int(mine["round"].iloc[0]), mine)) for mine in rounds]
     return pd.concat(named) if named else wells.assign(sample="")
 
 
