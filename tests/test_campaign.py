@@ -147,6 +147,15 @@ def test_another_configuration_waits_until_the_open_round_is_done(at_the_lab):
         at_the_lab.propose(ROUND.model_copy(update={"plates": 2}))
 
 
+def test_a_round_without_a_plate_gives_way_to_another_configuration_and_says_so(campaign, caplog):
+    assert campaign.ensure_round(ROUND) == 1
+    assert campaign.ensure_round(ROUND) == 1
+    assert not caplog.records
+    assert campaign.ensure_round(ROUND.model_copy(update={"plates": 2})) == 2
+    assert "round 1 was open with another configuration" in caplog.text
+    assert [one["state"] for one in campaign.status()["rounds"]] == ["CLOSED", "READY"]
+
+
 def test_results_in_parts_close_the_round_when_the_last_well_is_in(at_the_lab, lab, tmp_path):
     campaign = at_the_lab
     sheet = pd.read_csv(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1), dtype=str)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from labloop.cli import main, progress
+from labloop.cli import main, progress, show
 from labloop.config.read import preset
 from labloop.errors import MethodError
 from labloop.methods.bonet import BONET
@@ -175,6 +175,28 @@ def test_check_shows_how_the_start_file_is_understood(lab, capsys):
     assert "All good" not in text
     refused = json.loads(run(capsys, "check", "campaign.yaml", "--data", "bad.csv", "--json", code=1).split("\nRefused")[0])
     assert "row 7" in refused["start"]["refused"]
+
+
+def test_check_tells_the_rules_and_for_how_many_rounds_the_budget_lasts(lab, capsys):
+    text = run(capsys, "check", preset("campaigns/promoter_lengths.yaml"))
+    assert "Rule: " in text
+    assert "GGTCTC" in text
+    (lab / "campaign.yaml").write_text(preset("campaigns/tfbind8.yaml").read_text() + "\nbudget: {wells: 200}\n")
+    told = run(capsys, "check", "campaign.yaml", "round.yaml")
+    assert "Such a round takes 96 wells: the budget lasts for 2 of 4 rounds" in told
+
+
+def test_a_table_keeps_words_together_where_there_is_room(capsys, monkeypatch):
+    names = ("predicted_mean", "predicted_best", "bound,_mean", "from_nearest_measured")
+    row = {"arm": "offline", "wells": 123, "shared": 0, "proposers": "gp_mean, mutate", **dict.fromkeys(names, 1234.5)}
+    monkeypatch.setattr(show, "out", Console(width=80))
+    show._table([{**row, "beta": -0.6667}])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("offline", "gp_mean,", "predicted", "measured", "-0.6667", "proposers"):
+        assert word in text
+    show._table([{"dna": "ACGT" * 40, "value": 1.0}])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_check_says_that_a_space_is_continuous(lab, capsys):

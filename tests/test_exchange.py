@@ -15,6 +15,7 @@ import pytest
 import yaml
 from fakes import exported
 
+from labloop.campaign.checks import check_configs
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
@@ -188,6 +189,24 @@ def test_a_control_without_a_source_stops_a_worklist_and_the_message_shows_what_
         BatchError, match=r"well \w\d\d: control wildtype has no source: .*source: \{plate: CONTROLS, well: A01\}"
     ):
         exporter.export(replace(sheet, transfers=lost))
+
+
+@pytest.mark.parametrize(
+    ("plate", "said"),
+    [
+        ({"exports": {"hamilton": {"volume": 1}}, "controls": [{"name": "blank", "wells": 2}]}, "control blank has no source"),
+        ({"exports": {"echo": {"volume": 3}}}, "drops"),
+    ],
+    ids=["source", "drops"],
+)
+def test_check_says_what_a_worklist_lacks_before_a_round_is_trained(tmp_path, plate, said):
+    raw = yaml.safe_load(preset("campaigns/promoter.yaml").read_text())
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump({**raw, "plate": {**raw["plate"], **plate}}))
+    with pytest.raises(ConfigError, match=rf"plate\.exports\.\w+: random designs could not be exported: .*{said}"):
+        check_configs(path)
+    path.write_text(yaml.safe_dump({**raw, "plate": {**raw["plate"], "exports": {"echo": {"volume": 25}, "idt": {}}}}))
+    assert check_configs(path)["campaign"] == "promoter"
 
 
 def test_a_source_well_that_no_plate_has_is_refused_with_the_campaign():

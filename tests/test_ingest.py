@@ -136,6 +136,36 @@ def test_a_design_id_is_a_key_of_its_own(read, tfbind8_config):
     assert file.designs["dna"].tolist() == [designs["dna"].iloc[1]]
 
 
+def in_tubes(config: CampaignConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The plate of `laid_out`, with a second well of its first design."""
+    wells, designs = laid_out(config)
+    wells = pd.concat([wells, wells.iloc[[0]].assign(well="C03")], ignore_index=True)
+    return wells.assign(row=[1, 2, 8, 3], column=[1, 12, 12, 3]), designs
+
+
+def test_a_tube_s_name_is_a_key_where_nothing_else_says_the_design(read, tfbind8_config):
+    wells, designs = in_tubes(tfbind8_config)
+    content = "Sample,value\ntfbind8_r01_b12,0.5\nTFBIND8_R01_A01,0.7\nTFBIND8_R01_A01,0.8\nTFBIND8_R01_H12,0\n"
+    table = read(content, wells=wells, designs=designs).measurements
+    two, one = wells["design_id"].iloc[[0, 1]]
+    assert table["design_id"].tolist()[:3] == [one, two, two]
+    assert table["well"].tolist()[0] == "B12", "a tube that fills one well tells of this well"
+    assert table["well"].isna().tolist() == [False, True, True, False], "one that fills several tells of none of them"
+    assert table["control"].tolist()[3] == "negative"
+
+
+def test_a_sample_that_labloop_did_not_name_is_a_fault_that_shows_the_names(read, tfbind8_config):
+    wells, designs = in_tubes(tfbind8_config)
+    error = refused(read, "sample,value\nS1,0.5\nTFBIND8_R01_B12,1\nTFBIND8_R01_B12,2\n", wells=wells, designs=designs)
+    assert [(one.row, one.column) for one in error.faults] == [(2, "sample"), (4, "sample")]
+    assert "TFBIND8_R01_A01" in error.faults[0].rule
+    assert "stands in row 3 already" in error.faults[1].rule
+
+
+def test_a_lab_s_own_samples_say_nothing_where_the_row_has_its_well(read):
+    assert read("plate,well,sample,value\nP1,A01,S1,0.5\n").measurements["well"].tolist() == ["A01"]
+
+
 def test_a_known_design_that_the_file_writes_out_is_not_new(read, tfbind8_config):
     _, designs = laid_out(tfbind8_config)
     assert read(f"dna,value\n{designs['dna'].iloc[0]},3\n").new == ()
@@ -258,10 +288,10 @@ def test_a_column_of_the_assay_s_own_name_holds_its_values_where_no_other_is_nam
 
 
 def test_a_missing_key_shows_what_would_do(read):
-    message = str(refused(read, "sample,value\nx,1\n"))
+    message = str(refused(read, "name,value\nx,1\n"))
     assert "design_id" in message
     assert "dna" in message
-    assert "sample, value" in message
+    assert "name, value" in message
     assert "plate:" in str(refused(read, "well,value\nA1,1\n"))
 
 

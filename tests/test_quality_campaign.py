@@ -21,6 +21,7 @@ from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, IngestError
 from labloop.ledger import Ledger
+from labloop.rounds import state
 from labloop.rounds.training import round_data
 from labloop.seeds import generator
 
@@ -260,6 +261,21 @@ def test_what_each_status_does_to_data_and_to_proposals(tmp_path):
     assert data.censored[data.ids.index(ids["censored_high"])] == 1
     # A design that fails by itself will fail again; one whose well failed, or was excluded, may be tried once more.
     assert {status for status, one in ids.items() if one in data.taken} == {"ok", "censored_high", "failed_design"}
+
+
+def test_an_overflow_beside_exact_replicates_counts_nowhere(tmp_path):
+    run, form = first_round(tmp_path, plate={**promoter().plate.model_dump(), "replicates": 2})
+    at = of_designs(run, form)[0]
+    design = designs_in(run, form.loc[[at]])[0]
+    form = form.astype({"F/OD": object})
+    form.loc[at, "F/OD"] = "OVRFLW"
+    send(run, form, tmp_path / "a.csv")
+    data, told = run.dataset(), state.results(run)
+    mine = told[told["design_id"] == design]
+    assert mine["y"].tolist() == pytest.approx([data.y[data.ids.index(design)]])
+    assert mine["status"].tolist() == ["ok"]
+    agree = run.quality().replicates["fluorescence"]
+    assert agree.n_designs == len(told) - 1
 
 
 ECHO = """Run ID,17001

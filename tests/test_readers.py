@@ -237,6 +237,17 @@ def test_empty_wells_wait_and_strange_ones_are_faults(tmp_path):
     ]  # fmt: skip
 
 
+def test_of_a_plate_that_was_read_as_a_whole_wells_that_hold_nothing_are_left_out(tmp_path):
+    laid = set(laid_out("six6")["wells"].query("plate == @P1")["well"])
+    every = {f"{letter}{i}": "0.5" for letter in "ABCDEFGH" for i in range(1, 13)}
+    assert 0 < len(laid) < len(every)
+    file = six6(plate_file(tmp_path, drawn(head=P1, **every)))
+    assert set(file.measurements["well"]) == laid
+    assert f"{len(every) - len(laid)} wells of six6-R01-P1 left out, in which labloop laid nothing: " in file.dialect
+    with pytest.raises(IngestError, match="laid nothing out there"):  # where others are blank, it may be another plate's file
+        six6(plate_file(tmp_path, drawn(head=P1, **{**every, "A2": ""})))
+
+
 def test_a_decimal_mark_that_nothing_shows_is_asked_for_and_then_obeyed(tmp_path):
     text = drawn("1.234", B1="12.345", head=P1).replace(",", ";")
     with pytest.raises(IngestError, match=r"can be 1\.234 or 1234"):

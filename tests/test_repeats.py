@@ -157,6 +157,16 @@ def test_a_form_that_comes_again_with_more_wells_adds_those(campaign, form, tmp_
         campaign.ingest(save(tmp_path, "copy.csv", *(tmp_path / "whole.csv").read_text().splitlines(), end="\r\n"))
 
 
+def test_a_plate_that_reads_as_the_one_before_in_every_well_is_said_to_be_its_file(campaign, form, tmp_path):
+    values = {i: 0.3 + i / 1000 for i in range(len(form))}
+    assert "reads in" not in campaign.ingest(filled(form, values, tmp_path / "first.csv")).dialect
+    campaign.propose(FIRST, out=tmp_path / "two")
+    second = pd.read_csv(next((tmp_path / "two").glob("*_assay.csv")), dtype=str)
+    told = campaign.ingest(filled(second, values, tmp_path / "second.csv"), dry_run=True).dialect
+    assert "tfbind8-R02-P1 reads in 96 wells as tfbind8-R01-P1 does (first.csv)" in told
+    assert "reads in" not in campaign.ingest(filled(second, {**values, 5: 0.9}, tmp_path / "own.csv"), dry_run=True).dialect
+
+
 def test_a_plate_that_was_read_again_is_taken_whole(campaign, form, tmp_path):
     values = {i: 0.1 + i / 1000 for i in range(len(form))}
     campaign.ingest(filled(form, values, tmp_path / "first.csv"))

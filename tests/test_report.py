@@ -25,6 +25,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import LabloopError
 from labloop.report import report_of, write_report
 from labloop.report.data import MEASUREMENTS, PICKS, RUNS, TOP, WELLS, ReportData, RoundInfo
+from labloop.report.facts import Facts
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
@@ -317,6 +318,14 @@ def test_the_tiles_tell_the_best_the_start_and_what_was_lost():
     assert lost > 0
     assert f"{lost} lost" in said
     assert "3 of 4" in said
+
+
+def test_an_overflow_beside_exact_replicates_is_not_the_best():
+    data = campaign()
+    wild = data.measurements.dropna(subset=["design_id", "y"]).query("status == 'ok'").iloc[[0]]
+    wild = wild.assign(status="censored_high", y=9.0, value=data.objective.to_value(np.array([9.0])))
+    facts = [Facts(one).designs for one in (data, replace(data, measurements=pd.concat([data.measurements, wild])))]
+    pd.testing.assert_frame_equal(*facts)
 
 
 def test_best_so_far_never_gets_worse():

@@ -188,6 +188,14 @@ def test_a_library_that_cannot_be_is_refused_with_its_place(tmp_path, rows, text
     assert said in str(told.value)
 
 
+def test_a_strange_letter_of_a_long_sequence_is_told_with_its_place():
+    space = DesignSpace(parameters=(Sequence(name="dna", length=(40, 60)),))
+    with pytest.raises(DesignError) as told:
+        space.encode(pd.DataFrame({"dna": ["ACGT" * 11, "acgt" * 5 + "n" + "acgt" * 5]}))
+    (fault,) = told.value.faults
+    assert fault.rule == "letters 'N' are not in the alphabet ACGT, the first at position 21"
+
+
 def test_a_campaign_on_a_library_proposes_what_is_on_the_shelf_and_a_revision_brings_more(tmp_path):
     config = parse_config(
         {"name": "shelf", "space": LIBRARY.model_dump(), "assays": {"assay": {}}, "plate": {"wells": 24}}, CampaignConfig

@@ -14,7 +14,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
-from labloop.rounds import related
+from labloop.rounds import exports, related
 from labloop.runtime.yamlfile import at_hand, read_yaml
 from labloop.seeds import derive, generator
 from labloop.space.parameters import Sequence
@@ -69,14 +69,18 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     understood["vectors"] = [
         f"{one.name}: {one.descriptors.sentence}" for one in space if isinstance(one, Sequence) and one.descriptors is not None
     ]
+    understood["rules"] = [f"Rule: {one.describe()}" for one in space.rules]
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
     understood["history"] = related.told(config.anchored(at_hand(campaign).parent))
+    round_ = None
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
         understood["arms"] = _check_round(round_, config)
+        understood["costs"] += _paid(round_, config)
         understood["allocation"] = _allocation(round_, config)
+    exports.rehearse(config, plates=1 if round_ is None else round_.plates)
     return understood
 
 
@@ -97,10 +101,25 @@ def _costs(config: CampaignConfig) -> list[str]:
     return told
 
 
+def _wells(config: RoundConfig, campaign: CampaignConfig) -> int:
+    """Count the wells of a round, controls' too."""
+    designs = sum(config.designs(campaign.plate).values()) * campaign.plate.replicates
+    return designs + config.plates * sum(control.wells for control in campaign.plate.controls)
+
+
+def _paid(config: RoundConfig, campaign: CampaignConfig) -> list[str]:
+    """Say for how many of the planned rounds the wells last, where for fewer."""
+    each, budget = _wells(config, campaign), campaign.budget
+    n = campaign.rounds if budget is None or budget.wells is None else budget.wells // each
+    return (
+        [f"Such a round takes {each} wells: the budget lasts for {n} of {campaign.rounds} rounds"] if n < campaign.rounds else []
+    )
+
+
 def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str, Any]]:
     wells = config.designs(campaign.plate)
     n, plate, budget = sum(wells.values()), campaign.plate, campaign.budget
-    each = n * plate.replicates + config.plates * sum(control.wells for control in plate.controls)
+    each = _wells(config, campaign)
     if budget is not None and budget.wells is not None and each > budget.wells:
         raise ConfigError(f"budget.wells: {budget.wells} are fewer than the {each} of one round: raise it, or take fewer wells")
     controls = 0.0 if campaign.prices is None else campaign.prices.well * (each - n * plate.replicates)

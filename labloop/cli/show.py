@@ -79,6 +79,10 @@ def _number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
+_WORD = 14
+"""Characters of a word that a table tries to keep together; a longer one, such as a sequence, is folded."""
+
+
 def _table(
     rows: Sequence[Mapping[str, Any]],
     *,
@@ -86,16 +90,19 @@ def _table(
     columns: Sequence[str] | None = None,
     whole: Sequence[str] = (),
 ) -> None:
-    """Print rows; numbers, and columns named in `whole`, are never broken, and words are folded where the terminal is narrow."""
+    """Print rows; numbers, words that are not long, and columns named in `whole` are broken only where nothing else helps."""
     if not rows:
         return
     names = list(columns or rows[0])
-    table = Table(title=title, title_justify="left", title_style="bold")
+    cells = {name: [_number(row.get(name)) for row in rows] for name in names}
+    words = {name: [len(one) for text in (name.replace("_", " "), *cells[name]) for one in text.split()] for name in names}
+    wide = {name: max((one for one in found if one <= _WORD), default=1) for name, found in words.items()}
+    dense = sum(wide.values()) + 3 * len(names) + 1 > out.width
+    table = Table(title=title, title_justify="left", title_style="bold", padding=(0, 0 if dense else 1))
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        width = max(len(_number(row.get(name))) for row in rows) if numeric else None
         justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column(name.replace("_", " "), justify=justify, no_wrap=name in whole, overflow="fold", min_width=width)
+        table.add_column(name.replace("_", " "), justify=justify, no_wrap=name in whole, overflow="fold", min_width=wide[name])
     for row in rows:
         table.add_row(*(Text(_number(row.get(name))) for name in names))
     out.print(table)
@@ -308,7 +315,7 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
         out.print(Text(f"Vectors: {line}"))
     copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
-    for told in (*understood["limits"], *understood["costs"]):
+    for told in (*understood["rules"], *understood["limits"], *understood["costs"]):
         out.print(Text(told))
     for told in understood["history"]:
         out.print(Text(f"History: {told}"))

@@ -84,12 +84,12 @@ def _of_pair(pair: Pair, plan: Plan, top_k: int) -> list[str]:
         few, many = (pair.first, pair.second) if given[0] < given[1] else (pair.second, pair.first)
         if pair.uneven:
             told.append(
-                f"{names} had {given[0]} and {given[1]} wells, whose order is not known: the mean favours {few}, as the first "
-                f"wells of an arm tend to be its best; best and top {top_k} favour {many}."
+                f"{names} had {given[0]} and {given[1]} wells, whose order is not known: that flatters {few} in the mean, as the "
+                f"first wells of an arm tend to be its best, and {many} in best and top {top_k}."
             )
         else:
             told.append(
                 f"{names} had {given[0]} and {given[1]} wells: as many of {whose(many)} are compared as {few} had, those that it "
-                f"chose first. The table counts all wells: there the mean favours {few}, best and top {top_k} favour {many}."
+                f"chose first. The table counts all wells, which flatters {few} in the mean, {many} in best and top {top_k}."
             )
     return told

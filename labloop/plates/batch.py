@@ -209,7 +209,14 @@ def _of_older_labloop(path: Path, content: bytes) -> bool:
 def wells_with_samples(batch: Batch) -> pd.DataFrame:
     """Give a batch's wells by plate and row after row, with the name of what stands in each, its tube's, as `sample`."""
     wells = _in_order(batch.wells)
-    return wells.assign(sample=_samples(batch, wells))
+    return wells.assign(sample=sample_names(batch.campaign, batch.round, wells))
+
+
+def tubes(campaign: str, wells: pd.DataFrame) -> pd.DataFrame:
+    """Give wells of any rounds, as the ledger has them, with their tubes' names as `sample`; the index counts theirs."""
+    rounds = [_in_order(mine).set_index("at") for _, mine in wells.assign(at=range(len(wells))).groupby("round")]
+    named = [mine.assign(sample=sample_names(campaign, int(mine["round"].iloc[0]), mine)) for mine in rounds]
+    return pd.concat(named) if named else wells.assign(sample="")
 
 
 def short_name(name: str, room: int) -> str:
@@ -298,12 +305,16 @@ def _grid(batch: Batch, wells: pd.DataFrame, designs: Mapping[str, Mapping[str, 
     return lines
 
 
-def _samples(batch: Batch, wells: pd.DataFrame) -> list[str]:
-    """Name each well's tube for order sheets: at most 30 of [A-Za-z0-9_-], a letter first, such as TFBIND8_R01_A01."""
+def sample_names(campaign: str, number: int, wells: pd.DataFrame) -> list[str]:
+    """Name each well's tube for order sheets: at most 30 of [A-Za-z0-9_-], a letter first, such as TFBIND8_R01_A01.
+
+    Args:
+        wells: all of round `number`, by plate and row after row.
+    """
     plates = list(dict.fromkeys(wells["plate"]))
-    number = {plate: f"_P{i}" if len(plates) > 1 else "" for i, plate in enumerate(plates, start=1)}
-    ends = [f"_R{batch.round:02d}{number[plate]}_{well}" for plate, well in _places(wells)]
-    name = short_name(batch.campaign, _SAMPLE_LENGTH - max(map(len, ends))).upper()
+    of = {plate: f"_P{i}" if len(plates) > 1 else "" for i, plate in enumerate(plates, start=1)}
+    ends = [f"_R{number:02d}{of[plate]}_{well}" for plate, well in _places(wells)]
+    name = short_name(campaign, _SAMPLE_LENGTH - max(map(len, ends))).upper()
     first: dict[str, str] = {}  # replicates are filled from one tube, which is named by the design's first well
     designs = wells["design_id"].tolist()
     return [name + (end if pd.isna(one) else first.setdefault(one, end)) for one, end in zip(designs, ends, strict=True)]

@@ -47,10 +47,14 @@ class Facts:
 
     @cached_property
     def designs(self) -> pd.DataFrame:
-        """Measured designs with mean value and y and the first round, bounds that tell of no success aside; best first."""
+        """Measured designs with mean value and y and the first round, best first.
+
+        Bounds that tell of no success are left out, and any beside an exact reading of the design, as in the dataset.
+        """
         worse = "censored_low" if self.data.objective.sign > 0 else "censored_high"
         rows = self.readings[self.readings["y"].notna() & self.readings["design_id"].notna()]
-        rows = rows[rows["status"] != worse]
+        bound = rows["status"].str.startswith("censored")
+        rows = rows[(rows["status"] != worse) & ~(bound & rows["design_id"].isin(rows.loc[~bound, "design_id"]))]
         by = rows.groupby("design_id", sort=True).agg(
             y=("y", "mean"), value=("value", "mean"), round=("round", "min"), design=("design", "first")
         )

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
-from labloop.errors import BatchError
-from labloop.plates.batch import Batch, short_name, wells_with_samples
+from labloop.errors import BatchError, ConfigError
+from labloop.plates.batch import PICK_COLUMNS, Batch, short_name, wells_with_samples
 from labloop.plates.exporter import Exporter
+from labloop.plates.layout import lay_out
 from labloop.plates.transfer import TransferPlan
 from labloop.plates.wells import SHAPES, well_name
 from labloop.registry import Options, create
 from labloop.runtime.spreadsheet import csv_bytes
+from labloop.seeds import generator
 
 _SHEET_NAME = 31
 """Characters that a workbook's sheet may be named with; plates are named no longer."""
@@ -42,6 +44,33 @@ def exported(batch: Batch, config: CampaignConfig, exporters: Mapping[str, Optio
             raise BatchError(f"{error}. The plate's own files come without it: {without}") from error
         files |= {f"{batch.stem}_{ending}": content for ending, content in made.items()}
     return files
+
+
+def rehearse(config: CampaignConfig, *, plates: int) -> None:
+    """Try the campaign's own order sheets and worklists on plates of random designs, so that what they lack shows before a round.
+
+    Raises:
+        ConfigError: one of them cannot be made, with why.
+    """
+    if not config.plate.exports:
+        return
+    X = config.space.sample(config.plate.designs(plates), generator(config.seed, "rehearsal"))
+    designs = config.space.decode(X).set_index(pd.Index(config.space.ids(X), name="design_id"))
+    designs = designs[~designs.index.duplicated()]
+    picks = pd.DataFrame({"design_id": designs.index}).assign(arm="arm").reindex(columns=list(PICK_COLUMNS))
+    plates = min(plates, len(designs))
+    names = [f"{config.name}-R01-P{i + 1}" for i in range(plates)]
+    wells = lay_out(config.plate, picks, plates=plates, names=names, seed=config.seed)
+    batch = Batch(
+        campaign=config.name, round=1, picks=picks, wells=wells, designs=designs, manifest={}, objective=config.objective,
+        arms=("arm",), shape=config.plate.shape,
+    )  # fmt: skip
+    plan = transfer_plan(batch, config)
+    for name, options in config.plate.exports.items():
+        try:
+            create("exporters", name, options).export(plan)
+        except BatchError as error:
+            raise ConfigError(f"plate.exports.{name}: random designs could not be exported: {error}") from error
 
 
 def transfer_plan(batch: Batch, config: CampaignConfig) -> TransferPlan:

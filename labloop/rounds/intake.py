@@ -17,7 +17,7 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
 from labloop.rounds.correction import Corrected
-from labloop.rounds.repeats import fresh
+from labloop.rounds.repeats import as_elsewhere, fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,8 @@ def _fresh(memory: Memory, file: AssayFile, options: ReadOptions) -> AssayFile:
     """Leave out what the ledger has already, or refuse the file; one that is said to be measured anew is taken as it is."""
     if options.again:
         return replace(file, dialect=f"{file.dialect}; measured anew, as was said")
+    if elsewhere := as_elsewhere(memory, file):
+        file = replace(file, dialect=f"{file.dialect}; {elsewhere}")
     rows, left_out = fresh(memory, file)
     if not left_out:
         return file

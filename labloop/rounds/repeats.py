@@ -21,6 +21,8 @@ from labloop.types import Array
 
 _TOLD = ("plate", "well", "round", "measured_at")
 """What tells two equal readings apart, where both say it."""
+_ALIKE = 8
+"""Different values that two plates must have in the same wells before one is taken for the other."""
 _CORRECTS = "a file that corrects a mistake: labloop correct"
 _ANEW = "if they were measured anew, say so with --again"
 
@@ -49,6 +51,30 @@ def fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     if found.empty:
         raise last
     return found, "; ".join(said)
+
+
+def as_elsewhere(memory: Memory, file: AssayFile) -> str:
+    """Say which plate's file this seems to be: whose wells read, each of them, as the ledger has those of another plate; else ''.
+
+    Plates that came back not long ago are looked at: those of the file's rounds, and of the one before.
+    """
+    wells = memory.ledger.wells(memory.name)
+    rows = file.measurements[(file.measurements["qualifier"] == "=") & file.measurements["well"].notna()]
+    for (assay, plate), mine in rows[rows["plate"].isin(wells["plate"])].groupby(["assay", "plate"]):
+        number = int(wells.loc[wells["plate"] == plate, "round"].iloc[0])
+        near = wells.loc[wells["round"].between(number - 1, number) & (wells["plate"] != plate), "plate"].unique().tolist()
+        if mine["value"].nunique() < _ALIKE or not near:
+            continue
+        old = memory.ledger.known(memory.name, str(assay), designs=[], plates=near)
+        both = mine[["well", "value"]].merge(old[["plate", "well", "value", "file"]], on="well", suffixes=("", "_old"))
+        both = both.assign(same=_rounded(both["value"]) == _rounded(both["value_old"]))
+        for (other, name), found in both.groupby(["plate", "file"]):
+            if found["same"].all() and found["value"].nunique() >= _ALIKE:
+                return (
+                    f"{plate} reads in {count(len(found), 'well')} as {other} does ({name}): where it is the other plate's file, "
+                    f"ingest its own, which then counts"
+                )
+    return ""
 
 
 def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:

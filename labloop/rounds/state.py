@@ -218,7 +218,8 @@ def _before(memory: Memory, wells: pd.DataFrame) -> int:
 def results(memory: Memory, *, until: int | None = None, before_round: int | None = None) -> pd.DataFrame:
     """List every pick of every arm with its stored predictions and its measured y (NaN where it failed or is missing).
 
-    As in the dataset, policies and normalisation are applied; a pick whose only readings a policy dropped is `excluded`.
+    As in the dataset, policies and normalisation are applied, and a bound tells nothing beside an exact reading; a pick whose
+    only readings a policy dropped is `excluded`.
 
     Args:
         until: only measurements up to this ledger id.
@@ -237,14 +238,15 @@ def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.
     keys = list(zip(picks["round"].tolist(), picks["design_id"].tolist()))
     place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     rows = everything[(everything["assay"] == memory.config.objective.assay).to_numpy(dtype=bool)]
-    status: dict[int, str] = {}  # the first that carries a value, else the first
+    status: dict[int, str] = {}  # the first exact one, else the first that carries a value, else the first
     dropped = set(use.dropped["id"].tolist())
     for i, one, told in zip(_places(place, rows), rows["id"].tolist(), rows["status"].tolist()):
         told = "excluded" if one in dropped else told
-        if i >= 0 and (i not in status or (told in MEASURED and status[i] not in MEASURED)):
+        if i >= 0 and (i not in status or _TELLS.get(told, 0) > _TELLS.get(status[i], 0)):
             status[i] = told
     at = np.array(_places(place, use.rows), dtype=int)
-    here = at >= 0
+    exact = (use.rows["qualifier"] == "=").to_numpy(dtype=bool)
+    here = (at >= 0) & (exact | ~np.isin(at, at[exact]))
     weight = use.rows["weight"].to_numpy(float)[here]
     y = memory.config.objective.to_y(use.rows["value"].to_numpy(float)[here]) * weight
     sums = pd.DataFrame({"at": at[here], "y": y, "weight": weight}).groupby("at")[["y", "weight"]].sum()
@@ -253,6 +255,10 @@ def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.
     wells = [place[key] for key in keys]
     states = [status.get(i, "missing" if key[0] in closed else "pending") for i, key in zip(wells, keys)]
     return picks.assign(y=mean[wells] if wells else np.empty(0), status=pd.Series(states, index=picks.index, dtype=TEXT))
+
+
+_TELLS = {"ok": 2, "censored_low": 1, "censored_high": 1}
+"""How much a reading tells by its status; all others tell nothing of a value."""
 
 
 def _places(place: Mapping[tuple[int, str], int], rows: pd.DataFrame) -> list[int]:

@@ -107,7 +107,13 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None)
                 f"'labloop close {memory.name} --reason …', before a round with this one"
             )
         if last is not None and last.state != RoundState.CLOSED:
-            close(memory, last.number, reason="" if last.state == RoundState.MEASURED else "replaced before it had a plate")
+            replaced = last.state != RoundState.MEASURED
+            close(memory, last.number, reason="replaced before it had a plate" if replaced else "")
+            if replaced:
+                log.warning(
+                    "%s: round %d was open with another configuration and had no plate yet: it is closed, round %d takes its "
+                    "place", memory.name, last.number, number,
+                )  # fmt: skip
         spending.check(memory, number, config, seed=derive(memory.config.seed, "round", number))
         with memory.ledger.begin():  # what the round learns from cannot grow between taking it and noting it
             _open_round(memory, number, config)

@@ -211,8 +211,10 @@ class Sequence(ParameterBase):
         wanted = f"{self.shortest} to {self.longest}" if self.gap else self.length
         rules = {i: f"length {long[i]} is not {wanted}" for i in np.flatnonzero(~fits).tolist()}
         for i in np.flatnonzero((codes < 0).any(axis=1)).tolist():
-            strange = "".join(sorted({texts[i][j] for j in np.flatnonzero(codes[i] < 0)}))
-            rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}"
+            at = np.flatnonzero(codes[i] < 0)
+            strange = "".join(sorted({texts[i][j] for j in at}))
+            where = f", the first at position {at[0] + 1}" if len(texts[i]) > 10 else ""
+            rules[i] = f"letters {strange!r} are not in the alphabet {self.alphabet}{where}"
             codes[i] = 0
         return codes, rules | unnamed
 

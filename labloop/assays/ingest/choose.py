@@ -131,7 +131,8 @@ def _from_outside(
 def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape: tuple[int, int], file: str) -> Table:
     """Make one long table of plate grids: the columns `plate`, `well`, `value`, a row each well that was measured.
 
-    Empty wells are left out: what labloop laid out there goes on waiting, which a remark says.
+    Empty wells are left out: what labloop laid out there goes on waiting, which a remark says. Where a reader has read every
+    well of the picture, so are those that hold nothing; a single value there is a mistake.
 
     Raises:
         IngestError: a read or a plate has to be chosen, two pictures show the same plate, or a plate is not of the lab's shape.
@@ -154,11 +155,13 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
             )
     tables, remarks = [], [] if read or not options.read else [f"the file does not name its read, taken for {options.read!r}"]
     for part, name, source in drawn:
-        table, waits = _filled(part.table, wells[wells["plate"].astype(str) == name])
+        table, waits, bare = _filled(part.table, wells[wells["plate"].astype(str) == name])
         tables.append(replace(table, columns={"plate": Column.of([name] * len(table)), **table.columns}))
         remarks.append(f"plate {name} ({source}) on {part.where}" + (f", read {part.read!r}" if part.read else ""))
         if waits:
             remarks.append(f"{count(len(waits), 'well')} of {name} left empty, which go on waiting: {listed(waits)}")
+        if bare:
+            remarks.append(f"{count(len(bare), 'well')} of {name} left out, in which labloop laid nothing: {listed(bare)}")
     joined = stack(tables)
     if not len(joined):
         raise IngestError(f"{file}: every well of the plate is empty")
@@ -174,12 +177,13 @@ def _untitled(part: Part, wells: pd.DataFrame) -> Part:
     return replace(part, read=read)
 
 
-def _filled(table: Table, laid: pd.DataFrame) -> tuple[Table, list[str]]:
-    """Drop the empty wells; list those among them that hold something."""
+def _filled(table: Table, laid: pd.DataFrame) -> tuple[Table, list[str], list[str]]:
+    """Drop the empty wells, and of a plate that was read as a whole those that hold nothing; list those that wait, and these."""
     given = table.columns["value"].given
-    names = well_names(laid["well"].astype(str).to_numpy(dtype=object))[0]
-    waits = [well for well in table.columns["well"].cells[~given] if well in set(names)]
-    return take(table, np.flatnonzero(given)), waits
+    shown = table.columns["well"].cells
+    held = np.isin(shown, well_names(laid["well"].astype(str).to_numpy(dtype=object))[0])
+    bare = ~held & given.all()
+    return take(table, np.flatnonzero(given & ~bare)), shown[held & ~given].tolist(), shown[bare].tolist()
 
 
 def add_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, file: str) -> list[Table]:

@@ -8,7 +8,7 @@ from labloop.assays.ingest.cells import fold
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
 
-ROLES = ("value", "unit", "round", "plate", "well", "design_id", "status", "measured_at", "note")
+ROLES = ("value", "unit", "round", "plate", "well", "design_id", "sample", "status", "measured_at", "note")
 """Columns that labloop understands besides those of the design space."""
 
 _OWN: tuple[tuple[set[str], str], ...] = (
@@ -84,11 +84,13 @@ def find_columns(
     if "value" not in found:
         raise IngestError(f"{file}: has no column 'value'. {_listed(header)} Say which one it is:\n{_yaml(assay, ['value'])}")
     designed = all(column in found for column in config.space.columns)
-    if not designed and "design_id" not in found and not {"plate", "well"} <= found.keys():
+    if designed or "design_id" in found or {"plate", "well"} <= found.keys():
+        found.pop("sample", None)  # many labs have names of their own in a column so called
+    elif "sample" not in found:
         half = next((name for name in ("plate", "well") if name in found), None)
         keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
         raise IngestError(
-            f"{file}: no column says which design a row is: it takes plate and well, or design_id, "
+            f"{file}: no column says which design a row is: it takes plate and well, or sample (see plate map), or design_id, "
             f"or {' and '.join(config.space.columns)}. {_listed(header)} Say which they are, for instance:\n{_yaml(assay, keys)}"
         )
     return found

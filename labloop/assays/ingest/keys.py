@@ -1,10 +1,11 @@
-"""Find out which design each row measured: through the plate's layout, labloop's `design_id`, or the design itself."""
+"""Find out which design each row measured: by its well, its tube's name, labloop's `design_id`, or the design itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from collections.abc import Sequence as Listed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from labloop.assays.ingest.cells import Column, Table
 from labloop.assays.ingest.parse import Marks, numbers, well_names
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault
+from labloop.plates.batch import tubes
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
 from labloop.types import Array, FloatArray
@@ -60,12 +62,22 @@ def resolve(
         faults += table.mark(has_id & ~known & ~written.given, place, rule)
         differ = has_id & ~pd.isna(written.ids) & (named != written.ids)
         faults += table.mark(differ, place, "is not the design that the row writes out, which is {}", written.ids)
+    of_tube = np.full(len(table), -1)
+    if "sample" in found:  # else other columns say it
+        named, of_tube, more = _tubes(table, found["sample"], config.name, wells)
+        has_id = table.columns[found["sample"]].given
+        faults += more
     own = np.where(pd.isna(written.ids), named, written.ids)
-    keyed = written.given | has_id
+    keyed = written.given | (has_id & (of_tube < 0))
 
-    spots = _spots(table, found, keyed=keyed, last=max([config.rounds, *wells["round"].astype(int)]))
+    ours, last = set(wells["plate"].dropna()), max([config.rounds, *wells["round"].astype(int)])
+    spots = _spots(table, found, keyed=written.given | has_id, ours=ours, last=last)
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
+    if (of_tube >= 0).any():
+        row_of = of_tube
+        plate, well = (np.where(of_tube >= 0, wells[name].to_numpy(dtype=object)[of_tube], np.nan) for name in ("plate", "well"))
+        spots = replace(spots, plate=plate, well=well, has_plate=of_tube >= 0, has_well=of_tube >= 0)
     laid = np.flatnonzero(row_of >= 0)
     held, control, rounds = _nothing(table), _nothing(table), spots.round.copy()
     held[laid] = wells["design_id"].to_numpy(dtype=object)[row_of[laid]]
@@ -78,7 +90,7 @@ def resolve(
     faults += table.mark(taken, found.get("well", ""), "holds the control {}, but the row names a design", control)
     faults += _repeated(table, found, spots, rounds)
     keyless = ~(keyed | spots.has_plate | spots.has_well)
-    first = next(found[name] for name in ("well", "design_id", *config.space.columns) if name in found)
+    first = next(found[name] for name in ("well", "design_id", "sample", *config.space.columns) if name in found)
     faults += table.mark(keyless, first, "the row names neither a well nor a design")
     own[filled] = held[filled]
     return Keys(own, control, spots.plate, spots.well, rounds, written.designs, tuple(faults))
@@ -86,6 +98,25 @@ def resolve(
 
 def _nothing(table: Table) -> Array:
     return np.full(len(table), np.nan, dtype=object)
+
+
+def _tubes(table: Table, place: str, campaign: str, wells: pd.DataFrame) -> tuple[Array, Array, list[Fault]]:
+    """Find designs by the names of their tubes, which plate map, order sheets and worklists have.
+
+    Returns:
+        The designs' ids (n,); each row's well where its tube fills no other, as a row of `wells`, else -1 (what was measured of a
+        tube that fills several belongs to none of them); and the faults.
+    """
+    laid = tubes(campaign, wells)
+    named = {name: (rows.index, rows["design_id"].iloc[0]) for name, rows in laid.groupby("sample")}
+    column = table.columns[place]
+    asked = [named.get(text.upper(), (laid.index[:0], np.nan)) for text in column.texts.tolist()]
+    ids = column.spread(np.array([one for _, one in asked], dtype=object))
+    alone = column.spread(np.array([rows[0] if len(rows) == 1 else -1 for rows, _ in asked], dtype=np.int64))
+    known = column.spread(np.array([len(rows) > 0 for rows, _ in asked], dtype=bool))
+    shown = ", ".join([*named][:3]) + (", …" if len(named) > 3 else "")
+    rule = f"is no sample that labloop named ({shown or 'there is none yet'}): mend it, or give plate and well"
+    return ids, alone, table.mark(column.given & ~known, place, rule)
 
 
 # ---- designs that the file writes out
@@ -184,20 +215,23 @@ class _Spots:
     faults: tuple[Fault, ...]
 
 
-def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -> _Spots:
+def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, ours: Set[Any], last: int) -> _Spots:
     """Read plate, well and round as written; half an address is a fault unless the row says its design itself.
 
     Args:
+        ours: plates that the campaign has laid out.
         last: the campaign's last round, planned or laid out.
     """
     plate, well, no_well = _nothing(table), _nothing(table), np.full(len(table), "", dtype=object)
     rounds = np.full(len(table), np.nan)
-    has_plate, has_well = (np.zeros(len(table), dtype=bool) for _ in range(2))
+    has_plate, has_well, foreign = (np.zeros(len(table), dtype=bool) for _ in range(3))
     faults: list[Fault] = []
     if "plate" in found:
         column = table.columns[found["plate"]]
         has_plate = column.given
         plate = np.where(has_plate, column.cells, np.nan)
+        # A design on a plate that is not ours comes from elsewhere, such as another campaign's dataset, and so does its round.
+        foreign = keyed & has_plate & column.spread(np.array([text not in ours for text in column.texts], dtype=bool))
     if "well" in found:
         column = table.columns[found["well"]]
         names, rules = well_names(column.texts)
@@ -210,8 +244,8 @@ def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -
         rules = np.where(
             strange, f"is no round of this campaign: it takes 1 to {last}, 0 for data from before, or nothing", rules
         )
-        rounds = np.where(column.given, column.spread(value), np.nan)
-        faults += table.mark(column.spread(rules != ""), found["round"], "{}", column.spread(rules))
+        rounds = np.where(column.given & ~foreign, column.spread(value), np.nan)
+        faults += table.mark(column.spread(rules != "") & ~foreign, found["round"], "{}", column.spread(rules))
     for name, this, other in (("well", has_well, has_plate), ("plate", has_plate, has_well)):
         lost = ~this & other & ~keyed
         where = found.get(name, found.get("plate", found.get("well", "")))
@@ -264,9 +298,12 @@ def _repeated(table: Table, found: Mapping[str, str], spots: _Spots, rounds: Flo
     rows = np.flatnonzero(spots.has_plate & spots.has_well)
     if not len(rows):
         return []
-    plate, well = table.columns[found["plate"]], table.columns[found["well"]]
-    wells = well.spread(pd.factorize(well_names(well.texts)[0])[0])
-    frame = pd.DataFrame({"plate": plate.codes[rows], "well": wells[rows], "round": rounds[rows]})
+    if {"plate", "well"} <= found.keys():
+        well = table.columns[found["well"]]
+        plates, wells = table.columns[found["plate"]].codes, well.spread(pd.factorize(well_names(well.texts)[0])[0])
+    else:  # known by its tube
+        plates, wells = (pd.factorize(one)[0] for one in (spots.plate, spots.well))
+    frame = pd.DataFrame({"plate": plates[rows], "well": wells[rows], "round": rounds[rows]})
     if "file" in table.columns:  # labloop's own export of a ledger: a well may have been read in one file and again in another
         frame["file"] = table.columns["file"].codes[rows]
     twice = frame.duplicated().to_numpy()
@@ -275,4 +312,5 @@ def _repeated(table: Table, found: Mapping[str, str], spots: _Spots, rounds: Flo
     group = frame.groupby(list(frame.columns), dropna=False, sort=False).ngroup().to_numpy()
     first = np.zeros(len(table), dtype=np.int64)
     first[rows] = table.lines[rows][~twice][group]
-    return table.mark(rows[twice], found["well"], "of plate {} stands in row {} already: keep one of them", spots.plate, first)
+    place = found.get("well", found.get("sample", ""))
+    return table.mark(rows[twice], place, "of plate {} stands in row {} already: keep one of them", spots.plate, first)
