@@ -231,23 +231,24 @@ _UNASKED = ("LATE_RUNS", "FOREMAN", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS",
 def prefect_server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
     """A real server with a password: what the environment says of it. It takes seconds to start.
 
-    Most of them go into its database, so an empty one is kept among what pytest keeps from run to run.
+    Most of them go into its database, so an empty one is kept among what pytest keeps from run to run, and taken as it is.
     """
     pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
     if sys.platform != "linux":
         pytest.skip("the processes are killed the way Linux does it")
     folder, port = tmp_path_factory.mktemp("prefect"), free_port()
+    empty, database = pytestconfig.cache.mkdir("prefect") / f"{version('prefect')}.db", folder / "prefect.db"  # type: ignore[union-attr]
+    if empty.exists():
+        shutil.copy(empty, database)
     told = {
         "PREFECT_HOME": str(folder), "PREFECT_SERVER_API_PORT": str(port), "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "lab:secret", "PREFECT_API_AUTH_STRING": "lab:secret",
         "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # ten seconds otherwise, for each run
         **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNASKED},
+        **{f"PREFECT_SERVER_{name}_ON_START": str(not empty.exists()) for name in ("DATABASE_MIGRATE", "REGISTER_BLOCKS")},
     }  # fmt: skip
     server = Server(told["PREFECT_API_URL"], "lab:secret")
-    empty, database = pytestconfig.cache.mkdir("prefect") / f"{version('prefect')}.db", folder / "prefect.db"  # type: ignore[union-attr]
-    if empty.exists():
-        shutil.copy(empty, database)
     with _SERVER:
         _SERVER.enter_context(
             process([sys.executable, "-m", "prefect", "server", "start"], {**os.environ, **told}, folder / "server.log")

@@ -10,7 +10,7 @@ import pytest
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
-from labloop.config.read import parse_config
+from labloop.config.read import parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
 from labloop.rounds import by_backtest
@@ -29,12 +29,16 @@ ROUND = parse_config(
 )
 
 
+def begin(folder):
+    run = Campaign.create(preset("campaigns/tfbind8.yaml"), home=folder / "home")
+    draw_start(open_lab("tfbind8"), 400, seed=1, quantile=1.0).to_csv(folder / "history.csv", index=False)
+    run.ingest(folder / "history.csv")
+    run.ledger.close()
+
+
 @pytest.fixture
-def campaign(tmp_path, tfbind8_config):
-    run = Campaign.create(tfbind8_config, home=tmp_path / "home")
-    draw_start(open_lab("tfbind8"), 400, seed=1, quantile=1.0).to_csv(tmp_path / "history.csv", index=False)
-    run.ingest(tmp_path / "history.csv")
-    return run
+def campaign(tmp_path, made_once):
+    return Campaign.open("tfbind8", home=made_once(begin, tmp_path) / "home")
 
 
 def test_a_list_is_a_space_with_no_other_design(campaign):

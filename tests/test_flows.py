@@ -112,6 +112,7 @@ def test_a_study_runs_as_a_flow_and_goes_on_where_the_command_stopped(served, tm
 @pytest.mark.server
 def test_a_benchmark_flow_on_two_dask_workers_goes_on_where_the_command_stopped_and_gives_its_rows(served, tmp_path):
     pytest.importorskip("prefect_dask", reason="Dask is not installed: pip install 'labloop-toolkit[dask]'")
+    import dask
     from labloop.flows import run_benchmark
 
     from labloop.studies.benchmark import benchmark, finished
@@ -119,7 +120,8 @@ def test_a_benchmark_flow_on_two_dask_workers_goes_on_where_the_command_stopped_
     setting = {"q": 4, "baselines": False}
     here = benchmark(["tfbind8"], ["random", "mutate"], 1, **setting, in_process=True)
     kept = benchmark(["tfbind8"], ["random"], 1, **setting, out=tmp_path, in_process=True)
-    report = run_benchmark(["tfbind8"], ["random", "mutate"], out=str(tmp_path), seeds=1, **setting, workers=2)
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):  # imports what Dask needs once
+        report = run_benchmark(["tfbind8"], ["random", "mutate"], out=str(tmp_path), seeds=1, **setting, workers=2)
     rows = {row["method"]: row for row in finished(tmp_path).values()}
     assert set(rows) == {"random", "mutate"}
     assert rows["random"]["seconds"] == kept["seconds"].item()

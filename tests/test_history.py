@@ -98,7 +98,8 @@ class TestGaussianProcess:
             return Dataset.from_measurements(space, designs, -((designs["a"] - 0.3) ** 2) - (designs["b"] - 0.6) ** 2)
 
         data = replace(made(8), history=(replace(made(40), label="old"),))
-        pool = train(Training(arm="a", proposer="qei", options={"optimised": 2, "samples": 64}, n=4, seed=0), data).pool
+        brief = {"optimised": 2, "samples": 32, "candidates": 128, "generations": 4, "restarts": 1}
+        pool = train(Training(arm="a", proposer="qei", options=brief, n=4, seed=0), data).pool
         assert len(set(pool.ids)) == 4
         assert np.abs(pool.X[:2] - [0.3, 0.6]).max() < 0.2
 

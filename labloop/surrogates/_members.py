@@ -17,12 +17,11 @@ from labloop.surrogates import features
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.ridge import Ridge
+from labloop.surrogates.warp import HYPER
 from labloop.types import Array, Designs, FloatArray, Others, Values
 
 EXACT = 2_000
 """Measured designs up to which the Gaussian process is exact and the ridge is tried."""
-HYPER = 500
-"""Designs that its hyper-parameters are fitted to at most: these need fewer than the posterior does, and cost the most."""
 INDUCING = 600
 """Designs that carry it where there are more than `EXACT`."""
 HELD_OUT = 1_000
@@ -72,8 +71,8 @@ def gaussian_process(data: Dataset, seed: int) -> Member:
     fitted: FittedGP
     if len(data) <= EXACT:
         some = np.arange(len(data)) if len(data) <= HYPER else _half_best(data, HYPER, rng)
-        # A dataset of its own: the fit that a proposer of the same round may share is never this one.
-        fitted = GP(max_points=max(HYPER, 2)).fit(data.take(some), seed=derive(seed, "fit"))
+        # Options of its own: the fit that the Gaussian process's proposers of a round share is never this one.
+        fitted = GP(max_points=max(HYPER, 2)).fit(data if len(some) == len(data) else data.take(some), seed=derive(seed, "fit"))
         if len(some) < len(data):
             fitted = fitted.conditioned(data)
         mean, std = _from_parts(data, lambda rest: fitted.conditioned(rest).belief, rng) or fitted.left_out()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -33,12 +34,17 @@ FLOORS = (1.0, 0.2, 0.04, 0.008)
 GAIN = 0.5
 """Least gain in log probability a measurement, in nats: proteins of saturating fitness gain about one and more, reactions, whose
 first plates a warp made worse, less than a third."""
+HYPER = 500
+"""Designs that the judge's process fits its hyper-parameters to at most: these need fewer than the posterior does, and cost the
+most. It shares the fit to measurements as they are, as it is made with the same options."""
 PROBE = 200
 """Measurements that c is chosen on at most, drawn at random."""
 FEWEST = 20
 """Measurements without which nothing is chosen."""
 ITERATIONS = 50
-"""Most iterations of each fit: a comparison needs no more."""
+"""Most iterations of a fit to logarithms: a comparison needs no more."""
+_CHOSEN: WeakKeyDictionary[Dataset, Warp] = WeakKeyDictionary()
+"""What was chosen by a whole dataset, as long as somebody holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +90,17 @@ class Warp:
 
 def chosen(data: Dataset, *, seed: int) -> Warp:
     """Choose the scale on which a Gaussian process predicts left-out measurements best."""
+    if len(data) > PROBE:
+        return _chosen(data, seed)
+    if data not in _CHOSEN:  # the seed plays no part: a round's judge and who asks it as a proposer share the choice
+        _CHOSEN[data] = _chosen(data, seed)
+    return _CHOSEN[data]
+
+
+def _chosen(data: Dataset, seed: int) -> Warp:
     if len(data) < FEWEST or not 0 < data.y.std() < np.inf:  # values whose squares overflow have no logarithm worth a try
         return Warp()
-    some = replace(data, history=())
+    some = replace(data, history=()) if data.history else data
     if len(data) > PROBE:
         some = some.take(np.sort(generator(seed, "warp").permutation(len(data))[:PROBE]))
     best = plain = _likelihood(Warp(), some, seed)
@@ -105,8 +119,9 @@ def chosen(data: Dataset, *, seed: int) -> Warp:
 
 def _likelihood(warp: Warp, data: Dataset, seed: int) -> float:
     """Mean log probability of each measurement's own cell of values given all others."""
+    model = GP(max_points=HYPER) if warp.floor is None else GP(max_points=HYPER, iterations=ITERATIONS)
     try:
-        fitted = GP(max_points=PROBE, iterations=ITERATIONS).fit(warp.seen(data), seed=seed)
+        fitted = model.fit(warp.seen(data), seed=seed)
     except MethodError:
         return -np.inf
     mean, std = fitted.left_out()
