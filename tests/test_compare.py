@@ -177,8 +177,10 @@ def test_the_larger_arm_counts_with_the_wells_that_it_chose_first():
     gap = quick(shuffled).of("a", "b")
     assert gap.estimate == pytest.approx(np.mean(fade["a"]) - np.mean(fade["b"][:16]))
     assert (gap.n_first, gap.n_second) == (16, 16)
-    assert any("the mean favours a, best and top 10 favour b" in note for note in quick(picks).notes)
-    assert any("whose order is not known: the mean favours a" in note for note in quick(picks.drop(columns="rank")).notes)
+    assert any("a mean flatters the smaller arm, a, best and top 10 the larger, b" in note for note in quick(picks).notes)
+    assert any(
+        "whose order is not known: a mean flatters the smaller arm, a" in note for note in quick(picks.drop(columns="rank")).notes
+    )
 
 
 def test_unequal_shares_of_rounds_do_not_bias_the_difference():

@@ -31,12 +31,11 @@ def notes(
         )
     if waiting := [f"{arm.arm} {arm.n_pending} of {arm.n_wells}" for arm in arms if arm.n_pending]:
         told.append(f"Wells without a result yet: {', '.join(waiting)}.")
+    if few := [arm.arm for arm in arms if 0 < arm.n_measured < statistics.TOP_WELLS]:
+        told.append(f"Fewer than {statistics.TOP_WELLS} measured wells: {', '.join(few)}. Read such figures as anecdotes.")
     counted = {one.arm for one in hits}
-    for arm in arms:
-        if 0 < arm.n_measured < statistics.TOP_WELLS:
-            told.append(f"{arm.arm} has fewer than {statistics.TOP_WELLS} measured wells: read its figures as anecdotes.")
-        if arm.n_measured and arm.arm not in counted:
-            told.append(f"{arm.arm}: no incumbent is stored for these rounds, so hits cannot be counted.")
+    if unknown := [arm.arm for arm in arms if arm.n_measured and arm.arm not in counted]:
+        told.append(f"Nothing was known when these rounds began, so hits cannot be counted: {', '.join(unknown)}.")
     bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
     if bounds:
         told.append(f"{bounds} wells read beyond the assay's range and are counted at the bound.")
@@ -84,12 +83,13 @@ def _of_pair(pair: Pair, plan: Plan, top_k: int) -> list[str]:
         few, many = (pair.first, pair.second) if given[0] < given[1] else (pair.second, pair.first)
         if pair.uneven:
             told.append(
-                f"{names} had {given[0]} and {given[1]} wells, whose order is not known: the mean favours {few}, as the first "
-                f"wells of an arm tend to be its best; best and top {top_k} favour {many}."
+                f"{names} had {given[0]} and {given[1]} wells, whose order is not known: a mean flatters the smaller arm, "
+                f"{few}, as the first wells of an arm tend to be its best; best and top {top_k} flatter the larger, {many}."
             )
         else:
             told.append(
                 f"{names} had {given[0]} and {given[1]} wells: as many of {whose(many)} are compared as {few} had, those that it "
-                f"chose first. The table counts all wells: there the mean favours {few}, best and top {top_k} favour {many}."
+                f"chose first. The table counts all wells: there a mean flatters the smaller arm, {few}, "
+                f"best and top {top_k} the larger, {many}."
             )
     return told
