@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,8 @@ def resolve(
     own = np.where(pd.isna(written.ids), named, written.ids)
     keyed = written.given | has_id
 
-    spots = _spots(table, found, keyed=keyed, last=max([config.rounds, *wells["round"].astype(int)]))
+    ours = set(wells["plate"].dropna())
+    spots = _spots(table, found, keyed=keyed, ours=ours, last=max([config.rounds, *wells["round"].astype(int)]))
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
     laid = row_of >= 0
@@ -181,10 +183,11 @@ class _Spots:
     faults: tuple[Fault, ...]
 
 
-def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -> _Spots:
+def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, ours: Set[Any], last: int) -> _Spots:
     """Read plate, well and round as written; half an address is a fault unless the row says its design itself.
 
     Args:
+        ours: plates that the campaign has laid out.
         last: the campaign's last round, planned or laid out.
     """
     plate, well, no_well = _nothing(table), _nothing(table), np.full(len(table), "", dtype=object)
@@ -204,8 +207,10 @@ def _spots(table: Table, found: Mapping[str, str], *, keyed: Array, last: int) -
         rules = np.where(
             strange, f"is no round of this campaign: it takes 1 to {last}, 0 for data from before, or nothing", rules
         )
-        rounds = np.where(column.given, column.spread(value), np.nan)
-        faults += table.mark(column.spread(rules != ""), found["round"], "{}", column.spread(rules))
+        # A design on a plate that is not ours comes from elsewhere, such as another campaign's dataset, and so does its round.
+        foreign = keyed & ~pd.isna(plate) & ~pd.Index(plate).isin(ours)
+        rounds = np.where(column.given & ~foreign, column.spread(value), np.nan)
+        faults += table.mark(column.spread(rules != "") & ~foreign, found["round"], "{}", column.spread(rules))
     for name, this, other in (("well", well, plate), ("plate", plate, well)):
         lost = pd.isna(this) & ~pd.isna(other) & ~keyed
         where = found.get(name, found.get("plate", found.get("well", "")))
