@@ -319,5 +319,6 @@ def test_nothing_is_there_to_compare_before_the_lab_has_measured(campaign):
     with pytest.raises(CampaignError, match="no measured round"):
         campaign.compare()
     campaign.propose(ROUND)
-    with pytest.raises(CampaignError, match="no measured round"):
+    with pytest.raises(CampaignError, match="no measured round") as told:
         campaign.compare()
+    assert "labloop propose" not in str(told.value), "its plate is there already"

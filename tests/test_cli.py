@@ -70,6 +70,22 @@ def test_a_campaign_from_the_command_line(lab, capsys):
     assert "<html" in (lab / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (["ingest", "tfbind8", "start.csv"], "labloop ingest start.csv -c tfbind8"),
+        (["ingest", "start.csv", "tfbind8"], "labloop ingest start.csv -c tfbind8"),
+        (["ingest", "start.csv"], "labloop ingest start.csv -c CAMPAIGN; labloop status lists them"),
+        (["ingest"], "labloop ingest FILE.csv -c CAMPAIGN"),
+        (["correct", "tfbind8", "start.csv", "--reason", "swapped"], "labloop correct start.csv -c tfbind8"),
+    ],
+    ids=["other order", "no -c", "no campaign", "nothing", "a correction"],
+)
+def test_a_file_without_its_campaign_is_told_how_it_is_named(lab, capsys, told, said):
+    assert main(told) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_labloop_alone_says_what_comes_next_here(lab, capsys):
     text = run(capsys)
     assert "labloop demo" in text

@@ -60,6 +60,12 @@ def test_a_table_beside_the_campaign_is_taken_in_whole_and_names_the_options(tmp
     assert CampaignConfig.model_validate_json(config.model_dump_json()) == config
 
 
+@pytest.mark.parametrize("apart", [";", "\t"], ids=["semicolons", "tabs"])
+def test_a_table_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path, apart):
+    config = load(tmp_path, "descriptors: solvents.csv", TABLE.replace(",", apart).replace("66", "66,5"))
+    assert config.space.parameters[0].descriptors["THF"] == {"polarity": 4, "boiling": 66.5}
+
+
 @pytest.mark.parametrize(
     ("what", "table", "said"),
     [
@@ -70,10 +76,22 @@ def test_a_table_beside_the_campaign_is_taken_in_whole_and_names_the_options(tmp
         ("smiles: solvents.csv", TABLE, "has no column `smiles`"),
         ("options: [water, THF], computed: {ecfp: [[1], [2]]}", TABLE, "leave it out"),
         ("descriptors: solvents.csv", "solvent,polarity\nwater,1,2\nTHF,3,4\n", "more cells than the header names"),
+        ("descriptors: solvents.csv", TABLE.replace("boiling", "polarity"), "has two columns 'polarity'"),
         ("descriptors: .", TABLE, "is no file"),
         ('descriptors: "a\\0b.csv"', TABLE, "cannot be read"),
     ],
-    ids=["missing", "words", "twice", "unknown option", "no molecules", "computed of nothing", "more cells", "folder", "no name"],
+    ids=[
+        "missing",
+        "words",
+        "twice",
+        "unknown option",
+        "no molecules",
+        "computed of nothing",
+        "more cells",
+        "one name",
+        "folder",
+        "no name",
+    ],
 )
 def test_a_bad_table_is_refused_with_its_place(tmp_path, what, table, said):
     with pytest.raises(ConfigError, match=r"campaign\.yaml") as told:

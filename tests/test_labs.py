@@ -208,7 +208,13 @@ def broken(edit: str) -> pd.DataFrame | str:
         "empty cell": table.assign(base=["KOAc", None, "KOAc", "CsOPiv", "CsOPiv", "CsOPiv"]),
         "one level": table.assign(solvent="DMAc"),
     }
-    texts = {"empty": "", "header only": "base,temp,value\n", "binary": "\x00\xff\x00", "ragged": "a,value\n1,2\n1,2,3,4\n"}
+    texts = {
+        "empty": "",
+        "header only": "base,temp,value\n",
+        "binary": "\x00\xff\x00",
+        "ragged": "a,value\n1,2\n1,2,3,4\n",
+        "one name": "a,value,a\n1,2,1\n2,3,1\n",
+    }
     return tables[edit] if edit in tables else texts[edit]
 
 
@@ -225,6 +231,7 @@ def broken(edit: str) -> pd.DataFrame | str:
         ("header only", r"has no rows"),
         ("binary", r"broken.csv"),
         ("ragged", r"broken.csv is not a CSV table"),
+        ("one name", r"broken.csv has two columns 'a'"),
     ],
 )
 def test_a_table_that_cannot_be_a_lab_is_refused_with_the_place(edit: str, told: str, tmp_path: Path) -> None:

@@ -127,6 +127,23 @@ def test_a_first_plate_without_a_judge_keeps_limits(tmp_path: Path) -> None:
     assert wells["temperature"].nunique() == 1
 
 
+@pytest.mark.parametrize(
+    "temperature",
+    [{"type": "choice", "options": [60, 80, 100]}, {"type": "integer", "low": 60, "high": 120}],
+    ids=["options", "numbers"],
+)
+def test_a_first_plate_without_a_judge_spreads_over_the_levels(tmp_path: Path, temperature: dict[str, object]) -> None:
+    parameters = [*config().model_dump()["space"]["parameters"][:3], {**temperature, "name": "temperature"}]
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}}
+    run = Campaign.create(config(space={"parameters": parameters}, plate=BLOCK, limits=limits), home=tmp_path)
+    wells = placed(run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)))
+    zones = wells.groupby((wells["column"] - 1) // 2)["temperature"]
+    assert (zones.nunique() == 1).all()
+    assert wells["temperature"].nunique() == 3
+    assert wells["temperature"].astype(int).agg(np.ptp) >= 40
+    assert not wells.duplicated(["base", "solvent", "loading"]).any(), "a design that is moved comes once, not once a level"
+
+
 def test_what_is_out_of_stock_is_not_proposed_until_it_is_there_again(tmp_path: Path) -> None:
     without = config(plate=BLOCK, limits={"base": {"out_of_stock": ["CsOPiv", "KOPiv"]}})
     run = started(without, tmp_path)

@@ -36,6 +36,13 @@ def test_names_spell_mutants_and_spelled_ones_are_named():
     assert [mutants.named(one, PARENT) for one in spelled[:3]] == ["WT", "M1A", "K2R;T3S"]
 
 
+@pytest.mark.parametrize("cell", ["p.[Lys2Arg;Thr3Ser]", "p.Lys2Arg;p.THR3SER", "Lys2Arg-T3S", "K2R_T3S", "K2R + T3S", "k2r|t3s"])
+def test_names_are_read_as_labs_write_them(cell):
+    space = space_of()
+    (spelled,) = space.decode(space.encode(pd.DataFrame({"protein": [cell]})))["protein"]
+    assert mutants.named(spelled, PARENT) == "K2R;T3S"
+
+
 @pytest.mark.parametrize("alphabet", ["acgt", "ACGTm", "ACGT"])
 def test_names_are_read_in_either_case_where_the_alphabet_has_one(alphabet):
     parent = alphabet[0] * 3 + alphabet[1] * 3
@@ -48,11 +55,11 @@ def test_names_are_read_in_either_case_where_the_alphabet_has_one(alphabet):
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("V1A", "at 1 the parent has M"), ("M99A", "positions 1 to"), ("24", "no substitution"),
+        ("V1A", "at 1 the parent has M"), ("M99A", "positions 1 to"), ("24", "no substitution"), ("Xyz1Ala", "no substitution"),
         ("M1B", "'B' are not in the alphabet"),
         ("M1A;K2A;T3A;A4C;Y5A;I6A", "at most 5 mutations"), ("M1A;M1C", "position 1 is changed already"),
     ],
-    ids=["other letter", "beyond", "no name", "no letter", "too many", "twice"],
+    ids=["other letter", "beyond", "no name", "no code", "no letter", "too many", "twice"],
 )  # fmt: skip
 def test_a_name_that_cannot_be_is_refused_with_its_reason(cell, said):
     with pytest.raises(DesignError) as told:
@@ -76,7 +83,9 @@ def test_what_people_write_for_letters_and_numbers_of_mutations_is_understood():
     assert Sequence.model_validate({"name": "p", "alphabet": "protein", "parent": "MKTAY", "mutations": [1, 3]}) == spelled
     assert Sequence.model_validate({"name": "p", "alphabet": "Protein", "parent": "MKTAY", "mutations": [1, 3]}) == spelled
     assert Sequence(name="s", alphabet="rna", length=4).alphabet == "ACGU"
-    assert Sequence(name="s", alphabet="DNA", length=4).alphabet == "DNA"
+    assert Sequence(name="s", alphabet="DNA", length=4).alphabet == "ACGT"
+    assert Sequence(name="s", alphabet="DNA", parent="ACGT", mutations=1).alphabet == "ACGT"
+    assert Sequence(name="s", alphabet="DNA", parent="DNAN", mutations=1).alphabet == "DNA", "asparagine is no base"
     with pytest.raises(ValidationError, match="mutations"):
         Sequence.model_validate({"name": "p", "alphabet": "protein", "parent": "MKTAY", "mutations": [2, 3]})
 

@@ -142,6 +142,21 @@ def test_a_table_with_a_column_a_property_is_one_file(paint, tmp_path):
     assert "in the ledger already" in paint.ingest(tmp_path / "start.csv").note
 
 
+def test_a_table_of_several_properties_needs_its_design_columns_named_once(tmp_path):
+    run = Campaign.create(config(**LIMITED, assays={"gloss": {"columns": {"a": "Binder", "b": "Filler"}}}), home=tmp_path)
+    start().rename(columns={"a": "Binder", "b": "Filler"}).to_csv(tmp_path / "start.csv", index=False)
+    assert run.ingest(tmp_path / "start.csv").n_measured == 60
+
+
+def test_a_table_without_designs_is_told_both_ways_to_name_them(tmp_path):
+    run = Campaign.create(config(**LIMITED), home=tmp_path)
+    start().rename(columns={"a": "Binder", "b": "Filler"}).to_csv(tmp_path / "start.csv", index=False)
+    with pytest.raises(IngestError) as told:
+        run.ingest(tmp_path / "start.csv")
+    assert "well: <the file's name for it>" in str(told.value)
+    assert "b: <the file's name for it>" in str(told.value)
+
+
 def test_a_blank_cell_is_a_value_that_was_not_measured(tmp_path):
     run = Campaign.create(config(**LIMITED), home=tmp_path)
     start().assign(cost=start()["cost"].where(start().index % 2 == 0)).to_csv(tmp_path / "start.csv", index=False)

@@ -405,7 +405,7 @@ def test_small_arms_get_their_warning():
     few = data.picks.groupby("arm").head(4)
     comparison = compare(few, incumbent=0.2, objective=data.objective, seed=1, n_resamples=199)
     said = words(render(replace(data, picks=few, comparisons={1: comparison}, overall=None)))
-    assert "read its figures as anecdotes" in said
+    assert "Read such figures as anecdotes" in said
 
 
 def test_more_plates_than_are_drawn_are_counted():

@@ -329,6 +329,19 @@ def test_sequences_go_out_as_fasta(tmp_path: Path) -> None:
         run.export(tmp_path / "again", exporters={"fasta": {"parameter": "dna"}})
 
 
+def test_a_wrong_direction_is_mended_after_a_first_plate_that_was_drawn_at_random(tmp_path: Path) -> None:
+    run = Campaign.create(config(objective={"unit": "%", "direction": "min"}, plate={"wells": 24}), home=tmp_path)
+    run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig), out=tmp_path)
+    measure(run, tmp_path, 1)
+    with pytest.raises(ConfigError, match="round 1 is open with it"):
+        run.revise(config(plate={"wells": 24}), reason="higher is better")
+    run.close()
+    worst = run.status()["best"]
+    assert run.revise(config(plate={"wells": 24}), reason="higher is better")
+    assert run.status()["best"] > worst
+    assert run.compare(1).arms[0].best_value == run.status()["best"]
+
+
 def test_a_wrong_direction_is_mended_with_everything_kept_until_a_round_is_measured(tmp_path: Path) -> None:
     wrong = config(objective={"unit": "%", "direction": "min"}, plate={"wells": 24})
     run = started(wrong, tmp_path)

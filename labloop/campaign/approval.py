@@ -82,5 +82,7 @@ def _asked(campaign: Memory, verb: str) -> tuple[int, str]:
     last = rounds[-1] if rounds else None
     if last is None or last.state != RoundState.PROPOSED:
         stands = f"round {last.number} is {last.state}" if last else "it has no round"
-        raise CampaignError(f"{campaign.name} has no plate to {verb}: {stands}; see labloop status {campaign.name}")
+        out = last is not None and last.state == RoundState.EXPORTED and verb == "reject"
+        then = f"what will not be measured is closed: labloop close {campaign.name} --reason …" if out else ""
+        raise CampaignError(f"{campaign.name} has no plate to {verb}: {stands}; {then or f'see labloop status {campaign.name}'}")
     return last.number, verdict_of(campaign, last.number)[0]

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     app = assembled()
     told = list(sys.argv[1:] if arguments is None else arguments) or ["next"]
+    if said := _whose(told):
+        complain(said)
+        return 2
     try:
         app(told, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
@@ -49,6 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("this is a fault of labloop, not of yours: please report it with the lines above")
         return 70
     return 0
+
+
+def _whose(told: Sequence[str]) -> str:
+    """Say how a file's campaign is named where it was not, or in the order of the other commands; '' where nothing is amiss."""
+    if told[0] not in ("ingest", "correct") or any(one.startswith(("-c", "--campaign", "-h", "--help")) for one in told):
+        return ""
+    plain = [one for one in told[1:3] if not one.startswith("-")]
+    files = [one for one in plain if Path(one).is_file()]
+    file, name = (files or ["FILE.csv"])[0], next((one for one in plain if one not in files and "." not in one), "CAMPAIGN")
+    known = "" if name != "CAMPAIGN" else "; labloop status lists them"
+    return f"say which campaign the file belongs to: labloop {told[0]} {file} -c {name}{known}"
 
 
 def assembled() -> App:

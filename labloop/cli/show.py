@@ -207,18 +207,17 @@ def batch(batch: Batch, written: Mapping[str, Path], *, json: bool) -> None:
     held = batch.wells["design_id"].value_counts()  # replicates too
     rows = [
         {"arm": arm, "wells": int(held.reindex(picks["design_id"]).sum()), "shared": int(picks["design_id"].isin(several).sum()),
-         "proposers": ", ".join(dict.fromkeys(picks["proposer"])),
-         "predicted mean": value(picks["mean"].mean()), "predicted best": value(picks["mean"].max()),
-         "bound, mean": value(picks["lcb"].mean()), "beta": float(picks["beta"].iloc[0]),
-         "from nearest measured": float(picks["nearest_distance"].mean())}
+         "offered by": ", ".join(dict.fromkeys(picks["proposer"])),
+         "mean": value(picks["mean"].mean()), "best": value(picks["mean"].max()), "bound": value(picks["lcb"].mean()),
+         "beta": float(picks["beta"].iloc[0]), "apart": float(picks["nearest_distance"].mean())}
         for arm, picks in batch.picks.groupby("arm", sort=False)
     ]  # fmt: skip
     shared = f", {len(several)} of them in wells that several arms share" if several else ""
     _table(rows, title=f"{batch.campaign}, round {batch.round}: {len(n)} designs{shared}")
     if batch.picks["mean"].notna().any():
         out.print(Text(
-            f"Predictions are the judge's ({way(batch.objective)}); bound: what a design is worth at beta standard deviations on "
-            "the worse side"
+            f"mean, best: what the judge predicts ({way(batch.objective)}); bound: what a design is worth at beta standard "
+            "deviations on the worse side; apart: distance to the nearest measured design"
         ))  # fmt: skip
     for path in written.values():
         out.print(f"  {path}")

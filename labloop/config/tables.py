@@ -23,6 +23,8 @@ from labloop.space.vectors import Vectors
 
 SIZE = 2**24
 """Bytes that a table may have."""
+_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
+"""A number with a decimal comma."""
 VECTORS = 2**30
 """Bytes that a file of vectors may have, one a design."""
 
@@ -161,14 +163,20 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _parsed(content: bytes, path: Path, **how: Any) -> pd.DataFrame:
-    """Read a CSV as pandas does, with a header over every cell."""
+    """Read a CSV as pandas does, with a header over every cell; one by semicolons or tabs may have decimal commas."""
+    heading = content[: content.find(b"\n") + 1 or None]
+    apart = max((b",", b";", b"\t"), key=heading.count).decode()
+    commas = apart != "," and b"," in content
     try:
-        table = pd.read_csv(BytesIO(content), skipinitialspace=True, **how)
+        table = pd.read_csv(BytesIO(content), sep=apart, decimal="," if commas else ".", skipinitialspace=True, **how)
+        names = pd.read_csv(BytesIO(content), sep=apart, skipinitialspace=True, header=None, nrows=1, dtype=str).iloc[0].dropna()
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
     if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
         raise ConfigError(f"{path.name}: rows have more cells than the header names ({', '.join(map(str, table.columns))})")
-    return table
+    if names.duplicated().any():
+        raise ConfigError(f"{path.name} has two columns {names[names.duplicated()].iloc[0]!r}: rename one, or delete it")
+    return table.replace(_COMMA, r"\1.\2", regex=True) if commas else table
 
 
 def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:

@@ -13,6 +13,7 @@ from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
 from labloop.seeds import derive
@@ -31,9 +32,10 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
     if number is None:
         with_results = results.loc[results["y"].notna(), "round"]
         if with_results.empty:
-            raise CampaignError(
-                f"{memory.name} has no measured round to compare: run 'labloop propose {memory.name}', then ingest its plate"
-            )
+            last = memory.ledger.rounds(memory.name)[-1:]
+            first = "" if any(one.state != RoundState.CLOSED for one in last) else f"run 'labloop propose {memory.name}', then "
+            then = f"{first}ingest its plate: labloop ingest FILE.csv -c {memory.name}"
+            raise CampaignError(f"{memory.name} has no measured round to compare: {then}")
         number = int(with_results.max())
     entry = memory.round(number)
     runs = memory.ledger.runs(memory.name, number)

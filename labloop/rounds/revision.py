@@ -58,11 +58,13 @@ def revise(
 
 
 def _compared(memory: Memory) -> str:
-    """Say what the rounds so far have settled on the objective; '' where nothing was measured of any, and none is open."""
-    for entry in memory.ledger.rounds(memory.name):
+    """Say what the rounds so far have settled on the objective; '' where none that knew a value is measured, and none is open."""
+    rounds = memory.ledger.rounds(memory.name)
+    for entry in rounds:
         if entry.state != RoundState.CLOSED:
             return f"round {entry.number} is open with it: labloop close {memory.name} --reason …, then revise"
-    if state.results(memory)["y"].notna().any():
+    results, knowing = state.results(memory), [entry.number for entry in rounds if entry.incumbent is not None]
+    if (results["y"].notna() & results["round"].isin(knowing)).any():
         return "rounds so far were chosen and compared by it"
     return ""
 
@@ -86,14 +88,17 @@ def revised(
         ConfigError: the name, the objective or the columns change, an assay that has readings vanishes, or a known design would
             be lost or get another id.
     """
-    start_anew = "begin a new campaign for it, and ingest the old files there"
+    start_anew = (
+        "begin a new campaign for it, by another name, and take the readings along: "
+        f"labloop export {old.name} --dataset measured.csv, then labloop ingest measured.csv -c THE_NEW_NAME"
+    )
     if new.name != old.name:
         raise ConfigError(f"name: this is campaign {old.name}, the file's is {new.name}: mend the name, or {start_anew}")
     mended = old.objective.model_copy(update={"direction": new.objective.direction, "transform": new.objective.transform})
     if new.objective == mended != old.objective and compared:
         raise ConfigError(
-            "objective: it decides what rounds are compared by; direction and transform can be mended until one is measured, "
-            f"but {compared}; else {start_anew}"
+            "objective: it decides what rounds are compared by; direction and transform can be mended until a round "
+            f"that knew a value is measured, but {compared}; else {start_anew}"
         )
     if new.objective != mended:
         raise ConfigError(

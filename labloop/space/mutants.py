@@ -1,7 +1,7 @@
 """Mutants of a parent: how they are named, drawn and listed. Codes are those of a sequence's letters.
 
-A name lists substitutions as HGVS does for proteins in one-letter codes: A24G is an A at position 24, counted from 1, that became
-a G. Several are joined by `;`, and the parent itself is WT.
+A name lists substitutions as HGVS does for proteins in codes of one letter or three: A24G, or Ala24Gly, is an A at position 24,
+counted from 1, that became a G. Several are joined by `;`, and the parent itself is WT.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ import numpy as np
 from labloop.types import Array
 
 PARENT = "WT"
-_ONE = re.compile(r"(?:[pP]\.)?([A-Za-z])(\d+)([A-Za-z])")
-_APART = re.compile(r"[\s,;:/+_]+")
+_ONE = re.compile(r"(?:[pP]\.)?([A-Za-z]{3}|[A-Za-z])(\d+)([A-Za-z]{3}|[A-Za-z])")
+_APART = re.compile(r"[\s,;:/+_|-]+")
+_LETTERS = {
+    "ala": "A", "arg": "R", "asn": "N", "asp": "D", "cys": "C", "gln": "Q", "glu": "E", "gly": "G", "his": "H", "ile": "I",
+    "leu": "L", "lys": "K", "met": "M", "phe": "F", "pro": "P", "ser": "S", "thr": "T", "trp": "W", "tyr": "Y", "val": "V",
+}  # fmt: skip
+"""Amino acids by their codes of three letters."""
 
 
 def is_name(text: str, parent: str) -> bool:
@@ -39,7 +44,7 @@ def spelled(text: str, parent: str, alphabet: str) -> str:
         return parent
     for part in _APART.split(text.strip().removeprefix("p.").strip("[]")):
         found = _ONE.fullmatch(part)
-        if not found:
+        if not found or any(len(one) == 3 and one.lower() not in _LETTERS for one in (found[1], found[3])):
             raise ValueError(f"{part!r} is no substitution such as {parent[0]}1{parent[-1]}")
         old, place, new = _letter(found[1], alphabet), int(found[2]), _letter(found[3], alphabet)
         if not 1 <= place <= len(parent):
@@ -54,7 +59,8 @@ def spelled(text: str, parent: str, alphabet: str) -> str:
 
 
 def _letter(letter: str, alphabet: str) -> str:
-    """Give a letter as the alphabet writes it."""
+    """Give a letter, or an amino acid's code of three, as the alphabet writes it."""
+    letter = _LETTERS.get(letter.lower(), letter)
     return letter if letter in alphabet else next((one for one in (letter.upper(), letter.lower()) if one in alphabet), letter)
 
 

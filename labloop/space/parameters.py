@@ -21,7 +21,7 @@ from labloop.types import Array, FloatArray
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 ALPHABETS = {"dna": "ACGT", "rna": "ACGU", "protein": "ACDEFGHIKLMNPQRSTVWY"}
-"""Names that stand for letters, dna or Dna: DNA in capitals is an alphabet of three."""
+"""Names that stand for letters, in any case; DNA is an alphabet of three only for a parent of these that is no DNA."""
 
 
 Length = Annotated[int, Field(ge=1)]
@@ -55,7 +55,9 @@ class Sequence(ParameterBase):
             return raw
         told = {"length": len(raw["parent"]), **raw} if isinstance(raw.get("parent"), str) else dict(raw)
         if isinstance(named := raw.get("alphabet"), str):
-            told["alphabet"] = ALPHABETS.get(named if named.isupper() else named.lower(), named)
+            letters, parent = ALPHABETS.get(named.lower(), named), raw.get("parent")
+            spelled = isinstance(parent, str) and set(parent) <= set(named) and not set(parent) <= set(letters)
+            told["alphabet"] = named if spelled else letters
         ends = {key: raw[key] for key in ("length", "mutations") if isinstance(raw.get(key), list | tuple) and len(raw[key]) == 2}
         if "length" in ends and ends["length"][0] == ends["length"][1]:
             told["length"] = ends["length"][0]

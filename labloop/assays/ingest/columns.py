@@ -23,7 +23,8 @@ _NEEDED_WHEN_MAPPED = ("value", "unit", "status")
 def known_names(config: CampaignConfig, assay: str) -> tuple[str, ...]:
     """List every column name that this campaign can understand."""
     several = [name for one in config.goal.assays for name in config.column_of(one)] if config.goal is not None else []
-    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values(), *several, *_own_name(config, assay))
+    shared = [told for names in _shared(config).values() for told in names]
+    return (*ROLES, *config.space.columns, *config.assays[assay].columns.values(), *shared, *several, *_own_name(config, assay))
 
 
 def _own_name(config: CampaignConfig, assay: str) -> tuple[str, ...]:
@@ -54,6 +55,7 @@ def find_columns(
     """
     mapping = config.assays[assay].columns
     names = (*ROLES, *config.space.columns)
+    shared = _shared(config)
     if value is not None:
         own = {role: f"{value}_{role}" for role in ("unit", "status") if _locate(f"{value}_{role}", header, file)}
         mapping = {**mapping, "value": value, **own}
@@ -65,7 +67,11 @@ def find_columns(
     found = {}
     for name in names:
         place = _locate(mapping[name], header, file) if name in mapping else None
-        place = place or _locate(name, header, file)
+        place = (
+            place
+            or _locate(name, header, file)
+            or next((one for told in shared.get(name, ()) if (one := _locate(told, header, file))), None)
+        )
         if place is None and name == "value" and name not in mapping:
             place = next((one for own in _own_name(config, assay) if (one := _locate(own, header, file))), None)
         if place is not None:
@@ -89,11 +95,19 @@ def find_columns(
     elif "sample" not in found:
         half = next((name for name in ("plate", "well") if name in found), None)
         keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
+        designs = [name for name in config.space.columns if name not in found]
         raise IngestError(
             f"{file}: no column says which design a row is: it takes plate and well, or sample (see plate map), or design_id, "
             f"or {' and '.join(config.space.columns)}. {_listed(header)} Say which they are, for instance:\n{_yaml(assay, keys)}"
+            f"\nor, where a row tells its design:\n{_yaml(assay, designs)}"
         )
     return found
+
+
+def _shared(config: CampaignConfig) -> dict[str, list[str]]:
+    """Give the names that any assay's files have for what tells a row's design or well: a file of several has them once."""
+    keys = ("plate", "well", "design_id", *config.space.columns)
+    return {key: [one.columns[key] for one in config.assays.values() if key in one.columns] for key in keys}
 
 
 def design_columns(header: Collection[str], config: CampaignConfig, *, file: str) -> dict[str, str]:

@@ -1,0 +1,223 @@
+"""Which levels the parts of a batch have, where a limit allows only so many values of a parameter in each.
+
+With a judge a level is worth what the arms' best designs there are. Without one nobody knows which level is good, so that parts
+take turns: the level that fewest designs have, and of a number's values the one farthest from those that are there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from labloop.config.round import RoundConfig
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.protocols import Posterior
+from labloop.proposing.terms import Terms
+from labloop.space.constraints import Allowed
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameter import canonical_text
+from labloop.space.parameters import Choice
+from labloop.types import Array, FloatArray
+
+LEVELS = 24
+"""Values of a number that are weighed as levels, at most."""
+MOVED = 256
+"""Candidates of an arm that are moved to levels, at least; four times its wells where that is more."""
+
+Chooser = Callable[..., dict[str, Picks]]
+Level = str | int | float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Offer:
+    """What an arm may choose from, best first: a pool with each design's place in the arm's own order, from 1 to 0."""
+
+    pool: Pool
+    worth: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One round's choice on its way."""
+
+    config: RoundConfig
+    posterior: Posterior | None
+    data: Dataset
+    terms: Terms
+    choose: Chooser
+    setting: Mapping[str, int]
+    levels: dict[tuple[str, int, tuple[int, ...]], list[Level]] = field(default_factory=dict)
+    left: dict[tuple[int, tuple[int, ...]], float] = field(default_factory=dict)
+    open: dict[tuple[int, tuple[int, ...]], int] = field(default_factory=dict)
+    reserve: list[float] = field(default_factory=list)
+    """What each resource holds back for every design to come: what a quarter of the candidates make do with, within its total."""
+    taken: list[FloatArray] = field(default_factory=list)
+    free: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of a listable space, how many designs could be chosen when the round began, by parameter and its value."""
+
+    def room(self, name: str, values: list[Level]) -> float:
+        """Count the designs with one of some values of a parameter that may still be chosen; infinite where none lists them."""
+        space = self.data.space
+        if not space.listable:
+            return np.inf
+        if name not in self.free:
+            X = space.listing()
+            self.free[name] = _values(space, name, X[space.fresh(X, known=self.data.taken)])
+        used = sum((_values(space, name, X) for X in self.taken), Counter[str]())
+        return sum(self.free[name][one] - used[one] for one in map(canonical_text, values))
+
+
+def at_levels(
+    work: Work, part: int, here: Mapping[str, int], offers: Mapping[str, Offer]
+) -> tuple[dict[str, Offer], list[Allowed]]:  # fmt: skip
+    """Choose the levels of one part; returns what the arms may choose from there, and the rules that its designs keep."""
+    rules, found = [], {arm: _left(work, offers[arm]) for arm in here}
+    for name, limit in work.terms.levels:
+        values = work.levels.setdefault((name, id(limit), work.terms.scope(limit, part)), [])
+        assert limit.at_most is not None
+        by_level = _by_level(work, name, here, found, values if len(values) == limit.at_most else None)
+        while len(values) < limit.at_most:
+            gains = {level: _gain(work, name, by_level, [*values, level], here) for level in by_level if level not in values}
+            if not gains:
+                break
+            turns = dict.fromkeys(gains, (0.0, 0.0)) if work.posterior is not None else _turns(work, name, values, list(gains))
+            best = max(gains, key=lambda level: (gains[level][0], *turns[level], gains[level][1], str(level)))
+            full, worth = _gain(work, name, by_level, values, here)
+            if values and work.posterior is not None and gains[best] <= (full, worth + 1e-9):
+                break
+            values.append(best)
+        found = {arm: together([by_level[value][arm] for value in values if value in by_level]) for arm in here}
+        rules.append(Allowed(parameter=name, values=tuple(values)))
+    return found, rules
+
+
+def _left(work: Work, offer: Offer) -> Offer:
+    """Leave out what earlier parts took; without a judge what differs from it by its levels alone, too."""
+    if not work.taken:
+        return offer
+    limited = {name for name, _ in work.terms.levels} if work.posterior is None else set[str]()
+    space = work.data.space
+    columns = np.ones(offer.pool.X.shape[1], dtype=bool)
+    for parameter, block in zip(space.parameters, space.blocks, strict=True):
+        columns[block.start : block.stop] = parameter.name not in limited
+    gone = {row.tobytes() for X in work.taken for row in X[:, columns]}
+    left = np.flatnonzero([row.tobytes() not in gone for row in offer.pool.X[:, columns]])
+    return Offer(pool=offer.pool.take(left), worth=offer.worth[left]) if len(left) else offer
+
+
+def _turns(work: Work, name: str, values: list[Level], levels: list[Level]) -> dict[Level, tuple[float, float]]:
+    """Say of levels how much it is their turn where nobody can judge them: those of fewest designs, then those far away."""
+    there = _values(work.data.space, name, np.concatenate([work.data.X, work.data.pending, *work.taken]))
+    there.update(map(canonical_text, values))
+    told = {}
+    for level in levels:
+        far = min((abs(level - float(one)) for one in there), default=0.0) if not isinstance(level, str) else 0.0
+        told[level] = (-float(there[canonical_text(level)]), far)
+    return told
+
+
+def _values(space: DesignSpace, name: str, X: FloatArray) -> Counter[str]:
+    return Counter(map(canonical_text, space.decode(X)[name].tolist()))
+
+
+Gain = tuple[float, float]
+"""How many of a part's designs there are at some levels, and what the best of them are worth: a full part comes first."""
+
+
+def _gain(
+    work: Work, name: str, by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], here: Mapping[str, int]
+) -> Gain:  # fmt: skip
+    return min(work.room(name, values), sum(here.values())), _worth(by_level, values, here)
+
+
+def _worth(by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], here: Mapping[str, int]) -> float:
+    """Sum the worth of the best designs that every arm would have at these levels, as many as it has wells."""
+    total = 0.0
+    for arm, n in here.items():
+        every = np.concatenate([np.zeros(0), *(by_level[value][arm].worth for value in values if value in by_level)])
+        total += float(-np.sort(-every)[:n].sum())
+    return total
+
+
+def _by_level(
+    work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer], only: list[Level] | None
+) -> dict[Level, dict[str, Offer]]:  # fmt: skip
+    """Give what each arm could choose at each level: the designs that have it, and the others moved there."""
+    space = work.data.space
+    candidates = only if only is not None else _candidates(work, name, here, offers)
+    found: dict[Level, dict[str, Offer]] = {level: {} for level in candidates}
+    for arm, n in here.items():
+        offer = offers[arm]
+        cells = space.decode(offer.pool.X)[name].tolist() if len(offer.pool) else []
+        texts = np.array([canonical_text(cell) for cell in cells], dtype=object)
+        own = _means(work.posterior, offer.pool.X)
+        for level in candidates:
+            match = np.flatnonzero(texts == canonical_text(level))
+            others = np.flatnonzero(texts != canonical_text(level))[: max(MOVED, 4 * n)]
+            found[level][arm] = together([
+                Offer(pool=offer.pool.take(match), worth=offer.worth[match]),
+                _moved(work, offer, others, name, level, own),
+            ])  # fmt: skip
+    return found
+
+
+def _candidates(work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer]) -> list[Level]:
+    """List the values that could be levels: those of what the arms like best, or all where none of these has designs enough."""
+    space = work.data.space
+    parameter = next(one for one in space if one.name == name)
+    if isinstance(parameter, Choice):
+        return list(parameter.options)
+    values = [space.decode(offers[arm].pool.X[: 4 * n])[name].to_numpy() for arm, n in here.items()]
+    distinct = np.unique(np.concatenate(values))
+    some: list[Level] = distinct[
+        np.unique(np.linspace(0, len(distinct) - 1, min(LEVELS, len(distinct))).round().astype(int))
+    ].tolist()
+    if any(work.room(name, [value]) >= sum(here.values()) for value in some):
+        return some
+    return np.unique(space.decode(space.listing())[name].to_numpy()).tolist()  # type: ignore[no-any-return]
+
+
+def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:
+    return None if posterior is None or not len(X) else np.sort(posterior(X)[0])
+
+
+def _moved(work: Work, offer: Offer, rows: Array, name: str, level: Level, own: FloatArray | None) -> Offer:
+    """Move an arm's designs to a level; worth what the judge puts them at among its own, else less than they were."""
+    space = work.data.space
+    X, worth, proposer = offer.pool.X[rows].copy(), offer.worth[rows], offer.pool.proposer[rows]
+    if len(rows):
+        parameter, block = next((p, b) for p, b in zip(space.parameters, space.blocks, strict=True) if p.name == name)
+        table = space.decode(X[:1])
+        table[name] = [level]
+        X[:, block.start : block.stop] = parameter.encode(parameter.parse(table)[0])
+        X = space.canonical(X)
+        good = space.feasible(X)
+        keep = np.flatnonzero(good)[space.fresh(X[good], known=work.data.taken)] if good.any() else np.zeros(0, dtype=np.int64)
+        X, worth, proposer = X[keep], worth[keep], proposer[keep]
+    if len(X):
+        if own is not None and work.posterior is not None:
+            worth = np.minimum(np.searchsorted(own, work.posterior(X)[0]) / len(own), 1 - 1e-6)
+        worth = worth - 1e-6
+    pool = Pool(
+        space=space, X=X, score=np.full(len(X), np.nan), proposer=proposer, ids=tuple(space.ids(X)), notes=offer.pool.notes
+    )
+    return Offer(pool=pool, worth=worth)
+
+
+def together(several: list[Offer]) -> Offer:
+    """Join offers, the worthiest first, each design once."""
+    pool = Pool(
+        space=several[0].pool.space, X=np.concatenate([one.pool.X for one in several]),
+        score=np.concatenate([one.pool.score for one in several]),
+        proposer=np.concatenate([one.pool.proposer for one in several]),
+        ids=tuple(one for offer in several for one in offer.pool.ids), notes=several[0].pool.notes,
+    )  # fmt: skip
+    worth = np.concatenate([one.worth for one in several])
+    order = np.argsort(-worth, kind="stable")
+    ids = np.array(pool.ids, dtype=object)[order].astype(str)
+    keep = order[np.sort(np.unique(ids, return_index=True)[1])] if len(order) else order
+    return Offer(pool=pool.take(keep), worth=worth[keep])
