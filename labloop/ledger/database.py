@@ -31,7 +31,10 @@ _WORTH_COPYING = 1_000
 """Rows from which PostgreSQL's COPY is quicker than inserting."""
 
 _TOGETHER = 100
-"""Rows that one statement inserts into SQLite."""
+"""Rows that one statement inserts into SQLite at most."""
+
+_BOUND = 999
+"""Cells that a statement may bind in an SQLite before 3.32."""
 
 _POSTGRES_LOCK = 0x6C61626C6F6F70  # the letters "labloop": the advisory lock that every writer holds
 _STEPS = {
@@ -267,7 +270,8 @@ def _insert_long(connection: Connection, table: Table, names: Sequence[str], cel
     places = ", ".join("?" if one is None else one for one in said)
     left = [column for column, one in zip(columns, said) if one is None]
     bound = tuple(chain.from_iterable(zip(*left)))
-    for size, start, stop in ((_TOGETHER, 0, n - n % _TOGETHER), (1, n - n % _TOGETHER, n)):
+    many = min(_TOGETHER, _BOUND // max(1, len(left)))
+    for size, start, stop in ((many, 0, n - n % many), (1, n - n % many, n)):
         rows = ", ".join([f"({places})"] * size)
         statement = f"INSERT INTO {quote.format_table(table)} ({', '.join(map(quote.quote, names))}) VALUES {rows}"
         given = [bound[at * len(left) : (at + size) * len(left)] for at in range(start, stop, size)]
