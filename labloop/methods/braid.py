@@ -236,8 +236,15 @@ def learn_prior(states: States, designs: Array, options: BRAID, *, warm: Warm = 
     """Fit the prior to designs (m, d); see `train_prior`."""
     return train_prior(
         states, designs, width=options.width, depth=options.depth, lr=options.prior_lr,
-        steps=min(options.prior_steps, prior_steps(len(designs))), warm=warm, warm_start=options.warm_start, seed=seed,
+        steps=min(options.prior_steps, prior_steps(len(designs))), batch_size=prior_batch(states.space, len(designs)),
+        warm=warm, warm_start=options.warm_start, seed=seed,
     )  # fmt: skip
+
+
+def prior_batch(space: DesignSpace, designs: int) -> int:
+    """Designs a step of the prior. Of few long sequences, whose steps are dear, 64 teach as much as 256: held-out loss is alike
+    (100 of 32 amino acids, 500 and 2,000 of 50 nucleotides)."""
+    return 64 if length_of(space) > 1 and prior_steps(designs) == prior_steps(0) else 256
 
 
 def prior_steps(designs: int) -> int:
