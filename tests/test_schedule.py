@@ -57,7 +57,7 @@ def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, no_page, capsys):
         "tfbind8-R02_assay.csv"
     ]
     assert "EXPORTED" in run(capsys, "approve", "tfbind8", code=1)
-    assert "labloop status tfbind8" in run(capsys, "reject", "tfbind8", "--reason", "late", code=1)
+    assert "labloop close tfbind8 --reason" in run(capsys, "reject", "tfbind8", "--reason", "late", code=1)
 
 
 def test_status_is_useful_without_a_server(bench, no_page, capsys):

@@ -31,12 +31,11 @@ def notes(
         )
     if waiting := [f"{arm.arm} {arm.n_pending} of {arm.n_wells}" for arm in arms if arm.n_pending]:
         told.append(f"Wells without a result yet: {', '.join(waiting)}.")
+    if few := [arm.arm for arm in arms if 0 < arm.n_measured < statistics.TOP_WELLS]:
+        told.append(f"Fewer than {statistics.TOP_WELLS} measured wells: {', '.join(few)}. Read such figures as anecdotes.")
     counted = {one.arm for one in hits}
-    for arm in arms:
-        if 0 < arm.n_measured < statistics.TOP_WELLS:
-            told.append(f"{arm.arm} has fewer than {statistics.TOP_WELLS} measured wells: read its figures as anecdotes.")
-        if arm.n_measured and arm.arm not in counted:
-            told.append(f"{arm.arm}: no incumbent is stored for these rounds, so hits cannot be counted.")
+    if unknown := [arm.arm for arm in arms if arm.n_measured and arm.arm not in counted]:
+        told.append(f"Nothing was known when these rounds began, so hits cannot be counted: {', '.join(unknown)}.")
     bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
     if bounds:
         told.append(f"{bounds} wells read beyond the assay's range and are counted at the bound.")
