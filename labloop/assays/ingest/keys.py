@@ -108,7 +108,7 @@ def _tubes(table: Table, place: str, campaign: str, wells: pd.DataFrame) -> tupl
         tube that fills several belongs to none of them); and the faults.
     """
     laid = tubes(campaign, wells)
-    named = {name: (rows.index, rows["design_id"].iloc[0]) for name, rows in laid.groupby("sample")}
+    named = {str(name): (rows.index, rows["design_id"].iloc[0]) for name, rows in laid.groupby("sample")}
     column = table.columns[place]
     asked = [named.get(text.upper(), (laid.index[:0], np.nan)) for text in column.texts.tolist()]
     ids = column.spread(np.array([one for _, one in asked], dtype=object))
