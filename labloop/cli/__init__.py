@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def _whose(told: Sequence[str]) -> str:
     """Say how a file's campaign is named where it was not, or in the order of the other commands; '' where nothing is amiss."""
     if told[0] not in ("ingest", "correct") or any(one.startswith(("-c", "--campaign", "-h", "--help")) for one in told):
         return ""
-    plain = [one for one in told[1:3] if not one.startswith("-")]
+    plain = list(takewhile(lambda one: not one.startswith("-"), told[1:]))  # what follows may be an option's own
     files = [one for one in plain if Path(one).is_file()]
     file, name = (files or ["FILE.csv"])[0], next((one for one in plain if one not in files and "." not in one), "CAMPAIGN")
     known = "" if name != "CAMPAIGN" else "; labloop status lists them"

@@ -169,14 +169,20 @@ def _parsed(content: bytes, path: Path, **how: Any) -> pd.DataFrame:
     commas = apart != "," and b"," in content
     try:
         table = pd.read_csv(BytesIO(content), sep=apart, decimal="," if commas else ".", skipinitialspace=True, **how)
-        names = pd.read_csv(BytesIO(content), sep=apart, skipinitialspace=True, header=None, nrows=1, dtype=str).iloc[0].dropna()
+        twice = named_twice(BytesIO(content), apart)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
     if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
         raise ConfigError(f"{path.name}: rows have more cells than the header names ({', '.join(map(str, table.columns))})")
-    if names.duplicated().any():
-        raise ConfigError(f"{path.name} has two columns {names[names.duplicated()].iloc[0]!r}: rename one, or delete it")
+    if twice is not None:
+        raise ConfigError(f"{path.name} has two columns {twice!r}: rename one, or delete it")
     return table.replace(_COMMA, r"\1.\2", regex=True) if commas else table
+
+
+def named_twice(source: Path | BytesIO, apart: str = ",") -> str | None:
+    """Give a name that two columns of a CSV have, which pandas would tell apart by a number; None where all differ."""
+    names = pd.read_csv(source, sep=apart, skipinitialspace=True, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    return next(iter(names[names.duplicated()]), None)
 
 
 def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:

@@ -219,6 +219,11 @@ def tubes(campaign: str, wells: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(named) if named else wells.assign(sample="")
 
 
+def plate_names(campaign: str, number: int, plates: int) -> list[str]:
+    """Name the plates of a round, such as tfbind8-R01-P1."""
+    return [f"{campaign}-R{number:02d}-P{i}" for i in range(1, plates + 1)]
+
+
 def short_name(name: str, room: int) -> str:
     """Cut a campaign's name to `room` characters; two long ones that begin alike do not become one."""
     return name if len(name) <= room else name[: room - 5] + "-" + hashlib.sha256(name.encode()).hexdigest()[:4].upper()

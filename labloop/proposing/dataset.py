@@ -156,18 +156,17 @@ class Dataset:
     ) -> Dataset:
         ids, first, group = np.unique(np.array(space.ids(X), dtype="U12"), return_index=True, return_inverse=True)
         group = group[of]
-        n_exact = np.bincount(group, weights=(sides == 0).astype(float), minlength=len(ids))
         # A design with any exact reading is the mean of those; one with bounds only keeps the tightest bound.
-        use = (sides == 0) | (n_exact[group] == 0)
+        exact = sides == 0
+        use = telling(group, exact)
         count = np.bincount(group[use], minlength=len(ids))
         total = np.bincount(group[use], weights=worth[use], minlength=len(ids))
         mean = np.bincount(group[use], weights=worth[use] * y[use], minlength=len(ids)) / np.where(count > 0, total, 1)
         censored = np.zeros(len(ids), dtype=np.int64)
-        for i in np.flatnonzero(n_exact == 0):
+        for i in np.setdiff1d(group, group[exact]):
             rows = np.flatnonzero(group == i)
             censored[i] = sides[rows[0]]
             mean[i] = y[rows].min() if censored[i] < 0 else y[rows].max()
-        exact = sides == 0
         pooled = _pooled(group[exact], y[exact], worth[exact], mean)
         sem = pooled / np.sqrt(np.where(count > 0, total, 1))
         return cls(
@@ -246,6 +245,11 @@ class Dataset:
                 )
             )
         return tuple(found)
+
+
+def telling(design: Array, exact: Array) -> Array:
+    """Say which readings (n,) tell of their designs' values, (n,): exact ones, and bounds where a design has no exact one."""
+    return exact | ~np.isin(design, design[exact])  # type: ignore[no-any-return]
 
 
 def _pooled(group: Array, y: FloatArray, worth: FloatArray, mean: FloatArray) -> float:

@@ -16,6 +16,7 @@ from labloop.config.round import RoundConfig
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
+from labloop.proposing.search import keys
 from labloop.proposing.terms import Terms
 from labloop.space.constraints import Allowed
 from labloop.space.design_space import DesignSpace
@@ -104,8 +105,8 @@ def _left(work: Work, offer: Offer) -> Offer:
     columns = np.ones(offer.pool.X.shape[1], dtype=bool)
     for parameter, block in zip(space.parameters, space.blocks, strict=True):
         columns[block.start : block.stop] = parameter.name not in limited
-    gone = {row.tobytes() for X in work.taken for row in X[:, columns]}
-    left = np.flatnonzero([row.tobytes() not in gone for row in offer.pool.X[:, columns]])
+    gone = {key for X in work.taken for key in keys(X[:, columns])}
+    left = np.flatnonzero([key not in gone for key in keys(offer.pool.X[:, columns])])
     return Offer(pool=offer.pool.take(left), worth=offer.worth[left]) if len(left) else offer
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.results import Comparison
+from labloop.proposing.dataset import telling
 from labloop.report import figures, quality, tables
 from labloop.report.data import ReportData
 from labloop.report.tables import Numbers
@@ -54,7 +55,8 @@ class Facts:
         worse = "censored_low" if self.data.objective.sign > 0 else "censored_high"
         rows = self.readings[self.readings["y"].notna() & self.readings["design_id"].notna()]
         bound = rows["status"].str.startswith("censored")
-        rows = rows[(rows["status"] != worse) & ~(bound & rows["design_id"].isin(rows.loc[~bound, "design_id"]))]
+        told = telling(pd.factorize(rows["design_id"])[0], ~bound.to_numpy(dtype=bool))
+        rows = rows[(rows["status"] != worse) & told]
         by = rows.groupby("design_id", sort=True).agg(
             y=("y", "mean"), value=("value", "mean"), round=("round", "min"), design=("design", "first")
         )

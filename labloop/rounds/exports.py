@@ -9,7 +9,7 @@ import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import BatchError, ConfigError
-from labloop.plates.batch import PICK_COLUMNS, Batch, short_name, wells_with_samples
+from labloop.plates.batch import PICK_COLUMNS, Batch, plate_names, short_name, wells_with_samples
 from labloop.plates.exporter import Exporter
 from labloop.plates.layout import lay_out
 from labloop.plates.transfer import TransferPlan
@@ -59,8 +59,7 @@ def rehearse(config: CampaignConfig, *, plates: int) -> None:
     designs = designs[~designs.index.duplicated()]
     picks = pd.DataFrame({"design_id": designs.index}).assign(arm="arm").reindex(columns=list(PICK_COLUMNS))
     plates = min(plates, len(designs))
-    names = [f"{config.name}-R01-P{i + 1}" for i in range(plates)]
-    wells = lay_out(config.plate, picks, plates=plates, names=names, seed=config.seed)
+    wells = lay_out(config.plate, picks, plates=plates, names=plate_names(config.name, 1, plates), seed=config.seed)
     batch = Batch(
         campaign=config.name, round=1, picks=picks, wells=wells, designs=designs, manifest={}, objective=config.objective,
         arms=("arm",), shape=config.plate.shape,

@@ -58,9 +58,9 @@ def as_elsewhere(memory: Memory, file: AssayFile) -> str:
 
     Plates that came back not long ago are looked at: those of the file's rounds, and of the one before.
     """
-    wells = memory.ledger.wells(memory.name)
-    rows = file.measurements[(file.measurements["qualifier"] == "=") & file.measurements["well"].notna()]
-    for (assay, plate), mine in rows[rows["plate"].isin(wells["plate"])].groupby(["assay", "plate"]):
+    wells, given = memory.ledger.wells(memory.name), file.measurements
+    ours = given["plate"].isin(wells["plate"].unique()) & (given["qualifier"] == "=") & given["well"].notna()
+    for (assay, plate), mine in given.loc[ours, ["assay", "plate", "well", "value"]].groupby(["assay", "plate"]):
         number = int(wells.loc[wells["plate"] == plate, "round"].iloc[0])
         near = wells.loc[wells["round"].between(number - 1, number) & (wells["plate"] != plate), "plate"].unique().tolist()
         if mine["value"].nunique() < _ALIKE or not near:

@@ -17,7 +17,7 @@ from labloop.ledger import Round
 from labloop.ledger.frames import TEXT
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
-from labloop.proposing.dataset import Dataset
+from labloop.proposing.dataset import Dataset, telling
 from labloop.proposing.history import ENOUGH
 from labloop.rounds import planned, properties, spending
 from labloop.rounds.decisions import decisions, waiting
@@ -246,7 +246,7 @@ def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.
             status[i] = told
     at = np.array(_places(place, use.rows), dtype=int)
     exact = (use.rows["qualifier"] == "=").to_numpy(dtype=bool)
-    here = (at >= 0) & (exact | ~np.isin(at, at[exact]))
+    here = (at >= 0) & telling(at, exact)
     weight = use.rows["weight"].to_numpy(float)[here]
     y = memory.config.objective.to_y(use.rows["value"].to_numpy(float)[here]) * weight
     sums = pd.DataFrame({"at": at[here], "y": y, "weight": weight}).groupby("at")[["y", "weight"]].sum()

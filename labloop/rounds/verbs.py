@@ -22,7 +22,7 @@ from labloop.errors import CampaignError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
-from labloop.plates.batch import Batch, write_batch
+from labloop.plates.batch import Batch, plate_names, write_batch
 from labloop.plates.layout import lay_out
 from labloop.proposing.history import is_cold
 from labloop.proposing.pipeline import (
@@ -169,7 +169,7 @@ def _propose(memory: Memory, entry: Round) -> None:
     past = past_of(memory, number)
     picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
-    names = [f"{memory.name}-R{number:02d}-P{i + 1}" for i in range(config.plates)]
+    names = plate_names(memory.name, number, config.plates)
     places = {one: int(k) for chosen in picks.values() if chosen.part is not None for one, k in zip(chosen.pool.ids, chosen.part)}
     layout = lay_out(
         run.plate, table, plates=config.plates, names=names, seed=derive(seed, "round", number, "layout"), parts=terms.parts,

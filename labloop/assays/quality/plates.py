@@ -171,7 +171,7 @@ def _effects(rows: pd.DataFrame, shape: tuple[int, int]) -> tuple[Figure, Figure
 
 def replicates(readings: pd.DataFrame) -> Replicates:
     """See how replicates of designs agree, wherever they were measured; what is only a bound agrees with nothing."""
-    rows = readings[readings["design_id"].notna() & readings["value"].notna() & (readings["status"] == "ok")]
+    rows = readings[having(readings, "design_id", "value") & (readings["status"] == "ok").to_numpy(dtype=bool)]
     values, groups = rows["scaled"].to_numpy(float), rows["design_id"].to_numpy()
     n = rows["design_id"].value_counts()
     several = rows["design_id"].isin(n[n > 1].index)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from labloop.config.tables import named_twice
 from labloop.errors import DesignError, Fault, MethodError
 from labloop.registry import plugin
 from labloop.space.design_space import DesignSpace
@@ -96,15 +97,14 @@ class Lookup(Tabulated):
     def _read(self) -> pd.DataFrame:
         try:
             raw = pd.read_csv(self.path, skipinitialspace=True, keep_default_na=False, na_values=[""])
-            names = pd.read_csv(self.path, skipinitialspace=True, header=None, nrows=1, dtype=str).iloc[0].dropna()
+            twice = named_twice(self.path)
         except OSError as error:
             raise MethodError(f"lab lookup: {self.path} cannot be read: {error.strerror or error}") from error
         except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise MethodError(f"lab lookup: {self.path} is not a CSV table: {' '.join(str(error).split())}") from error
         if raw.empty:
             raise MethodError(f"lab lookup: {self.path} has no rows")
-        if names.duplicated().any():
-            twice = names[names.duplicated()].iloc[0]
+        if twice is not None:
             raise MethodError(f"lab lookup: {self.path.name} has two columns {twice!r}: rename one, or delete it")
         return raw
 
