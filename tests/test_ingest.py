@@ -162,6 +162,16 @@ def test_a_sample_that_labloop_did_not_name_is_a_fault_that_shows_the_names(read
     assert "stands in row 3 already" in error.faults[1].rule
 
 
+@pytest.mark.parametrize(("column", "cell", "own"), [("plate", "P9", "P1"), ("well", "H01", "B12"), ("round", "2", "1")])
+def test_a_tube_in_another_place_than_labloop_laid_it_out_is_a_fault(read, tfbind8_config, column, cell, own):
+    wells, designs = in_tubes(tfbind8_config)
+    kept = read(f"sample,{column},value\nTFBIND8_R01_B12,{own},0.5\n", wells=wells, designs=designs)
+    assert kept.measurements["well"].tolist() == ["B12"]
+    error = refused(read, f"sample,{column},value\nTFBIND8_R01_B12,{cell},0.5\n", wells=wells, designs=designs)
+    assert [(one.row, one.column) for one in error.faults] == [(2, column)]
+    assert error.faults[0].rule == f"is not the {column} of the row's sample, which is {own}"
+
+
 def test_a_lab_s_own_samples_say_nothing_where_the_row_has_its_well(read):
     assert read("plate,well,sample,value\nP1,A01,S1,0.5\n").measurements["well"].tolist() == ["A01"]
 

@@ -77,6 +77,9 @@ def resolve(
     if (of_tube >= 0).any():
         row_of = of_tube
         plate, well = (np.where(of_tube >= 0, wells[name].to_numpy(dtype=object)[of_tube], np.nan) for name in ("plate", "well"))
+        faults += _elsewhere(
+            table, found, spots, {"plate": plate, "well": well, "round": wells["round"].to_numpy()[of_tube]}, of_tube >= 0
+        )
         spots = replace(spots, plate=plate, well=well, has_plate=of_tube >= 0, has_well=of_tube >= 0)
     laid = np.flatnonzero(row_of >= 0)
     held, control, rounds = _nothing(table), _nothing(table), spots.round.copy()
@@ -117,6 +120,18 @@ def _tubes(table: Table, place: str, campaign: str, wells: pd.DataFrame) -> tupl
     shown = ", ".join([*named][:3]) + (", …" if len(named) > 3 else "")
     rule = f"is no sample that labloop named ({shown or 'there is none yet'}): mend it, or give plate and well"
     return ids, alone, table.mark(column.given & ~known, place, rule)
+
+
+def _elsewhere(
+    table: Table, found: Mapping[str, str], spots: _Spots, laid: Mapping[str, Array], known: Array
+) -> list[Fault]:  # fmt: skip
+    """Rows that name a tube, where that is `known`, and beside it another plate, well or round than the tube was laid out in."""
+    faults: list[Fault] = []
+    for name, place in laid.items():
+        said = getattr(spots, name)
+        other = known & ~pd.isna(said) & (said != place)
+        faults += table.mark(other, found.get(name, ""), f"is not the {name} of the row's sample, which is {{}}", place)
+    return faults
 
 
 # ---- designs that the file writes out
