@@ -66,6 +66,23 @@ def test_a_table_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path, apart):
     assert config.space.parameters[0].descriptors["THF"] == {"polarity": 4, "boiling": 66.5}
 
 
+def test_names_of_a_table_with_decimal_commas_stay_as_they_are(tmp_path):
+    table = "solvent;polarity\n1,2;4,5\n1,4;3\n"
+    config = load(tmp_path, "descriptors: solvents.csv, options: ['1,2', '1,4']", table)
+    assert config.space.parameters[0].descriptors == {"1,2": {"polarity": 4.5}, "1,4": {"polarity": 3}}
+
+
+def test_numbers_of_a_library_with_decimal_commas_are_numbers_and_its_names_are_not(tmp_path):
+    (tmp_path / "designs.csv").write_text("diol;heat\n1,2;20,5\n1,4;30\n")
+    parameters = [{"type": "choice", "name": "diol"}, {"type": "real", "name": "heat", "low": 0, "high": 100}]
+    space = {"parameters": parameters, "library": "designs.csv"}
+    content = {"name": "x", "space": space, "objective": {"assay": "a"}, "assays": {"a": {}}, "plate": {"wells": 24}}
+    (tmp_path / "campaign.yaml").write_text(json.dumps(content))
+    listed = load_config(tmp_path / "campaign.yaml", CampaignConfig).space
+    designs = listed.decode(listed.listing())
+    assert sorted(zip(designs["diol"], designs["heat"].astype(float), strict=True)) == [("1,2", 20.5), ("1,4", 30.0)]
+
+
 @pytest.mark.parametrize(
     ("what", "table", "said"),
     [

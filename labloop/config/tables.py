@@ -84,7 +84,10 @@ def _library(path: Path, space: Mapping[str, Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for _, one in _parameters(space):
         components = one.get("components")
-        for column in map(str, components if isinstance(components, list) else [one["name"]]):
+        columns = list(map(str, components if isinstance(components, list) else [one["name"]]))
+        if one.get("type") not in ("choice", "sequence"):
+            table = _pointed(table, [column for column in columns if column in table.columns])
+        for column in columns:
             if column not in table.columns:
                 raise ConfigError(f"{path.name} has no column {column!r} ({', '.join(map(str, table.columns))})")
             found[column] = [str(cell).strip() for cell in table[column]]
@@ -139,7 +142,7 @@ def _read(path: Path, parameter: str) -> pd.DataFrame:
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise ConfigError(f"{path.name}: {key} {twice!r} stands there twice: keep one row an option")
-    return table.drop(columns=key)
+    return _pointed(table, [column for column in table.columns if column != key]).drop(columns=key)
 
 
 def _content(path: Path, most: int = SIZE) -> bytes:
@@ -176,7 +179,15 @@ def _parsed(content: bytes, path: Path, **how: Any) -> pd.DataFrame:
         raise ConfigError(f"{path.name}: rows have more cells than the header names ({', '.join(map(str, table.columns))})")
     if twice is not None:
         raise ConfigError(f"{path.name} has two columns {twice!r}: rename one, or delete it")
-    return table.replace(_COMMA, r"\1.\2", regex=True) if commas else table
+    table.attrs["commas"] = commas
+    return table
+
+
+def _pointed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
+    """Write the numbers of some columns with a point where the table has decimal commas; names, such as 1,2, stay."""
+    if table.attrs["commas"]:
+        table[columns] = table[columns].replace(_COMMA, r"\1.\2", regex=True)
+    return table
 
 
 def named_twice(source: Path | BytesIO, apart: str = ",") -> str | None:
