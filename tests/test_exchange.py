@@ -203,7 +203,9 @@ def test_check_says_what_a_worklist_lacks_before_a_round_is_trained(tmp_path, pl
     raw = yaml.safe_load(preset("campaigns/promoter.yaml").read_text())
     path = tmp_path / "campaign.yaml"
     path.write_text(yaml.safe_dump({**raw, "plate": {**raw["plate"], **plate}}))
-    with pytest.raises(ConfigError, match=rf"plate\.exports\.\w+: random designs could not be exported: .*{said}"):
+    with pytest.raises(
+        ConfigError, match=rf"campaign\.yaml: plate\.exports\.\w+: random designs could not be exported: .*{said}"
+    ):
         check_configs(path)
     path.write_text(yaml.safe_dump({**raw, "plate": {**raw["plate"], "exports": {"echo": {"volume": 25}, "idt": {}}}}))
     assert check_configs(path)["campaign"] == "promoter"

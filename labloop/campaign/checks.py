@@ -80,7 +80,10 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         understood["arms"] = _check_round(round_, config)
         understood["costs"] += _paid(round_, config)
         understood["allocation"] = _allocation(round_, config)
-    exports.rehearse(config, plates=1 if round_ is None else round_.plates)
+    try:
+        exports.rehearse(config, plates=1 if round_ is None else round_.plates)
+    except ConfigError as error:
+        raise ConfigError(f"{campaign}: {error}") from error
     return understood
 
 
