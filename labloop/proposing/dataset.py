@@ -163,7 +163,7 @@ class Dataset:
         total = np.bincount(group[use], weights=worth[use], minlength=len(ids))
         mean = np.bincount(group[use], weights=worth[use] * y[use], minlength=len(ids)) / np.where(count > 0, total, 1)
         censored = np.zeros(len(ids), dtype=np.int64)
-        for i in np.setdiff1d(group, group[exact]):
+        for i in np.unique(group[use & ~exact]):
             rows = np.flatnonzero(group == i)
             censored[i] = sides[rows[0]]
             mean[i] = y[rows].min() if censored[i] < 0 else y[rows].max()
