@@ -56,6 +56,20 @@ def test_weight_goes_to_whoever_predicts_what_it_has_not_seen() -> None:
     assert sum(found.notes["weights"].values()) == pytest.approx(1, abs=1e-3)
 
 
+def test_who_predicts_no_better_than_chance_is_not_heard_beside_one_who_does() -> None:
+    rng = np.random.default_rng(8)
+    y = rng.normal(size=24)
+    fair, wrong = member(y + 2.0 * rng.normal(size=24)), member(-y + 2.0 * rng.normal(size=24))
+    found = alike({"fair": fair, "wrong": wrong}, y)
+    assert set(found.weights) == {"fair"}
+    assert found.beyond_chance == pytest.approx(np.corrcoef(fair.mean, y)[0, 1] * np.sqrt(24))
+    assert found.notes["beyond_chance"] == pytest.approx(found.beyond_chance, abs=0.01)
+    lost = alike({"one": wrong, "other": member(-y + 2.0 * rng.normal(size=24))}, y)
+    assert min(lost.weights.values()) == pytest.approx(0.5)
+    assert lost.beyond_chance < 0
+    assert alike({"one": member(y[:7]), "other": member(y[:7])}, y[:7]).beyond_chance == 0
+
+
 def test_of_one_of_several_properties_numbers_hear_who_draws_jointly_and_whom_evidence_speaks_for() -> None:
     rng = np.random.default_rng(6)
     y = rng.normal(size=60)

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from labloop.errors import MethodError
-from labloop.proposing.belief import Correction, Judgement
+from labloop.proposing.belief import Correction, Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import Gain, by_gain
+from labloop.proposing.gain import ASKED, SURE, Gain, by_gain, in_turn, log_ei
 from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Integer, Real
+from labloop.space.parameters import Choice, Integer, Real, Sequence
 from labloop.surrogates.ensemble import Ensemble
-from labloop.surrogates.gp import GP
+from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
 from labloop.testing import TOY_SPACES, toy_data
 from labloop.types import Array, FloatArray
@@ -100,6 +100,99 @@ def test_what_waits_in_the_lab_is_not_sought_again(judge: Judgement, data: Datas
     failed = replace(waiting, failed=waiting.pending)
     again = by_gain(pool, replace(judge, data=failed), failed, 1, hope=1.0, least=0.05, generations=8, seed=0)
     assert np.linalg.norm(again.X[0] - first.X[0]) < 0.1
+
+
+LETTERS = DesignSpace(parameters=(Sequence(name="s", alphabet="ACGT", length=5),))
+
+
+@pytest.fixture(scope="module")
+def words() -> tuple[Dataset, Judgement, Pool]:
+    """Letters, a judge that has seen 40 of them, and all others."""
+    data = toy_data(LETTERS, 40)
+    X = LETTERS.listing()
+    X = X[LETTERS.fresh(X, known=data.taken)]
+    return data, Judgement(posterior=GP().fit(data, seed=0), data=data), Pool.of(LETTERS, X, np.zeros(len(X)), proposer="one")
+
+
+def test_letters_are_picked_in_turn_by_what_they_add(words: tuple[Dataset, Judgement, Pool]) -> None:
+    data, judge, pool = words
+    order = in_turn(pool, judge, data, 12, hope=1.0, seed=0)
+    assert len(set(order.tolist())) == 12
+    assert in_turn(pool, judge, data, 20, hope=1.0, seed=0)[:12].tolist() == order.tolist()
+    mean, std = judge.belief(pool.X)
+    best = judge.belief(data.X)[0].max()
+    assert order[0] == log_ei(mean, std, best).argmax()
+    # Each is the best, or nearly, by the same gain as a search for numbers takes it.
+    for k in (1, 5, 11):
+        gain = Gain.over(judge, pool.X[order[:k]], hope=1.0, best=float(best), seed=1)(pool.X)
+        gain[order[:k]] = -np.inf
+        assert (gain > gain[order[k]]).mean() < 0.02  # the draws are others
+
+
+def test_what_waits_counts_as_picked_and_a_large_pool_is_looked_at_where_it_may_add(
+    words: tuple[Dataset, Judgement, Pool],
+) -> None:
+    data, judge, pool = words
+    order = in_turn(pool, judge, data, 3, hope=1.0, seed=0)
+    waiting = replace(data, pending=pool.X[order[:1]])
+    after = in_turn(pool, replace(judge, data=waiting), waiting, 2, hope=1.0, seed=0)
+    known = judge.correlation(pool.X[after[:1]], pool.X[order[:1]])
+    assert known is not None
+    assert known[0, 0] < 0.99
+    failed = replace(waiting, failed=waiting.pending)
+    assert in_turn(pool, replace(judge, data=failed), failed, 1, hope=1.0, seed=0)[0] == order[0]
+    twice = Pool.joined([pool, pool])
+    assert len(twice) > ASKED
+    assert len(in_turn(twice, judge, data, len(twice), hope=1.0, seed=0)) <= ASKED + SURE
+
+
+def test_a_selector_of_letters_chooses_by_gain_if_it_shall(words: tuple[Dataset, Judgement, Pool]) -> None:
+    data, judge, pool = words
+    adding = Conservative(beta=-1.0, gain=True)
+    picks = adding.select(pool, judge, data, 8, seed=0)
+    assert picks.pool.ids == pool.take(in_turn(pool, judge, data, 8, hope=1.0, seed=0)).ids
+    off = replace(judge, correction=Correction(shift=(2.0,), stretch=(1.5,), doubt=-0.9, readings=40))
+    assert adding.select(pool, off, data, 8, seed=0).pool.ids == picks.pool.ids
+    assert Conservative(beta=-1.0).select(pool, judge, data, 8, seed=0).pool.ids != picks.pool.ids
+    everything = adding.select(pool, judge, data, len(pool), seed=0)
+    assert everything.pool.ids[:8] == picks.pool.ids
+    assert len(set(everything.pool.ids)) == len(pool)
+
+
+class Guessing:
+    """A judge that says how far its held-out predictions are from chance."""
+
+    def __init__(self, posterior: FittedGP, beyond_chance: float):
+        self.posterior, self.beyond_chance, self.noise_std = posterior, beyond_chance, posterior.noise_std
+
+    def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.posterior(X)
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.posterior.belief(X)
+
+
+@pytest.mark.parametrize(("beyond", "by_chance"), [(-1.0, 12), (0.5, 12), (1.0, 6), (1.25, 3), (1.5, 0), (9.0, 0)])
+def test_a_judge_that_cannot_be_told_from_chance_leaves_the_first_plate_to_chance(
+    words: tuple[Dataset, Judgement, Pool], beyond: float, by_chance: int
+) -> None:
+    data, judge, pool = words
+    few = pool.take(np.arange(0, len(pool), 8))
+    guessing = replace(judge, posterior=Guessing(judge.posterior, beyond))  # type: ignore[arg-type]
+    selector = Conservative(beta=-1.0, gain=True, beyond_chance=1.5)
+    picks = selector.select(few, guessing, data, 12, seed=0)
+    random = (picks.pool.proposer == "random").sum()
+    assert picks.pool.notes["selection"]["by_chance"] == random
+    assert random <= by_chance <= random + 3  # of 512 random designs some are offered by somebody, whose they then are
+    assert not set(picks.pool.ids) & data.taken
+    longer = selector.select(few, guessing, data, 16, seed=0)
+    assert longer.pool.ids[:12] == picks.pool.ids
+    again = replace(guessing, past=Past.of(np.zeros(3), np.ones(3), np.zeros(3)))
+    for other in (
+        selector.select(few, again, data, 12, seed=0),
+        Conservative(beta=-1.0, gain=True).select(few, guessing, data, 12, seed=0),
+    ):
+        assert (other.pool.proposer == "one").all()
 
 
 def test_a_selector_of_numbers_chooses_by_gain_while_it_hopes(judge: Judgement, data: Dataset) -> None:

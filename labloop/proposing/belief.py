@@ -259,6 +259,11 @@ class Judgement:
     def noise_std(self) -> float:
         return float(self.posterior.noise_std)
 
+    @property
+    def beyond_chance(self) -> float:
+        """The judge's correlation with measurements that it has not seen, in standard errors of none; ∞ if it does not tell."""
+        return float(getattr(self.posterior, "beyond_chance", np.inf))
+
     def raw(self, X: Designs) -> tuple[Values, Values]:
         """Predict a reading of each design X (m, d) without the correction: mean (m,) and std (m,)."""
         return self.posterior(X)

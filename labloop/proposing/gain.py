@@ -1,12 +1,13 @@
-"""What a design adds to a batch, in expectation; and a batch of numbers chosen by that, each pick searched for anew.
+"""What a design adds to a batch, in expectation; and batches chosen by that.
 
-In a space of numbers the best candidates by any bound are neighbours, so that a batch of them measures one place many times. What
-a design x adds to the best measured and to picks that are not read yet is their joint expected improvement,
+The best candidates by any bound are alike, so that a batch of them measures one place many times. What a design x adds to the
+best measured and to picks that are not read yet is their joint expected improvement,
 
     gain(x | picks) = E[ (f(x) - max(best, f(picks)))₊ ]
 
-chosen greedily as the batch's value is submodular (Wilson et al., NeurIPS 2018, section 3.2). With each pick the place of the
-next one moves, and local search follows it from what it found for the pick before.
+chosen greedily as the batch's value is submodular (Wilson et al., NeurIPS 2018, section 3.2). Letters and options are chosen
+among the candidates that there are (`in_turn`). In a space of numbers each pick is searched for (`by_gain`): with each pick the
+place of the next one moves, and local search follows it from what it found for the pick before.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ PART = 1_024
 SEARCHES = 96
 """Picks with a search each; from there on `TOGETHER` follow one search."""
 TOGETHER = 8
+ASKED = 1_024
+SURE = 256
+"""Candidates of a large pool that are looked at, see `in_turn`."""
 JITTER = 1e-6
 
 
@@ -106,6 +110,39 @@ class Gain:
         return pull, np.sqrt(np.maximum(1 - (pull**2).sum(1), JITTER))
 
 
+def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int) -> Array:
+    """Order a pool by what each design adds to those before it: up to n rows; a longer order begins with the shorter one.
+
+    Of a large pool only the `ASKED` best by their gain over the measured alone are looked at, and the `SURE` of highest mean.
+    """
+    mean, std = judge.posterior.belief(pool.X)
+    top: Values = np.array([_best(judge, data)])
+    alone = log_ei(mean, hope * np.maximum(std, 1e-12), top)
+    rows = np.union1d(np.argsort(-alone, kind="stable")[:ASKED], np.argsort(-mean, kind="stable")[:SURE])
+    waiting = _waiting(data)
+    X = np.concatenate([waiting, pool.X[rows]])
+    mean, std = judge.posterior.belief(X)
+    std = hope * np.maximum(std, 1e-12)
+    known = judge.correlation(X)
+    correlation = np.eye(len(X)) if known is None else known
+    left, drawn = np.ones(len(X)), np.tile(mean, (DRAWS, 1))
+    steps = len(waiting) + min(n, len(rows))
+    factor, rng, open_ = np.zeros((steps, len(X))), generator(seed, "gain"), np.arange(len(X)) >= len(waiting)
+    order = list(range(len(waiting)))  # what waits in the lab is picked already
+    for k in range(steps):
+        if k == len(order):
+            gain = logsumexp(log_ei(drawn, std * np.sqrt(np.maximum(left, JITTER)), top[:, None]), axis=0)
+            order.append(int(np.where(open_, gain, -np.inf).argmax()))
+            open_[order[k]] = False
+        at = order[k]
+        factor[k] = (correlation[at] - factor[:k, at] @ factor[:k]) / np.sqrt(max(left[at], 0.0) + JITTER)
+        left = left - factor[k] ** 2
+        half = rng.standard_normal(DRAWS // 2)
+        drawn = drawn + np.concatenate([half, -half])[:, None] * (factor[k] * std)
+        top = np.maximum(top, drawn[:, at])
+    return rows[np.array(order[len(waiting) :], dtype=np.int64) - len(waiting)]
+
+
 def by_gain(
     pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, least: float, generations: int, seed: int
 ) -> Pool:  # fmt: skip
@@ -121,9 +158,7 @@ def by_gain(
     Returns:
         The picks in their order, as many as were found, and behind them the best of all others by their gain over the picks.
     """
-    failed = set() if data.failed is None else set(keys(data.failed))
-    waiting = data.pending[[one not in failed for one in keys(data.pending)]]
-    best = float(judge.posterior.belief(data.X)[0].max())
+    waiting, best = _waiting(data), _best(judge, data)
     offered, front, picks = set(pool.ids), pool, pool.take(np.arange(0))
 
     def gain_over() -> Gain:
@@ -143,3 +178,14 @@ def by_gain(
         kept = [place for place, one in enumerate(front.ids) if place < KEPT or one in offered]
         front = front.take(np.array(kept, dtype=np.int64))
     return Pool.joined([picks, front.take(np.argsort(-gain_over()(front.X), kind="stable"))])
+
+
+def _best(judge: Judgement, data: Dataset) -> float:
+    """What the judge believes the best measured design is worth, in y."""
+    return float(judge.posterior.belief(data.X)[0].max())
+
+
+def _waiting(data: Dataset) -> Designs:
+    """Designs whose readings are to come, (w, d); those that failed by themselves have none."""
+    failed = set() if data.failed is None else set(keys(data.failed))
+    return data.pending[[one not in failed for one in keys(data.pending)]]

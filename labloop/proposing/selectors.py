@@ -6,6 +6,7 @@ shorter one. Designs measured or pending by now, and second copies of a design, 
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from pydantic import Field
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import by_gain
+from labloop.proposing.gain import by_gain, in_turn
 from labloop.proposing.panel import Panel, View
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
@@ -42,6 +43,10 @@ JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
 WIDE = 512
 """Random designs that join a pool of several properties before it is refined."""
+STRANGERS = 512
+"""Random designs that stand in for a judge that knows nothing."""
+BY_CHANCE = "random"
+"""Whose they are."""
 SUPPORT_ROWS = 1_000
 """Measured designs that the distance limit is taken from at most."""
 CELLS = 8_000_000
@@ -82,6 +87,13 @@ class Conservative:
     joint: bool = True
     """While beta is below 0, hope for a doubt once: a candidate's std is what the picks before it will leave of it (Desautels et
     al., JMLR 15, 2014)."""
+    gain: bool = False
+    """While beta is below 0, choose letters and options too by what each pick adds to those before it, with hope as what a std
+    counts for there (`labloop.proposing.gain`). Earlier plates correct what is told of such picks, and not which they are."""
+    beyond_chance: Annotated[float, Field(ge=0)] | None = None
+    """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
+    standard errors of none. While beta is below 0, one that has less does not choose alone: for what it lacks of this so large
+    a share of the picks is drawn at random, all of them where it lacks one or more. None: it always chooses alone."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
     several properties it begins at random designs too, which are the judge's own."""
@@ -94,7 +106,10 @@ class Conservative:
         """
         judge, several = believing(posterior), isinstance(posterior, Panel)
         correction: Correction = getattr(posterior, "correction", Correction()) if self.adapt else Correction()
-        beta = self._beta(data.space) - float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
+        beta = self._beta(data.space)
+        adding = self.joint and beta < 0 and not several and isinstance(judge, Judgement) and (self.gain or _free(data.space))
+        if not adding:
+            beta -= float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
         hopeful = self.joint and beta < 0
         least = _least(data.space, several) if self.min_distance == "auto" else self.min_distance
 
@@ -106,17 +121,24 @@ class Conservative:
         offered, steps = set(fresh.ids), self.refine if len(fresh) else 0
         if isinstance(posterior, Panel):
             found, order = _by_hypervolume(fresh, posterior.at(beta), data, least=least, generations=steps, seed=seed)
-        elif hopeful and isinstance(judge, Judgement) and len(fresh) and _free(data.space):
+        elif adding and len(fresh) and _free(data.space):
             found = by_gain(fresh, judge, data, n, hope=-beta, least=least, generations=steps, seed=seed)
             order = np.arange(len(found))
         else:
             found = refined(fresh, bound, data, FRONT, generations=steps, seed=seed) if steps else fresh
             order = None
-        lcb = bound(found.X, found.proposer)
         if order is None:
+            lcb = bound(found.X, found.proposer)
             order = np.argsort(-lcb, kind="stable")
-            if hopeful and isinstance(judge, Judgement):
+            if adding and len(found):
+                first = in_turn(found, judge, data, min(n, JOINT), hope=-beta, seed=seed)
+                order = np.concatenate([first, order[~np.isin(order, first)]])
+            elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
+        if self.beyond_chance is not None and beta < 0 and isinstance(judge, Judgement) and not several and judge.past is None:
+            blind = float(np.clip(self.beyond_chance - judge.beyond_chance, 0.0, 1.0))
+            found, order = _with_chance(found, order, blind, data, seed)
+        lcb = bound(found.X, found.proposer)
         nearest, distance = _nearest(found.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
@@ -133,7 +155,13 @@ class Conservative:
             dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
             raise _too_few("conservative", n, len(pool) + len(found) - len(fresh), dropped)
         chosen = order[spread]
-        relaxed = int(far[chosen].sum())
+        relaxed, by_chance = int(far[chosen].sum()), int((found.proposer[chosen] == BY_CHANCE).sum())
+        if by_chance:
+            log.warning(
+                "conservative: what the judge says of measurements that it has not seen can hardly be told from chance, so %d of "
+                "%d picks are drawn at random",
+                by_chance, n,
+            )  # fmt: skip
         if relaxed:
             log.warning(
                 "conservative: only %d of %d picks have data support (nearest measured design within %.3g); "
@@ -142,7 +170,9 @@ class Conservative:
             )  # fmt: skip
         notes = {
             "beta": beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed,
-            "min_distance": float(least), "refined": sum(found.ids[i] not in offered for i in chosen.tolist()),
+            "min_distance": float(least),
+            "refined": sum(found.ids[i] not in offered and found.proposer[i] != BY_CHANCE for i in chosen.tolist()),
+            "by_chance": by_chance,
         }  # fmt: skip
         taken = found.take(chosen)
         mean, std = posterior(taken.X)
@@ -289,6 +319,27 @@ def _taught(order: Array, X: Designs, bound: Values, judge: Judgement, beta: flo
         rows[k] = (covariance[i] - rows[:k, i] @ rows[:k]) / np.sqrt(max(left[i], 0) + noise)
         left = left - rows[k] ** 2
     return np.concatenate([front[picked], behind])
+
+
+def _with_chance(pool: Pool, order: Array, share: float, data: Dataset, seed: int) -> tuple[Pool, Array]:
+    """Put designs drawn at random among those of a pool, whose rows `order` prefers: a share of any that come first."""
+    if share <= 0:
+        return pool, order
+    X = data.space.sample(STRANGERS, generator(seed, "conservative", "by chance"))
+    X = X[data.space.fresh(X, known=data.taken)]
+    place = {one: i for i, one in enumerate(pool.ids)}
+    ids = data.space.ids(X)
+    new = [i for i, one in enumerate(ids) if one not in place]
+    more = Pool(
+        space=pool.space, X=X[new], score=np.full(len(new), np.nan), proposer=np.full(len(new), BY_CHANCE, dtype=object),
+        ids=tuple(ids[i] for i in new), notes=pool.notes,
+    )  # fmt: skip
+    place |= {one: len(pool) + i for i, one in enumerate(more.ids)}
+    wanted, drawn = iter(order.tolist()), iter([place[one] for one in ids])
+    turns = (drawn if int((k + 1) * share) > int(k * share) else wanted for k in itertools.count())
+    mixed = dict.fromkeys(row for turn in itertools.islice(turns, len(order)) for row in itertools.islice(turn, 1))
+    mixed |= dict.fromkeys(order.tolist())
+    return Pool.joined([pool, more]), np.array(list(mixed), dtype=np.int64)
 
 
 def _free(space: DesignSpace) -> bool:

@@ -123,6 +123,8 @@ class Stacked:
     range: tuple[float, float]
     """Within which a member's mean is held."""
     notes: Mapping[str, Any]
+    beyond_chance: float = 0.0
+    """Correlation of the members' predictions with held-out measurements, by weight, in standard errors of none; 0 of too few."""
     history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns."""
     warp: Warp = field(default_factory=Warp)
@@ -190,9 +192,10 @@ def stacked(
         heard = kept & (joint | (weights >= numbers * before / before.sum()))
         kept = heard if heard.any() else kept
     weights = np.where(kept, weights, 0.0) / weights[kept].sum()
+    beyond = 0.0 if np.isnan(told_by).any() else float(weights @ told_by * np.sqrt(known.sum()))
     told = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True)}
     notes = {
-        "weights": told, "held_out": int(known.sum()), "width": round(width, 4),
+        "weights": told, "held_out": int(known.sum()), "width": round(width, 4), "beyond_chance": round(beyond, 2),
         "held_out_correlation": {name: round(float(r), 4) for name, r in zip(names, told_by, strict=True) if np.isfinite(r)},
         **({} if warp.floor is None else {"log_floor": warp.floor}),
     }  # fmt: skip
@@ -200,6 +203,7 @@ def stacked(
     return Stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
+        beyond_chance=beyond,
         most=float(y.std()) or 1.0, range=(float(y.min() - FARTHEST * y.std()), float(y.max() + FARTHEST * y.std())), warp=warp,
     )  # fmt: skip
 
@@ -231,6 +235,8 @@ def weigh(means: FloatArray, y: FloatArray, guess: FloatArray) -> tuple[FloatArr
     correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
     error = 1 - np.clip(correlation, 0, 1 - 1e-6) ** 2  # of the best line through its predictions
     weights = guess * error ** (-POWER * len(y) / (len(y) + PRIOR))
+    if (correlation > 0).any():  # who predicts no better than chance is not heard beside one who does
+        weights = np.where(correlation > 0, weights, 0.0)
     return weights / weights.sum(), correlation
 
 
