@@ -135,7 +135,7 @@ class Conservative:
                 order = np.concatenate([first, order[~np.isin(order, first)]])
             elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
-        if self.beyond_chance is not None and beta < 0 and isinstance(judge, Judgement) and not several and judge.past is None:
+        if self.beyond_chance is not None and beta < 0 and isinstance(judge, Judgement) and not several and not judge.past:
             blind = float(np.clip(self.beyond_chance - judge.beyond_chance, 0.0, 1.0))
             found, order = _with_chance(found, order, blind, data, seed)
         lcb = bound(found.X, found.proposer)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from labloop.compare.figures import spell, whose
 from labloop.ledger.memory import Memory
+from labloop.proposing.selectors import BY_CHANCE
 from labloop.rounds import state
 from labloop.rounds.audit import audit
 from labloop.rounds.bounds import with_beta
@@ -176,6 +177,7 @@ def _sentences(
     def number_of(value: float) -> str:
         return spell(value, abs(value) if scale is None or scale <= 0 else scale, digits=3)
 
+    by_chance = not offers and any(one["proposer"] == BY_CHANCE for one in picks)
     told = []
     if number is None:
         wanted = f"it was offered by {_offered(offers)}, but no arm picked it" if offers else "no proposer of labloop offered it"
@@ -185,6 +187,8 @@ def _sentences(
         told.append(f"{subject} holds {written}, picked in round {number} by {arms}.")
         if offers:
             told.append(f"Offered by {_offered(offers)}.")
+        elif by_chance:
+            told.append("Nobody offered it: it was drawn at random, as the judge could hardly be told from chance.")
         for arm, counts in credits.items():
             if len(counts) > 1:
                 told.append(f"Of {whose(arm)} picks {', '.join(f'{n} came from {name}' for name, n in counts.items())}.")
@@ -198,7 +202,7 @@ def _sentences(
         if first["low"] is not None:
             said += f", nine readings of ten between {number_of(first['low'])} and {number_of(first['high'])}"
         for one in picks:
-            if one["bound"] is not None:
+            if one["bound"] is not None and not by_chance:
                 at = "by its selector's own rule" if one["beta"] is None else f"at beta {one['beta']:.3g}"
                 said += f"; {one['arm']} went by {number_of(one['bound'])} {at}"
         told.append(f"{said}.")
