@@ -93,7 +93,8 @@ class Conservative:
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
     """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
     standard errors of none. While beta is below 0, one that has less does not choose alone: for what it lacks of this so large
-    a share of the picks is drawn at random, all of them where it lacks one or more. None: it always chooses alone."""
+    a share of the picks is drawn at random, all of them where it lacks one or more. None, and of several properties: it always
+    chooses alone."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
     several properties it begins at random designs too, which are the judge's own."""
@@ -135,9 +136,8 @@ class Conservative:
                 order = np.concatenate([first, order[~np.isin(order, first)]])
             elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
-        if self.beyond_chance is not None and beta < 0 and isinstance(judge, Judgement) and not several and not judge.past:
-            blind = float(np.clip(self.beyond_chance - judge.beyond_chance, 0.0, 1.0))
-            found, order = _with_chance(found, order, blind, data, seed)
+        if beta < 0 and isinstance(judge, Judgement) and not several:
+            found, order = _with_chance(found, order, self._blind(judge), data, seed)
         lcb = bound(found.X, found.proposer)
         nearest, distance = _nearest(found.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
@@ -180,6 +180,12 @@ class Conservative:
             pool=replace(taken, notes={**pool.notes, "selection": notes}), mean=mean, std=std, lcb=lcb[chosen],
             nearest_id=tuple(nearest[i] for i in chosen.tolist()), nearest_distance=distance[chosen],
         )  # fmt: skip
+
+    def _blind(self, judge: Judgement) -> float:
+        """Say which share of the picks is left to chance, as the judge can hardly be told from it."""
+        if self.beyond_chance is None or judge.past:
+            return 0.0
+        return float(np.clip(self.beyond_chance - judge.beyond_chance, 0.0, 1.0))
 
     def _beta(self, space: DesignSpace) -> float:
         """Tell what is left of beta in a space of numbers."""
@@ -336,8 +342,10 @@ def _with_chance(pool: Pool, order: Array, share: float, data: Dataset, seed: in
     )  # fmt: skip
     place |= {one: len(pool) + i for i, one in enumerate(more.ids)}
     wanted, drawn = iter(order.tolist()), iter([place[one] for one in ids])
-    turns = (drawn if int((k + 1) * share) > int(k * share) else wanted for k in itertools.count())
-    mixed = dict.fromkeys(row for turn in itertools.islice(turns, len(order)) for row in itertools.islice(turn, 1))
+    mixed: dict[int, None] = {}
+    for k in range(len(order)):
+        turn = drawn if int((k + 1) * share) > int(k * share) else wanted
+        mixed |= dict.fromkeys(itertools.islice(turn, 1))
     mixed |= dict.fromkeys(order.tolist())
     return Pool.joined([pool, more]), np.array(list(mixed), dtype=np.int64)
 
