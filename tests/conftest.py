@@ -26,12 +26,13 @@ from browser import CHROMIUM
 from hypothesis import settings
 from kept import copied
 from scheduling import ROUND, free_port, process, until
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, create_mock_engine, text
 
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.ledger import database
+from labloop.ledger.tables import metadata
 from labloop.proposing import search
 from labloop.runtime.allowance import allow
 from labloop.runtime.prefect_api import Server
@@ -62,6 +63,25 @@ def _with_known_statements(*told: Any, **options: Any) -> Engine:
 
 
 database.create_engine = _with_known_statements
+
+
+@cache
+def _statements(backend: str) -> list[str]:
+    """Write what makes the tables of a ledger."""
+    said: list[str] = []
+    engine = create_mock_engine(f"{backend}://", lambda one, *_, **__: said.append(str(one.compile(dialect=engine.dialect))))
+    MetaData.create_all(metadata, engine, checkfirst=False)
+    return said
+
+
+def _make_tables(connection: Connection, **_: bool) -> None:
+    """Make a ledger's tables by statements that are written once a process, not for each ledger."""
+    for one in _statements(connection.dialect.name):
+        connection.exec_driver_sql(one)
+
+
+metadata.create_all = _make_tables  # type: ignore[method-assign,assignment]
+
 
 _SERVER = ExitStack()
 _ASKING: set[str] = set()

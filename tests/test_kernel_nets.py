@@ -138,13 +138,13 @@ def test_units_for_some_of_the_designs_only_have_to_be_ahead():
 def test_where_a_motif_counts_wherever_it_stands_words_are_kept_and_predict_better():
     data, X = measured(), RNA.sample(1_000, np.random.default_rng(5))
     by_features = {
-        features: Ensemble(steps=600, members=8, features=features).fit(data, seed=0) for features in ("letters", "auto")
+        features: Ensemble(steps=300, members=4, features=features).fit(data, seed=0) for features in ("letters", "auto")
     }
     assert isinstance(by_features["auto"].net, StackedKernel)
     correlation = {name: np.corrcoef(posterior.belief(X)[0], motif(X))[0, 1] for name, posterior in by_features.items()}
     assert correlation["auto"] > correlation["letters"]
     s = (data.y - data.y.min()) / np.ptp(data.y)
-    weights, told = train_proxies(data, s, GTG(proxy_steps=200), seed=0)
+    weights, told = train_proxies(data, s, GTG(proxy_steps=100), seed=0)
     assert told["proxies_words"] == 1
     proxies = load_stacked(weights, space=RNA)
     guess = predict(proxies, 2 * torch.tensor(RNA.orbit(X), dtype=torch.float32) - 1).mean(0).numpy()

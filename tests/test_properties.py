@@ -49,12 +49,16 @@ def start(n: int = 20, *, seed: int = 0) -> pd.DataFrame:
     )
 
 
+def begin(folder):
+    run = Campaign.create(config(**LIMITED), home=folder)
+    start().to_csv(folder / "start.csv", index=False)
+    run.ingest(folder / "start.csv")
+    run.ledger.close()
+
+
 @pytest.fixture
-def paint(tmp_path):
-    run = Campaign.create(config(**LIMITED), home=tmp_path)
-    start().to_csv(tmp_path / "start.csv", index=False)
-    run.ingest(tmp_path / "start.csv")
-    return run
+def paint(tmp_path, made_once):
+    return Campaign.open("paint", home=made_once(begin, tmp_path))
 
 
 # ---- the file

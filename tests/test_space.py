@@ -51,7 +51,7 @@ def revcomp(dna: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_any_matrix_decodes_to_valid_designs(name, data):
     space = SPACES[name]
@@ -241,10 +241,10 @@ def test_a_space_that_cannot_be_is_refused(broken):
 
 def test_constraints_that_leave_nothing_say_so():
     space = DesignSpace(
-        parameters=(Sequence(name="dna", length=8),), constraints=(ForbiddenMotifs(parameter="dna", motifs=("N",)),)
+        parameters=(Sequence(name="dna", length=3),), constraints=(ForbiddenMotifs(parameter="dna", motifs=("N",)),)
     )
     with pytest.raises(SpaceError, match="loosen"):
-        space.sample(10, np.random.default_rng(0))
+        space.sample(50_000, np.random.default_rng(0))  # so many come in large draws: few would take a million small ones
     with pytest.raises(SpaceError, match="loosen"):
         _ = space.listing()
 
