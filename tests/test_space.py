@@ -51,7 +51,7 @@ def revcomp(dna: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_matrix_decodes_to_valid_designs(name, data):
     space = SPACES[name]
