@@ -245,12 +245,12 @@ def test_a_pick_is_explained_in_a_sentence(run, tmp_path):
 
 
 def test_a_pick_by_chance_is_said_to_be_one(run):
-    selector = {"conservative": {"beta": -1.0, "beyond_chance": 1e6}}
+    selector = {"conservative": {"hope": 1.0, "beyond_chance": 1e6}}
     arm = {"proposers": "fakes:Near", "selector": selector, "pool": 60}
     batch = run.propose(parse_config({"arms": {"near": arm}, "judge": {"auto": {"members": ["pairwise"]}}}, RoundConfig))
     assert set(batch.picks["proposer"]) == {"random"}
     said = run.why(batch.picks["design_id"].iloc[0]).said
-    assert "it was drawn at random, as the judge could hardly be told from chance" in said
+    assert "It was drawn at random, as the judge could hardly be told from chance" in said
     assert "at beta" not in said
 
 

@@ -115,6 +115,8 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
 
     Of a large pool only the `ASKED` best by their gain over the measured alone are looked at, and the `SURE` of highest mean.
     """
+    if not len(pool):
+        return np.zeros(0, dtype=np.int64)
     mean, std = judge.posterior.belief(pool.X)
     top: Values = np.array([_best(judge, data)])
     alone = log_ei(mean, hope * np.maximum(std, 1e-12), top)

@@ -87,14 +87,14 @@ class Conservative:
     joint: bool = True
     """While beta is below 0, hope for a doubt once: a candidate's std is what the picks before it will leave of it (Desautels et
     al., JMLR 15, 2014)."""
-    gain: bool = False
-    """While beta is below 0, choose letters and options too by what each pick adds to those before it, with hope as what a std
-    counts for there (`labloop.proposing.gain`). Earlier plates correct what is told of such picks, and not which they are."""
+    hope: Annotated[float, Field(gt=0)] | None = None
+    """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
+    before it (`labloop.proposing.gain`), where a std counts for this many. Designs of options alone, and of several properties, go
+    by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
     """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
-    standard errors of none. While beta is below 0, one that has less does not choose alone: for what it lacks of this so large
-    a share of the picks is drawn at random, all of them where it lacks one or more. None, and of several properties: it always
-    chooses alone."""
+    standard errors of none. One that has less does not choose alone by `hope`: for what it lacks of this so large a share of the
+    picks is drawn at random, all of them where it lacks one or more. None: it always chooses alone."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
     several properties it begins at random designs too, which are the judge's own."""
@@ -107,11 +107,10 @@ class Conservative:
         """
         judge, several = believing(posterior), isinstance(posterior, Panel)
         correction: Correction = getattr(posterior, "correction", Correction()) if self.adapt else Correction()
-        beta = self._beta(data.space)
-        adding = self.joint and beta < 0 and not several and isinstance(judge, Judgement) and (self.gain or _free(data.space))
-        if not adding:
-            beta -= float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
-        hopeful = self.joint and beta < 0
+        beta = self._beta(data.space) - float(np.clip(correction.doubt, -ADAPTS, ADAPTS))
+        hope = self._hope(data.space, beta) if isinstance(judge, Judgement) and not several else None
+        beta = beta if hope is None else -hope
+        hopeful = hope is not None or (self.joint and beta < 0)
         least = _least(data.space, several) if self.min_distance == "auto" else self.min_distance
 
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
@@ -122,21 +121,19 @@ class Conservative:
         offered, steps = set(fresh.ids), self.refine if len(fresh) else 0
         if isinstance(posterior, Panel):
             found, order = _by_hypervolume(fresh, posterior.at(beta), data, least=least, generations=steps, seed=seed)
-        elif adding and len(fresh) and _free(data.space):
-            found = by_gain(fresh, judge, data, n, hope=-beta, least=least, generations=steps, seed=seed)
+        elif hope is not None and isinstance(judge, Judgement) and len(fresh) and _free(data.space):
+            found = by_gain(fresh, judge, data, n, hope=hope, least=least, generations=steps, seed=seed)
             order = np.arange(len(found))
         else:
             found = refined(fresh, bound, data, FRONT, generations=steps, seed=seed) if steps else fresh
-            order = None
-        if order is None:
             lcb = bound(found.X, found.proposer)
             order = np.argsort(-lcb, kind="stable")
-            if adding and len(found):
-                first = in_turn(found, judge, data, min(n, JOINT), hope=-beta, seed=seed)
+            if hope is not None and isinstance(judge, Judgement):
+                first = in_turn(found, judge, data, min(n, JOINT), hope=hope, seed=seed)
                 order = np.concatenate([first, order[~np.isin(order, first)]])
             elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
-        if beta < 0 and isinstance(judge, Judgement) and not several:
+        if hope is not None and isinstance(judge, Judgement):
             found, order = _with_chance(found, order, self._blind(judge), data, seed)
         lcb = bound(found.X, found.proposer)
         nearest, distance = _nearest(found.X, data)
@@ -181,9 +178,15 @@ class Conservative:
             nearest_id=tuple(nearest[i] for i in chosen.tolist()), nearest_distance=distance[chosen],
         )  # fmt: skip
 
+    def _hope(self, space: DesignSpace, beta: float) -> float | None:
+        """Say what a std counts for in what each pick adds; None where picks go by the bound."""
+        if self.hope is not None and space.kinds != {"choice"}:
+            return self.hope
+        return -beta if self.joint and beta < 0 and _free(space) else None
+
     def _blind(self, judge: Judgement) -> float:
         """Say which share of the picks is left to chance, as the judge can hardly be told from it."""
-        if self.beyond_chance is None or judge.past:
+        if self.hope is None or self.beyond_chance is None or judge.past:
             return 0.0
         return float(np.clip(self.beyond_chance - judge.beyond_chance, 0.0, 1.0))
 
@@ -342,12 +345,15 @@ def _with_chance(pool: Pool, order: Array, share: float, data: Dataset, seed: in
     )  # fmt: skip
     place |= {one: len(pool) + i for i, one in enumerate(more.ids)}
     wanted, drawn = iter(order.tolist()), iter([place[one] for one in ids])
-    mixed: dict[int, None] = {}
+    mixed: dict[int, bool] = {}
     for k in range(len(order)):
-        turn = drawn if int((k + 1) * share) > int(k * share) else wanted
-        mixed |= dict.fromkeys(itertools.islice(turn, 1))
-    mixed |= dict.fromkeys(order.tolist())
-    return Pool.joined([pool, more]), np.array(list(mixed), dtype=np.int64)
+        by_chance = int((k + 1) * share) > int(k * share)
+        for row in itertools.islice(drawn if by_chance else wanted, 1):
+            mixed.setdefault(row, by_chance)
+    both = Pool.joined([pool, more])
+    whose = both.proposer.copy()
+    whose[[row for row, by_chance in mixed.items() if by_chance]] = BY_CHANCE
+    return replace(both, proposer=whose), np.array(list(mixed | dict.fromkeys(order.tolist())), dtype=np.int64)
 
 
 def _free(space: DesignSpace) -> bool:

@@ -177,7 +177,8 @@ def _sentences(
     def number_of(value: float) -> str:
         return spell(value, abs(value) if scale is None or scale <= 0 else scale, digits=3)
 
-    by_chance = not offers and any(one["proposer"] == BY_CHANCE for one in picks)
+    drew = {one["arm"] for one in offers if one["proposer"] == BY_CHANCE}  # whose own proposer it is
+    by_chance = any(one["proposer"] == BY_CHANCE and one["arm"] not in drew for one in picks)
     told = []
     if number is None:
         wanted = f"it was offered by {_offered(offers)}, but no arm picked it" if offers else "no proposer of labloop offered it"
@@ -187,8 +188,8 @@ def _sentences(
         told.append(f"{subject} holds {written}, picked in round {number} by {arms}.")
         if offers:
             told.append(f"Offered by {_offered(offers)}.")
-        elif by_chance:
-            told.append("Nobody offered it: it was drawn at random, as the judge could hardly be told from chance.")
+        if by_chance:
+            told.append("It was drawn at random, as the judge could hardly be told from chance.")
         for arm, counts in credits.items():
             if len(counts) > 1:
                 told.append(f"Of {whose(arm)} picks {', '.join(f'{n} came from {name}' for name, n in counts.items())}.")
