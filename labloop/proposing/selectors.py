@@ -89,8 +89,8 @@ class Conservative:
     al., JMLR 15, 2014)."""
     hope: Annotated[float, Field(gt=0)] | None = None
     """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
-    before it (`labloop.proposing.gain`), where a std counts for this many. Designs of options alone, and of several properties, go
-    by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
+    before it (`labloop.proposing.gain`), where a std counts for this many. Designs of options alone, and of several properties,
+    go by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
     """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
     standard errors of none. One that has less does not choose alone by `hope`: for what it lacks of this so large a share of the
