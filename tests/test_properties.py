@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from labloop.campaign.facade import Campaign
+from labloop.cli import main
 from labloop.compare.hypervolume import _farthest, compare_fronts
 from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
@@ -237,6 +238,21 @@ def test_one_file_holds_the_reads_of_two_assays(tmp_path):
     assert run.status()["rounds"][0]["state"] == "MEASURED"
     for assay in ("gloss", "cost"):
         assert "in the ledger already: nothing to do" in run.ingest(tmp_path / "reader.csv", assay=assay).note
+
+
+def test_replicates_and_controls_of_two_assays_are_told_apart(tmp_path, capsys):
+    plate = {"wells": 24, "replicates": 2, "controls": [{"name": "blank", "wells": 2}]}
+    run = Campaign.create(config(**TWO, plate=plate), home=tmp_path)
+    start().to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    run.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").astype(object)
+    form.assign(gloss=np.arange(len(form)) + 20.0, cost=np.arange(len(form)) + 3.0).to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    assert run.compare().notes[0] == "Every design has 2 wells, which count as one here, with their mean."
+    assert main(["quality", "paint", "--home", str(tmp_path)]) == 0
+    controls = capsys.readouterr().out.partition("Controls")[2]
+    assert all(f"│ {assay} " in controls for assay in ("gloss", "cost"))
 
 
 def test_a_file_that_reads_as_another_assay_did_is_said_to(paint, tmp_path):

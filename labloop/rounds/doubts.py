@@ -59,7 +59,8 @@ def out_of_scale(memory: Memory, file: AssayFile) -> list[str]:
         (low, mid, high), (least, middle, most) = (values.quantile([0.1, 0.5, 0.9]) for values in (mine["value"], before))
         if not (low > 0 and least > 0 and (low > _APART * most or high * _APART < least)):
             continue
-        times = f"{mid / middle:.2g} times" if mid > middle else f"1/{middle / mid:.2g} of"
+        ratio = f"{float(f'{max(mid / middle, middle / mid):.2g}'):,.6g}"
+        times = f"{ratio} times" if mid > middle else f"1/{ratio} of"
         unit = memory.config.property_of(str(assay)).unit
         told.append(
             f"{count(len(mine), 'value')} of {assay}, most from {low:.3g} to {high:.3g}, are {times} what was measured before "

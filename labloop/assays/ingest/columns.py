@@ -99,9 +99,9 @@ def find_columns(
         keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
         designs = [name for name in config.space.columns if name not in found]
         raise IngestError(
-            f"{file}: no column says which design a row is: it takes plate and well (--plate says that of all rows), or sample (see "
-            f"plate map), or design_id, or {' and '.join(config.space.columns)}. {_listed(header)} Say which they are, for "
-            f"instance:\n{_yaml(assay, keys)}"
+            f"{file}: no column says which design a row is: it takes plate and well (--plate says that of all rows), or sample "
+            f"(see plate map), or design_id, or {' and '.join(config.space.columns)}. {_listed(header)} "
+            f"Say which they are, for instance:\n{_yaml(assay, keys)}"
             f"\nor, where a row tells its design:\n{_yaml(assay, designs)}"
         )
     return found
