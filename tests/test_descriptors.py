@@ -498,6 +498,22 @@ def test_check_counts_vectors_and_compares_them_on_the_start_file(tmp_path):
     assert start["sees"]["letters+vectors"]["density"] > start["sees"]["letters"]["density"]
 
 
+@pytest.mark.parametrize(("best", "said"), [(0.4, "predicts best"), (-0.7, "None of them tells these designs apart yet")])
+def test_check_calls_nothing_best_that_has_learned_nothing(best, said, capsys):
+    from labloop.cli import show
+
+    told = {
+        "file": "start.csv", "what": "a table", "reader": "long", "read_as": "", "columns": {}, "refused": None,
+        "units": {"od": "mg/L"}, "rows": 9, "designs": 9, "measured": 9, "failed": 0, "outside": 0, "range": None, "best": [],
+        "history": [], "sees": {"letters": {"correlation": -0.8, "density": -1.5},
+                                "vectors": {"correlation": best, "density": -1.4}},
+    }  # fmt: skip
+    show.started(told, {"assay": "od", "unit": "mg/L", "direction": "max"}, say=show.out.print, table=show._table, number=str)
+    lines = capsys.readouterr().out.split()
+    assert " ".join(said.split()) in " ".join(lines)
+    assert ("best" in lines[lines.index("Gaussian") :]) == (best > 0)
+
+
 def test_a_campaign_that_began_without_vectors_may_be_given_them(tmp_path):
     new = with_vectors(tmp_path)
     old = CampaignConfig.model_validate({"name": "variants", "space": {"parameters": [

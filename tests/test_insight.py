@@ -93,6 +93,7 @@ def test_designs_are_predicted_with_interval_doubt_rules_and_neighbours(run, tmp
     assert rows["allowed"].tolist() == [True] * 4 + [False]
     assert rows["refused_by"].iloc[4] == "not a design that avoids solvent=water with temperature=120"
     assert pd.isna(rows["rank"].iloc[4])
+    assert any(note.endswith("1 of 5 designs is not allowed by the space: " + rows["refused_by"].iloc[4]) for note in found.notes)
     allowed = rows[rows["allowed"]].sort_values("rank")
     assert allowed["predicted"].is_monotonic_decreasing
     assert set(rows["known"]) == {"new"}
@@ -102,6 +103,24 @@ def test_designs_are_predicted_with_interval_doubt_rules_and_neighbours(run, tmp
     assert np.allclose(rows["nearest_distance"], distance)
     assert np.allclose(rows["nearest_value"], data.y[near])
     assert run.ledger.ends(run.name).head == head
+
+
+@pytest.mark.parametrize("parent", ["MKTAYIAKQRQISFVKSHFSRQLEERLG", None], ids=["mutants", "names of FASTA"])
+def test_long_designs_are_told_by_their_short_names(parent, tmp_path, capsys):
+    letters = "MKTAYIAKQRQISFVKSHFSRQLEERLG"
+    kind = {"parent": parent, "mutations": 2} if parent else {"length": len(letters)}
+    space = {"parameters": [{"type": "sequence", "name": "tag", "alphabet": "protein", **kind}]}
+    made = Campaign.create(config(space=space), home=tmp_path / "home")
+    singles = [f"{letters[:i]}W{letters[i + 1 :]}" for i in range(10)]
+    made.ingest(written(tmp_path / "start.csv", pd.DataFrame({"tag": singles, "value": range(10)})))
+    (tmp_path / "ask.fasta").write_text("".join(f">clone_{i}\n{one}\n" for i, one in enumerate(singles[:3])))
+    rounds = tmp_path / "round.yaml"
+    rounds.write_text(yaml.safe_dump(ROUND.model_dump(mode="json", exclude_defaults=True)))
+    assert main(["predict", "coupling", str(tmp_path / "ask.fasta"), str(rounds), "--home", str(tmp_path / "home")]) == 0
+    told = capsys.readouterr().out
+    for i in range(3):
+        assert (f"{letters[i]}{i + 1}W" if parent else f"clone_{i}") in told
+    assert ("tag_mutations" in made.predict(tmp_path / "ask.fasta", config=ROUND).table) == bool(parent)
 
 
 def test_a_measured_design_is_told_so_and_its_neighbour_is_another(run):

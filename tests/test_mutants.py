@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from labloop.campaign.checks import check_start
 from labloop.errors import DesignError
 from labloop.proposing.dataset import Dataset
 from labloop.registry import create
@@ -123,3 +124,12 @@ def test_proposers_offer_mutants_of_the_parent(proposer):
     options = {"generations": 3} if proposer == "gp_mean" else {}
     pool = create("proposers", proposer, options).propose(data, 8, seed=0)
     assert differing(space, pool.X).max() <= 3
+
+
+def test_check_names_the_best_mutants_of_a_start_file(tmp_path):
+    parameter = "{type: sequence, name: protein, parent: MKTAYI, mutations: 2, alphabet: protein}"
+    (tmp_path / "campaign.yaml").write_text(f"name: m\nspace: {{parameters: [{parameter}]}}\nobjective: {{assay: od}}\n")
+    (tmp_path / "start.csv").write_text("protein,value\nK2A,1\nA4G;M1V,3\nWT,2\n")
+    told, refused = check_start(tmp_path / "campaign.yaml", tmp_path / "start.csv")
+    assert refused is None
+    assert [one["protein_mutations"] for one in told["best"]] == ["M1V;A4G", "WT", "K2A"]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from labloop.campaign.facade import Campaign
+from labloop.cli import main
 from labloop.compare.hypervolume import _farthest, compare_fronts
 from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
@@ -199,6 +200,85 @@ def test_explain_shows_every_property(paint, tmp_path):
     told = paint.explain(tmp_path / "more.csv")
     assert told.refusal is None
     assert set(told.columns) >= {"gloss", "cost", "smell"}
+    assert told.rows is not None
+    assert set(told.rows["assay"]) == {"gloss", "cost", "smell"}
+
+
+def test_only_what_is_read_is_not_called_ignored(paint, tmp_path):
+    start(4, seed=5).assign(gloss_unit="GU", ink="red").to_csv(tmp_path / "more.csv", index=False)
+    assert "ignored ink;" in paint.ingest(tmp_path / "more.csv", dry_run=True).dialect
+    assert "ignored cost, smell, ink" in paint.ingest(tmp_path / "more.csv", assay="gloss", dry_run=True).dialect
+
+
+@pytest.mark.parametrize("unit", ["unit", "cost_unit"])
+def test_the_unit_of_a_property_that_stands_alone_is_heeded(unit, tmp_path):
+    run = Campaign.create(config(**TWO, assays={"cost": {"units": {"ct": 0.01}}}), home=tmp_path)
+    table = start()[["a", "b", "cost"]]
+    table.assign(**{unit: "ct"}).to_csv(tmp_path / "cost.csv", index=False)
+    run.ingest(tmp_path / "cost.csv")
+    assert np.allclose(run.ledger.measurements("paint")["value"], table["cost"] / 100)
+    table.assign(**{unit: "USD"}).to_csv(tmp_path / "dollars.csv", index=False)
+    with pytest.raises(IngestError, match="20 faults"):
+        run.ingest(tmp_path / "dollars.csv")
+
+
+def test_one_file_holds_the_reads_of_two_assays(tmp_path):
+    reads = {"gloss": {"read": "485"}, "cost": {"read": "600"}}
+    run = Campaign.create(config(**TWO, assays=reads), home=tmp_path)
+    start().to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    run.propose(ROUND, out=tmp_path / "out")
+    n = len(pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv"))
+    head = ",".join(["", *map(str, range(1, 7))])
+    grids = [
+        [",".join([row, *(f"{scale * (6 * i + j + 1):g}" for j in range(6))]) for i, row in enumerate("ABCD")]
+        for scale in (1, 0.1)
+    ]
+    lines = [line for read, grid in zip(("485", "600"), grids) for line in (read, head, *grid, "")]
+    (tmp_path / "reader.csv").write_text("\n".join(lines))
+    assert run.ingest(tmp_path / "reader.csv", assay="gloss").n_rows == n
+    assert run.explain(tmp_path / "reader.csv", assay="cost").refusal is None
+    assert run.ingest(tmp_path / "reader.csv", assay="cost").n_rows == n
+    assert run.status()["rounds"][0]["state"] == "MEASURED"
+    for assay in ("gloss", "cost"):
+        assert "in the ledger already: nothing to do" in run.ingest(tmp_path / "reader.csv", assay=assay).note
+
+
+def test_replicates_and_controls_of_two_assays_are_told_apart(tmp_path, capsys):
+    plate = {"wells": 24, "replicates": 2, "controls": [{"name": "blank", "wells": 2}]}
+    run = Campaign.create(config(**TWO, plate=plate), home=tmp_path)
+    start().to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    run.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").astype(object)
+    form.assign(gloss=np.arange(len(form)) + 20.0, cost=np.arange(len(form)) + 3.0).to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    assert run.compare().notes[0] == "Every design has 2 wells, which count as one here, with their mean."
+    assert main(["quality", "paint", "--home", str(tmp_path)]) == 0
+    controls = capsys.readouterr().out.partition("Controls")[2]
+    assert all(f"│ {assay} " in controls for assay in ("gloss", "cost"))
+
+
+def test_a_file_that_reads_as_another_assay_did_is_said_to(paint, tmp_path):
+    paint.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")[["plate", "well"]]
+    form.assign(value=np.arange(len(form)) / 10 + 1).to_csv(tmp_path / "gloss.csv", index=False)
+    assert "reads in" not in paint.ingest(tmp_path / "gloss.csv", assay="gloss").dialect
+    said = f"paint-R01-P1 reads in {len(form)} wells of cost as it does of gloss (gloss.csv)"
+    assert said in paint.explain(tmp_path / "gloss.csv", assay="cost").dialect
+    assert said in paint.ingest(tmp_path / "gloss.csv", assay="cost", dry_run=True).dialect
+
+
+def test_values_of_another_scale_than_all_before_are_pointed_at(paint, tmp_path):
+    table = start(10, seed=5)
+    table.assign(cost=table["cost"] * 1000, gloss=table["gloss"] * 2).to_csv(tmp_path / "more.csv", index=False)
+    told = paint.ingest(tmp_path / "more.csv", dry_run=True).dialect
+    assert "10 values of cost, most from" in told
+    assert "see that the unit is right" in told
+    assert "of gloss, most" not in told
+    assert "the unit is right" not in paint.ingest(tmp_path / "more.csv").dialect.replace(told, "")
+    start(10, seed=6).to_csv(tmp_path / "other.csv", index=False)
+    assert "the unit is right" not in paint.ingest(tmp_path / "other.csv").dialect
 
 
 def test_a_round_waits_for_no_assay_that_only_failed_designs_lack(paint, tmp_path):

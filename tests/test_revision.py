@@ -13,6 +13,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError
+from labloop.rounds.revision import changes
 from labloop.seeds import generator
 
 CHEAP = parse_config({"arms": {"near": {"proposers": "fakes:Near"}}, "judge": "fakes:Flat"}, RoundConfig)
@@ -212,3 +213,21 @@ def test_the_command_says_what_changed_and_asks_for_a_reason(tmp_path, capsys):
     assert "temperature now covers 5 to 150" in capsys.readouterr().out
     assert main(["revise", "reaction", str(path), "--reason", "again", "--home", home]) == 0
     assert "Nothing changes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"mutations": 2}, ["a design now has at most 2 mutations of its parent in tag",
+                            "withdrawn: a design has at most 3 mutations of its parent in tag"]),
+        ({"scales": None}, ["tag is changed in scales"]),
+    ],
+    ids=["mutations", "scales"],
+)  # fmt: skip
+def test_what_a_parameter_does_not_spell_is_told_too(more, said):
+    tag = {"type": "sequence", "name": "tag", "parent": "MKTAYI", "mutations": 3, "alphabet": "protein", "scales": "amino_acids"}
+    was, now = (
+        parse_config({"name": "m", "space": {"parameters": [one]}, "objective": {"assay": "od"}}, CampaignConfig)
+        for one in (tag, {**tag, **more})
+    )
+    assert changes(was, now) == [f"space: {one}" for one in said]

@@ -79,11 +79,12 @@ def _best(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -
     by = values.groupby("design_id", sort=False).agg(value=("value", "mean"), rows=("row", list)).reset_index()
     y = config.objective.to_y(by["value"].to_numpy(float))
     best = by.iloc[np.argsort(-y, kind="stable")[:BEST]].merge(designs, on="design_id", how="left")
+    spelled = best[list(config.space.columns)]
+    designs = pd.concat([spelled, config.space.names(spelled)], axis=1).to_dict("records")
     return [
-        {"row": ", ".join(str(int(row)) for row in one["rows"][:4]), **{name: one[name] for name in config.space.columns},
-         "value": float(one["value"])}
-        for one in best.to_dict("records")
-    ]  # fmt: skip
+        {"row": ", ".join(str(int(row)) for row in rows[:4]), **design, "value": float(value)}
+        for rows, design, value in zip(best["rows"], designs, best["value"], strict=True)
+    ]
 
 
 class GaussianProcess(Surrogate, Protocol):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Rows on a terminal; files and JSON have all."""
+_LONG = 24
+"""Characters of a design from which a terminal shows its name in the file (of FASTA always there) instead."""
 
 
 @app.command(group=_lab)
@@ -90,7 +92,12 @@ def _predicted(found: Predictions) -> None:
     more = f", the best {SHOWN} of {n} (-o FILE.csv has all)" if n > SHOWN else ""
     title = f"{found.campaign}: judge {found.judge} after {found.n_measured} measured designs{more}"
     show._table(rows, title=title, whole=[f"{name} [{unit}]" for name, unit in found.units.items()])
-    show.out.print("90 %: where nine readings of ten lie; doubt: one standard deviation of what the design itself is worth")
+    told = ["90 %: where nine readings of ten lie"]
+    if "chance" in found.table:
+        told += ["chance: that of keeping every limit", "rank: by what a design may add to those measured, doubt counted"]
+    else:
+        told += ["doubt: one standard deviation of what the design itself is worth"]
+    show.out.print("; ".join(told))
     for note in found.notes:
         show.out.print(Text(note))
 
@@ -98,8 +105,9 @@ def _predicted(found: Predictions) -> None:
 def _row(one: dict[str, Any], found: Predictions) -> dict[str, Any]:
     """What fits on a terminal of a design: files and JSON have the rest."""
     row: dict[str, Any] = {"rank": one["rank"], "row": one["row"]}
-    design = [f"{one[name]}" if not isinstance(one[name], float) else f"{one[name]:.6g}" for name in found.columns]
-    row["design"] = ", ".join(design)
+    cells = [one.get(f"{name}_mutations", one[name]) for name in found.columns]
+    design = ", ".join(f"{cell}" if not isinstance(cell, float) else f"{cell:.6g}" for cell in cells)
+    row["design"] = one["name"] if len(design) > _LONG and one.get("name") else design
     for name, unit in found.units.items():
         lead = "" if name == "predicted" else f"{name}_"
         row[f"{name} [{unit}]" if unit else name] = one[name]

@@ -75,8 +75,8 @@ def _print(found: QualityReport, campaign: str) -> None:
         whole=("plate",),
     )
     levels = [
-        {"plate": one.plate, "control": level.name, "role": level.role or "–", "wells": level.n, "median": level.median,
-         "mean": level.mean, "CV": _figure(level.cv, percent=True)}
+        {**({"assay": one.assay} if many else {}), "plate": one.plate, "control": level.name, "role": level.role or "–",
+         "wells": level.n, "median": level.median, "mean": level.mean, "CV": _figure(level.cv, percent=True)}
         for one in found.plates for level in one.controls
     ]  # fmt: skip
     show._table(levels, title="Controls, in the lab's unit", whole=("plate",))

@@ -34,12 +34,16 @@ def started(
     table(told["best"], title=f"The best three of {objective['assay']}{unit and f', in{unit}'} ({better} is better)")
     if told["sees"]:
         best = max(told["sees"], key=lambda name: told["sees"][name]["density"])
+        learned = told["sees"][best]["correlation"] > 0
         rows = [
             {"seen": name, "rank correlation": f"{one['correlation']:.2f}", "log density": f"{one['density']:.3f}",
-             "": "predicts best" if name == best else ""}
+             "": "predicts best" if learned and name == best else ""}
             for name, one in told["sees"].items()
         ]  # fmt: skip
         table(rows, title="What a Gaussian process predicts left-out designs by")
+        if not learned:
+            said = "None of them tells these designs apart yet: left out, each is given little more than the mean of the others"
+            say(Text(f"{said}, which alone makes the correlation negative."))
     for one in told["history"]:
         how = (
             f"{one['designs']} designs measured in both"

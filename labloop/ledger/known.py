@@ -16,12 +16,17 @@ _COLUMNS = ("design_id", "value", "qualifier", "status", "plate", "well", "round
 
 
 def known_readings(
-    connection: Connection, campaign_id: int, assay: str, designs: Sequence[str], plates: Sequence[str]
+    connection: Connection, campaign_id: int, assay: str, designs: Sequence[str], plates: Sequence[str], last: int
 ) -> pd.DataFrame:
-    """List an assay's readings of these designs or of these plates, in the order they came in; see `Ledger.known`."""
+    """List an assay's readings of these designs or of these plates (of very many names, all), in the order they came in, or its
+    `last` ones, newest first: design_id, value, qualifier, status, plate, well, round, measured_at, file (its name), at (when
+    taken in), row and id.
+    """
     m = measurement.c
     query = select(*(m[name] for name in _COLUMNS)).filter_by(campaign=campaign_id, assay=assay)
-    if len(designs) + len(plates) <= MANY:  # of more names, all readings are looked through once instead
+    if last:
+        query = query.order_by(m.id.desc()).limit(last)
+    elif len(designs) + len(plates) <= MANY:  # of more names, all readings are looked through once instead
         query = query.where(or_(m.design_id.in_(designs), m.plate.in_(plates)))
     frame = read_frame(connection, query.order_by(m.id), types_of(measurement, _COLUMNS))
     files = connection.execute(

@@ -47,9 +47,12 @@ def add_file(link: Link, new: NewFile, *, sha256: str, name: str, reader: str | 
     return True
 
 
-def has_file(connection: Connection, campaign_id: int, sha256: str) -> bool:
-    """Say whether the campaign has a file of these bytes."""
-    return connection.execute(select(source_file.c.id).filter_by(campaign=campaign_id, sha256=sha256)).first() is not None
+def has_file(connection: Connection, campaign_id: int, sha256: str, assay: str | None = None) -> bool:
+    """Say whether the campaign has a file of these bytes, and readings of this assay from it; see `Ledger.has_file`."""
+    query = select(source_file.c.id).filter_by(campaign=campaign_id, sha256=sha256)
+    if assay is not None:
+        query = query.join(measurement, measurement.c.file == source_file.c.id).where(measurement.c.assay == assay)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def reading_columns(measurements: pd.DataFrame) -> dict[str, Any]:

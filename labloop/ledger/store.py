@@ -170,10 +170,10 @@ class Ledger:
                 self._kept.feed(link, campaign, file.readings)
         return stored
 
-    def has_file(self, campaign: str, sha256: str) -> bool:
-        """Say whether the campaign has a file of these bytes."""
+    def has_file(self, campaign: str, sha256: str, *, assay: str | None = None) -> bool:
+        """Say whether the campaign has a file of these bytes; with `assay`, whether it has readings of this assay from it."""
         with self._store.read() as connection:
-            return readings.has_file(connection, self._store.id(connection, campaign), sha256)
+            return readings.has_file(connection, self._store.id(connection, campaign), sha256, assay)
 
     def files(self, campaign: str) -> pd.DataFrame:
         """List the files taken in, oldest first: sha256, name, n_rows, at, by (whom)."""
@@ -194,12 +194,12 @@ class Ledger:
         """
         return self._kept.get(campaign, until, since, plates, readings.READING if columns is None else tuple(columns))
 
-    def known(self, campaign: str, assay: str, *, designs: Sequence[str], plates: Sequence[str]) -> pd.DataFrame:
-        """List an assay's readings of these designs or plates, superseded ones too; of very many names, all of the assay's:
-        design_id, value, qualifier, status, plate, well, round, measured_at, file (its name), at (when taken in), row and id.
-        """
+    def known(
+        self, campaign: str, assay: str, *, designs: Sequence[str] = (), plates: Sequence[str] = (), last: int = 0
+    ) -> pd.DataFrame:
+        """List an assay's last readings, or those of these designs or plates; superseded ones too; see `known_readings`."""
         with self._store.read() as connection:
-            return known_readings(connection, self._store.id(connection, campaign), assay, designs, plates)
+            return known_readings(connection, self._store.id(connection, campaign), assay, designs, plates, last)
 
     def newest(self, campaign: str) -> int:
         """Give the id of the last reading, 0 where there is none. It stands: what supersedes a reading comes after it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
 from labloop.rounds.correction import Corrected
-from labloop.rounds.repeats import as_elsewhere, fresh
+from labloop.rounds.doubts import doubts
+from labloop.rounds.repeats import fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,11 @@ def known(memory: Memory, options: ReadOptions) -> dict[str, Any]:
 
 def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -> Receipt:
     """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
-    digest = sha256_of(path)
+    digest = _identity(memory, sha256_of(path), options)
     name = options.name or printable(path.name)
     if memory.ledger.has_file(memory.name, digest):
         return _known(memory, name, digest)
-    file = read_assay(path, memory.config, **known(memory, options))
+    file = replace(read_assay(path, memory.config, **known(memory, options)), sha256=digest)
     if dry_run:
         return _receipt(_fresh(memory, file, options), stored=False, note="checked, nothing stored (dry run)")
     with memory.ledger.begin():  # nobody stores the same readings between the look and the deed
@@ -75,6 +77,14 @@ def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -
     return _receipt(file, stored=stored, note=". ".join([*warnings, told["next"]]))
 
 
+def _identity(memory: Memory, digest: str, options: ReadOptions) -> str:
+    """Give what a file is known by: its bytes' SHA-256; bytes and assay where another assay of a reader's export came first."""
+    has = memory.ledger.has_file
+    if options.assay is None or not has(memory.name, digest) or has(memory.name, digest, assay=options.assay):
+        return digest
+    return sha256(f"{digest} {options.assay}".encode()).hexdigest()
+
+
 def _known(memory: Memory, name: str, digest: str) -> Receipt:
     """Known bytes change nothing."""
     catch_up(memory)  # the process that stored it may have died before it got here
@@ -88,8 +98,7 @@ def _fresh(memory: Memory, file: AssayFile, options: ReadOptions) -> AssayFile:
     """Leave out what the ledger has already, or refuse the file; one that is said to be measured anew is taken as it is."""
     if options.again:
         return replace(file, dialect=f"{file.dialect}; measured anew, as was said")
-    if elsewhere := as_elsewhere(memory, file):
-        file = replace(file, dialect=f"{file.dialect}; {elsewhere}")
+    file = replace(file, dialect="; ".join([file.dialect, *doubts(memory, file)]))
     rows, left_out = fresh(memory, file)
     if not left_out:
         return file
@@ -128,9 +137,9 @@ def explain(memory: Memory, path: Path | str, options: ReadOptions) -> Explanati
     """Tell what `ingest` would make of a file."""
     given = known(memory, options)
     told = explain_assay(path, memory.config, **given)
-    if told.refusal is None and not memory.ledger.has_file(memory.name, sha256_of(path)):
+    if told.refusal is None and not memory.ledger.has_file(memory.name, _identity(memory, sha256_of(path), options)):
         try:
-            _fresh(memory, read_assay(path, memory.config, **given), options)
+            return replace(told, dialect=_fresh(memory, read_assay(path, memory.config, **given), options).dialect)
         except IngestError as error:
             return replace(told, refusal=error)
     return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -41,10 +42,18 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
     runs = memory.ledger.runs(memory.name, number)
     pools: dict[str, set[str]] = {}
     _add_offers(pools, memory, runs, number)
-    return compare(
+    found = compare(
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
         objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
+    return _with_replicates(memory, found)
+
+
+def _with_replicates(memory: Memory, found: Comparison) -> Comparison:
+    """Say that the wells of a comparison are designs, where each has several on its plate."""
+    if (n := memory.config.plate.replicates) == 1:
+        return found
+    return replace(found, notes=(f"Every design has {n} wells, which count as one here, with their mean.", *found.notes))
 
 
 def _add_offers(pools: dict[str, set[str]], memory: Memory, runs: pd.DataFrame, number: int) -> None:
@@ -119,11 +128,12 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
     pools: dict[str, set[str]] = {}
     for number in measured:
         _add_offers(pools, memory, runs[(runs["round"] == number).to_numpy(dtype=bool)], number)
-    return compare(
+    found = compare(
         results, rounds=measured, incumbent={entry.number: entry.incumbent for entry in memory.ledger.rounds(memory.name)},
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
         plan=plan_of(memory),
     )  # fmt: skip
+    return _with_replicates(memory, found)
 
 
 def plan_of(memory: Memory) -> Plan:

@@ -39,11 +39,12 @@ class Predictions:
     """One row a design, in the file's order.
 
     Columns: `rank` (1 the best of those that are allowed; none of the others), `row` of the file, the file's own other columns,
-    `design_id`, the space's columns; `predicted` with `low` and `high`, between which a reading lies with 90 % probability, all
-    in `unit`; `belief_std`, the doubt about the design's own value, in `unit` (in logarithms under a logarithm); `allowed`, and
-    the rule that it is `refused_by`; `known` (`measured`, `in the lab`, `failed` or `new`), `measured`, the mean of its readings;
-    `nearest_id`, `nearest_distance` and `nearest_value` of the nearest other measured design. Of several properties each has its
-    name for `predicted`, `NAME_low` and so on, and `chance` is that of keeping every limit.
+    `design_id`, the space's columns and what mutants are called; `predicted` with `low` and `high`, between which a reading lies
+    with 90 % probability, all in `unit`; `belief_std`, the doubt about the design's own value, in `unit` (in logarithms under a
+    logarithm); `allowed`, and the rule that it is `refused_by`; `known` (`measured`, `in the lab`, `failed` or `new`), and
+    `measured`, the mean of its readings; `nearest_id`, `nearest_distance` and `nearest_value` of the nearest other design that is
+    measured. Of several properties each has its name for `predicted`, `NAME_low` and so on, and `chance` is that of keeping every
+    limit.
     """
     columns: tuple[str, ...]
     """The design's."""
@@ -101,8 +102,9 @@ def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: Round
     told = judging.bench(memory, config)
     ids = space.ids(X)
     said = _said(memory, told, X, ids)
+    spelled = space.decode_as_written(X)
     ours = pd.concat(
-        [pd.DataFrame({"design_id": ids}), space.decode_as_written(X), _values(memory, told.data, said),
+        [pd.DataFrame({"design_id": ids}), spelled, space.names(spelled), _values(memory, told.data, said),
          _allowed(memory, X), _neighbours(told.data, X, ids, memory.config.objective)],
         axis=1,
     )  # fmt: skip
@@ -234,7 +236,9 @@ def _notes(memory: Memory, told: Bench, table: pd.DataFrame) -> list[str]:
     else:
         notes.append(f"How far this judge can be trusted on designs that it has not seen: labloop why {memory.name}")
     if n := int((~table["allowed"]).sum()):
-        notes.append(f"{n} of {len(table)} designs are not allowed by the space: the column refused_by says why")
+        rules = table.loc[~table["allowed"], "refused_by"].astype(str).unique().tolist()
+        said = "; ".join(rules[:3]) + ("; … (column refused_by)" if len(rules) > 3 else "")
+        notes.append(f"{n} of {len(table)} designs {'is' if n == 1 else 'are'} not allowed by the space: {said}")
     return notes
 
 

@@ -21,9 +21,7 @@ from labloop.types import Array
 
 _TOLD = ("plate", "well", "round", "measured_at")
 """What tells two equal readings apart, where both say it."""
-_ALIKE = 8
-"""Different values that two plates must have in the same wells before one is taken for the other."""
-_CORRECTS = "a file that corrects a mistake: labloop correct"
+CORRECTS = "a file that corrects a mistake: labloop correct"
 _ANEW = "if they were measured anew, say so with --again"
 
 
@@ -53,30 +51,6 @@ def fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     return found, "; ".join(said)
 
 
-def as_elsewhere(memory: Memory, file: AssayFile) -> str:
-    """Say which plate's file this seems to be: whose wells read, each of them, as the ledger has those of another plate; else ''.
-
-    Plates that came back not long ago are looked at: those of the file's rounds, and of the one before.
-    """
-    wells, given = memory.ledger.wells(memory.name), file.measurements
-    ours = given["plate"].isin(wells["plate"].unique()) & (given["qualifier"] == "=") & given["well"].notna()
-    for (assay, plate), mine in given.loc[ours, ["assay", "plate", "well", "value"]].groupby(["assay", "plate"]):
-        number = int(wells.loc[wells["plate"] == plate, "round"].iloc[0])
-        near = wells.loc[wells["round"].between(number - 1, number) & (wells["plate"] != plate), "plate"].unique().tolist()
-        if mine["value"].nunique() < _ALIKE or not near:
-            continue
-        old = memory.ledger.known(memory.name, str(assay), designs=[], plates=near)
-        both = mine[["well", "value"]].merge(old[["plate", "well", "value", "file"]], on="well", suffixes=("", "_old"))
-        both = both.assign(same=_rounded(both["value"]) == _rounded(both["value_old"]))
-        for (other, name), found in both.groupby(["plate", "file"]):
-            if found["same"].all() and found["value"].nunique() >= _ALIKE:
-                return (
-                    f"{plate} reads in {count(len(found), 'well')} as {other} does ({name}): where it is the other plate's file, "
-                    f"ingest its own, which then counts"
-                )
-    return ""
-
-
 def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     """Give the rows of a file that are new to the ledger, and what to tell of the others ('' where there are none).
 
@@ -99,7 +73,7 @@ def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
     again = laid & new["plate"].isin(new.loc[otherwise, "plate"]).to_numpy()
     same &= ~again
     anew = int((otherwise & laid).sum())
-    told = f"{count(anew, 'well')} read before, and otherwise: the later reading counts ({_CORRECTS})" if anew else ""
+    told = f"{count(anew, 'well')} read before, and otherwise: the later reading counts ({CORRECTS})" if anew else ""
     exact = ((new["qualifier"] == "=") & new["value"].notna()).to_numpy()
     if not same.any() or not (same.all() or (same & (exact | laid)).any()):
         return new, told
@@ -128,7 +102,7 @@ def matches(new: pd.DataFrame, old: pd.DataFrame) -> Array:
     names = ["design_id", "value", "qualifier", "status", *_TOLD]
     both = pd.concat([frame[names].assign(round=frame["round"].astype(float)) for frame in (new, old)], ignore_index=True)
     side = np.arange(len(both)) < len(new)
-    base = _codes([_what(both), _rounded(both["value"]), both["qualifier"], both["status"]])
+    base = _codes([_what(both), rounded(both["value"]), both["qualifier"], both["status"]])
     told = np.column_stack([pd.factorize(both[name])[0] for name in _TOLD])  # -1 where nothing is told
     shapes = (told >= 0) @ (1 << np.arange(len(_TOLD)))
     shapes[~side & ~np.isin(base, base[side])] = -1  # what nothing new is like
@@ -156,7 +130,7 @@ def _what(frame: pd.DataFrame) -> Array:
     return what
 
 
-def _rounded(values: pd.Series) -> Array:  # type: ignore[type-arg]
+def rounded(values: pd.Series) -> Array:  # type: ignore[type-arg]
     """Twelve significant digits, so that a file that went through a spreadsheet is still the same."""
     value = values.to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -154,13 +154,17 @@ def changes(old: CampaignConfig, new: CampaignConfig) -> list[str]:
     if old.objective.transform != new.objective.transform:
         told.append(f"objective: transform {new.objective.transform} (before {old.objective.transform})")
     for was, now in zip(old.space.parameters, new.space.parameters, strict=True):
-        if was != now:
+        if _spoken(was) != _spoken(now):
             told.append(f"space: {was.name} now covers {_spoken(now)} (before {_spoken(was)})")
-    for rule in new.space.constraints:
-        if rule not in old.space.constraints:
+        elif differing := [
+            one for one in type(was).model_fields if one != "mutations" and getattr(was, one) != getattr(now, one)
+        ]:
+            told.append(f"space: {was.name} is changed in {' and '.join(differing)}")  # mutations are a rule, see below
+    for rule in new.space.rules:
+        if rule not in old.space.rules:
             told.append(f"space: a design now {rule.describe()}")
-    for rule in old.space.constraints:
-        if rule not in new.space.constraints:
+    for rule in old.space.rules:
+        if rule not in new.space.rules:
             told.append(f"space: withdrawn: a design {rule.describe()}")
     if old.space.symmetries != new.space.symmetries:
         told.append(f"space: symmetries {', '.join(new.space.symmetries) or 'none'}")

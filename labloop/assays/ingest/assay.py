@@ -11,7 +11,7 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import add_plates, join, stack, take
-from labloop.assays.ingest.columns import find_columns, lacks_plate, value_column
+from labloop.assays.ingest.columns import find_columns, lacks_plate
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
 from labloop.assays.ingest.options import ReadOptions
@@ -55,9 +55,12 @@ class AssayFile:
 
 def understood(
     table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str, *, wells: pd.DataFrame, designs: pd.DataFrame,
-    reader: str, sha256: str,
+    reader: str, sha256: str, others: Collection[str] = (),
 ) -> AssayFile:  # fmt: skip
     """Check every cell of a settled table, see `read_assay`.
+
+    Args:
+        others: columns that are read as other properties.
 
     Raises:
         IngestError: with every fault at once.
@@ -98,7 +101,7 @@ def understood(
         sha256=sha256,
         assay=assay,
         reader=reader,
-        dialect=describe(table, found, marks, _of_others(table, config)),
+        dialect=describe(table, found, marks, others),
         columns=found,
         measurements=measurements,
         designs=measured,
@@ -109,13 +112,6 @@ def understood(
 def _texts(cells: Array) -> pd.Series[Any]:
     """Keep texts (n,) as Python's own: those that repeat are one object, where pandas' column of texts would hold each anew."""
     return pd.Series(cells, dtype=object)
-
-
-def _of_others(table: Table, config: CampaignConfig) -> list[str]:
-    """Columns of a table that are the campaign's properties."""
-    every = config.goal.assays if config.goal is not None else ()
-    found = (value_column(table.columns, config, one, file=table.name) for one in every)
-    return [name for name in found if name is not None]
 
 
 _SAYS = ("value", "status", "measured_at", "note")

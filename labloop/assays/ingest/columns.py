@@ -47,8 +47,8 @@ def find_columns(
     """Give for each of labloop's columns that the file has the lab's name of it.
 
     Args:
-        value: the column of the values, where it stands beside others; unit and status then are `VALUE_unit` and
-            `VALUE_status` where there are such columns, and a common `unit` is nobody's.
+        value: the column of the values, where properties have columns of their own; unit and status then are `VALUE_unit` and
+            `VALUE_status` where there are such columns, and a `unit` that several properties have in common is nobody's.
 
     Raises:
         IngestError: there is no value or no key; the message lists the file's columns and the YAML to add.
@@ -59,7 +59,9 @@ def find_columns(
     if value is not None:
         own = {role: f"{value}_{role}" for role in ("unit", "status") if _locate(f"{value}_{role}", header, file)}
         mapping = {**mapping, "value": value, **own}
-        names = tuple(name for name in names if name != "unit" or "unit" in mapping)
+        beside = [one for one in (config.goal.assays if config.goal else ()) if one != assay]
+        if any(value_column(header, config, one, file=file) for one in beside):
+            names = tuple(name for name in names if name != "unit" or "unit" in mapping)
     if strange := sorted(set(mapping) - set(names)):
         raise IngestError(
             f"{file}: assays.{assay}.columns maps {', '.join(strange)}, which labloop does not know; it knows {', '.join(names)}"
@@ -97,8 +99,9 @@ def find_columns(
         keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
         designs = [name for name in config.space.columns if name not in found]
         raise IngestError(
-            f"{file}: no column says which design a row is: it takes plate and well, or sample (see plate map), or design_id, "
-            f"or {' and '.join(config.space.columns)}. {_listed(header)} Say which they are, for instance:\n{_yaml(assay, keys)}"
+            f"{file}: no column says which design a row is: it takes plate and well (--plate says that of all rows), or sample "
+            f"(see plate map), or design_id, or {' and '.join(config.space.columns)}. {_listed(header)} "
+            f"Say which they are, for instance:\n{_yaml(assay, keys)}"
             f"\nor, where a row tells its design:\n{_yaml(assay, designs)}"
         )
     return found

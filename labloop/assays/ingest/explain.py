@@ -77,9 +77,9 @@ def explain_assay(
         )
         if columns:
             told |= {"dialect": file.dialect, "columns": file.columns}
-        told["rows"] = file.measurements.loc[: _FIRST - 1, [one for one in _SHOWN if columns or one != "assay"]].dropna(
-            axis="columns", how="all"
-        )
+        rows = file.measurements.sort_values("row", kind="stable") if columns else file.measurements
+        shown = [one for one in _SHOWN if columns or one != "assay"]
+        told["rows"] = rows[shown].head(_FIRST * max(len(columns), 1)).dropna(axis="columns", how="all")
     except IngestError as error:
         told["refusal"] = error
     return Explanation(**told)

@@ -54,16 +54,22 @@ def read_properties(
     read: list[AssayFile] = []
     faults, said = [], []
     blank: IngestError | None = None
-    for assay, column in columns.items():
-        table, found = settle(opened, config, assay, wells=wells, options=options, file=file, value=column)
+    settled = {
+        assay: settle(opened, config, assay, wells=wells, options=options, file=file, value=column)
+        for assay, column in columns.items()
+    }
+    named = list(dict.fromkeys(place for _, found in settled.values() for place in found.values()))
+    for assay, (table, found) in settled.items():
         rows = _of_property(table, found, list(columns.values()))
         if not len(rows):
             continue
         part = table if len(rows) == len(table) else take(table, rows)
         try:
-            read.append(
-                understood(part, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content))
-            )
+            one = understood(
+                part, found, config, assay, wells=wells, designs=designs, reader=opened.reader, sha256=digest(content),
+                others=named,
+            )  # fmt: skip
+            read.append(one)
         except IngestError as error:
             if not error.faults:
                 blank = error

@@ -107,7 +107,7 @@ def _rows(run: Campaign, answer: dict[str, Any] | None) -> list[dict[str, Any]]:
     several = len(answer["units"]) > 1 or "predicted" not in answer["units"]
     rows = []
     for one in designs:
-        design = (one[column] for column in run.config.space.columns)
+        design = (one.get(f"{column}_mutations", one[column]) for column in run.config.space.columns)
         cells = [f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in design]
         said = []
         for name, unit in answer["units"].items():

@@ -1,0 +1,69 @@
+"""What speaks against a file: it reads as another plate's, as another assay's, or as one in another unit."""
+
+from __future__ import annotations
+
+from labloop.assays.ingest import AssayFile
+from labloop.assays.ingest.cells import count
+from labloop.ledger.memory import Memory
+from labloop.rounds.repeats import CORRECTS, rounded
+
+_ALIKE = 8
+"""Different values that two plates must have in the same wells before one is taken for the other; values that tell a scale."""
+_LATEST = 5000
+"""Readings of an assay, the latest, that a file's values are held against."""
+_APART = 5
+"""So many times apart must the middle eight tenths of two sets of values lie before one is taken for another unit's."""
+
+
+def doubts(memory: Memory, file: AssayFile) -> list[str]:
+    """Say what speaks against a file; nothing, as a rule."""
+    return [told for told in (as_elsewhere(memory, file), *out_of_scale(memory, file)) if told]
+
+
+def as_elsewhere(memory: Memory, file: AssayFile) -> str:
+    """Say whose file this seems to be: another plate's, or another assay's, which the ledger has well by well; else ''.
+
+    Plates that came back not long ago are looked at: those of the file's rounds, and of the one before.
+    """
+    wells, given = memory.ledger.wells(memory.name), file.measurements
+    ours = given["plate"].isin(wells["plate"].unique()) & (given["qualifier"] == "=") & given["well"].notna()
+    for (assay, plate), mine in given.loc[ours, ["assay", "plate", "well", "value"]].groupby(["assay", "plate"]):
+        number = int(wells.loc[wells["plate"] == plate, "round"].iloc[0])
+        near = wells.loc[wells["round"].between(number - 1, number) & (wells["plate"] != plate), "plate"].unique().tolist()
+        if mine["value"].nunique() < _ALIKE:
+            continue
+        beside = [(one, [plate]) for one in memory.config.assays if one != assay]
+        for of, plates in [(str(assay), near), *beside]:
+            old = memory.ledger.known(memory.name, of, plates=plates)
+            both = mine[["well", "value"]].merge(old[["plate", "well", "value", "file"]], on="well", suffixes=("", "_old"))
+            both = both.assign(same=rounded(both["value"]) == rounded(both["value_old"]))
+            for (other, name), found in both.groupby(["plate", "file"]):
+                if found["same"].all() and found["value"].nunique() >= _ALIKE:
+                    said = f"as {other} does" if of == assay else f"of {assay} as it does of {of}"
+                    return (
+                        f"{plate} reads in {count(len(found), 'well')} {said} ({name}): where it is the wrong file, ingest the "
+                        "right one, which then counts"
+                    )
+    return ""
+
+
+def out_of_scale(memory: Memory, file: AssayFile) -> list[str]:
+    """Say of which assays a file's values lie far below or above all that was measured lately, as those of another unit do."""
+    told = []
+    exact = (file.measurements["qualifier"] == "=") & (file.measurements["status"] == "ok")
+    for assay, mine in file.measurements[exact].groupby("assay", sort=False):
+        old = memory.ledger.known(memory.name, str(assay), last=_LATEST)
+        before = old.loc[(old["qualifier"] == "=") & (old["status"] == "ok"), "value"]
+        if min(len(mine), len(before)) < _ALIKE:
+            continue
+        (low, mid, high), (least, middle, most) = (values.quantile([0.1, 0.5, 0.9]) for values in (mine["value"], before))
+        if not (low > 0 and least > 0 and (low > _APART * most or high * _APART < least)):
+            continue
+        ratio = f"{float(f'{max(mid / middle, middle / mid):.2g}'):,.6g}"
+        times = f"{ratio} times" if mid > middle else f"1/{ratio} of"
+        unit = memory.config.property_of(str(assay)).unit
+        told.append(
+            f"{count(len(mine), 'value')} of {assay}, most from {low:.3g} to {high:.3g}, are {times} what was measured before "
+            f"({least:.3g} to {most:.3g}{f' {unit}' if unit else ''}): see that the unit is right ({CORRECTS})"
+        )
+    return told
