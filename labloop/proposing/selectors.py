@@ -89,12 +89,12 @@ class Conservative:
     al., JMLR 15, 2014)."""
     hope: Annotated[float, Field(gt=0)] | None = None
     """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
-    before it (`labloop.proposing.gain`), where a std counts for this many. Designs of options alone, and of several properties,
-    go by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
+    before it (`labloop.proposing.gain`), where a std counts for this many. Options alone, numbers that vary freely and several
+    properties go by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
     """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
-    standard errors of none. One that has less does not choose alone by `hope`: for what it lacks of this so large a share of the
-    picks is drawn at random, all of them where it lacks one or more. None: it always chooses alone."""
+    standard errors of none. One that has less does not choose alone by what picks add: for what it lacks of this so large a share
+    of them is drawn at random, all where it lacks one or more. None: it always chooses alone, as it does among options alone."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
     several properties it begins at random designs too, which are the judge's own."""
@@ -180,13 +180,13 @@ class Conservative:
 
     def _hope(self, space: DesignSpace, beta: float) -> float | None:
         """Say what a std counts for in what each pick adds; None where picks go by the bound."""
-        if self.hope is not None and space.kinds != {"choice"}:
-            return self.hope
-        return -beta if self.joint and beta < 0 and _free(space) else None
+        if _free(space):
+            return -beta if self.joint and beta < 0 else None
+        return None if space.kinds == {"choice"} else self.hope
 
     def _blind(self, judge: Judgement) -> float:
         """Say which share of the picks is left to chance, as the judge can hardly be told from it."""
-        if self.hope is None or self.beyond_chance is None or judge.past:
+        if self.beyond_chance is None or judge.past:
             return 0.0
         return float(np.clip(self.beyond_chance - judge.beyond_chance, 0.0, 1.0))
 
