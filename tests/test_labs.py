@@ -198,6 +198,20 @@ def test_a_property_that_is_no_number_is_told_with_its_row(tmp_path: Path) -> No
     assert [(fault.row, fault.column) for fault in refused.value.faults] == [(4, "cost"), (5, "cost")]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base;pH;yield\nA;6,5;1,25\nB;7;2\nA;7;3\nB;6,5;4\n",
+        "base\tpH\tyield\nA\t6.5\t1.25\nB\t7\t2\nA\t7\t3\nB\t6.5\t4\n",
+    ],
+    ids=["commas", "points"],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(text, tmp_path):
+    (tmp_path / "table.csv").write_text(text)
+    lab = open_lab(f"lookup/value=yield:{tmp_path / 'table.csv'}")
+    assert lab.measure(pd.DataFrame({"base": ["A"], "pH": [6.5]}), seed=0)["value"].tolist() == [1.25]
+
+
 def broken(edit: str) -> pd.DataFrame | str:
     table = factorial(base=["KOAc", "CsOPiv"], temp=[90, 105, 120])
     tables = {

@@ -80,11 +80,12 @@ def _best(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -
     y = config.objective.to_y(by["value"].to_numpy(float))
     best = by.iloc[np.argsort(-y, kind="stable")[:BEST]].merge(designs, on="design_id", how="left")
     spelled = best[list(config.space.columns)]
-    designs = pd.concat([spelled, config.space.names(spelled)], axis=1).to_dict("records")
+    told = pd.concat([spelled, config.space.names(spelled)], axis=1)
     return [
-        {"row": ", ".join(str(int(row)) for row in rows[:4]), **design, "value": float(value)}
-        for rows, design, value in zip(best["rows"], designs, best["value"], strict=True)
-    ]
+        {"row": ", ".join(str(int(row)) for row in rows[:4]), **{str(name): told[name].iloc[i] for name in told},
+         "value": float(value)}
+        for i, (rows, value) in enumerate(zip(best["rows"], best["value"], strict=True))
+    ]  # fmt: skip
 
 
 class GaussianProcess(Surrogate, Protocol):

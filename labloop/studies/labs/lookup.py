@@ -26,7 +26,7 @@ class Lookup(Tabulated):
     """Any complete table of designs and values as a lab: what it measures is the table's value, plus noise if asked for."""
 
     path: Path
-    """A CSV file, gzipped or not."""
+    """A CSV file, gzipped or not; one by semicolons or tabs may have decimal commas."""
     value: str = "value"
     """The column of the values; all others are the design, unless `columns` names them."""
     properties: tuple[str, ...] = ()
@@ -96,8 +96,15 @@ class Lookup(Tabulated):
 
     def _read(self) -> pd.DataFrame:
         try:
-            raw = pd.read_csv(self.path, skipinitialspace=True, keep_default_na=False, na_values=[""])
-            twice = named_twice(self.path)
+            heading = str(pd.read_csv(self.path, sep="\x1f", header=None, nrows=1, dtype=str).iloc[0, 0])
+            apart = max((",", ";", "\t"), key=heading.count)
+            for decimal in (".",) if apart == "," else (",", "."):
+                raw = pd.read_csv(
+                    self.path, sep=apart, decimal=decimal, skipinitialspace=True, keep_default_na=False, na_values=[""]
+                )
+                if self.value in raw.columns and pd.api.types.is_numeric_dtype(raw[self.value]):
+                    break
+            twice = named_twice(self.path, apart)
         except OSError as error:
             raise MethodError(f"lab lookup: {self.path} cannot be read: {error.strerror or error}") from error
         except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
