@@ -16,6 +16,7 @@ from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
 from labloop.rounds.bounds import with_beta
+from labloop.runtime.numbers import spelt
 
 WASTE = parse_config(
     {
@@ -158,3 +159,18 @@ def test_check_tells_the_wells_that_an_arm_gets(waste, tmp_path, capsys):
     shared = batch.picks["design_id"].duplicated().sum()
     assert sum(told.values()) - shared == 24
     assert min(told.values()) >= 12
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(10812.3, "10810"), (-123456.0, "-123500"), (3.1e7, "3.1e+07"), (0.00001234, "1.234e-05"), (5.0, "5")]
+)
+def test_numbers_of_a_plate_reader_have_no_exponent(value, text):
+    assert spelt(value) == text
+
+
+def test_status_tells_the_best_without_an_exponent(waste, capsys, tmp_path):
+    (tmp_path / "large.csv").write_text("heat,h,value\n50,2,60123\n")
+    run = Campaign.create(waste.config.model_copy(update={"name": "large"}), home=tmp_path / "large")
+    run.ingest(tmp_path / "large.csv")
+    assert main(["status", "large", "--home", str(tmp_path / "large")]) == 0
+    assert "best 60120 g/g" in capsys.readouterr().out

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from labloop.runtime.numbers import spelt
+
 
 def rows(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Give a row a property of what `labloop.rounds.properties.standing` tells; none where there is one objective only."""
@@ -22,7 +24,7 @@ def lines(status: Mapping[str, Any]) -> list[str]:
         told.append(f"{status['compromises']} designs are compromises that no other beats: labloop report shows them")
     if status.get("best_that_keeps_limits") is not None:
         lead: Mapping[str, Any] = next(iter(status.get("properties", {}).values()), {})
-        best = f"Best that keeps the limits: {status['best_that_keeps_limits']:.4g} {lead.get('unit') or ''}".rstrip()
+        best = f"Best that keeps the limits: {spelt(status['best_that_keeps_limits'])} {lead.get('unit') or ''}".rstrip()
         unknown = ", ".join(status.get("taken_as_kept") or ())
         told.append(best + (f" (its {unknown} is not measured, and taken as kept)" if unknown else ""))
     if n := status.get("failed_designs"):

@@ -18,6 +18,7 @@ from labloop.cli.progress import err
 from labloop.cli.progress import progress as progress
 from labloop.cli.start import started
 from labloop.errors import DesignError, IngestError, grouped
+from labloop.runtime.numbers import spelt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def note(said: str) -> None:
 def _number(value: Any, digits: int = 4) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    return spelt(value, digits) if isinstance(value, float) else str(value)
 
 
 _WORD = 14

@@ -14,6 +14,7 @@ import pandas as pd
 
 from labloop.report.facts import short
 from labloop.report.figures import OKABE_ITO, SOFT, Spec, finished, grouped, row_of
+from labloop.runtime.numbers import spelt
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Sequence
 from labloop.types import Array
@@ -93,7 +94,7 @@ def _levels(name: str, cells: pd.Series[Any], n: int) -> list[dict[str, Any]]:
     numbers = pd.to_numeric(cells, errors="coerce")
     if numbers.notna().all() and numbers.nunique() > FEW:
         edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BINS + 1)))
-        names = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges.tolist())]
+        names = [f"{spelt(low)} to {spelt(high)}" for low, high in pairwise(edges.tolist())]
         told = pd.Series(np.array(names, dtype=object)[np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, len(names) - 1)])
     else:
         whole = numbers.notna().all()

@@ -11,6 +11,7 @@ import pandas as pd
 
 from labloop.compare.hypervolume import Fronts, GainDifference
 from labloop.report.tables import Heading, PageTable
+from labloop.runtime.numbers import spelt
 from labloop.space.goal import Goal
 
 Spec = dict[str, Any]
@@ -76,7 +77,7 @@ def table(told: Several) -> PageTable:
         Heading("Design", "code"), *(Heading(f"{n}, {u}" if u else n, "number") for n, u in zip(names, units)), Heading("Arm"),
     )  # fmt: skip
     rows = tuple(
-        (str(one["design"]), *(("–" if pd.isna(one[n]) else f"{one[n]:.4g}") for n in names), str(one["arm"] or "–"))
+        (str(one["design"]), *(("–" if pd.isna(one[n]) else spelt(one[n])) for n in names), str(one["arm"] or "–"))
         for one in told.front.head(ROWS).to_dict("records")
     )
     return PageTable(columns, rows)

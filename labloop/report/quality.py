@@ -16,6 +16,7 @@ from labloop.config.policies import MEANING, RATE
 from labloop.report import figures
 from labloop.report.figures import OKABE_ITO, Spec
 from labloop.report.tables import NONE, Heading, Numbers, PageTable
+from labloop.runtime.numbers import spelt
 from labloop.space.objective import Objective
 
 
@@ -167,7 +168,7 @@ def others(frame: pd.DataFrame) -> PageTable:
         Heading("Unit"),
     )  # fmt: skip
     rows = tuple(
-        (str(one["assay"]), str(one["readings"]), str(one["designs"]), f"{one['median']:.4g}", str(one["unit"] or NONE))
+        (str(one["assay"]), str(one["readings"]), str(one["designs"]), spelt(one["median"]), str(one["unit"] or NONE))
         for one in frame.to_dict("records")
     )
     return PageTable(columns, rows)

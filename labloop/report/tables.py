@@ -14,6 +14,7 @@ import pandas as pd
 
 from labloop.compare.results import AgainstFree, ArmSummary, Calibration, Comparison, Difference, Overlap, spell
 from labloop.compare.sentence import p_value
+from labloop.runtime.numbers import spelt
 from labloop.space.objective import Objective
 
 NONE = "–"
@@ -263,7 +264,7 @@ def _value(objective: Objective, y: Any) -> float | None:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return spelt(value) if isinstance(value, float) else str(value)
 
 
 def _p(p: float) -> str:

@@ -12,6 +12,7 @@ from labloop.report import figures
 from labloop.report.figures import INK, SOFT, Records, Spec
 from labloop.report.page import document
 from labloop.runtime.files import write_text
+from labloop.runtime.numbers import spelt
 from labloop.studies.standing_tables import NAMES, NOTE, sections
 from labloop.studies.standings import place
 
@@ -104,7 +105,7 @@ def _curves(rows: Records, arms: Sequence[str]) -> Spec:
     """The plates' means round by round in one setting, with bands where there are several seeds."""
     plates = [one for one in rows if one["measure"] == "batch_mean" and one["mean"] is not None]
     # A plate whose designs all failed by themselves has a share, the worst, but no value.
-    mine = [{**one, "shown": "no value" if one["value"] is None else f"{one['value']:.4g}"} for one in plates]
+    mine = [{**one, "shown": "no value" if one["value"] is None else spelt(one["value"])} for one in plates]
     rounds = sorted({one["round"] for one in mine})
     low, high = figures.limits_of(one["mean"] for one in mine)
     room = (high - low) / 3  # bands of few seeds are wide: they are cut off rather than the curves made flat

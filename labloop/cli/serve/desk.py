@@ -30,6 +30,7 @@ from labloop.errors import CampaignError
 from labloop.ledger.memory import open_ledger, place_of, stored_config
 from labloop.ledger.store import Ledger
 from labloop.plates.batch import Batch
+from labloop.runtime.numbers import spelt
 from labloop.runtime.templates import templates
 
 T = TypeVar("T")
@@ -231,6 +232,7 @@ def spoken(text: str) -> str:
 def _templates() -> jinja2.Environment:
     made = templates(_HERE / "templates")
     made.filters["spoken"] = spoken
+    made.filters["spelt"] = spelt
     made.globals["version"] = __version__
     return made
 

@@ -14,6 +14,7 @@ from labloop.ledger.states import RoundState
 from labloop.plates.batch import Batch, wells_with_samples
 from labloop.plates.wells import row_name, well_name
 from labloop.rounds.state import MEASURED
+from labloop.runtime.numbers import spelt
 
 SHADES = 8
 _BLIND = {
@@ -107,7 +108,7 @@ def _cell(
     told = f"{well}: {what}"
     if value is not None:
         kind += "" if control else f" s{shade(value)}"
-        told += f", {value:.4g} {unit}".rstrip()
+        told += f", {spelt(value)} {unit}".rstrip()
     elif rows:
         kind, told = f"{kind} lost", f"{told}, {rows[-1]['status']}"
     else:
@@ -155,7 +156,7 @@ def well_of(batch: Batch, spot: str, *, blind: bool) -> dict[str, Any] | None:
     wanted = [
         {
             "arm": row["arm"], "proposer": row["proposer"], "rank": int(row["rank"]),
-            "predicted": "" if pd.isna(row["mean"]) else f"{float(objective.to_value(row['mean'])):.4g} {unit}".rstrip(),
+            "predicted": "" if pd.isna(row["mean"]) else f"{spelt(float(objective.to_value(row['mean'])))} {unit}".rstrip(),
         }
         for row in picks.to_dict("records")
     ]  # fmt: skip
