@@ -133,8 +133,8 @@ class Conservative:
                 order = np.concatenate([first, order[~np.isin(order, first)]])
             elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
-        if hope is not None and isinstance(judge, Judgement):
-            found, order = _with_chance(found, order, self._blind(judge), data, seed)
+        blind = self._blind(judge) if hope is not None and isinstance(judge, Judgement) else 0.0
+        found, order = _with_chance(found, order, blind, data, seed)
         lcb = bound(found.X, found.proposer)
         nearest, distance = _nearest(found.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
@@ -152,7 +152,7 @@ class Conservative:
             dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
             raise _too_few("conservative", n, len(pool) + len(found) - len(fresh), dropped)
         chosen = order[spread]
-        relaxed, by_chance = int(far[chosen].sum()), int((found.proposer[chosen] == BY_CHANCE).sum())
+        relaxed, by_chance = int(far[chosen].sum()), int((found.proposer[chosen] == BY_CHANCE).sum()) if blind else 0
         if by_chance:
             log.warning(
                 "conservative: what the judge says of measurements that it has not seen can hardly be told from chance, so %d of "
@@ -168,7 +168,7 @@ class Conservative:
         notes = {
             "beta": beta, "support_limit": float(limit), "without_support": int(far.sum()), "relaxed": relaxed,
             "min_distance": float(least),
-            "refined": sum(found.ids[i] not in offered and found.proposer[i] != BY_CHANCE for i in chosen.tolist()),
+            "refined": sum(found.ids[i] not in offered for i in chosen.tolist() if found.proposer[i] != BY_CHANCE),
             "by_chance": by_chance,
         }  # fmt: skip
         taken = found.take(chosen)
