@@ -52,8 +52,8 @@ __all__ = [
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def plugin(cls: type[T]) -> type[T]:
-    """Make a class a plug-in: a frozen dataclass whose options are checked, unknown ones refused."""
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    """Make a class a plug-in: a frozen dataclass whose options are checked: unknown ones, and numbers not finite, are refused."""
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     made: type[T] = _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,assignment]
     _MADE.add(made)
     return made

@@ -383,3 +383,9 @@ def test_true_is_no_number_also_where_the_number_may_be_left_out(options):
 def test_an_option_s_name_that_is_no_text_is_unknown():
     with pytest.raises(ConfigError, match="1: unknown option"):
         create("labs", "hartmann6", {1: 2})
+
+
+@pytest.mark.parametrize("given", [float("inf"), float("nan")])
+def test_numbers_that_are_not_finite_are_refused(given):
+    with pytest.raises(ConfigError, match="beta: write a finite number"):
+        create("selectors", "conservative", {"beta": given})
