@@ -176,12 +176,13 @@ def _no_home_left_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Take off what a command put on the root logger: it would write to a standard error that is closed by the next test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """Take off what a command put on the loggers: it would write to a standard error that is closed by the next test."""
+    root, ours = logging.getLogger(), logging.getLogger("labloop")
+    handlers, level, our_level = root.handlers[:], root.level, ours.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    ours.setLevel(our_level)  # a schedule that is served tells more
 
 
 @pytest.fixture(scope="class")
