@@ -93,6 +93,35 @@ def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Pa
     assert wells["temperature"].nunique() <= 3
 
 
+@pytest.mark.parametrize(
+    "selector",
+    [{"beta": {"first": -2.5, "last": 0.0}, "refine": 3}, {"hope": 1.0, "beyond_chance": 1e6}],
+    ids=["refined", "by chance"],
+)
+def test_what_a_selector_finds_by_itself_is_within_a_total_too(selector: dict[str, object], tmp_path: Path) -> None:
+    """It would find again what is refused, as often as it is asked."""
+    space = {
+        "parameters": [
+            {"type": "sequence", "name": "tag", "alphabet": "ACGT", "length": 5},
+            {"type": "choice", "name": "base", "options": ["x", "y", "z"]},
+        ]
+    }
+    told = {"name": "few", "space": space, "objective": {"assay": "a"}, "assays": {"a": {}}, "plate": {"wells": 24}}
+    limits = {"base": {"per": "campaign", "total": {"x": 3}}}
+    run = Campaign.create(parse_config({**told, "limits": limits}, CampaignConfig), home=tmp_path)
+    space_, rng = run.config.space, np.random.default_rng(0)
+    X = space_.sample(40, rng)
+    designs = space_.decode(X[space_.fresh(X)][:20])
+    start = designs.assign(value=2.0 * (designs["base"] == "x") + rng.normal(size=len(designs)))
+    start.to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    arm = {"proposers": "gp_mean", "selector": {"conservative": selector}, "pool": 200}
+    batch = run.propose(parse_config({"arms": {"m": arm}, "judge": {"auto": {"members": ["pairwise"]}}}, RoundConfig))
+    wells = placed(batch)
+    assert len(wells) == 24
+    assert (wells["base"] == "x").sum() <= 3
+
+
 def test_totals_hold_for_a_plate_a_round_and_the_campaign(tmp_path: Path) -> None:
     limits = {
         "loading": {"per": "round", "total": 60},

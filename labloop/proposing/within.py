@@ -24,7 +24,7 @@ from labloop.proposing.placed import Placement, as_listed, by_turns
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
 from labloop.proposing.terms import Terms, narrowed
-from labloop.registry import create
+from labloop.registry import Options, create
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
@@ -32,6 +32,8 @@ from labloop.types import Array, FloatArray
 
 log = logging.getLogger("labloop")
 
+OFFERED_ONLY: Mapping[str, Any] = {"refine": 0, "beyond_chance": None}
+"""Options by which a selector keeps to what it was offered."""
 REFILLS = 60
 """Times that an arm chooses again in place of designs beyond a total."""
 
@@ -97,7 +99,7 @@ def _offer(work: Work, name: str, pool: Pool) -> Offer:
     """Order an arm's pool as its selector would, as far as that can tell; the rest follows as offered."""
     ((selector, options),) = work.config.arms[name].selector.items()
     told = ramped(options, round_number=work.setting["number"], rounds=work.setting["rounds"])
-    made = create("selectors", selector, {**told, **({"refine": 0} if "refine" in told else {})})
+    made = create("selectors", selector, _kept_to(told))
     order: list[int] = []
     place = {one: i for i, one in enumerate(pool.ids)}
     n = len(set(pool.ids) - work.data.taken)
@@ -123,13 +125,14 @@ def _filled(
     """Let the arms choose a part's designs; those beyond a total make room for the next ones that are not."""
     need, kept = dict(here), {arm: list[Picks]() for arm in here}
     keys = [(r, work.terms.scope(one.limit, part)) for r, one in enumerate(work.terms.resources)]
+    arms = {arm: work.config.arms[arm] for arm in here}
     for _ in range(REFILLS):
         held = np.concatenate([work.data.pending, *work.taken]) if work.taken else work.data.pending
         data = replace(work.data, space=space, pending=held)
         pools = {arm: _enough(work, arm, offers[arm].pool, keys, data, n) for arm, n in need.items()}
         if len({one for pool in pools.values() for one in pool.ids}) < sum(need.values()):
             pools = {arm: _with_any(work, arm, pool, keys, data, sum(need.values())) for arm, pool in pools.items()}
-        config = work.config.model_copy(update={"arms": {arm: work.config.arms[arm] for arm in need}})
+        config = work.config.model_copy(update={"arms": {arm: arms[arm] for arm in need}})
         try:
             picks = work.choose(config, pools, work.posterior, data, need, **work.setting)
         except MethodError as error:
@@ -139,7 +142,14 @@ def _filled(
             return {arm: Picks.joined(several) for arm, several in kept.items() if several}
         need = {arm: sum(owner == arm for owner in refused.values()) for arm in need}
         need = {arm: n for arm, n in need.items() if n}
+        for arm, one in arms.items():  # what a selector finds by itself it would find again, refused or not
+            arms[arm] = one.model_copy(update={"selector": {name: _kept_to(told) for name, told in one.selector.items()}})
     raise MethodError(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
+
+
+def _kept_to(told: Options) -> Options:
+    """Change a selector's options so that it chooses among what it is offered only."""
+    return {**told, **{name: one for name, one in OFFERED_ONLY.items() if name in told}}
 
 
 def _enough(work: Work, arm: str, pool: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset, n: int) -> Pool:
