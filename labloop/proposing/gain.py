@@ -5,7 +5,7 @@ best measured and to picks that are not read yet is their joint expected improve
 
     gain(x | picks) = E[ (f(x) - max(best, f(picks)))₊ ]
 
-chosen greedily as the batch's value is submodular (Wilson et al., NeurIPS 2018, section 3.2). Letters and options are chosen
+chosen greedily as the batch's value is submodular (Wilson et al., NeurIPS 2018, section 3.2). Letters and mixtures are chosen
 among the candidates that there are (`in_turn`). In a space of numbers each pick is searched for (`by_gain`): with each pick the
 place of the next one moves, and local search follows it from what it found for the pick before.
 """
@@ -110,6 +110,25 @@ class Gain:
         return pull, np.sqrt(np.maximum(1 - (pull**2).sum(1), JITTER))
 
 
+class Told:
+    """Variance that designs have left as some are told one after the other, by the rows of a Cholesky factor."""
+
+    def __init__(self, covariance: FloatArray, noise: float, steps: int):
+        """Take the covariance of designs (m, m), a reading's noise variance, and how many will be told at most."""
+        self._covariance, self._noise, self._k = covariance, noise, 0
+        self._rows = np.zeros((steps, len(covariance)))
+        self.left = np.diag(covariance).copy()
+        """What is left of each design's variance, (m,)."""
+
+    def of(self, i: int) -> FloatArray:
+        """Tell design i: how its standard normal number moves all designs, (m,)."""
+        before = self._rows[: self._k]
+        row: FloatArray = (self._covariance[i] - before[:, i] @ before) / np.sqrt(max(self.left[i], 0.0) + self._noise)
+        self._rows[self._k] = row
+        self._k, self.left = self._k + 1, self.left - row**2
+        return row
+
+
 def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int) -> Array:
     """Order a pool by what each design adds to those before it: up to n rows; a longer order begins with the shorter one.
 
@@ -117,30 +136,29 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     """
     if not len(pool):
         return np.zeros(0, dtype=np.int64)
-    mean, std = judge.posterior.belief(pool.X)
-    top: Values = np.array([_best(judge, data)])
-    alone = log_ei(mean, hope * np.maximum(std, 1e-12), top)
-    rows = np.union1d(np.argsort(-alone, kind="stable")[:ASKED], np.argsort(-mean, kind="stable")[:SURE])
     waiting = _waiting(data)
-    X = np.concatenate([waiting, pool.X[rows]])
-    mean, std = judge.posterior.belief(X)
+    mean, std = judge.posterior.belief(np.concatenate([waiting, pool.X]))
     std = hope * np.maximum(std, 1e-12)
+    top: Values = np.array([_best(judge, data)])
+    new = slice(len(waiting), None)
+    alone = log_ei(mean[new], std[new], top)
+    rows = np.union1d(np.argsort(-alone, kind="stable")[:ASKED], np.argsort(-mean[new], kind="stable")[:SURE])
+    kept = np.concatenate([np.arange(len(waiting)), len(waiting) + rows])
+    X, mean, std = np.concatenate([waiting, pool.X[rows]]), mean[kept], std[kept]
     known = judge.correlation(X)
     correlation = np.eye(len(X)) if known is None else known
-    left, drawn = np.ones(len(X)), np.tile(mean, (DRAWS, 1))
     steps = len(waiting) + min(n, len(rows))
-    factor, rng, open_ = np.zeros((steps, len(X))), generator(seed, "gain"), np.arange(len(X)) >= len(waiting)
+    told, drawn = Told(correlation, JITTER, steps), np.tile(mean, (DRAWS, 1))
+    rng, open_ = generator(seed, "gain"), np.arange(len(X)) >= len(waiting)
     order = list(range(len(waiting)))  # what waits in the lab is picked already
     for k in range(steps):
         if k == len(order):
-            gain = logsumexp(log_ei(drawn, std * np.sqrt(np.maximum(left, JITTER)), top[:, None]), axis=0)
+            gain = logsumexp(log_ei(drawn, std * np.sqrt(np.maximum(told.left, JITTER)), top[:, None]), axis=0)
             order.append(int(np.where(open_, gain, -np.inf).argmax()))
             open_[order[k]] = False
         at = order[k]
-        factor[k] = (correlation[at] - factor[:k, at] @ factor[:k]) / np.sqrt(max(left[at], 0.0) + JITTER)
-        left = left - factor[k] ** 2
         half = rng.standard_normal(DRAWS // 2)
-        drawn = drawn + np.concatenate([half, -half])[:, None] * (factor[k] * std)
+        drawn = drawn + np.concatenate([half, -half])[:, None] * (told.of(at) * std)
         top = np.maximum(top, drawn[:, at])
     return rows[np.array(order[len(waiting) :], dtype=np.int64) - len(waiting)]
 

@@ -25,6 +25,7 @@ from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, of_several, panel
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Proposer
+from labloop.proposing.selectors import BY_CHANCE
 from labloop.proposing.terms import Terms
 from labloop.proposing.within import choose_within
 from labloop.registry import Kind, Options, create, load
@@ -235,8 +236,17 @@ def decide(
     setting: dict[str, Any] = {"seed": seed, "number": number, "rounds": rounds}
     chooser = choose if terms is None or terms.prices is None else partial(choose, terms=terms)
     if terms is None or terms.none:
-        return chooser(config, pools, posterior, data, wells, spare=spare, **setting), posterior
-    return choose_within(config, pools, posterior, data, wells, terms, choose=chooser, **setting), posterior
+        picks = chooser(config, pools, posterior, data, wells, spare=spare, **setting)
+    else:
+        picks = choose_within(config, pools, posterior, data, wells, terms, choose=chooser, **setting)
+    for name, chosen in picks.items():
+        if chosen.pool.notes.get("selection", {}).get("by_chance"):
+            log.warning(
+                "what the judge says of measurements that it has not seen can hardly be told from chance: %d of %d picks of arm "
+                "%s are drawn at random",
+                (chosen.pool.proposer == BY_CHANCE).sum(), len(chosen), name,
+            )  # fmt: skip
+    return picks, posterior
 
 
 def choose(

@@ -17,7 +17,7 @@ from pydantic import Field
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import by_gain, in_turn
+from labloop.proposing.gain import Told, by_gain, in_turn
 from labloop.proposing.panel import Panel, View
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
@@ -126,7 +126,9 @@ class Conservative:
             order = np.arange(len(found))
         else:
             found = refined(fresh, bound, data, FRONT, generations=steps, seed=seed) if steps else fresh
-            lcb = bound(found.X, found.proposer)
+            order = None
+        lcb = bound(found.X, found.proposer)
+        if order is None:
             order = np.argsort(-lcb, kind="stable")
             if hope is not None and isinstance(judge, Judgement):
                 first = in_turn(found, judge, data, min(n, JOINT), hope=hope, seed=seed)
@@ -134,8 +136,10 @@ class Conservative:
             elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
         blind = self._blind(judge) if hope is not None and isinstance(judge, Judgement) else 0.0
-        found, order = _with_chance(found, order, blind, data, seed)
-        lcb = bound(found.X, found.proposer)
+        if blind:
+            known = len(found)
+            found, order = _with_chance(found, order, blind, data, seed)
+            lcb = np.concatenate([lcb, bound(found.X[known:], found.proposer[known:])])
         nearest, distance = _nearest(found.X, data)
         limit = np.inf if self.support is None or beta <= 0 else support_limit(data, self.support)
         far = distance > limit
@@ -153,12 +157,6 @@ class Conservative:
             raise _too_few("conservative", n, len(pool) + len(found) - len(fresh), dropped)
         chosen = order[spread]
         relaxed, by_chance = int(far[chosen].sum()), int((found.proposer[chosen] == BY_CHANCE).sum()) if blind else 0
-        if by_chance:
-            log.warning(
-                "conservative: what the judge says of measurements that it has not seen can hardly be told from chance, so %d of "
-                "%d picks are drawn at random",
-                by_chance, n,
-            )  # fmt: skip
         if relaxed:
             log.warning(
                 "conservative: only %d of %d picks have data support (nearest measured design within %.3g); "
@@ -291,13 +289,16 @@ def _by_hypervolume(
 
 def _widened(pool: Pool, data: Dataset, seed: int) -> Pool:
     """Add random designs to a pool: compromises of several properties lie where proposers, who learn one number, do not look."""
-    X = data.space.sample(WIDE, generator(seed, "conservative", "wide"))
-    X = X[data.space.fresh(X, known={*data.taken, *pool.ids})]
-    return Pool(
-        space=pool.space, X=np.concatenate([pool.X, X]), score=np.concatenate([pool.score, np.full(len(X), np.nan)]),
-        proposer=np.concatenate([pool.proposer, np.full(len(X), "judge", dtype=object)]),
-        ids=(*pool.ids, *data.space.ids(X)), notes=pool.notes,
-    )  # fmt: skip
+    more = _drawn(data, WIDE, "wide", proposer="judge", seed=seed)
+    return Pool.joined([pool, more.without(pool.ids)])
+
+
+def _drawn(data: Dataset, n: int, label: str, *, proposer: str, seed: int) -> Pool:
+    """Draw n random designs, and keep those that are neither measured nor pending, each once."""
+    X = data.space.sample(n, generator(seed, "conservative", label))
+    X = X[data.space.fresh(X, known=data.taken)]
+    drawn = Pool.of(data.space, X, np.zeros(len(X)), proposer=proposer)
+    return replace(drawn, score=np.full(len(X), np.nan))  # nobody has an opinion of them
 
 
 def _choosable(pool: Pool, data: Dataset) -> tuple[Array, dict[str, int]]:
@@ -316,41 +317,29 @@ def _taught(order: Array, X: Designs, bound: Values, judge: Judgement, beta: flo
     if correlation is None:
         return order
     std = judge.optimistic(X)[1]
-    mean, left = bound + beta * std, std**2
-    covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2
-    rows = np.zeros((len(X), len(X)))
+    mean = bound + beta * std
+    told = Told(correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2, len(X))
     picked: list[int] = []
     open_ = np.ones(len(X), dtype=bool)
-    for k in range(len(X)):
-        i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(left, 0)), -np.inf).argmax())
+    for _ in X:
+        i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(told.left, 0)), -np.inf).argmax())
         picked.append(i)
         open_[i] = False
-        rows[k] = (covariance[i] - rows[:k, i] @ rows[:k]) / np.sqrt(max(left[i], 0) + noise)
-        left = left - rows[k] ** 2
+        told.of(i)
     return np.concatenate([front[picked], behind])
 
 
 def _with_chance(pool: Pool, order: Array, share: float, data: Dataset, seed: int) -> tuple[Pool, Array]:
     """Put designs drawn at random among those of a pool, whose rows `order` prefers: a share of any that come first."""
-    if share <= 0:
-        return pool, order
-    X = data.space.sample(STRANGERS, generator(seed, "conservative", "by chance"))
-    X = X[data.space.fresh(X, known=data.taken)]
-    place = {one: i for i, one in enumerate(pool.ids)}
-    ids = data.space.ids(X)
-    new = [i for i, one in enumerate(ids) if one not in place]
-    more = Pool(
-        space=pool.space, X=X[new], score=np.full(len(new), np.nan), proposer=np.full(len(new), BY_CHANCE, dtype=object),
-        ids=tuple(ids[i] for i in new), notes=pool.notes,
-    )  # fmt: skip
-    place |= {one: len(pool) + i for i, one in enumerate(more.ids)}
-    wanted, drawn = iter(order.tolist()), iter([place[one] for one in ids])
+    strangers = _drawn(data, STRANGERS, "by chance", proposer=BY_CHANCE, seed=seed)
+    both = Pool.joined([pool, strangers.without(pool.ids)])
+    place = {one: i for i, one in enumerate(both.ids)}
+    wanted, drawn = iter(order.tolist()), iter([place[one] for one in strangers.ids])
     mixed: dict[int, bool] = {}
     for k in range(len(order)):
         by_chance = int((k + 1) * share) > int(k * share)
         for row in itertools.islice(drawn if by_chance else wanted, 1):
             mixed.setdefault(row, by_chance)
-    both = Pool.joined([pool, more])
     whose = both.proposer.copy()
     whose[[row for row, by_chance in mixed.items() if by_chance]] = BY_CHANCE
     return replace(both, proposer=whose), np.array(list(mixed | dict.fromkeys(order.tolist())), dtype=np.int64)
