@@ -105,8 +105,7 @@ def _predicted(found: Predictions) -> None:
 def _row(one: dict[str, Any], found: Predictions) -> dict[str, Any]:
     """What fits on a terminal of a design: files and JSON have the rest."""
     row: dict[str, Any] = {"rank": one["rank"], "row": one["row"]}
-    cells = [one.get(f"{name}_mutations", one[name]) for name in found.columns]
-    design = ", ".join(f"{cell}" if not isinstance(cell, float) else f"{cell:.6g}" for cell in cells)
+    design = ", ".join(show.design_cells(one, found.columns))
     row["design"] = one["name"] if len(design) > _LONG and one.get("name") else design
     for name, unit in found.units.items():
         lead = "" if name == "predicted" else f"{name}_"

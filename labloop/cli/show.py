@@ -80,6 +80,12 @@ def _number(value: Any, digits: int = 4) -> str:
     return spelt(value, digits) if isinstance(value, float) else str(value)
 
 
+def design_cells(one: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Write a predicted design for people: its mutants by name, its numbers by their leading digits."""
+    cells = (one.get(f"{name}_mutations", one[name]) for name in columns)
+    return [f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in cells]
+
+
 _WORD = 14
 """Characters of a word that a table tries to keep together; a longer one, such as a sequence, is folded."""
 

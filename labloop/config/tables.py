@@ -167,8 +167,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _parsed(content: bytes, path: Path, **how: Any) -> pd.DataFrame:
     """Read a CSV as pandas does, with a header over every cell; one by semicolons or tabs may have decimal commas."""
-    heading = content[: content.find(b"\n") + 1 or None]
-    apart = max((b",", b";", b"\t"), key=heading.count).decode()
+    apart = separator(content[: content.find(b"\n") + 1 or None].decode("latin-1"))
     commas = apart != "," and b"," in content
     try:
         table = pd.read_csv(BytesIO(content), sep=apart, decimal="," if commas else ".", skipinitialspace=True, **how)
@@ -188,6 +187,11 @@ def _pointed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
     if table.attrs["commas"]:
         table[columns] = table[columns].replace(_COMMA, r"\1.\2", regex=True)
     return table
+
+
+def separator(heading: str) -> str:
+    """Say what a CSV's columns are separated by: the comma, semicolon or tab that its first line has most of."""
+    return max((",", ";", "\t"), key=heading.count)
 
 
 def named_twice(source: Path | BytesIO, apart: str = ",") -> str | None:

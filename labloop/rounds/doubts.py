@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from labloop.assays.ingest import AssayFile
 from labloop.assays.ingest.cells import count
 from labloop.ledger.memory import Memory
@@ -32,8 +34,8 @@ def as_elsewhere(memory: Memory, file: AssayFile) -> str:
         near = wells.loc[wells["round"].between(number - 1, number) & (wells["plate"] != plate), "plate"].unique().tolist()
         if mine["value"].nunique() < _ALIKE:
             continue
-        beside = [(one, [plate]) for one in memory.config.assays if one != assay]
-        for of, plates in [(str(assay), near), *beside]:
+        beside = [(one, [str(plate)]) for one in memory.config.assays if one != assay]
+        for of, plates in [(str(assay), near), *beside] if near else beside:
             old = memory.ledger.known(memory.name, of, plates=plates)
             both = mine[["well", "value"]].merge(old[["plate", "well", "value", "file"]], on="well", suffixes=("", "_old"))
             both = both.assign(same=rounded(both["value"]) == rounded(both["value_old"]))
@@ -50,13 +52,14 @@ def as_elsewhere(memory: Memory, file: AssayFile) -> str:
 def out_of_scale(memory: Memory, file: AssayFile) -> list[str]:
     """Say of which assays a file's values lie far below or above all that was measured lately, as those of another unit do."""
     told = []
-    exact = (file.measurements["qualifier"] == "=") & (file.measurements["status"] == "ok")
-    for assay, mine in file.measurements[exact].groupby("assay", sort=False):
-        old = memory.ledger.known(memory.name, str(assay), last=_LATEST)
-        before = old.loc[(old["qualifier"] == "=") & (old["status"] == "ok"), "value"]
-        if min(len(mine), len(before)) < _ALIKE:
+    for assay in file.measurements["assay"].unique():
+        before = _exact(memory.ledger.known(memory.name, str(assay), last=_LATEST))
+        if len(before) < _ALIKE:  # the first file of an assay, however large, is held against nothing
             continue
-        (low, mid, high), (least, middle, most) = (values.quantile([0.1, 0.5, 0.9]) for values in (mine["value"], before))
+        mine = _exact(file.measurements[file.measurements["assay"] == assay])
+        if len(mine) < _ALIKE:
+            continue
+        (low, mid, high), (least, middle, most) = (values.quantile([0.1, 0.5, 0.9]) for values in (mine, before))
         if not (low > 0 and least > 0 and (low > _APART * most or high * _APART < least)):
             continue
         ratio = f"{float(f'{max(mid / middle, middle / mid):.2g}'):,.6g}"
@@ -67,3 +70,8 @@ def out_of_scale(memory: Memory, file: AssayFile) -> list[str]:
             f"({least:.3g} to {most:.3g}{f' {unit}' if unit else ''}): see that the unit is right ({CORRECTS})"
         )
     return told
+
+
+def _exact(readings: pd.DataFrame) -> pd.Series[float]:
+    """The values of readings that are numbers, not bounds."""
+    return readings.loc[(readings["qualifier"] == "=") & (readings["status"] == "ok"), "value"]

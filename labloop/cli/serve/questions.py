@@ -14,6 +14,7 @@ from labloop.campaign.facade import Campaign
 from labloop.cli.serve.actions import Person, Text
 from labloop.cli.serve.desk import desk_of
 from labloop.cli.serve.sessions import clean
+from labloop.cli.show import design_cells
 from labloop.compare.results import spell
 from labloop.errors import CampaignError
 from labloop.rounds import state
@@ -107,8 +108,7 @@ def _rows(run: Campaign, answer: dict[str, Any] | None) -> list[dict[str, Any]]:
     several = len(answer["units"]) > 1 or "predicted" not in answer["units"]
     rows = []
     for one in designs:
-        design = (one.get(f"{column}_mutations", one[column]) for column in run.config.space.columns)
-        cells = [f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in design]
+        cells = design_cells(one, run.config.space.columns)
         said = []
         for name, unit in answer["units"].items():
             low, high = (one[f"{name}_{end}" if several else end] for end in ("low", "high"))

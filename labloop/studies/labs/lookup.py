@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from labloop.config.tables import named_twice
+from labloop.config.tables import named_twice, separator
 from labloop.errors import DesignError, Fault, MethodError
 from labloop.registry import plugin
 from labloop.space.design_space import DesignSpace
@@ -96,8 +96,7 @@ class Lookup(Tabulated):
 
     def _read(self) -> pd.DataFrame:
         try:
-            heading = str(pd.read_csv(self.path, sep="\x1f", header=None, nrows=1, dtype=str).iloc[0, 0])
-            apart = max((",", ";", "\t"), key=heading.count)
+            apart = separator(str(pd.read_csv(self.path, sep="\x1f", header=None, nrows=1, dtype=str).iloc[0, 0]))
             for decimal in (".",) if apart == "," else (",", "."):
                 raw = pd.read_csv(
                     self.path, sep=apart, decimal=decimal, skipinitialspace=True, keep_default_na=False, na_values=[""]
