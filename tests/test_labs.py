@@ -203,12 +203,13 @@ def test_a_property_that_is_no_number_is_told_with_its_row(tmp_path: Path) -> No
     [
         "base;pH;yield\nA;6,5;1,25\nB;7;2\nA;7;3\nB;6,5;4\n",
         "base\tpH\tyield\nA\t6.5\t1.25\nB\t7\t2\nA\t7\t3\nB\t6.5\t4\n",
+        'base,pH,"yield","a;b;c;d"\nA,6.5,1.25,1\nB,7,2,2\nA,7,3,1\nB,6.5,4,2\n',
     ],
-    ids=["commas", "points"],
+    ids=["commas", "points", "quoted"],
 )
 def test_a_table_is_read_as_spreadsheets_write_it(text, tmp_path):
     (tmp_path / "table.csv").write_text(text)
-    lab = open_lab(f"lookup/value=yield:{tmp_path / 'table.csv'}")
+    lab = open_lab(f"lookup/value=yield/columns=[base, pH]:{tmp_path / 'table.csv'}")
     assert lab.measure(pd.DataFrame({"base": ["A"], "pH": [6.5]}), seed=0)["value"].tolist() == [1.25]
 
 

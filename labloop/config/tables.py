@@ -6,6 +6,7 @@ The ledger keeps what was read, so that a campaign needs the tables once, when i
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -190,8 +191,8 @@ def _pointed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
 
 
 def separator(heading: str) -> str:
-    """Say what a CSV's columns are separated by: the comma, semicolon or tab that its first line has most of."""
-    return max((",", ";", "\t"), key=heading.count)
+    """Say what a CSV's columns are separated by: the comma, semicolon or tab that its first line has most of, names aside."""
+    return max((",", ";", "\t"), key=re.sub(r'"[^"]*"', "", heading).count)
 
 
 def named_twice(source: Path | BytesIO, apart: str = ",") -> str | None:

@@ -8,6 +8,7 @@ from labloop.assays.ingest import AssayFile
 from labloop.assays.ingest.cells import count
 from labloop.ledger.memory import Memory
 from labloop.rounds.repeats import CORRECTS, rounded
+from labloop.runtime.numbers import spelt
 
 _ALIKE = 8
 """Different values that two plates must have in the same wells before one is taken for the other; values that tell a scale."""
@@ -66,8 +67,9 @@ def out_of_scale(memory: Memory, file: AssayFile) -> list[str]:
         times = f"{ratio} times" if mid > middle else f"1/{ratio} of"
         unit = memory.config.property_of(str(assay)).unit
         told.append(
-            f"{count(len(mine), 'value')} of {assay}, most from {low:.3g} to {high:.3g}, are {times} what was measured before "
-            f"({least:.3g} to {most:.3g}{f' {unit}' if unit else ''}): see that the unit is right ({CORRECTS})"
+            f"{count(len(mine), 'value')} of {assay}, most from {spelt(low, 3)} to {spelt(high, 3)}, are {times} what was measured "
+            f"before ({spelt(least, 3)} to {spelt(most, 3)}{f' {unit}' if unit else ''}): see that the unit is right "
+            f"({CORRECTS})"
         )
     return told
 
