@@ -67,9 +67,9 @@ def out_of_scale(memory: Memory, file: AssayFile) -> list[str]:
         times = f"{ratio} times" if mid > middle else f"1/{ratio} of"
         unit = memory.config.property_of(str(assay)).unit
         told.append(
-            f"{count(len(mine), 'value')} of {assay}, most from {spelt(low, 3)} to {spelt(high, 3)}, are {times} what was measured "
-            f"before ({spelt(least, 3)} to {spelt(most, 3)}{f' {unit}' if unit else ''}): see that the unit is right "
-            f"({CORRECTS})"
+            f"{count(len(mine), 'value')} of {assay}, most from {spelt(low, 3)} to {spelt(high, 3)}, are {times} what was "
+            f"measured before ({spelt(least, 3)} to {spelt(most, 3)}{f' {unit}' if unit else ''}): see that the unit is "
+            f"right ({CORRECTS})"
         )
     return told
 
