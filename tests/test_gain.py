@@ -16,7 +16,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Integer, Real, Sequence
+from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
@@ -159,6 +159,37 @@ def test_a_selector_of_letters_chooses_by_gain_if_it_shall(words: tuple[Dataset,
     assert len(set(everything.pool.ids)) == len(pool)
 
 
+def test_a_sequences_own_value_counts_as_far_as_the_judge_explains_what_it_has_not_seen(
+    words: tuple[Dataset, Judgement, Pool],
+) -> None:
+    data, judge, pool = words
+    mean = judge.belief(pool.X)[0]
+    adding, best = in_turn(pool, judge, data, 12, hope=1.0, seed=0), np.argsort(-mean)[:12]
+    some = in_turn(pool, judge, data, 12, hope=1.0, seed=0, own=0.05)
+    assert mean[adding].mean() < mean[some].mean() < mean[best].mean()
+    assert in_turn(pool, judge, data, 20, hope=1.0, seed=0, own=0.05)[:12].tolist() == some.tolist()
+    assert set(in_turn(pool, judge, data, 12, hope=1.0, seed=0, own=1e6).tolist()) == set(best.tolist())
+
+    def picked(skill: float, own: float) -> tuple[str, ...]:
+        knowing = replace(judge, posterior=Guessing(judge.posterior, 9.0, skill))  # type: ignore[arg-type]
+        return Conservative(hope=1.0, own=own).select(pool, knowing, data, 12, seed=0).pool.ids
+
+    for skill in (-0.5, 0.0):
+        assert picked(skill, 0.2) == picked(skill, 0.0)
+    assert picked(0.5, 0.15) == picked(0.5**0.5, 0.05) != picked(0.0, 0.05)
+    assert picked(1.0, 0.05) == picked(0.99, 0.05)
+
+
+def test_own_values_count_among_letters_alone() -> None:
+    space = DesignSpace(parameters=(Mixture(name="m", components=("a", "b", "c"), step=0.05),))
+    data = toy_data(space, 30)
+    judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
+    X = space.listing()[space.fresh(space.listing(), known=data.taken)]
+    pool = Pool.of(space, X, np.zeros(len(X)), proposer="one")
+    picks = [Conservative(hope=1.0, own=own).select(pool, judge, data, 6, seed=0).pool.ids for own in (0.0, 9.0)]
+    assert picks[0] == picks[1]
+
+
 def test_options_alone_go_by_the_bound_whatever_the_hope() -> None:
     space = DesignSpace(parameters=(Choice(name="s", options=tuple("abcdefgh")), Choice(name="t", options=tuple("uvwxyz"))))
     X = space.listing()[::4]
@@ -171,10 +202,11 @@ def test_options_alone_go_by_the_bound_whatever_the_hope() -> None:
 
 
 class Guessing:
-    """A judge that says how far its held-out predictions are from chance."""
+    """A judge that says how far its held-out predictions are from chance, and whose picks have values of their own."""
 
-    def __init__(self, posterior: FittedGP, beyond_chance: float):
+    def __init__(self, posterior: FittedGP, beyond_chance: float, skill: float = 0.0):
         self.posterior, self.beyond_chance, self.noise_std = posterior, beyond_chance, posterior.noise_std
+        self.skill, self.correlation = skill, posterior.correlation
 
     def __call__(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         return self.posterior(X)

@@ -260,6 +260,11 @@ class Judgement:
         return float(self.posterior.noise_std)
 
     @property
+    def skill(self) -> float:
+        """The judge's correlation with measurements that it has not seen; 0 if it does not tell."""
+        return float(getattr(self.posterior, "skill", 0.0))
+
+    @property
     def beyond_chance(self) -> float:
         """The judge's correlation with measurements that it has not seen, in standard errors of none; ∞ if it does not tell."""
         return float(getattr(self.posterior, "beyond_chance", np.inf))

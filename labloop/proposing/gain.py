@@ -129,10 +129,14 @@ class Told:
         return row
 
 
-def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int) -> Array:
+def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int, own: float = 0.0) -> Array:
     """Order a pool by what each design adds to those before it: up to n rows; a longer order begins with the shorter one.
 
     Of a large pool only the `ASKED` best by their gain over the measured alone are looked at, and the `SURE` of highest mean.
+
+    Args:
+        hope: standard deviations that a doubt counts for.
+        own: what a design's mean counts for beside its gain, both in y.
     """
     if not len(pool):
         return np.zeros(0, dtype=np.int64)
@@ -154,6 +158,8 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     for k in range(steps):
         if k == len(order):
             gain = logsumexp(log_ei(drawn, std * np.sqrt(np.maximum(told.left, JITTER)), top[:, None]), axis=0)
+            if own:
+                gain = np.exp(gain) / DRAWS + own * mean
             order.append(int(np.where(open_, gain, -np.inf).argmax()))
             open_[order[k]] = False
         at = order[k]

@@ -43,6 +43,8 @@ JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
 WIDE = 512
 """Random designs that join a pool of several properties before it is refined."""
+SURE = 0.99
+"""Correlation with unseen measurements that counts at most."""
 STRANGERS = 512
 """Random designs that stand in for a judge that knows nothing."""
 BY_CHANCE = "random"
@@ -91,6 +93,9 @@ class Conservative:
     """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
     before it (`labloop.proposing.gain`), where a std counts for this many. Options alone, numbers that vary freely and several
     properties go by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
+    own: Annotated[float, Field(ge=0)] = 0.0
+    """What a sequence's own value counts for beside what it adds to the best, where it is chosen for that (`hope`), times what
+    the judge explains of unseen measurements' variance over what it leaves: a plate of good designs is worth something, too."""
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
     """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
     standard errors of none. One that has less does not choose alone by what picks add: for what it lacks of this so large a share
@@ -131,7 +136,7 @@ class Conservative:
         if order is None:
             order = np.argsort(-lcb, kind="stable")
             if hope is not None and isinstance(judge, Judgement):
-                first = in_turn(found, judge, data, min(n, JOINT), hope=hope, seed=seed)
+                first = in_turn(found, judge, data, min(n, JOINT), hope=hope, seed=seed, own=self._own(judge, data.space))
                 order = np.concatenate([first, order[~np.isin(order, first)]])
             elif hopeful and isinstance(judge, Judgement):
                 order = _taught(order, found.X, lcb, judge, beta)
@@ -181,6 +186,12 @@ class Conservative:
         if _free(space):
             return -beta if self.joint and beta < 0 else None
         return None if space.kinds == {"choice"} else self.hope
+
+    def _own(self, judge: Judgement, space: DesignSpace) -> float:
+        """Say what a design's own value counts for: nothing where the judge explains nothing, or there is more than letters."""
+        letters = all(block.kind == "onehot" for block in space.blocks)
+        explained = float(np.clip(judge.skill, 0.0, SURE)) ** 2
+        return self.own * explained / (1 - explained) if letters else 0.0
 
     def _blind(self, judge: Judgement) -> float:
         """Say which share of the picks is left to chance, as the judge can hardly be told from it."""

@@ -123,8 +123,10 @@ class Stacked:
     range: tuple[float, float]
     """Within which a member's mean is held."""
     notes: Mapping[str, Any]
+    skill: float = 0.0
+    """Correlation of the members' predictions with held-out measurements, by weight; 0 of too few."""
     beyond_chance: float = 0.0
-    """Correlation of the members' predictions with held-out measurements, by weight, in standard errors of none; 0 of too few."""
+    """The same in standard errors of none."""
     history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns."""
     warp: Warp = field(default_factory=Warp)
@@ -192,7 +194,8 @@ def stacked(
         heard = kept & (joint | (weights >= numbers * before / before.sum()))
         kept = heard if heard.any() else kept
     weights = np.where(kept, weights, 0.0) / weights[kept].sum()
-    beyond = 0.0 if np.isnan(told_by).any() else float(weights @ told_by * np.sqrt(known.sum()))
+    skill = 0.0 if np.isnan(told_by).any() else float(weights @ told_by)
+    beyond = skill * float(np.sqrt(known.sum()))
     told = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True)}
     notes = {
         "weights": told, "held_out": int(known.sum()), "width": round(width, 4), "beyond_chance": round(beyond, 2),
@@ -203,7 +206,7 @@ def stacked(
     return Stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
-        beyond_chance=beyond,
+        skill=skill, beyond_chance=beyond,
         most=float(y.std()) or 1.0, range=(float(y.min() - FARTHEST * y.std()), float(y.max() + FARTHEST * y.std())), warp=warp,
     )  # fmt: skip
 
