@@ -383,9 +383,9 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
         named = " and ".join(filter(None, [", ".join(lack[:-1]), *lack[-1:]]))
         of = f", assay{'s' if len(lack) > 1 else ''} {named}" if lack else ""
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells{of}"
-        return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
+        return f"{waits}: {memory.to_ingest(*(lack or memory.config.required))}"
     if n_designs < ENOUGH and not memory.config.begins_with_history:
-        told = f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
+        told = f"ingest the lab's measurements: {memory.to_ingest()}"
         start = f"; or begin with random designs: labloop propose {memory.name} config/rounds/first.yaml"
         return told if rounds else told + start
     n_done = _done(memory)

@@ -129,7 +129,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     if len(data) < state.ENOUGH and config.judge is not None and not is_cold(data):
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
-            f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
+            f"('{memory.to_ingest()}'), or begin with a plate of random designs "
             f"('labloop propose {memory.name} config/rounds/first.yaml')"
         )
     memory.ledger.open_round(
