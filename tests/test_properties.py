@@ -98,7 +98,7 @@ def test_a_limit_of_an_objective_is_of_the_same_values():
         ({"objectives": {"gloss": {"treshold": 0}, "cost": {}}}, "objectives.gloss.treshold: unknown key"),
         ({"objectives": {"gloss": {"assay": "x"}, "cost": {"assay": "x"}}}, "measures two of them"),
         ({"objectives": {"gloss": {}, "cost": {}}, "objective": {"assay": "smell"}}, "give one of them"),
-        ({"objectives": {"a": {}, "cost": {}}}, "a is the name of another column"),
+        ({"objectives": {"a": {}, "cost": {}}}, "objectives.a: is the name of another column, of the design"),
         ({"objectives": {"gloss": {"required": False}, "cost": {"required": False}}}, "one at least must be required"),
         ({"constraints": {"smell": {"at_least": -1, "transform": "log"}}}, "no logarithm"),
         (
