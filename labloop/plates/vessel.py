@@ -145,8 +145,8 @@ class Plate(_Spec):
             raise ValueError(f"wells: {self.wells} are not {self.rows} rows x {self.columns} columns: leave wells out")
         if self.rows is None and self.wells not in SHAPES:
             raise ValueError(
-                f"wells: {self.wells} is no usual plate ({', '.join(map(str, SHAPES))}): give rows and columns, such as "
-                "{rows: 5, columns: 10} for a rack of 50 tubes"
+                f"wells: {self.wells} is no usual plate ({', '.join(map(str, SHAPES))}): for a rack of 50 tubes "
+                "say plate: {rows: 5, columns: 10}"
             )
         if isinstance(self.use, int) and self.use > len(self.model_copy(update={"use": None}).usable):
             raise ValueError(f"use: {self.use} wells are more than the plate has ({self.described.replace(', ', ' with ')})")
