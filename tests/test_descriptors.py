@@ -113,6 +113,9 @@ def test_numbers_of_a_library_with_decimal_commas_are_numbers_and_its_names_are_
         ("descriptors: solvents.csv", TABLE.replace("boiling", "polarity"), "has two columns 'polarity'"),
         ("descriptors: .", TABLE, "is no file"),
         ('descriptors: "a\\0b.csv"', TABLE, "cannot be read"),
+        ("descriptors: solvents.csv", TABLE.replace("66", "inf"), "row 'THF': boiling 'inf' is not finite"),
+        ("descriptors: solvents.csv", TABLE.partition("\n")[0], "solvents.csv has no rows"),
+        ("descriptors: solvents.csv", TABLE + "a,1,2,3,4\n", "saw 5: mend it, and put text with a comma in quotes"),
         ("descriptors: solvents.csv", TABLE.replace("boiling", ""), "column 3 has no name: name it in the first row"),
         ("descriptors: solvents.csv", "PK\3\4" + TABLE, "is an Excel workbook or a zip archive: open it and save it as CSV"),
     ],
@@ -127,6 +130,9 @@ def test_numbers_of_a_library_with_decimal_commas_are_numbers_and_its_names_are_
         "one name",
         "folder",
         "no name",
+        "infinite",
+        "no rows",
+        "more cells in a row",
         "nameless column",
         "workbook",
     ],
@@ -441,6 +447,16 @@ def test_vectors_that_are_no_numbers_are_refused_with_their_row(tmp_path, cell, 
     values[4, 1] = cell
     with pytest.raises(ConfigError, match=rf"esm\.csv, row 6 \(ACA\): {said}"):
         with_vectors(tmp_path, values=values)
+
+
+def test_a_table_of_vectors_may_have_separators_behind_its_rows_and_needs_rows(tmp_path):
+    plain = with_vectors(tmp_path)
+    head, *rows = (tmp_path / "esm.csv").read_text().splitlines()
+    (tmp_path / "esm.csv").write_text("\n".join([head, *(f"{row}," for row in rows), ""]))
+    assert load_config(tmp_path / "campaign.yaml", CampaignConfig) == plain
+    (tmp_path / "esm.csv").write_text(head)
+    with pytest.raises(ConfigError, match=r"esm\.csv has no rows"):
+        load_config(tmp_path / "campaign.yaml", CampaignConfig)
 
 
 def test_a_huge_column_counts_like_any_other(tmp_path):

@@ -113,6 +113,8 @@ def _vectors(path: Path, parameter: str) -> Vectors:
         return Vectors.of(*vectors(content, path.name), path.name)
     key = _key(parsed(content, path.name, nrows=0), parameter)
     table = parsed(content, path.name, dtype={key: str})
+    if table.empty:
+        raise ConfigError(f"{path.name} has no rows")
     numbers = table.drop(columns=key)
     all_named(numbers, path.name)
     if not numbers.shape[1]:
@@ -165,8 +167,11 @@ def _content(path: Path, most: int = SIZE) -> bytes:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a CSV of text."""
-    return parsed(_content(path), path.name, dtype=str, keep_default_na=False)
+    """Read a CSV of text, with a row at least."""
+    table = parsed(_content(path), path.name, dtype=str, keep_default_na=False)
+    if table.empty:
+        raise ConfigError(f"{path.name} has no rows")
+    return table
 
 
 def parsed(content: bytes, name: str, **how: Any) -> pd.DataFrame:
@@ -178,21 +183,28 @@ def parsed(content: bytes, name: str, **how: Any) -> pd.DataFrame:
         ConfigError: it is no such table; names the file.
     """
     form = form_of(content, name)
+
+    def read(**how: Any) -> pd.DataFrame:
+        return pd.read_csv(BytesIO(content), **{**form, **how})
+
     try:
-        names = pd.read_csv(BytesIO(content), **form, header=None, nrows=1, dtype=str, na_filter=False).iloc[0]
-        table = pd.read_csv(BytesIO(content), **{**form, **how})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ConfigError(f"{name} is not a CSV table: {' '.join(str(error).split())}") from error
-    if twice := next(iter(names[(names != "") & names.duplicated()]), None):
-        raise ConfigError(f"{name} has two columns {twice!r}: rename one, or delete it")
-    beyond = 0
-    if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
-        beyond, table = table.index.nlevels, table.reset_index(allow_duplicates=True)
-    table.columns = pd.Index([one or f"{_NAMELESS}{i + 1})" for i, one in enumerate([*names, *[""] * beyond])])
+        names = read(header=None, nrows=1, dtype=str, na_filter=False).iloc[0].tolist()
+        if twice := next((one for i, one in enumerate(names) if one and one in names[:i]), None):
+            raise ConfigError(f"{name} has two columns {twice!r}: rename one, or delete it")
+        called = [one or _nameless(i) for i, one in enumerate(names)]
+        table = read(header=0, names=called, **how)
+        if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
+            called += [_nameless(len(names) + i) for i in range(table.index.nlevels)]
+            table = read(header=0, names=called, **how)
+    except pd.errors.EmptyDataError as error:
+        raise ConfigError(f"{name} is not a CSV table: it is empty") from error
+    except pd.errors.ParserError as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"{name} is not a CSV table: {told}: mend it, and put text with a comma in quotes") from error
     blank = table.isna() | (table == "")
     if not blank.iloc[:, len(names) :].all(axis=None):
         raise ConfigError(f"{name}: rows have more cells than the header names ({', '.join(filter(None, names))})")
-    kept = [not (str(one).startswith(_NAMELESS) and blank[one].all()) for one in table.columns]
+    kept = [not (one.startswith(_NAMELESS) and blank[one].all()) for one in called]
     table = table.iloc[: np.flatnonzero(~blank.all(axis=1)).max(initial=-1) + 1, kept]
     table.attrs["commas"] = form["decimal"] == ","
     return table
@@ -213,6 +225,10 @@ def form_of(content: bytes, name: str) -> dict[str, Any]:
     apart = _separator(text.partition("\n")[0])
     commas = apart != "," and "," in text
     return {"encoding": encoding, "sep": apart, "decimal": "," if commas else ".", "skipinitialspace": True}
+
+
+def _nameless(i: int) -> str:
+    return f"{_NAMELESS}{i + 1})"
 
 
 def all_named(columns: Iterable[object], name: str) -> None:
@@ -244,11 +260,11 @@ def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:
         raise ConfigError(f"{name} has no column of numbers beside the options")
     all_named(kept, name)
     values = kept.apply(pd.to_numeric, errors="coerce")
-    bad = [(row, column) for column in kept.columns for row in kept.index[values[column].isna()]]
+    bad = [(row, column) for column in kept.columns for row in kept.index[~np.isfinite(values[column])]]
     if bad:
         row, column = bad[0]
-        cell = kept.loc[row, column]
-        raise ConfigError(f"{name}, row {row!r}: {column} {cell!r} is not a number: mend it, or leave the column out")
+        cell, kind = kept.loc[row, column], "finite" if np.isinf(values.loc[row, column]) else "a number"
+        raise ConfigError(f"{name}, row {row!r}: {column} {cell!r} is not {kind}: mend it, or leave the column out")
     return {str(row): {str(column): float(values.loc[row, column]) for column in kept.columns} for row in kept.index}
 
 

@@ -27,7 +27,7 @@ class Lookup(Tabulated):
     """Any complete table of designs and values as a lab: what it measures is the table's value, plus noise if asked for."""
 
     path: Path
-    """A CSV file, gzipped or not; one by semicolons or tabs may have decimal commas."""
+    """A CSV file in UTF-8, UTF-16 or Latin-1, gzipped or not; one by semicolons or tabs may have decimal commas."""
     value: str = "value"
     """The column of the values; all others that hold more than one value are the design, unless `columns` names them."""
     properties: tuple[str, ...] = ()
