@@ -13,9 +13,9 @@ from labloop.runtime.prefect_api import report_key
 
 
 @task(task_run_name="open-round", cache_policy=NO_CACHE, persist_result=False)
-def open_round(campaign: str, config: str | None, home: str | None, ledger: str | None) -> int:
+def open_round(campaign: str, config: str | None, now: bool, home: str | None, ledger: str | None) -> int:
     """Open the next round, or find the one that is open."""
-    return Campaign.open(campaign, home=home, ledger=ledger).ensure_round(config)
+    return Campaign.open(campaign, home=home, ledger=ledger).ensure_round(config, now=now)
 
 
 # Prefect's default runner shares torch's threads and one device between trainings, so they are called one after the other.
@@ -44,7 +44,7 @@ def choose_wells(campaign: str, number: int, out: str, home: str | None, ledger:
 @flow(name="labloop-propose-round", flow_run_name="{campaign}-propose", persist_result=False)
 def propose_round(
     campaign: str, config: str | None = None, out: str = "out", home: str | None = None, ledger: str | None = None,
-    workers: int | str = 1,
+    workers: int | str = 1, now: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """Run a campaign's round up to its plate; returns the paths of the files that go to the lab.
 
@@ -55,8 +55,9 @@ def propose_round(
         home: folder of ledger and reports, as `labloop --home`.
         ledger: database URL, as `labloop --ledger`.
         workers: train side by side on so many processes, or on the Dask cluster of this address.
+        now: open another round although all that were planned are done, as `labloop propose --now`.
     """
-    number = open_round(campaign, config, home, ledger)
+    number = open_round(campaign, config, now, home, ledger)
     if workers != 1:
         train_all(campaign, number, workers, home, ledger)
     for key, training in Campaign.open(campaign, home=home, ledger=ledger).trainings(number).items():

@@ -455,6 +455,7 @@ def test_unlabelled_designs_shape_the_prior(tmp_path):
         pytest.param(["seq", "ACGTAC"], r"library\.csv: design columns are missing: dna \(there are: seq\)", id="column"),
         pytest.param(["dna"], r"library\.csv has no rows", id="no rows"),
         pytest.param([""], r"library\.csv is not a CSV table", id="empty"),
+        pytest.param(["PK\3\4"], r"library\.csv is an Excel workbook.*save it as CSV", id="workbook"),
     ],
 )
 def test_a_wrong_file_of_unlabelled_designs_is_refused_with_its_place(tmp_path, rows, message):

@@ -15,7 +15,7 @@ from scipy import stats
 
 from labloop.compare import measures, statistics
 from labloop.compare.arms import compare
-from labloop.compare.figures import whose
+from labloop.compare.figures import spell_apart, whose
 from labloop.compare.pairs import Pair, RoundPair
 from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison, spell
@@ -531,6 +531,16 @@ def test_the_sentence_says_folds_under_a_log_transform():
     assert "1.00-fold" not in said
 
 
+@pytest.mark.parametrize(("transform", "told"), [("identity", "0.2 % higher than"), ("log10", "1.003-fold higher than")])
+def test_the_sentence_never_calls_a_difference_of_nothing_higher(transform, told):
+    objective, step = Objective(unit="%", transform=transform), 0.2 if transform == "identity" else math.log10(1.003)
+    wells = [20 * step * i for i in range(-12, 12)]
+    said = quick(picks_of({(1, "a"): [y + step for y in wells], (1, "b"): wells}), objective=objective).sentence
+    assert f"mean of a's 24 measured wells is {told} that of b's 24" in said
+    same = quick(picks_of({(1, "a"): [y + 1e-15 for y in wells], (1, "b"): wells}), objective=objective).sentence
+    assert "measured wells is the same as that of" in same
+
+
 def test_the_sentence_admits_that_the_data_cannot_decide_and_tells_what_would():
     said = quick(picks_of({(1, "a"): normal(1, 12, 0.3), (1, "b"): normal(2, 12)})).sentence
     assert "the data cannot decide between" in said
@@ -589,6 +599,7 @@ def test_a_design_twice_in_an_arm_is_refused():
 def test_numbers_get_the_decimals_their_uncertainty_deserves():
     assert [spell(0.123456, 0.02), spell(1234.6, 300.0), spell(-0.0001, 0.1)] == ["0.123", "1,230", "0.00"]
     assert [spell(-1.5, 0.3), spell(math.nan, 1.0)] == ["−1.50", "–"]
+    assert [spell_apart(x, 10.0) for x in (-39.4, -0.26, 0.0, 1234.0, math.nan)] == ["−39", "−0.3", "0", "1,234", "–"]
 
 
 def test_a_name_that_ends_in_s_is_written_as_people_do():

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from labloop.campaign.checks import check_configs
 from labloop.config.campaign import CampaignConfig
 from labloop.config.ramp import ramped
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, LabloopError
 from labloop.plates.vessel import Plate
 from labloop.registry import available, create, describe, load
 from labloop.runtime.yamlfile import read_yaml
@@ -83,10 +84,19 @@ def test_every_round_file_that_ships_loads_and_makes_its_plugins(path):
         (CAMPAIGN + "budget: {wells: true}\n", "budget.wells: true is no number"),
         (CAMPAIGN + "budget: {price: 5000}\n", "budget.price: needs prices"),
         (CAMPAIGN + "budget: {price: 5000 EUR}\n", "budget.price: write a number without its unit, not '5000 EUR'"),
+        (CAMPAIGN + "prices: {well: 1}\nbudget: {price: .inf}\n", "budget.price: write a finite number, not inf"),
+        (CAMPAIGN + "assays: {assay: {units: {kRFU: .inf}}}\n", "assays.assay.units.kRFU: write a finite number, not inf"),
+        (CAMPAIGN + "plate: {wells: 50}\n", "for a rack of 50 tubes say plate: {rows: 5, columns: 10}"),
         (CAMPAIGN + "prices: {well: .inf}\n", "prices.well: write a finite number, not inf"),
         (CAMPAIGN + "history: old.csv\n", "history: 'old.csv' may be a file or a campaign: write {file: old.csv}"),
         (CAMPAIGN + "history: {file: old.csv, direction: down}\n", "history.direction: write 'max' or 'min', not 'down'"),
         (CAMPAIGN + "limits: {dna: 3}\n", "limits.dna: says nothing of a limit: write what it is"),
+        (CAMPAIGN + "limits: {s: {out_of_stock: [A]}}\n", "limits.s: s is a sequence: limits are of choices"),
+        (CAMPAIGN + "flanks: {s: {five_prime: ACNT}}\n", "flanks.s.five_prime: 'ACNT' must hold A, C, G and T only"),
+        (CAMPAIGN + "schedule: {expected: soon}\n", "schedule.expected: write a span of time, such as 14 days or 36 hours"),
+        (CAMPAIGN.replace("name: s", "name: ''"), "space.parameters.0.name: write text, not ''"),
+        (CAMPAIGN + "assays: {assay: {low: 5, high: 1}}\n", "assays.assay.low: 5 is above high, 1"),
+        (CAMPAIGN + "assays: {assay: {columns: {vlaue: OD}}}\n", "assays.assay.columns.vlaue: is no column of labloop's"),
         (CAMPAIGN + "limits: {rna: {at_most: 1}}\n", "limits.rna: the space has no such parameter"),
         (CAMPAIGN + "constraints: {tm: {at_least: true}}\n", "constraints.tm.at_least: true is no number"),
         (CAMPAIGN + "plate: {wells: 42}\n", "wells: 42 is no usual plate"),
@@ -112,6 +122,9 @@ def test_a_mistake_in_a_campaign_file_is_named_with_its_place(tmp_path, text, me
         ("{type: real, name: t, low: 20, high: 90, step: 500}", "line 6, space.parameters.1.step: 500 is wider than the range"),
         ("{type: choice, name: s, options: [DMF, '']}", "line 6, space.parameters.1.options.1: is empty"),
         ("{type: choice, name: s, options: [yes, no]}", "options.0: true is no number: write one, or quotes around it"),
+        ("{type: mixture, name: m, components: [a, '']}", "space.parameters.1.components.1: write text, not ''"),
+        ("{type: choice, name: s, options: [1, .nan]}", "options.1: write text or a finite number, not nan"),
+        ("{type: sequence, name: p, parent: '', mutations: 2}", "space.parameters.1: parent is empty: write its letters"),
         ("{type: choice, name: s, options: [DMF]}", "space.parameters.1.options: holds 1: at least 2 are needed"),
     ],
 )
@@ -123,6 +136,22 @@ def test_a_parameter_that_no_lab_can_mean_is_refused_with_its_line(tmp_path, par
     with pytest.raises(ConfigError) as error:
         load_config(path, CampaignConfig)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("schedule: {rounds: [nowhere.yaml]}\n", "schedule.rounds.0: "),
+        ("history: {file: nowhere.csv}\n", "history.0: "),
+        (", constraints: [{type: forbidden_motifs, parameter: s, motifs: [A, C, G, T]}]", "space.constraints: only 0 of "),
+    ],
+)
+def test_what_only_a_look_beyond_a_campaigns_file_shows_is_told_with_its_name_and_key(tmp_path, text, message):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(CAMPAIGN.replace("4}]", f"4}}]{text}") if text.startswith(",") else CAMPAIGN + text)
+    with pytest.raises(LabloopError) as error:
+        check_configs(path)
+    assert str(error.value).startswith(f"{path}: {message}")
 
 
 def test_one_option_is_out_of_stock_without_a_list():

@@ -66,6 +66,23 @@ def test_a_table_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path, apart):
     assert config.space.parameters[0].descriptors["THF"] == {"polarity": 4, "boiling": 66.5}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
+def test_a_table_is_read_in_the_encoding_that_it_was_saved_in(tmp_path, encoding):
+    table = "solvent\tpolarity\nether de pétrole\t1,5\nTHF\t4\n"
+    (tmp_path / "saved.csv").write_bytes(table.encode(encoding))
+    solvent = load(tmp_path, "descriptors: saved.csv").space.parameters[0]
+    assert solvent.descriptors == {"ether de pétrole": {"polarity": 1.5}, "THF": {"polarity": 4}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [TABLE.replace("\n", ",,\n"), TABLE.replace("\n", ",\n").replace("boiling,", "boiling"), TABLE + ",,\n,,\n"],
+    ids=["columns", "columns of rows only", "rows"],
+)
+def test_what_a_spreadsheet_leaves_behind_a_table_is_no_descriptor(tmp_path, table):
+    assert load(tmp_path, "descriptors: solvents.csv", table) == load(tmp_path, "descriptors: solvents.csv")
+
+
 def test_names_of_a_table_with_decimal_commas_stay_as_they_are(tmp_path):
     table = "solvent;polarity\n1,2;4,5\n1,4;3\n"
     config = load(tmp_path, "descriptors: solvents.csv, options: ['1,2', '1,4']", table)
@@ -96,6 +113,11 @@ def test_numbers_of_a_library_with_decimal_commas_are_numbers_and_its_names_are_
         ("descriptors: solvents.csv", TABLE.replace("boiling", "polarity"), "has two columns 'polarity'"),
         ("descriptors: .", TABLE, "is no file"),
         ('descriptors: "a\\0b.csv"', TABLE, "cannot be read"),
+        ("descriptors: solvents.csv", TABLE.replace("66", "inf"), "row 'THF': boiling 'inf' is not finite"),
+        ("descriptors: solvents.csv", TABLE.partition("\n")[0], "solvents.csv has no rows"),
+        ("descriptors: solvents.csv", TABLE + "a,1,2,3,4\n", "saw 5: mend it, and put text with a comma in quotes"),
+        ("descriptors: solvents.csv", TABLE.replace("boiling", ""), "column 3 has no name: name it in the first row"),
+        ("descriptors: solvents.csv", "PK\3\4" + TABLE, "is an Excel workbook or a zip archive: open it and save it as CSV"),
     ],
     ids=[
         "missing",
@@ -108,6 +130,11 @@ def test_numbers_of_a_library_with_decimal_commas_are_numbers_and_its_names_are_
         "one name",
         "folder",
         "no name",
+        "infinite",
+        "no rows",
+        "more cells in a row",
+        "nameless column",
+        "workbook",
     ],
 )
 def test_a_bad_table_is_refused_with_its_place(tmp_path, what, table, said):
@@ -299,7 +326,7 @@ def test_a_pipe_is_no_table_and_what_is_packed_stays_so(tmp_path):
     with pytest.raises(ConfigError, match=r"pipe\.csv is no file"):
         load(tmp_path, "descriptors: pipe.csv")
     (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
-    with pytest.raises(ConfigError, match="is not a CSV table"):
+    with pytest.raises(ConfigError, match="is a gzip archive"):
         load(tmp_path, "descriptors: packed.csv.gz")
 
 
@@ -420,6 +447,16 @@ def test_vectors_that_are_no_numbers_are_refused_with_their_row(tmp_path, cell, 
     values[4, 1] = cell
     with pytest.raises(ConfigError, match=rf"esm\.csv, row 6 \(ACA\): {said}"):
         with_vectors(tmp_path, values=values)
+
+
+def test_a_table_of_vectors_may_have_separators_behind_its_rows_and_needs_rows(tmp_path):
+    plain = with_vectors(tmp_path)
+    head, *rows = (tmp_path / "esm.csv").read_text().splitlines()
+    (tmp_path / "esm.csv").write_text("\n".join([head, *(f"{row}," for row in rows), ""]))
+    assert load_config(tmp_path / "campaign.yaml", CampaignConfig) == plain
+    (tmp_path / "esm.csv").write_text(head)
+    with pytest.raises(ConfigError, match=r"esm\.csv has no rows"):
+        load_config(tmp_path / "campaign.yaml", CampaignConfig)
 
 
 def test_a_huge_column_counts_like_any_other(tmp_path):

@@ -13,6 +13,7 @@ import yaml
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
+from labloop.errors import CampaignError
 from labloop.runtime.files import turn
 from labloop.runtime.prefect_api import NoAnswer
 from labloop.studies.demo import measure_plate
@@ -76,6 +77,21 @@ def test_a_round_through_flows_gives_the_same_files_as_without(served, tmp_path,
     verdict = close_round("tfbind8", files=[str(tmp_path / "results.csv")], home=str(tmp_path / "with"))
     assert "offline" in verdict
     assert Campaign.open("tfbind8", home=tmp_path / "with").state(1) == "CLOSED"
+
+
+def test_a_flow_opens_no_round_beyond_the_plan_unless_it_is_told_to(tmp_path, tfbind8_config):
+    from labloop.flows.round import open_round
+
+    (tmp_path / "round.yaml").write_text(yaml.safe_dump(ROUND))
+    draw_start(open_lab("tfbind8"), 100, seed=0).to_csv(tmp_path / "start.csv", index=False)
+    run = Campaign.create(tfbind8_config.model_copy(update={"rounds": 1}), home=tmp_path / "home")
+    run.ingest(tmp_path / "start.csv")
+    run.propose(tmp_path / "round.yaml", out=tmp_path / "out")
+    run.close(reason="spilt")
+    setting = {"config": str(tmp_path / "round.yaml"), "home": str(tmp_path / "home"), "ledger": None}
+    with pytest.raises(CampaignError, match="the planned round is done"):
+        open_round.fn("tfbind8", now=False, **setting)
+    assert open_round.fn("tfbind8", now=True, **setting) == 2
 
 
 @pytest.mark.server

@@ -16,6 +16,7 @@ from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Real, Sequence
 from labloop.studies.labs.tfbind8 import visible
+from labloop.surrogates._kernels import _Words
 from labloop.surrogates.gp import GP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
@@ -94,6 +95,18 @@ def test_chunks_do_not_show(monkeypatch):
     whole = fitted.belief(X)
     monkeypatch.setattr("labloop.surrogates.gp.CHUNK", 7)
     np.testing.assert_allclose(fitted.belief(X), whole, rtol=1e-10)
+
+
+def test_words_of_measured_designs_are_counted_once_for_all_predictions_and_those_of_others_once_for_each(monkeypatch):
+    fitted = GP(iterations=5).fit(toy_data(TOY_SPACES["sequence"]), seed=0)
+    X = fitted.Z.numpy()[:20]
+    fitted.belief(X)
+    counted, counts = [], _Words.counts
+    monkeypatch.setattr(_Words, "counts", lambda self, x, twins: (counted.append(len(x)), counts(self, x, twins))[1])
+    fitted.belief(X[:5])
+    fitted.belief(X[5:12])
+    orders = len(fitted.prior.kernel.words)
+    assert counted == [5] * orders + [7] * orders != []
 
 
 def test_both_strands_of_a_duplex_are_one_design_to_the_kernel():

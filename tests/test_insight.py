@@ -17,6 +17,8 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, DesignError, LabloopError
+from labloop.proposing.belief import believing
+from labloop.proposing.insight import look
 from labloop.report import report_of, write_report
 from labloop.rounds.why import differences
 from labloop.space.design_space import DesignSpace
@@ -368,6 +370,25 @@ def test_too_few_designs_are_said_so(tmp_path):
         run.insight(config=ROUND)
     with pytest.raises(CampaignError, match="two at least"):
         run.insight(config=ROUND, fits=1)
+
+
+def test_the_judge_is_asked_about_many_designs_at_once_and_about_none_twice(run):
+    asked = []
+
+    class Noting:
+        def __init__(self, posterior):
+            self.posterior = posterior
+
+        def __call__(self, X):
+            asked.append(X)
+            return self.posterior(X)
+
+    data, ridge = run.dataset(), fakes.Ridge()
+    found = look(
+        lambda part, seed: believing(Noting(ridge.fit(part, seed=seed))), data, judge="ridge", fits=2, seed=0, to_value=np.asarray
+    )
+    assert len(asked) < len(found.factors)
+    assert all(len(np.unique(X, axis=0)) == len(X) for X in asked)
 
 
 # ---- the commands

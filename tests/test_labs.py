@@ -204,13 +204,23 @@ def test_a_property_that_is_no_number_is_told_with_its_row(tmp_path: Path) -> No
         "base;pH;yield\nA;6,5;1,25\nB;7;2\nA;7;3\nB;6,5;4\n",
         "base\tpH\tyield\nA\t6.5\t1.25\nB\t7\t2\nA\t7\t3\nB\t6.5\t4\n",
         'base,pH,"yield","a;b;c;d"\nA,6.5,1.25,1\nB,7,2,2\nA,7,3,1\nB,6.5,4,2\n',
+        "base,pH,yield,\nA,6.5,1.25,\nB,7,2,\nA,7,3,\nB,6.5,4,\n,,,\n",
     ],
-    ids=["commas", "points", "quoted"],
+    ids=["commas", "points", "quoted", "trailing"],
 )
-def test_a_table_is_read_as_spreadsheets_write_it(text, tmp_path):
-    (tmp_path / "table.csv").write_text(text)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_is_read_as_spreadsheets_write_it(text, encoding, tmp_path):
+    (tmp_path / "table.csv").write_text(text, encoding=encoding)
     lab = open_lab(f"lookup/value=yield/columns=[base, pH]:{tmp_path / 'table.csv'}")
     assert lab.measure(pd.DataFrame({"base": ["A"], "pH": [6.5]}), seed=0)["value"].tolist() == [1.25]
+
+
+def test_what_a_table_holds_one_value_of_is_no_part_of_its_designs(tmp_path: Path) -> None:
+    table = factorial(base=["KOAc", "CsOPiv"], temp=[90, 105, 120])
+    write(tmp_path / "table.csv", table.assign(solvent="DMAc", scale=5))
+    assert Lookup(path=tmp_path / "table.csv").space.columns == ("base", "temp")
+    with pytest.raises(MethodError, match="'solvent' holds one value only"):
+        _ = Lookup(path=tmp_path / "table.csv", columns=("base", "temp", "solvent")).space
 
 
 def broken(edit: str) -> pd.DataFrame | str:
@@ -221,7 +231,7 @@ def broken(edit: str) -> pd.DataFrame | str:
         "not a number": table.assign(value=["1", "2", "OVRFLW", "3", "4", "5"]),
         "no value": table.rename(columns={"value": "yield"}),
         "empty cell": table.assign(base=["KOAc", None, "KOAc", "CsOPiv", "CsOPiv", "CsOPiv"]),
-        "one level": table.assign(solvent="DMAc"),
+        "no name": table.assign(**{"": table.index}),
     }
     texts = {
         "empty": "",
@@ -241,7 +251,7 @@ def broken(edit: str) -> pd.DataFrame | str:
         ("not a number", r"row 4, value: is not a finite number \(got 'OVRFLW'\)"),
         ("no value", r"no column 'value' \(there are: base, temp, yield\)"),
         ("empty cell", r"row 3, base: is empty"),
-        ("one level", r"'solvent' holds one value only"),
+        ("no name", r"column 4 has no name"),
         ("empty", r"is not a CSV table"),
         ("header only", r"has no rows"),
         ("binary", r"broken.csv"),

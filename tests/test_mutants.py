@@ -28,6 +28,11 @@ def differing(space: DesignSpace, X: np.ndarray) -> np.ndarray:
     return np.array([sum(a != b for a, b in zip(one, parent, strict=True)) for one in space.decode(X)["protein"]])
 
 
+def test_a_parent_is_written_as_designs_are():
+    wrapped = "\n".join([PARENT[:30].lower(), PARENT[30:].lower()])
+    assert space_of(wrapped) == space_of()
+
+
 def test_names_spell_mutants_and_spelled_ones_are_named():
     space = space_of()
     told = pd.DataFrame({"protein": ["WT", "M1A", "p.K2R;T3S", "T3S, K2R", "MKTAYIAKQR" + PARENT[10:]]})

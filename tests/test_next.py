@@ -46,6 +46,19 @@ def _several():
     return ["one. Next: propose round 1: labloop propose one", "two. Next: propose round 1: labloop propose two"]
 
 
+def _scheduled():
+    begun().ledger.close()
+    Path("other.yaml").write_text(
+        CAMPAIGN.replace("name: spacer\nspace", "name: other\nspace") + "schedule: {rounds: [round.yaml]}\n"
+    )
+    assert main(["init", "other.yaml"]) == 0
+    assert main(["ingest", "history.csv", "-c", "other"]) == 0
+    return [
+        "spacer. Next: propose round 1: labloop propose spacer",
+        "other waits for the scheduler. Next: open: labloop step other",
+    ]
+
+
 def _training():
     begun().ensure_round("round.yaml")
     return ["finish round 1: labloop propose spacer"]
@@ -71,13 +84,23 @@ def _finished():
     return ["planned", "labloop report spacer"]
 
 
-@pytest.mark.parametrize("situation", [_empty, _a_file, _several, _training, _proposed, _at_the_lab, _finished])
+@pytest.mark.parametrize("situation", [_empty, _a_file, _several, _scheduled, _training, _proposed, _at_the_lab, _finished])
 def test_labloop_alone_says_what_to_do_next(situation, capsys):
     words = situation()
     capsys.readouterr()
     assert main([]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert [word for word in words if word not in said] == [], said
+
+
+def test_a_scheduled_campaign_is_led_on_by_its_schedule(capsys):
+    _scheduled()
+    assert "Next: propose round 1: labloop step other" in capsys.readouterr().out
+    run = Campaign.open("other")
+    run.ensure_round("round.yaml")
+    assert run.status()["next"] == "finish round 1: labloop step other"
+    run.propose("round.yaml")
+    assert run.status()["next"] == "write the files of round 1 for the lab: labloop step other"
 
 
 def test_of_another_folder_the_commands_are_told_to_name_it(capsys):

@@ -98,7 +98,7 @@ def test_a_limit_of_an_objective_is_of_the_same_values():
         ({"objectives": {"gloss": {"treshold": 0}, "cost": {}}}, "objectives.gloss.treshold: unknown key"),
         ({"objectives": {"gloss": {"assay": "x"}, "cost": {"assay": "x"}}}, "measures two of them"),
         ({"objectives": {"gloss": {}, "cost": {}}, "objective": {"assay": "smell"}}, "give one of them"),
-        ({"objectives": {"a": {}, "cost": {}}}, "a is the name of another column"),
+        ({"objectives": {"a": {}, "cost": {}}}, "objectives.a: is the name of another column, of the design"),
         ({"objectives": {"gloss": {"required": False}, "cost": {"required": False}}}, "one at least must be required"),
         ({"constraints": {"smell": {"at_least": -1, "transform": "log"}}}, "no logarithm"),
         (
@@ -286,6 +286,7 @@ def test_a_round_waits_for_no_assay_that_only_failed_designs_lack(paint, tmp_pat
     filled = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").astype(object)
     filled.loc[:, ["gloss", "cost", "smell"]] = [[50.0, 4.0, 1.0]] * len(filled)
     assert "wells, assays gloss, cost and smell: " in paint.status()["next"]
+    assert "paint (--assay gloss or --assay cost or --assay smell, where the file does not say" in paint.status()["next"]
     first = filled.drop(columns=["cost", "smell"])
     first.loc[0, ["gloss", "status"]] = [np.nan, "failed_design"]
     first.to_csv(tmp_path / "gloss.csv", index=False)
@@ -296,7 +297,7 @@ def test_a_round_waits_for_no_assay_that_only_failed_designs_lack(paint, tmp_pat
     rest.to_csv(tmp_path / "rest.csv", index=False)
     paint.ingest(tmp_path / "rest.csv")
     assert "waits for 1 of " in paint.status()["next"]
-    assert "wells, assay smell: " in paint.status()["next"]
+    assert paint.status()["next"].endswith("wells, assay smell: labloop ingest FILE.csv -c paint --assay smell")
 
 
 def test_the_form_has_a_column_a_property_and_comes_back(paint, tmp_path):

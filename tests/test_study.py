@@ -385,6 +385,16 @@ def test_never_worse_means_on_no_lab_beyond_the_interval():
     assert not any(one["never_worse"] for one in once["verdicts"])  # one seed tells of no interval
 
 
+def test_what_is_undecided_is_not_told_as_never_worse():
+    rows = table({"a": {"x": 0.5, "bo": 0.5}})
+    rows.loc[rows["arm"] == "x", "batch_mean_share"] += rows["seed"] % 2 / 5 - 0.1
+    summary = standings(rows, ["x", "bo"], reference="bo")
+    told = {one["measure"]: one for one in summary["verdicts"]}
+    assert (told["batch_mean"]["undecided"], told["batch_mean"]["never_worse"]) == (1, False)
+    assert told["best"]["never_worse"]  # the same in every seed
+    assert "not shown: 1 of 1 undecided" in markdown(summary, title="one lab")
+
+
 def test_what_an_arm_is_worth_is_told_in_wells():
     rows = table({"a": {"x": 0.8, "bo": 0.8, "late": 0.8, "lost": 0.8}}, rounds=3)
     for arm, path in {"x": [0.5, 0.9, 0.9], "bo": [0.5, 0.7, 0.8], "late": [0.1, 0.1, 0.6], "lost": [0.5, 0.6, np.nan]}.items():

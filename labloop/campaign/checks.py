@@ -11,7 +11,8 @@ from labloop.config.limits import shown
 from labloop.config.ramp import ramped
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError, IngestError
+from labloop.config.schedule import Schedule
+from labloop.errors import ConfigError, IngestError, LabloopError, SpaceError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.rounds import exports, related
@@ -33,7 +34,10 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     config = load_config(campaign, CampaignConfig)
     _make(campaign, config, rounds=config.rounds)
     space = config.space
-    examples = space.decode(space.sample(3, generator(config.seed, "examples")))
+    try:
+        examples = space.decode(space.sample(3, generator(config.seed, "examples")))
+    except SpaceError as error:
+        raise SpaceError(f"{campaign}: space.constraints: {error}") from error
     examples = examples.join(space.names(examples))  # mutants by their names too
     understood: dict[str, Any] = {
         "campaign": config.name,
@@ -72,7 +76,6 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     understood["rules"] = [f"Rule: {one.describe()}" for one in space.rules]
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)
-    understood["history"] = related.told(config.anchored(at_hand(campaign).parent))
     round_ = None
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
@@ -81,10 +84,22 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         understood["costs"] += _paid(round_, config)
         understood["allocation"] = _allocation(round_, config)
     try:
+        there = config.anchored(at_hand(campaign).parent)
+        understood["history"] = related.told(there)
+        _check_schedule(there)
         exports.rehearse(config, plates=1 if round_ is None else round_.plates)
     except ConfigError as error:
         raise ConfigError(f"{campaign}: {error}") from error
     return understood
+
+
+def _check_schedule(config: CampaignConfig) -> None:
+    schedule = config.schedule or Schedule()
+    for i in range(len(schedule.rounds)):
+        try:
+            _check_round(schedule.round(i), config)
+        except LabloopError as error:
+            raise ConfigError(f"schedule.rounds.{i}: {error}") from error
 
 
 def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:

@@ -98,7 +98,8 @@ def here(*, home: Path | str | None = None, ledger: str | None = None, folder: P
             row = {"campaign": name, "waits_for": None, "until": None, "next": outlook(run)["next"]}
         else:
             told = _row(run, datetime.now(UTC), {}, [], asked=False)
-            row = {"campaign": name, "waits_for": told["waits_for"], "until": told["until"], "next": told["what"]}
+            what = f"{told['what']}: labloop step {name}" if told["waits_for"] == "the scheduler" else told["what"]
+            row = {"campaign": name, "waits_for": told["waits_for"], "until": told["until"], "next": what}
         rows.append(row)
     return {"campaigns": rows, "begin": [] if rows else _beginnings(Path(folder))}
 

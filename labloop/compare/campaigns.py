@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from labloop.compare import measures, statistics
-from labloop.compare.figures import spell
+from labloop.compare.figures import spell_apart
 from labloop.compare.measures import Found
 from labloop.compare.results import Comparison
 from labloop.space.objective import Objective
@@ -80,11 +80,12 @@ class Across:
         unit = f" {self.objective.unit}" if self.objective.unit and not logs else ""
         better, worse = (gap.first, gap.second) if gap.estimate > 0 else (gap.second, gap.first)
         low, high = (gap.low, gap.high) if gap.estimate > 0 else (-gap.high, -gap.low)
-        least = f"{spell(low, half)}" if low > 0 else f"{spell(-low, half)} worse"
-        told = f"{least} to {spell(high, half)} better"
+        least = spell_apart(low, half) if low > 0 else f"{spell_apart(-low, half)} worse"
+        told = f"{least} to {spell_apart(high, half)} better"
+        size = spell_apart(abs(gap.estimate), half)
         head = f"{better} is better than {worse}" if gap.decided else f"the campaigns cannot tell {better} from {worse}"
         return (
-            f"Over {n} campaigns, {head}: its mean is {spell(abs(gap.estimate), half)}{unit}{logs} better, campaign by campaign "
+            f"Over {n} campaigns, {head}: its mean is {size}{unit}{logs} better, campaign by campaign "
             f"(95 % interval {told}; p = {gap.p_holm:.2g} if their number was fixed beforehand), so in {ahead} of {n}."
         )
 

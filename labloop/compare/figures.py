@@ -245,3 +245,10 @@ def spell(x: float, scale: float, *, digits: int = 2) -> str:
         return f"{x:.3g}".replace("-", "−")
     text = f"{round(x, decimals):,.{max(0, decimals)}f}"
     return (text[1:] if float(text.replace(",", "")) == 0 and text[0] == "-" else text).replace("-", "−")
+
+
+def spell_apart(x: float, scale: float, *, origin: float = 0.0) -> str:
+    """Write a size as `spell` does, with a digit more where it would read as if there were no difference to the origin."""
+    text, gap = spell(x, scale), abs(x - origin)
+    lost = gap > 1e-9 * scale and float(text.replace(",", "").replace("−", "-")) == origin
+    return spell(x, gap, digits=1) if lost else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from labloop.compare.figures import AgainstFree, ArmSummary, Difference, Figures, spell, whose
+from labloop.compare.figures import AgainstFree, ArmSummary, Difference, Figures, spell, spell_apart, whose
 from labloop.compare.plan import ROUNDS
 
 LISTED = 4
@@ -211,13 +211,14 @@ def _gap(c: Figures, first: str, second: str, aside: str) -> str:
 
     def size(x: float) -> str:
         if not fold:
-            return spell(abs(x), half)
+            return spell_apart(abs(x), half)
         if abs(x) > MOST_FOLD:
             return "more than 1e300-fold"
         times = math.exp(abs(x))
-        return f"{spell(times, times * min(1.0, half))}-fold"
+        return f"{spell_apart(times, times * min(1.0, half), origin=1.0)}-fold"
 
-    way = f"{size(effect)}{unit if not fold else ''} {'higher' if effect > 0 else 'lower'} than" if effect else "the same as"
+    same = size(effect) == size(0.0)
+    way = "the same as" if same else f"{size(effect)}{unit if not fold else ''} {'higher' if effect > 0 else 'lower'} than"
     over = f"{'round by round, ' if gap.scope == 'arms' else ''}the {'geometric ' if fold else ''}mean of {what}"
     text = f"{over} {way} {against}"
     if not math.isfinite(half):

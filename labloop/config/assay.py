@@ -9,6 +9,9 @@ from pydantic import BeforeValidator, Field
 from labloop.config.base import Config
 from labloop.config.policies import POLICIES, Method, Policy, Rule
 
+ROLES = ("value", "unit", "round", "plate", "well", "design_id", "sample", "status", "measured_at", "note")
+"""Columns that labloop understands besides those of the design space."""
+
 
 class Assay(Config):
     """How one assay's files are read."""

@@ -15,9 +15,9 @@ __all__ = ["NAME", "Config", "Named", "Place", "Plugin", "Plugins", "named"]
 
 
 class Config(BaseModel):
-    """What every part of a configuration is: values that do not change, unknown keys refused."""
+    """What every part of a configuration is: values that do not change, unknown keys refused, and numbers that JSON can hold."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Plugins = Annotated[dict[str, Options], BeforeValidator(specs), Field(min_length=1)]

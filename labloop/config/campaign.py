@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from labloop.config.assay import Assay
+from labloop.config.assay import ROLES, Assay
 from labloop.config.base import NAME, Config, Named, Place, named
 from labloop.config.goals import spelled_out
 from labloop.config.history import History
@@ -18,6 +18,7 @@ from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
 from labloop.plates.batch import RESERVED
 from labloop.plates.vessel import Plate
+from labloop.runtime.words import BASES, PROPERTY, like
 from labloop.space.choice import Choice
 from labloop.space.constraints import Excluded
 from labloop.space.design_space import DesignSpace
@@ -25,15 +26,15 @@ from labloop.space.goal import Goal, Target, Threshold
 from labloop.space.objective import Objective
 from labloop.space.quantities import Real
 
-PropertyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,62}$")]
+PropertyName = Annotated[str, Field(pattern=PROPERTY)]
 
 
 class Flanks(Config):
     """Constant DNA around a sequence: ordered with it, no part of the design."""
 
-    five_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
+    five_prime: Annotated[str, Field(pattern=BASES)] = ""
     """Before the sequence."""
-    three_prime: Annotated[str, Field(pattern="^[ACGT]*$")] = ""
+    three_prime: Annotated[str, Field(pattern=BASES)] = ""
     """After the sequence."""
 
 
@@ -147,6 +148,13 @@ class CampaignConfig(Config):
             if other != one.assay:
                 key = (part, name, *(("column",) if one.column else ()))
                 out.append((key, f"column {column!r} is read as {other!r} already: give each property a column of its own"))
+        for name, assay in self.assays.items():
+            if assay.low is not None and assay.high is not None and assay.low > assay.high:
+                out.append((("assays", name, "low"), f"{assay.low:g} is above high, {assay.high:g}: no value would do"))
+            known = (*ROLES, *self.space.columns)
+            strange = [key for key in assay.columns if key not in known]
+            out += [(("assays", name, "columns", key), f"is no column of labloop's ({', '.join(known)}){like(key, known)}")
+                    for key in strange]  # fmt: skip
         for i, parameter in enumerate(self.space):
             place: Place = ("space", "parameters", i)
             if isinstance(parameter, Real) and (parameter.step or 0) > parameter.high - parameter.low:
@@ -168,10 +176,11 @@ class CampaignConfig(Config):
             raise ValueError(f"objectives: assay {twice[0]!r} measures two of them: give each its own, or a column")
         if self.goal is not None and not self.goal.required:
             raise ValueError("objectives: one at least must be required, or a round would never wait for a value")
-        if clash := sorted(set(self.objectives) & (RESERVED | set(self.space.columns))) or sorted(
-            set(self.constraints) & (RESERVED | set(self.space.columns))
-        ):
-            raise ValueError(f"objectives, constraints: {clash[0]} is the name of another column: rename it")
+        for part, every in (("objectives", self.objectives), ("constraints", self.constraints)):
+            for name in every:  # type: ignore[attr-defined]
+                if name in RESERVED or name in self.space.columns:
+                    whose = "of the design" if name in self.space.columns else "in labloop's own files"
+                    raise ValueError(f"{part}.{name}: is the name of another column, {whose}: rename it")
         return self
 
     @model_validator(mode="after")

@@ -81,10 +81,10 @@ class Limit(Config):
         options = [canonical_text(one) for one in parameter.options] if isinstance(parameter, Choice) else []
         if self.at_most is not None and not isinstance(parameter, Choice | Integer | Real):
             raise ValueError(f"limits.{name}.at_most: {name} is of type {parameter.type}; it takes a choice or a number")
-        if isinstance(parameter, Sequence) or (isinstance(self.total, float) and options):
-            raise ValueError(
-                f"limits.{name}.total: {name} is no amount; of a choice name options: {{{options[0] if options else 'A'}: 12}}"
-            )
+        if isinstance(parameter, Sequence):
+            raise ValueError(f"limits.{name}: {name} is a sequence: limits are of choices, numbers and components")
+        if isinstance(self.total, float) and options:
+            raise ValueError(f"limits.{name}.total: {name} is no amount; of a choice name options: {{{options[0]}: 12}}")
         named = [*self.out_of_stock, *(self.total if isinstance(self.total, dict) else ())]
         if named and not options:
             raise ValueError(f"limits.{name}: {name} has no options; give total as a number")

@@ -11,6 +11,7 @@ from labloop.config.allocation import Allocated, Allocation, apportion
 from labloop.config.base import Config, Named, Plugin, Plugins, named
 from labloop.errors import ConfigError
 from labloop.plates.vessel import Plate
+from labloop.runtime.words import WORD
 
 BY_HAND = "by_hand"
 """What stands for the proposer of an arm whose designs people chose; such arms join a round by `labloop pick`, never by its
@@ -56,7 +57,7 @@ class RoundConfig(Config):
     """A round: the arms that share the plate and the surrogate that judges them."""
 
     schema_version: Literal[1] = 1
-    arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Arm] = Field(min_length=1)
+    arms: dict[Annotated[str, Field(pattern=WORD)], Arm] = Field(min_length=1)
     """The sides of the comparison, by name."""
     judge: Plugin | None = {"auto": {}}
     """The reference surrogate: fitted apart from all proposers, it scores every pick of every arm; null for a first plate."""

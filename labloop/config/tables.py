@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pandas as pd
 from labloop.config.base import Place
 from labloop.config.embeddings import embeddings, vectors
 from labloop.errors import ConfigError
+from labloop.runtime.text import decoded, no_text
 from labloop.space.parameter import canonical_text
 from labloop.space.vectors import Vectors
 
@@ -26,6 +27,8 @@ SIZE = 2**24
 """Bytes that a table may have."""
 _COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
 """A number with a decimal comma."""
+_NAMELESS = "(column "
+"""How the name of a column begins that has none; its place follows."""
 VECTORS = 2**30
 """Bytes that a file of vectors may have, one a design."""
 
@@ -108,10 +111,12 @@ def _vectors(path: Path, parameter: str) -> Vectors:
     content = _content(path, most=VECTORS)
     if path.suffix == ".safetensors":
         return Vectors.of(*vectors(content, path.name), path.name)
-    head = _parsed(content, path, nrows=0)
-    key = _key(head, parameter)
-    table = _parsed(content, path, dtype={key: str})
+    key = _key(parsed(content, path.name, nrows=0), parameter)
+    table = parsed(content, path.name, dtype={key: str})
+    if table.empty:
+        raise ConfigError(f"{path.name} has no rows")
     numbers = table.drop(columns=key)
+    all_named(numbers, path.name)
     if not numbers.shape[1]:
         raise ConfigError(f"{path.name} has no column of numbers beside the sequences")
     odd = [one for one in numbers.columns if numbers[one].dtype.kind not in "iuf" or not np.isfinite(numbers[one]).all()]
@@ -162,25 +167,78 @@ def _content(path: Path, most: int = SIZE) -> bytes:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a CSV of text."""
-    return _parsed(_content(path), path, dtype=str, keep_default_na=False)
-
-
-def _parsed(content: bytes, path: Path, **how: Any) -> pd.DataFrame:
-    """Read a CSV as pandas does, with a header over every cell; one by semicolons or tabs may have decimal commas."""
-    apart = separator(content[: content.find(b"\n") + 1 or None].decode("latin-1"))
-    commas = apart != "," and b"," in content
-    try:
-        table = pd.read_csv(BytesIO(content), sep=apart, decimal="," if commas else ".", skipinitialspace=True, **how)
-        twice = named_twice(BytesIO(content), apart)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ConfigError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
-    if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
-        raise ConfigError(f"{path.name}: rows have more cells than the header names ({', '.join(map(str, table.columns))})")
-    if twice is not None:
-        raise ConfigError(f"{path.name} has two columns {twice!r}: rename one, or delete it")
-    table.attrs["commas"] = commas
+    """Read a CSV of text, with a row at least."""
+    table = parsed(_content(path), path.name, dtype=str, keep_default_na=False)
+    if table.empty:
+        raise ConfigError(f"{path.name} has no rows")
     return table
+
+
+def parsed(content: bytes, name: str, **how: Any) -> pd.DataFrame:
+    """Read a CSV as pandas does, with a header over every cell; one by semicolons or tabs may have decimal commas.
+
+    What spreadsheets leave at the end is left out: columns without a name and rows, if all of their cells are blank.
+
+    Raises:
+        ConfigError: it is no such table; names the file.
+    """
+    form = form_of(content, name)
+
+    def read(**how: Any) -> pd.DataFrame:
+        return pd.read_csv(BytesIO(content), **{**form, **how})
+
+    try:
+        names = read(header=None, nrows=1, dtype=str, na_filter=False).iloc[0].tolist()
+        if twice := next((one for i, one in enumerate(names) if one and one in names[:i]), None):
+            raise ConfigError(f"{name} has two columns {twice!r}: rename one, or delete it")
+        called = [one or _nameless(i) for i, one in enumerate(names)]
+        table = read(header=0, names=called, **how)
+        if len(table) and not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells that the header does not name
+            called += [_nameless(len(names) + i) for i in range(table.index.nlevels)]
+            table = read(header=0, names=called, **how)
+    except pd.errors.EmptyDataError as error:
+        raise ConfigError(f"{name} is not a CSV table: it is empty") from error
+    except pd.errors.ParserError as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"{name} is not a CSV table: {told}: mend it, and put text with a comma in quotes") from error
+    blank = table.isna() | (table == "")
+    if not blank.iloc[:, len(names) :].all(axis=None):
+        raise ConfigError(f"{name}: rows have more cells than the header names ({', '.join(filter(None, names))})")
+    kept = [not (one.startswith(_NAMELESS) and blank[one].all()) for one in called]
+    table = table.iloc[: np.flatnonzero(~blank.all(axis=1)).max(initial=-1) + 1, kept]
+    table.attrs["commas"] = form["decimal"] == ","
+    return table
+
+
+def form_of(content: bytes, name: str) -> dict[str, Any]:
+    """Tell how a CSV is written, as pandas' reader takes it: encoding, separator, decimal mark.
+
+    Raises:
+        ConfigError: it is no text; names the file.
+    """
+    if what := no_text(content):
+        raise ConfigError(f"{name} is {what}: open it and save it as CSV")
+    try:
+        text, encoding = decoded(content)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not text (byte {error.start}): save it as CSV UTF-8") from error
+    apart = _separator(text.partition("\n")[0])
+    commas = apart != "," and "," in text
+    return {"encoding": encoding, "sep": apart, "decimal": "," if commas else ".", "skipinitialspace": True}
+
+
+def _nameless(i: int) -> str:
+    return f"{_NAMELESS}{i + 1})"
+
+
+def all_named(columns: Iterable[object], name: str) -> None:
+    """Refuse a table's column that has no name, where all columns count.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if one := next((str(one) for one in columns if str(one).startswith(_NAMELESS)), None):
+        raise ConfigError(f"{name}: {one.strip('()')} has no name: name it in the first row, or delete it")
 
 
 def _pointed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
@@ -190,15 +248,9 @@ def _pointed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
     return table
 
 
-def separator(heading: str) -> str:
+def _separator(heading: str) -> str:
     """Say what a CSV's columns are separated by: the comma, semicolon or tab that its first line has most of, names aside."""
     return max((",", ";", "\t"), key=re.sub(r'"[^"]*"', "", heading).count)
-
-
-def named_twice(source: Path | BytesIO, apart: str = ",") -> str | None:
-    """Give a name that two columns of a CSV have, which pandas would tell apart by a number; None where all differ."""
-    names = pd.read_csv(source, sep=apart, skipinitialspace=True, header=None, nrows=1, dtype=str).iloc[0].dropna()
-    return next(iter(names[names.duplicated()]), None)
 
 
 def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:
@@ -206,12 +258,13 @@ def _numbers(table: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:
     kept = table[[column for column in table.columns if str(column).lower() != "smiles"]]
     if not kept.shape[1]:
         raise ConfigError(f"{name} has no column of numbers beside the options")
+    all_named(kept, name)
     values = kept.apply(pd.to_numeric, errors="coerce")
-    bad = [(row, column) for column in kept.columns for row in kept.index[values[column].isna()]]
+    bad = [(row, column) for column in kept.columns for row in kept.index[~np.isfinite(values[column])]]
     if bad:
         row, column = bad[0]
-        cell = kept.loc[row, column]
-        raise ConfigError(f"{name}, row {row!r}: {column} {cell!r} is not a number: mend it, or leave the column out")
+        cell, kind = kept.loc[row, column], "finite" if np.isinf(values.loc[row, column]) else "a number"
+        raise ConfigError(f"{name}, row {row!r}: {column} {cell!r} is not {kind}: mend it, or leave the column out")
     return {str(row): {str(column): float(values.loc[row, column]) for column in kept.columns} for row in kept.index}
 
 

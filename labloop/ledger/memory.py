@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -58,6 +59,14 @@ class Memory:
         """Trained models: in the campaign's folder, or below `$LABLOOP_ARTIFACTS`, a folder or URL that machines share."""
         shared = Environment.now().artifacts
         return Artifacts(f"{shared.rstrip('/')}/{self.name}" if shared else self.folder / "models")
+
+    def to_ingest(self, *assays: str) -> str:
+        """Give the command that takes in a file of the lab, of one of these assays, or of any, where none is named."""
+        told = f"labloop ingest FILE.csv -c {self.name}"
+        if len(self.config.assays) < 2:
+            return told
+        options = " or ".join(f"--assay {shlex.quote(one)}" for one in assays or self.config.assays)
+        return f"{told} {options}" if len(assays) == 1 else f"{told} ({options}, where the file does not say which)"
 
     def round(self, number: int | None = None) -> Round:
         """Give a round, the latest one where no number is given.

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labloop.errors import DesignError, MethodError
+from labloop.config.tables import form_of
+from labloop.errors import ConfigError, DesignError, MethodError
 from labloop.methods import _diffusion as diffusion
 from labloop.methods._checkpoint import Stage, Warm, afresh
 from labloop.runtime.progress import track
@@ -319,14 +321,18 @@ def read_unlabelled(space: DesignSpace, path: Path) -> Float[Array, "m d"]:
     place, start = f"file of unlabelled designs {path}", 0
     found = []
     try:
-        with pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, chunksize=20_000) as chunks:
+        content = path.read_bytes()
+        form = form_of(content, path.name)
+        with pd.read_csv(BytesIO(content), **form, dtype=str, keep_default_na=False, chunksize=20_000) as chunks:
             for chunk in chunks:
                 if len(chunk):
                     found.append(space.encode(chunk.reset_index(drop=True), strict=False).astype(np.float32))
                 start += len(chunk)
     except OSError as error:
         raise MethodError(f"{place} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except ConfigError as error:
+        raise MethodError(f"file of unlabelled designs {error}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise MethodError(f"{place} is not a CSV table: {' '.join(str(error).split())}") from error
     except DesignError as error:
         if not error.faults:

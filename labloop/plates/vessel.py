@@ -19,6 +19,7 @@ from pydantic import (
 
 from labloop.plates.wells import LARGEST, SHAPES, parse_well, spot_range, well_name
 from labloop.registry import Options, specs
+from labloop.runtime.words import PLATE, WORD
 
 
 def _well(text: str) -> str:
@@ -32,7 +33,7 @@ class _Spec(BaseModel):
 class Source(_Spec):
     """A well that a robot takes a liquid from."""
 
-    plate: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    plate: Annotated[str, Field(pattern=PLATE)]
     """Name of the source plate."""
     well: Annotated[str, AfterValidator(_well)]
     """Its well, such as A1."""
@@ -44,7 +45,7 @@ _WANTED = {"use": "say how many wells are used, such as 18, or which, such as A1
 class Control(_Spec):
     """Wells of a plate that hold the same known thing on every plate."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    name: Annotated[str, Field(pattern=WORD)]
     """Its name on plate maps."""
     wells: int = Field(ge=1)
     """How many wells of each plate."""
@@ -144,8 +145,8 @@ class Plate(_Spec):
             raise ValueError(f"wells: {self.wells} are not {self.rows} rows x {self.columns} columns: leave wells out")
         if self.rows is None and self.wells not in SHAPES:
             raise ValueError(
-                f"wells: {self.wells} is no usual plate ({', '.join(map(str, SHAPES))}): give rows and columns, such as "
-                "{rows: 5, columns: 10} for a rack of 50 tubes"
+                f"wells: {self.wells} is no usual plate ({', '.join(map(str, SHAPES))}): for a rack of 50 tubes "
+                "say plate: {rows: 5, columns: 10}"
             )
         if isinstance(self.use, int) and self.use > len(self.model_copy(update={"use": None}).usable):
             raise ValueError(f"use: {self.use} wells are more than the plate has ({self.described.replace(', ', ' with ')})")

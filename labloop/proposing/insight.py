@@ -13,8 +13,9 @@ shows what another fit would have said.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,11 +24,12 @@ import pandas as pd
 
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief
+from labloop.proposing.search import keys
 from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block, Mixture, Parameter, Sequence
-from labloop.types import Array, FloatArray
+from labloop.types import Array, Designs, FloatArray, Values
 
 FEWEST = 12
 """Measured designs without which nothing can be held out."""
@@ -38,6 +40,8 @@ LEVELS = 5
 """Numbers at which a continuous factor is looked at."""
 WORK = 30_000
 """Predictions of one fit for the effects, about."""
+ROWS = 4_000
+"""Predictions at once, about."""
 WEAK = 0.3
 
 Fit = Callable[[Dataset, int], Belief]
@@ -138,12 +142,10 @@ def look(
         X, y = data.X[held], data.y[held]
         rhos[k] = spearman(belief.belief(X)[0], y)
         rng = generator(seed, "why", "shuffle", k)
-        for j, site in enumerate(sites):
-            lost[k, j] = rhos[k] - np.mean(
-                [spearman(belief.belief(_shuffled(data.space, X, site, rng))[0], y) for _ in range(SHUFFLES)]
-            )
-        seen[k] = _predicted(belief, data, data.X[few], levels)
-        base[k] = float(belief.belief(data.X[few])[0].mean())
+        without = _means(belief, (_shuffled(data.space, X, site, rng) for site in sites for _ in range(SHUFFLES)))
+        lost[k] = rhos[k] - np.reshape([spearman(one, y) for one in without], (-1, SHUFFLES)).mean(1)
+        told = _means(belief, itertools.chain([data.X[few]], (_set(data.space, data.X[few], one) for one in levels)))
+        base[k], *seen[k] = (one.mean() for one in told)
     rho, low, high = _interval(rhos, sum(len(one) for one in folds), len(data))
     trusted, said = trust(rho, low, high, len(data))
     deviation = seen.std(0, ddof=1) if fits > 1 else np.full(len(levels), np.nan)
@@ -276,15 +278,19 @@ def _set(space: DesignSpace, X: FloatArray, level: _Level) -> FloatArray:
     return out
 
 
-def _predicted(belief: Belief, data: Dataset, X: FloatArray, levels: list[_Level]) -> FloatArray:
-    """Mean prediction at each level, (levels,); a few levels at a time, as the tables grow large."""
-    out = np.zeros(len(levels))
-    step = max(1, 4_000 // len(X))
-    for start in range(0, len(levels), step):
-        some = levels[start : start + step]
-        mean = belief.belief(np.concatenate([_set(data.space, X, one) for one in some]))[0]
-        out[start : start + len(some)] = mean.reshape(len(some), len(X)).mean(1)
-    return out
+def _means(belief: Belief, tables: Iterable[Designs]) -> list[Values]:
+    """Mean predictions of each table of designs, (n,) each; a few at a time, as they grow large, and none of them twice."""
+    found: list[Values] = []
+    rest = iter(tables)
+    for first in rest:
+        some = [first, *itertools.islice(rest, ROWS // len(first))]
+        X = np.concatenate(some)
+        rows = keys(X)
+        place = {row: i for i, row in enumerate(rows)}
+        known = dict(zip(place, belief.belief(X[list(place.values())])[0], strict=True))
+        mean = np.array([known[row] for row in rows])
+        found += np.split(mean, np.cumsum([len(one) for one in some[:-1]]))
+    return found
 
 
 def _shuffled(space: DesignSpace, X: FloatArray, site: _Site, rng: np.random.Generator) -> FloatArray:

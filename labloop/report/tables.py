@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from labloop.compare.figures import spell_apart
 from labloop.compare.results import AgainstFree, ArmSummary, Calibration, Comparison, Difference, Overlap, spell
 from labloop.compare.sentence import p_value
 from labloop.runtime.numbers import spelt
@@ -121,7 +122,9 @@ def differences(comparison: Comparison) -> PageTable:
         ratio, rate = gap.effect_kind == "ratio", gap.effect_kind == "rate"
         unit = "×" if ratio else "%" if rate else ""
         effect, low, high = (
-            (f"{100 * x:.0f} {unit}" if math.isfinite(x) else NONE) if rate else f"{spell(x, abs(x) if ratio else scale)}{unit}"
+            (f"{spell_apart(100 * x, 10.0)} {unit}" if math.isfinite(x) else NONE)
+            if rate
+            else f"{spell(x, abs(x) if ratio else scale)}{unit}"
             for x in (gap.effect, gap.effect_low, gap.effect_high)
         )
         rows.append((

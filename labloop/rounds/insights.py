@@ -36,7 +36,7 @@ def insight(
     if len(data) < FEWEST:
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to hold some out and see whether the judge knows them: "
-            f"ingest {FEWEST - len(data)} more ('labloop ingest FILE.csv -c {memory.name}')"
+            f"ingest {FEWEST - len(data)} more ('{memory.to_ingest()}')"
         )
     place = _place(told, name, fits)
     if found := _noted(memory, place):

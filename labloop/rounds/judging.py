@@ -82,7 +82,7 @@ def bench(memory: Memory, config: RoundConfig | Path | str | None = None) -> Ben
         of = "" if goal is None else f" of {goal.names[0]}"
         raise CampaignError(
             f"{memory.name} has {n} measured design{'' if n == 1 else 's'}{of}; a judge of others needs {state.ENOUGH} at least: "
-            f"ingest {state.ENOUGH - n} more ('labloop ingest FILE.csv -c {memory.name}'). "
+            f"ingest {state.ENOUGH - n} more ('{memory.to_ingest()}'). "
             f"Why a pick is in its well is told all the same: 'labloop why {memory.name} PLATE:WELL'"
         )
     rounds = state.rounds_now(memory)

@@ -35,7 +35,7 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
         if with_results.empty:
             last = memory.ledger.rounds(memory.name)[-1:]
             first = "" if any(one.state != RoundState.CLOSED for one in last) else f"run 'labloop propose {memory.name}', then "
-            then = f"{first}ingest its plate: labloop ingest FILE.csv -c {memory.name}"
+            then = f"{first}ingest its plate: {memory.to_ingest()}"
             raise CampaignError(f"{memory.name} has no measured round to compare: {then}")
         number = int(with_results.max())
     entry = memory.round(number)

@@ -114,9 +114,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
     data, results = state.dataset(memory).lead, state.results(memory)  # wells are compared by the leading objective
     if len(data) < state.ENOUGH:
-        raise CampaignError(
-            f"{memory.name} has {len(data)} measured designs, too few to plan by: labloop ingest FILE.csv -c {memory.name}"
-        )
+        raise CampaignError(f"{memory.name} has {len(data)} measured designs, too few to plan by: {memory.to_ingest()}")
     wells = config.designs(memory.config.plate)
     levels = _levels(memory, config)
     results = results[results["y"].notna()]

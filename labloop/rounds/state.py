@@ -374,22 +374,24 @@ def _done(memory: Memory) -> int:
 
 def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> str:
     last = rounds[-1] if rounds else None
+    step = f"labloop step {memory.name}" if memory.config.schedule else ""  # which keeps to the schedule, and to its approval
+    propose = step or f"labloop propose {memory.name}"
     if last is not None and last["state"] in TRAINING:
-        return f"finish round {last['round']}: labloop propose {memory.name}"
+        return f"finish round {last['round']}: {propose}"
     if last is not None and last["state"] == RoundState.PROPOSED and last["missing"] == last["wells"]:
-        return f"write the files of round {last['round']} for the lab: labloop export {memory.name}"
+        return f"write the files of round {last['round']} for the lab: {step or f'labloop export {memory.name}'}"
     if last is not None and last["state"] in AT_THE_LAB:
         lack = awaited(memory, last["round"]) if len(memory.config.required) > 1 and last["missing"] else []
         named = " and ".join(filter(None, [", ".join(lack[:-1]), *lack[-1:]]))
         of = f", assay{'s' if len(lack) > 1 else ''} {named}" if lack else ""
         waits = f"round {last['round']} waits for {last['missing']} of {last['wells']} wells{of}"
-        return f"{waits}: labloop ingest FILE.csv -c {memory.name}"
+        return f"{waits}: {memory.to_ingest(*(lack or memory.config.required))}"
     if n_designs < ENOUGH and not memory.config.begins_with_history:
-        told = f"ingest the lab's measurements: labloop ingest FILE.csv -c {memory.name}"
-        start = f"; or begin with random designs: labloop propose {memory.name} config/rounds/first.yaml"
+        told = f"ingest the lab's measurements: {memory.to_ingest()}"
+        start = f"; or begin with random designs: {step or f'{propose} config/rounds/first.yaml'}"
         return told if rounds else told + start
     n_done = _done(memory)
     if end := planned.ended(memory.config, n_done):
         return end
     done = f" ({n_done} of {memory.config.rounds} planned rounds are done)" if rounds else ""
-    return f"propose round {len(rounds) + 1}: labloop propose {memory.name}{done}"
+    return f"propose round {len(rounds) + 1}: {propose}{done}"

@@ -58,15 +58,12 @@ def propose(
         now: open another round although all that were planned are done; the log says so.
 
     Raises:
-        CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
-            another configuration or waits for the lab.
+        CampaignError: as `ensure_round`.
         MethodError: proposers failed, and the round does not go on without them.
     """
-    if end := state.beyond_plan(memory):
-        if not now:
-            raise CampaignError(f"{memory.name}: {end}")
+    if now and state.beyond_plan(memory):
         log.warning("%s: one more round than the %d that were planned", memory.name, memory.config.rounds)
-    number = ensure_round(memory, config)
+    number = ensure_round(memory, config, now=now)
     train_all(memory, number, workers=workers, on_failure=on_failure)
     made = ensure_proposed(memory, number)
     if out is not None:
@@ -74,13 +71,20 @@ def propose(
     return made
 
 
-def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None) -> int:
+def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None, *, now: bool = True) -> int:
     """Open the next round, or return the number of the one that is open with this configuration.
 
     Args:
         config: a round, or its YAML file; `auto` takes the arms from the campaign's last kept backtest, see
             `labloop.rounds.by_backtest`.
+        now: open another round although all that were planned are done.
+
+    Raises:
+        CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
+            another configuration or waits for the lab.
     """
+    if not now and (end := state.beyond_plan(memory)):
+        raise CampaignError(f"{memory.name}: {end}")
     auto = str(config) == by_backtest.AUTO
     if config is None:
         config = preset("rounds/default.yaml")
@@ -129,7 +133,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     if len(data) < state.ENOUGH and config.judge is not None and not is_cold(data):
         raise CampaignError(
             f"{memory.name} has {len(data)} measured designs, too few to learn from: ingest the lab's measurements first "
-            f"('labloop ingest FILE.csv -c {memory.name}'), or begin with a plate of random designs "
+            f"('{memory.to_ingest()}'), or begin with a plate of random designs "
             f"('labloop propose {memory.name} config/rounds/first.yaml')"
         )
     memory.ledger.open_round(

@@ -11,6 +11,14 @@ Place = tuple[str | int, ...]
 """Keys and positions on the way into what was written."""
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 """How campaigns, arms and studies are named."""
+PROPERTY = r"^[A-Za-z][A-Za-z0-9_ -]{0,62}$"
+"""How properties are named."""
+WORD = r"^[A-Za-z][A-Za-z0-9_-]*$"
+"""How arms and controls are named."""
+PLATE = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
+"""How plates are named that others prepared."""
+BASES = "^[ACGT]*$"
+"""How DNA is written."""
 
 _LEAD = re.compile(r"^([A-Za-z_]\w*(?=:)|[A-Za-z_]\w*(?:\.\w+)+(?=[: ]))")
 """The place that a rule of the whole file begins its message with."""
@@ -23,7 +31,15 @@ _WANTED = {
     "int": "write a whole number", "float": "write a number without its unit", "bool": "write true or false",
     "string": "write text", "tuple": _LIST, "list": _LIST, "dict": _KEYS, "model": _KEYS, "mapping": _KEYS,
     "path": "write the name of a file", "finite": "write a finite number",
+    "time": "write a span of time, such as 14 days or 36 hours",
 }  # fmt: skip
+_PATTERNS = {
+    NAME: "must begin with a letter and hold letters, digits, _ and - only, 63 at most",
+    PROPERTY: "must begin with a letter and hold letters, digits, blanks, _ and - only, 63 at most",
+    WORD: "must begin with a letter and hold letters, digits, _ and - only",
+    PLATE: "must begin with a letter or a digit and hold letters, digits, blanks, ., _ and - only",
+    BASES: "must hold A, C, G and T only",
+}
 UNKNOWN = {"extra_forbidden": "key", "unexpected_keyword_argument": "option"}
 _BOUNDS = {
     "greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "more than"), "less_than_equal": ("le", "at most"),
@@ -111,10 +127,11 @@ def _said(fault: Mapping[str, Any]) -> str:
         return f"holds {told['actual_length']}: at least {told['min_length']} are needed"
     if kind == "too_long":
         return f"holds {told['actual_length']}: {told['max_length']} is the most"
-    if kind == "string_pattern_mismatch" and told.get("pattern") == NAME:
-        return f"{_shown(there)} must begin with a letter and hold letters, digits, _ and - only, 63 at most"
+    if kind == "string_too_short":
+        return f"write text, not {_shown(there)}"
     if kind == "string_pattern_mismatch":
-        return f"{_shown(there)} is not written as it must be ({told['pattern']})"
+        must = _PATTERNS.get(told["pattern"], f"is not written as it must be ({told['pattern']})")
+        return f"{_shown(there)} {must}"
     wanted = _WANTED.get(kind.partition("_")[0])
     if wanted is not None and kind.endswith(("_type", "_parsing", "_from_float", "_attributes_type", "_number")):
         return f"{wanted}, not {_shown(there)}"

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
 from labloop.space.chemistry import molecules
@@ -15,7 +15,7 @@ from labloop.space.descriptors import placed, standardised
 from labloop.space.parameter import Block, ParameterBase, canonical_text, slim
 from labloop.types import Array, FloatArray
 
-Option = str | int | float
+Option = str | int | FiniteFloat
 
 
 class Choice(ParameterBase):

@@ -53,11 +53,16 @@ class Sequence(ParameterBase):
     def _as_people_write(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        told = {"length": len(raw["parent"]), **raw} if isinstance(raw.get("parent"), str) else dict(raw)
+        told, parent = dict(raw), raw.get("parent")
         if isinstance(named := raw.get("alphabet"), str):
-            letters, parent = ALPHABETS.get(named.lower(), named), raw.get("parent")
+            letters = ALPHABETS.get(named.lower(), named)
             spelled = isinstance(parent, str) and set(parent) <= set(named) and not set(parent) <= set(letters)
             told["alphabet"] = named if spelled else letters
+        if isinstance(parent, str):  # written as designs are: in lines, in small letters
+            if not (parent := "".join(parent.split())):
+                raise ValueError("parent is empty: write its letters, or leave parent and mutations out")
+            told["parent"] = parent.upper() if (letters := str(told.get("alphabet", ""))) == letters.upper() else parent
+            told.setdefault("length", len(parent))
         ends = {key: raw[key] for key in ("length", "mutations") if isinstance(raw.get(key), list | tuple) and len(raw[key]) == 2}
         if "length" in ends and ends["length"][0] == ends["length"][1]:
             told["length"] = ends["length"][0]

@@ -236,7 +236,7 @@ class Mixture(ParameterBase):
     """
 
     type: Literal["mixture"] = "mixture"
-    components: tuple[str, ...] = Field(min_length=2)
+    components: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
     """Columns of the fractions."""
     step: float = Field(default=FINEST, ge=1e-9, le=0.5)
     """The least change of a fraction."""

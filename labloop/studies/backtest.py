@@ -150,9 +150,7 @@ def backtest(
     chosen = _pick_arms(config, arms, split=True)
     data = state.dataset(memory)
     if len(data) < FEWEST:
-        raise CampaignError(
-            f"{memory.name} has {len(data)} measured designs; a backtest needs {FEWEST}: labloop ingest FILE.csv -c {memory.name}"
-        )
+        raise CampaignError(f"{memory.name} has {len(data)} measured designs; a backtest needs {FEWEST}: {memory.to_ingest()}")
     cuts = _replayed(memory, data) if replay else _split(memory, data, splits)
     rounds = 1 if replay else rounds
     jobs, told = [], []

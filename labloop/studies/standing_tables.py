@@ -72,15 +72,17 @@ def _overall(found: Mapping[str, Any], reference: str) -> Section:
     rows = []
     for one in found["overall"]:
         verdict = verdicts[one["arm"], one["measure"]]
-        counts = " / ".join(str(verdict[name]) for name in ("better", "undecided", "worse", "failed"))
-        never = "yes" if verdict["never_worse"] else "no: " + "; ".join(verdict["worse_on"]) if verdict["worse_on"] else "unknown"
+        told = [verdict[name] for name in ("better", "undecided", "worse", "failed")]
+        counts = " / ".join(map(str, told))
+        open_ = f"not shown: {verdict['undecided']} of {sum(told)} undecided"
+        never = "yes" if verdict["never_worse"] else "no: " + "; ".join(verdict["worse_on"]) if verdict["worse_on"] else open_
         rows.append([one["arm"], NAMES[one["measure"]], _told(one, "+.3f"), counts, never])
     return Section(
         title=f"Against {reference}",
         head=["arm", "measure", "difference over labs", "better / undecided / worse / failed", "never worse"],
         rows=rows,
-        note="Never worse: in no setting is the whole 95 % interval of the paired difference below zero; with many settings some "
-        "are by chance. Unknown: one seed tells of no interval.",
+        note="Never worse: yes, where no setting's 95 % interval of the paired difference reaches below zero; no, where one lies "
+        "below it whole, as with many settings some do by chance. In between it is not shown; one seed tells of no interval.",
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from labloop.config.base import NAME, Plugin
 from labloop.config.read import load_config
 from labloop.config.round import Arm
+from labloop.runtime.words import WORD
 from labloop.runtime.yamlfile import at_hand
 
 Start = Annotated[int, Field(ge=2)] | Literal["offline"]
@@ -74,7 +75,7 @@ class StudyConfig(_Config):
     """What its folder and pages are called."""
     description: str = ""
     """For people."""
-    labs: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], StudyLab] = Field(min_length=1)
+    labs: dict[Annotated[str, Field(pattern=WORD)], StudyLab] = Field(min_length=1)
     """The labs, by name."""
     arms: Annotated[dict[str, StudyArm | None], BeforeValidator(_arms), Field(min_length=1)]
     """Names of arms of the round's file or of proposers, or arms written out: {name: {proposers: …, selector: …, judge: …}}."""

@@ -296,22 +296,23 @@ class _Words(nn.Module):
         places = sum(block.rows - offsets[-1] for offsets in self.offsets)
         self.scale = 1 / math.sqrt(places * (1 - 1 / block.letters) ** order)
         self.variance = Logs(1, centre=0.1, spread=2.0, start=0.3)
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def forward(
         self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], twins: Int[Tensor, "g d"], diag: bool
     ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         second = self._kept(x2, twins)
-        return self.variance() * _inner(second if x1 is x2 else self.counts(x1, twins), second, diag)
+        return self.variance() * _inner(second if x1 is x2 else self._kept(x1, twins), second, diag)
 
     def _kept(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
-        """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit."""
+        """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit and
+        in each prediction, which asks for its own designs twice."""
         if x.requires_grad:
             return self.counts(x, twins)
         last = self._last  # as another thread may ask for other designs meanwhile
-        if last is None or last[0] is not x:
-            last = self._last = x, self.counts(x, twins)
-        return last[1]
+        found = next((one for one in last if one[0] is x), None) or (x, self.counts(x, twins))
+        self._last = (found, *(one for one in last if one[0] is not x))[:2]
+        return found[1]
 
     def counts(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
         """Count the words of x, averaged over twins and scaled."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from labloop.assays.ingest.cells import fold
+from labloop.config.assay import ROLES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
-
-ROLES = ("value", "unit", "round", "plate", "well", "design_id", "sample", "status", "measured_at", "note")
-"""Columns that labloop understands besides those of the design space."""
 
 _OWN: tuple[tuple[set[str], str], ...] = (
     ({"arm", "proposer", "rank", "design_id"}, "labloop's pick list"),

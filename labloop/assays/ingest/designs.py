@@ -11,11 +11,12 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import stack
-from labloop.assays.ingest.columns import ROLES, design_columns, known_names
+from labloop.assays.ingest.columns import design_columns, known_names
 from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.long import NoRowsError
 from labloop.assays.ingest.parse import find_marks
 from labloop.assays.ingest.read import content_of, open_file, printable
+from labloop.config.assay import ROLES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault, IngestError
 from labloop.types import Array

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 
 from labloop.assays.ingest.cells import Part
-from labloop.assays.ingest.columns import ROLES
 from labloop.assays.ingest.long import tabulate
 from labloop.assays.ingest.text import CELLS, decode, peek
+from labloop.config.assay import ROLES
 from labloop.errors import IngestError
 from labloop.registry import plugin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -35,8 +36,9 @@ def columns_of_properties(opened: Opened, config: CampaignConfig, assay: str | N
     found = {} if drawn else {one: value_column(header, config, one, file=file) for one in wanted}
     columns = {one: column for one, column in found.items() if column is not None}
     if not columns and assay is None and len(wanted) > 1:
+        options = " or ".join(f"--assay {shlex.quote(one)}" for one in wanted)
         raise IngestError(
-            f"{file}: which of the campaign's properties does it hold? Say it with --assay {' or --assay '.join(wanted)}"
+            f"{file}: which of the campaign's properties does it hold? Say it with {options}"
             + ("" if drawn else f", or name the columns so; its columns are {', '.join(header)}")
         )
     return columns

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 
 from labloop.errors import IngestError
+from labloop.runtime.text import decoded, no_text
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 ENDS = ("\n", "\r")
 SOME_TEXT = re.compile(r'[^\s,;"]')
 
-_MAGIC = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"%PDF": "a PDF",
-    b"\x1f\x8b": "a gzip archive",
-    b"\x89PNG": "a picture",
-    b"PAR1": "a Parquet file",
-}
+_NAMES = {"utf-8-sig": "UTF-8", "cp1252": "Latin-1"}
 CELLS = 40_000_000
 """Cells of a text, by its separators and line ends: a million rows of forty columns."""
 _NOTHING = "is empty: see whether it was saved, or exported, to its end"
@@ -29,11 +22,11 @@ _PEEK = 1 << 16
 
 def peek(content: bytes) -> str:
     """Give the beginning of a file as text as well as may be, to recognise it by; '' for what is no text at all."""
-    if content.startswith(tuple(_MAGIC)):
+    if no_text(content):
         return ""
     head = content[:_PEEK]
     try:
-        text = _text(head)[0].lstrip("\ufeff")
+        text = decoded(head)[0].lstrip("\ufeff")
     except UnicodeDecodeError:
         text = head.decode("utf-8", errors="replace")  # cut within a letter, or no text
     return "" if _CONTROL.search(text) else text
@@ -47,11 +40,10 @@ def decode(content: bytes, name: str) -> tuple[str, str]:
     """
     if not content.strip(b" \t\r\n\x00"):
         raise IngestError(f"{name}: {_NOTHING}")
-    for magic, what in _MAGIC.items():
-        if content.startswith(magic):
-            raise IngestError(f"{name}: is {what}, not text: open it and save it as CSV")
+    if what := no_text(content):
+        raise IngestError(f"{name}: is {what}, not text: open it and save it as CSV")
     try:
-        text, encoding = _text(content)
+        text, encoding = decoded(content)
     except UnicodeDecodeError as error:
         raise IngestError(
             f"{name}: is not text in UTF-8, UTF-16 or Latin-1 (byte {error.start}): save it as CSV UTF-8"
@@ -68,18 +60,4 @@ def decode(content: bytes, name: str) -> tuple[str, str]:
         raise IngestError(
             f"{name}: has more than {CELLS:,} cells, all that labloop reads at once: split it, or leave columns out"
         )
-    return text, encoding
-
-
-def _text(content: bytes) -> tuple[str, str]:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16"), "UTF-16"
-    if 4 * content.count(0) >= len(content):
-        # UTF-16 without its mark: in mostly Latin text every other byte is zero.
-        high = content[::2].count(0) > content[1::2].count(0)
-        return content.decode("utf-16-be" if high else "utf-16-le"), "UTF-16"
-    try:
-        return content.decode("utf-8-sig"), "UTF-8"
-    except UnicodeDecodeError:
-        # Windows' Latin-1 differs from the standard's only where the standard has control characters.
-        return content.decode("cp1252"), "Latin-1"
+    return text, _NAMES.get(encoding, "UTF-16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from labloop.config.tables import named_twice, separator
-from labloop.errors import DesignError, Fault, MethodError
+from labloop.config.tables import all_named, parsed
+from labloop.errors import ConfigError, DesignError, Fault, MethodError
 from labloop.registry import plugin
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import ALPHABETS, Choice, Integer, Parameter, Real, Sequence
@@ -26,9 +27,9 @@ class Lookup(Tabulated):
     """Any complete table of designs and values as a lab: what it measures is the table's value, plus noise if asked for."""
 
     path: Path
-    """A CSV file, gzipped or not; one by semicolons or tabs may have decimal commas."""
+    """A CSV file in UTF-8, UTF-16 or Latin-1, gzipped or not; one by semicolons or tabs may have decimal commas."""
     value: str = "value"
-    """The column of the values; all others are the design, unless `columns` names them."""
+    """The column of the values; all others that hold more than one value are the design, unless `columns` names them."""
     properties: tuple[str, ...] = ()
     """Columns of what else was measured: several properties, told beside `value` under these names, each empty cell a gap. The
     leading one is the column of the values."""
@@ -96,22 +97,18 @@ class Lookup(Tabulated):
 
     def _read(self) -> pd.DataFrame:
         try:
-            apart = separator(str(pd.read_csv(self.path, sep="\x1f", header=None, nrows=1, dtype=str).iloc[0, 0]))
-            for decimal in (".",) if apart == "," else (",", "."):
-                raw = pd.read_csv(
-                    self.path, sep=apart, decimal=decimal, skipinitialspace=True, keep_default_na=False, na_values=[""]
-                )
+            content = self.path.read_bytes()
+            content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+            for how in ({}, {"decimal": "."}):  # commas in names are no decimal ones
+                raw = parsed(content, self.path.name, keep_default_na=False, na_values=[""], **how)
                 if self.value in raw.columns and pd.api.types.is_numeric_dtype(raw[self.value]):
                     break
-            twice = named_twice(self.path, apart)
-        except OSError as error:
-            raise MethodError(f"lab lookup: {self.path} cannot be read: {error.strerror or error}") from error
-        except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise MethodError(f"lab lookup: {self.path} is not a CSV table: {' '.join(str(error).split())}") from error
+        except (OSError, EOFError) as error:
+            raise MethodError(f"lab lookup: {self.path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        except ConfigError as error:
+            raise MethodError(f"lab lookup: {error}") from error
         if raw.empty:
             raise MethodError(f"lab lookup: {self.path} has no rows")
-        if twice is not None:
-            raise MethodError(f"lab lookup: {self.path.name} has two columns {twice!r}: rename one, or delete it")
         return raw
 
     def _values(self, raw: pd.DataFrame) -> FloatArray:
@@ -132,7 +129,8 @@ class Lookup(Tabulated):
 
     def _design_columns(self, raw: pd.DataFrame) -> list[str]:
         wanted = self.columns or (self.design_space.columns if self.design_space else None)
-        columns = list(wanted or [str(column) for column in raw.columns if column not in (self.value, *self.properties)])
+        others = [str(column) for column in raw.columns if column not in (self.value, *self.properties)]
+        columns = list(wanted or [column for column in others if raw[column].nunique(dropna=False) > 1] or others)
         missing = [column for column in columns if column not in raw.columns]
         if missing or not columns:
             raise MethodError(f"lab lookup: {self.path.name} has no design column {', '.join(missing)}".rstrip())
@@ -140,6 +138,8 @@ class Lookup(Tabulated):
         if empty:
             faults = [Fault(int(i) + 2, column, "is empty", "") for i, column in sorted(empty)]
             raise DesignError(f"{self.path.name}: every design needs all of its columns", faults)
+        if not wanted:
+            all_named(columns, self.path.name)
         return columns
 
     def _complete(self, space: DesignSpace, ids: set[str]) -> None:
