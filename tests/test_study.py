@@ -385,14 +385,13 @@ def test_never_worse_means_on_no_lab_beyond_the_interval():
     assert not any(one["never_worse"] for one in once["verdicts"])  # one seed tells of no interval
 
 
-def test_what_is_undecided_is_not_told_as_never_worse():
-    rows = table({"a": {"x": 0.5, "bo": 0.5}})
-    rows.loc[rows["arm"] == "x", "batch_mean_share"] += rows["seed"] % 2 / 5 - 0.1
+def test_that_an_arm_is_nowhere_worse_is_not_told_of_what_is_undecided():
+    rows = table({"a": {"x": 0.5, "bo": 0.5}, "b": {"x": 0.6, "bo": 0.5}})
+    rows.loc[(rows["arm"] == "x") & (rows["lab"] == "a"), "batch_mean_share"] += rows["seed"] % 2 / 5 - 0.1
     summary = standings(rows, ["x", "bo"], reference="bo")
     told = {one["measure"]: one for one in summary["verdicts"]}
-    assert (told["batch_mean"]["undecided"], told["batch_mean"]["never_worse"]) == (1, False)
-    assert told["best"]["never_worse"]  # the same in every seed
-    assert "not shown: 1 of 1 undecided" in markdown(summary, title="one lab")
+    assert (told["batch_mean"]["better"], told["batch_mean"]["undecided"]) == (1, 1)
+    assert "1 / 1 / 0 / 0 | not seen, 1 undecided" in markdown(summary, title="two labs")
 
 
 def test_what_an_arm_is_worth_is_told_in_wells():

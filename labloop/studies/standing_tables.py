@@ -74,15 +74,15 @@ def _overall(found: Mapping[str, Any], reference: str) -> Section:
         verdict = verdicts[one["arm"], one["measure"]]
         told = [verdict[name] for name in ("better", "undecided", "worse", "failed")]
         counts = " / ".join(map(str, told))
-        open_ = f"not shown: {verdict['undecided']} of {sum(told)} undecided"
-        never = "yes" if verdict["never_worse"] else "no: " + "; ".join(verdict["worse_on"]) if verdict["worse_on"] else open_
-        rows.append([one["arm"], NAMES[one["measure"]], _told(one, "+.3f"), counts, never])
+        held = f"not seen, {verdict['undecided']} undecided" if verdict["undecided"] else "no"
+        worse = "yes: " + "; ".join(verdict["worse_on"]) if verdict["worse_on"] else held if verdict["never_worse"] else "unknown"
+        rows.append([one["arm"], NAMES[one["measure"]], _told(one, "+.3f"), counts, worse])
     return Section(
         title=f"Against {reference}",
-        head=["arm", "measure", "difference over labs", "better / undecided / worse / failed", "never worse"],
+        head=["arm", "measure", "difference over labs", "better / undecided / worse / failed", "worse anywhere"],
         rows=rows,
-        note="Never worse: yes, where no setting's 95 % interval of the paired difference reaches below zero; no, where one lies "
-        "below it whole, as with many settings some do by chance. In between it is not shown; one seed tells of no interval.",
+        note="Worse: in a setting the whole 95 % interval of the paired difference is below zero; with many settings some are by "
+        "chance. Where it holds zero the setting is undecided: not seen is not shown. Unknown: one seed tells of no interval.",
     )
 
 

@@ -142,10 +142,7 @@ def _overall(finals: Mapping[str, Mapping[tuple[Any, ...], pd.DataFrame]], refer
 
 
 def _verdicts(differences: Sequence[Mapping[str, Any]], arms: Sequence[str], reference: str) -> list[dict[str, Any]]:
-    """Count for each arm and measure the settings in which it is better, worse and undecided against the reference.
-
-    `never_worse` is True where that is shown: in no setting does the interval reach below zero.
-    """
+    """Count for each arm and measure the settings in which it is better, worse and undecided against the reference."""
     found = []
     for arm in arms:
         for measure in MEASURES:
@@ -156,10 +153,9 @@ def _verdicts(differences: Sequence[Mapping[str, Any]], arms: Sequence[str], ref
                 verdict: sum(one["verdict"] == verdict for one in mine) for verdict in ("better", "worse", "undecided", "failed")
             }
             where = [place(one) for one in mine if one["verdict"] in ("worse", "failed")]
-            shown = not where and all(
-                one["low"] >= 0 for one in mine
-            )  # an interval that holds less leaves it open, as one seed does
-            found.append({"arm": arm, "measure": measure, **counts, "never_worse": shown, "worse_on": where})
+            # One seed decides nothing: a setting without an interval does not show that an arm holds its own.
+            judged = all(math.isfinite(one["low"]) for one in mine)
+            found.append({"arm": arm, "measure": measure, **counts, "never_worse": judged and not where, "worse_on": where})
     return found
 
 
