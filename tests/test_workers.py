@@ -75,12 +75,13 @@ def test_a_killed_worker_costs_a_repeat_and_nothing_else(two, tmp_path):
     assert sorted(spread(die_once, jobs, "deaths", workers=two)) == [(0, "done"), (1, "done")]
 
 
-def test_devices_are_dealt_out_to_the_workers(monkeypatch):
+def test_devices_are_dealt_out_to_workers_who_come_and_go_without_a_word(monkeypatch, capfd, caplog):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.setattr("labloop.runtime.devices._cuda_devices", lambda asked: 2)
     options = [one["options"]["env"] for one in local_cluster(3)["workers"].values()]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in options] == ["4", "5", "4"]
     assert {found for _, found in spread(devices, range(6), "devices", workers=2)} <= {"4", "5"}
+    assert "tcp://" not in capfd.readouterr().err + caplog.text  # as Dask tells where who listens
 
 
 def test_what_a_job_refuses_is_told_as_it_would_be_here(two):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -45,9 +46,10 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers
         from distributed import Client, SpecCluster, as_completed
     except ImportError as error:
         raise ConfigError(f"workers {workers!r} need the package {error.name!r}: pip install 'labloop-toolkit[dask]'") from error
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # who starts, listens and stops where is nothing to the user
     with ExitStack() as held:
         if isinstance(workers, int):
-            address: Any = held.enter_context(SpecCluster(**local_cluster(workers), silence_logs=40))
+            address: Any = held.enter_context(SpecCluster(**local_cluster(workers)))
         else:
             address = workers
         try:
@@ -83,10 +85,11 @@ def local_cluster(workers: int) -> dict[str, Any]:
     devices = dealt_devices()
     environments = [{"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {} for i in range(workers)]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    quiet = {"dashboard": False, "silence_logs": logging.ERROR}
     return {
-        "scheduler": {"cls": Scheduler, "options": {"dashboard_address": None, "host": "127.0.0.1"}},
+        "scheduler": {"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}},
         "workers": {
-            i: {"cls": Nanny, "options": {"nthreads": 1, "env": {**threads, **own}, "dashboard_address": None}}
+            i: {"cls": Nanny, "options": {"nthreads": 1, "env": {**threads, **own}, **quiet}}
             for i, own in enumerate(environments)
         },
     }
