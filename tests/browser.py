@@ -47,6 +47,10 @@ class Page:
         """Give the value of a JavaScript expression."""
         return self._ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
+    def now(self, expression: str) -> Any:
+        """Give a value of the page that stands there; one that looks again at this moment is waited for."""
+        return self._until(f"document.documentElement && document.readyState === 'complete' && [{expression}]")[0]
+
     def text(self, *wanted: str) -> str:
         """Give the text that a reader sees, once all that is wanted stands there.
 

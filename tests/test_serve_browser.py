@@ -57,7 +57,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         def keep(name):
             for width in (1400, 400):
                 page.size(width)
-                assert page.value("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than {width} pixels"
+                assert page.now("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than {width} pixels"
                 if PICTURES:
                     page.picture(PICTURES / f"serve-{name}-{width}.png", whole=True)
             page.size(1400)
