@@ -97,7 +97,7 @@ def here(*, home: Path | str | None = None, ledger: str | None = None, folder: P
         if run.config.schedule is None:
             row = {"campaign": name, "waits_for": None, "until": None, "next": outlook(run)["next"]}
         else:
-            told = _row(run, datetime.now(UTC), {}, [], asked=False)
+            told = waiting(run, now=datetime.now(UTC))
             what = f"{told['what']}: labloop step {name}" if told["waits_for"] == "the scheduler" else told["what"]
             row = {"campaign": name, "waits_for": told["waits_for"], "until": told["until"], "next": what}
         rows.append(row)

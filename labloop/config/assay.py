@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -11,6 +13,11 @@ from labloop.config.policies import POLICIES, Method, Policy, Rule
 
 ROLES = ("value", "unit", "round", "plate", "well", "design_id", "sample", "status", "measured_at", "note")
 """Columns that labloop understands besides those of the design space."""
+
+
+def assay_options(assays: Iterable[str]) -> str:
+    """Write how a command is told whose readings a file holds: an option, or several to choose from."""
+    return " or ".join(f"--assay {shlex.quote(one)}" for one in assays)
 
 
 class Assay(Config):

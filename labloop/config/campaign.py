@@ -148,10 +148,10 @@ class CampaignConfig(Config):
             if other != one.assay:
                 key = (part, name, *(("column",) if one.column else ()))
                 out.append((key, f"column {column!r} is read as {other!r} already: give each property a column of its own"))
+        known = (*ROLES, *self.space.columns)
         for name, assay in self.assays.items():
             if assay.low is not None and assay.high is not None and assay.low > assay.high:
                 out.append((("assays", name, "low"), f"{assay.low:g} is above high, {assay.high:g}: no value would do"))
-            known = (*ROLES, *self.space.columns)
             strange = [key for key in assay.columns if key not in known]
             out += [(("assays", name, "columns", key), f"is no column of labloop's ({', '.join(known)}){like(key, known)}")
                     for key in strange]  # fmt: skip

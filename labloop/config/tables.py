@@ -113,8 +113,6 @@ def _vectors(path: Path, parameter: str) -> Vectors:
         return Vectors.of(*vectors(content, path.name), path.name)
     key = _key(parsed(content, path.name, nrows=0), parameter)
     table = parsed(content, path.name, dtype={key: str})
-    if table.empty:
-        raise ConfigError(f"{path.name} has no rows")
     numbers = table.drop(columns=key)
     all_named(numbers, path.name)
     if not numbers.shape[1]:
@@ -167,11 +165,8 @@ def _content(path: Path, most: int = SIZE) -> bytes:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a CSV of text, with a row at least."""
-    table = parsed(_content(path), path.name, dtype=str, keep_default_na=False)
-    if table.empty:
-        raise ConfigError(f"{path.name} has no rows")
-    return table
+    """Read a CSV of text."""
+    return parsed(_content(path), path.name, dtype=str, keep_default_na=False)
 
 
 def parsed(content: bytes, name: str, **how: Any) -> pd.DataFrame:
@@ -180,7 +175,7 @@ def parsed(content: bytes, name: str, **how: Any) -> pd.DataFrame:
     What spreadsheets leave at the end is left out: columns without a name and rows, if all of their cells are blank.
 
     Raises:
-        ConfigError: it is no such table; names the file.
+        ConfigError: it is no such table, or has no rows; names the file.
     """
     form = form_of(content, name)
 
@@ -206,6 +201,8 @@ def parsed(content: bytes, name: str, **how: Any) -> pd.DataFrame:
         raise ConfigError(f"{name}: rows have more cells than the header names ({', '.join(filter(None, names))})")
     kept = [not (one.startswith(_NAMELESS) and blank[one].all()) for one in called]
     table = table.iloc[: np.flatnonzero(~blank.all(axis=1)).max(initial=-1) + 1, kept]
+    if table.empty and how.get("nrows") != 0:
+        raise ConfigError(f"{name} has no rows")
     table.attrs["commas"] = form["decimal"] == ","
     return table
 

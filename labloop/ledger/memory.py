@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from filelock import FileLock
 
+from labloop.config.assay import assay_options
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
@@ -65,7 +65,7 @@ class Memory:
         told = f"labloop ingest FILE.csv -c {self.name}"
         if len(self.config.assays) < 2:
             return told
-        options = " or ".join(f"--assay {shlex.quote(one)}" for one in assays or self.config.assays)
+        options = assay_options(assays or self.config.assays)
         return f"{told} {options}" if len(assays) == 1 else f"{told} ({options}, where the file does not say which)"
 
     def round(self, number: int | None = None) -> Round:

@@ -43,8 +43,8 @@ JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
 WIDE = 512
 """Random designs that join a pool of several properties before it is refined."""
-SURE = 0.99
-"""Correlation with unseen measurements that counts at most."""
+MOST_SKILL = 0.99
+"""A judge's correlation with unseen measurements that counts at most."""
 STRANGERS = 512
 """Random designs that stand in for a judge that knows nothing."""
 BY_CHANCE = "random"
@@ -190,7 +190,7 @@ class Conservative:
     def _own(self, judge: Judgement, space: DesignSpace) -> float:
         """Say what a design's own value counts for: nothing where the judge explains nothing, or there is more than letters."""
         letters = all(block.kind == "onehot" for block in space.blocks)
-        explained = float(np.clip(judge.skill, 0.0, SURE)) ** 2
+        explained = float(np.clip(judge.skill, 0.0, MOST_SKILL)) ** 2
         return self.own * explained / (1 - explained) if letters else 0.0
 
     def _blind(self, judge: Judgement) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from labloop.assays.ingest.choose import take
 from labloop.assays.ingest.columns import value_column
 from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.read import Opened, digest
+from labloop.config.assay import assay_options
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
 
@@ -36,9 +36,8 @@ def columns_of_properties(opened: Opened, config: CampaignConfig, assay: str | N
     found = {} if drawn else {one: value_column(header, config, one, file=file) for one in wanted}
     columns = {one: column for one, column in found.items() if column is not None}
     if not columns and assay is None and len(wanted) > 1:
-        options = " or ".join(f"--assay {shlex.quote(one)}" for one in wanted)
         raise IngestError(
-            f"{file}: which of the campaign's properties does it hold? Say it with {options}"
+            f"{file}: which of the campaign's properties does it hold? Say it with {assay_options(wanted)}"
             + ("" if drawn else f", or name the columns so; its columns are {', '.join(header)}")
         )
     return columns

@@ -101,14 +101,13 @@ class Lookup(Tabulated):
             content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
             for how in ({}, {"decimal": "."}):  # commas in names are no decimal ones
                 raw = parsed(content, self.path.name, keep_default_na=False, na_values=[""], **how)
-                if self.value in raw.columns and pd.api.types.is_numeric_dtype(raw[self.value]):
+                numeric = self.value in raw.columns and pd.api.types.is_numeric_dtype(raw[self.value])
+                if numeric or not raw.attrs["commas"]:
                     break
         except (OSError, EOFError) as error:
             raise MethodError(f"lab lookup: {self.path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         except ConfigError as error:
             raise MethodError(f"lab lookup: {error}") from error
-        if raw.empty:
-            raise MethodError(f"lab lookup: {self.path} has no rows")
         return raw
 
     def _values(self, raw: pd.DataFrame) -> FloatArray:
