@@ -223,6 +223,19 @@ def test_schedules_run_from_the_first_round_to_the_last():
     assert ramped(options, round_number=2, rounds=4)["keep"] == 3
 
 
+def test_a_check_makes_plugins_as_in_every_planned_round(tmp_path):
+    campaign, round_file = tmp_path / "campaign.yaml", tmp_path / "round.yaml"
+    campaign.write_text(CAMPAIGN)
+    text = (
+        "schema_version: 1\narms:\n  a:\n    proposers: [mutate]\n    selector: {conservative: {own: {first: 0.1, last: %s}}}\n"
+    )
+    round_file.write_text(text % "-0.1")
+    with pytest.raises(ConfigError, match=r"round\.yaml: line 5, .*own: write at least 0, not -0\.03"):
+        check_configs(campaign, round_file)
+    round_file.write_text(text % "0.5")
+    assert check_configs(campaign, round_file)["campaign"]
+
+
 def test_unknown_plugins_and_options_are_named_with_what_there_is():
     with pytest.raises(ConfigError, match=r"proposer 'com' is unknown; there are: .*coms"):
         load("proposers", "com")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import itertools
@@ -236,6 +237,7 @@ def broken(edit: str) -> pd.DataFrame | str:
     texts = {
         "empty": "",
         "header only": "base,temp,value\n",
+        "one design": "base,value\nx,1\n",
         "binary": "\x00\xff\x00",
         "ragged": "a,value\n1,2\n1,2,3,4\n",
         "one name": "a,value,a\n1,2,1\n2,3,1\n",
@@ -254,6 +256,7 @@ def broken(edit: str) -> pd.DataFrame | str:
         ("no name", r"column 4 has no name"),
         ("empty", r"is not a CSV table"),
         ("header only", r"has no rows"),
+        ("one design", r"lab lookup: broken.csv: alphabet 'X' of 'base' needs at least two letters"),
         ("binary", r"broken.csv"),
         ("ragged", r"broken.csv is not a CSV table"),
         ("one name", r"broken.csv has two columns 'a'"),
@@ -268,6 +271,14 @@ def test_a_table_that_cannot_be_a_lab_is_refused_with_the_place(edit: str, told:
         write(path, content)
     with pytest.raises(LabloopError, match=told):
         _ = Lookup(path=path).space
+
+
+def test_a_spoiled_archive_is_told(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress("".join(f"{i},{i * i}\n" for i in range(500)).encode()))
+    content[20:40] = bytes(20)
+    (tmp_path / "spoiled.csv.gz").write_bytes(content)
+    with pytest.raises(MethodError, match=r"spoiled\.csv\.gz cannot be read: "):
+        _ = Lookup(path=tmp_path / "spoiled.csv.gz").space
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -172,11 +172,16 @@ def _allocation(config: RoundConfig, campaign: CampaignConfig) -> str:
 
 
 def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int) -> None:
-    """Make every plug-in that a file names once, as in its first round, so that all mistakes show with their lines."""
+    """Make every plug-in that a file names, as in each planned round, so that all mistakes show with their lines."""
     document, faults = read_yaml(path), []
     for one in config.plugins():
+        made = None
         try:
-            create(one.kind, one.name, ramped(one.options, round_number=1, rounds=rounds))
+            for number in range(1, rounds + 1):
+                told = ramped(one.options, round_number=number, rounds=rounds)
+                if told != made:
+                    create(one.kind, one.name, told)
+                made = told
         except ConfigError as error:
             faults.append(f"{document.where(one.place)}: {error}")
     if faults:

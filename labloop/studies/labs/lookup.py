@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -104,7 +105,7 @@ class Lookup(Tabulated):
                 numeric = self.value in raw.columns and pd.api.types.is_numeric_dtype(raw[self.value])
                 if numeric or not raw.attrs["commas"]:
                     break
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise MethodError(f"lab lookup: {self.path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         except ConfigError as error:
             raise MethodError(f"lab lookup: {error}") from error
@@ -154,9 +155,8 @@ class Lookup(Tabulated):
 
 
 def _space_of(raw: pd.DataFrame, columns: list[str], name: str) -> DesignSpace:
-    parameters = [_parameter_of(column, raw[column], alone=len(columns) == 1) for column in columns]
     try:
-        return DesignSpace(parameters=tuple(parameters))
+        return DesignSpace(parameters=tuple(_parameter_of(column, raw[column], alone=len(columns) == 1) for column in columns))
     except ValidationError as error:
         raise MethodError(f"lab lookup: {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
 
