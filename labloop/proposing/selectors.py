@@ -93,7 +93,7 @@ class Conservative:
     """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
     before it (`labloop.proposing.gain`), where a std counts for this many. Options alone, numbers that vary freely and several
     properties go by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
-    own: Annotated[float, Field(ge=0)] = 0.0
+    own: Annotated[float, Field(ge=0, le=1_000)] = 0.0
     """What a sequence's own value counts for beside what it adds to the best, where it is chosen for that (`hope`), times what
     the judge explains of unseen measurements' variance over what it leaves: a plate of good designs is worth something, too."""
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
