@@ -105,6 +105,19 @@ def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> Inb
     )  # fmt: skip
 
 
+def rejected(inbox: Path, *, since: float) -> list[str]:
+    """Name the files that were rejected since a moment (seconds since 1970) and did not come again under their name."""
+    found: list[tuple[float, str]] = []
+    for why in (inbox / "rejected").glob("*.why.txt"):
+        name = why.name.removesuffix(".why.txt")
+        receipt = inbox / "done" / f"{name}.receipt.json"
+        with suppress(OSError):  # somebody tidies up
+            when = why.stat().st_mtime
+            if when >= since and not (receipt.exists() and receipt.stat().st_mtime >= when):
+                found.append((when, name))
+    return [name for _, name in sorted(found)]
+
+
 def prepare(inbox: Path) -> None:
     """Make an inbox and its folders.
 
