@@ -8,7 +8,7 @@ from labloop.errors import LabloopError
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Leave the message of a `LabloopError` where Prefect would show some fifty lines of its own as well; always keep the record."""
+    """Keep every record, of a `LabloopError` its message alone, where Prefect would show some fifty lines of its own as well."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, LabloopError):
         told = record.getMessage().replace(repr(error), str(error))

@@ -43,6 +43,15 @@ def look(box):
     return inbox.look(box, now=time.time() + LATER)
 
 
+def test_a_fault_of_many_rows_is_told_once(run, box):
+    (box / "plate.csv").write_text("dna,value\n" + "ACGTACGA,lots\n" * 60 + "ACGTACGN,0.5\n")
+    inbox.take(run, box, "plate.csv")
+    why = (box / "rejected" / "plate.csv.why.txt").read_text()
+    assert "61 faults, also in plate.csv.faults.csv:\n  rows 2-61, value: " in why
+    assert "  row 62, dna: " in why
+    assert len((box / "rejected" / "plate.csv.faults.csv").read_text().splitlines()) == 62
+
+
 def test_a_good_file_ends_in_done_with_its_receipt(run, box):
     (box / "plate.csv").write_text(GOOD)
     assert look(box).whole == ("plate.csv",)

@@ -98,7 +98,7 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
 
 
 def asked(campaign: Memory) -> str:
-    """What a scheduled campaign waits for that a person decides, or that its first models need; '' where it is nothing of these."""
+    """What a scheduled campaign wants of a person, or of the lab before there is anything to learn from; '' where of neither."""
     if campaign.config.schedule is None:
         return ""
     try:

@@ -26,8 +26,7 @@ from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, 
 
 
 def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
-    """Give a configuration from a caller or a file, its exporters made and its scheduled rounds read once, so that a mistake shows
-    before anything is stored.
+    """Give a configuration from a caller or a file, its exporters made and scheduled rounds read once: mistakes show at once.
 
     Raises:
         ConfigError: it does not make sense.
