@@ -98,7 +98,7 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
 
 
 def asked(campaign: Memory) -> str:
-    """What a scheduled campaign wants of a person, or of the lab before there is anything to learn from; '' where of neither."""
+    """What a scheduled campaign wants of people before it can go on, but for a plate's results; '' where it is nothing else."""
     if campaign.config.schedule is None:
         return ""
     try:
@@ -106,7 +106,8 @@ def asked(campaign: Memory) -> str:
     except LabloopError as error:  # such as a round's file that is gone
         return str(error)
     action = decide(at)
-    return action.reason if action.waits_for == "a person" or (action.rests and not at.can_learn) else ""
+    from_the_lab = action.waits_for == "the lab" and (at.rejected or not at.can_learn)
+    return action.reason if action.waits_for == "a person" or from_the_lab else ""
 
 
 def _told(campaign: Memory) -> dict[str, Any]:
