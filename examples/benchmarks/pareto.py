@@ -16,9 +16,9 @@ examples/publication/BMS_yield_cost/data. Thresholds are the problems' own, of t
 Arms: those of labloop's `rounds/quick.yaml`, or names of proposers; `NAME:gp` has a Gaussian process alone for a judge, and as
 what `judge_only` offers by. `botorch` is the loop of BoTorch's multi-objective tutorial: a SingleTaskGP a property and
 qLogNoisyExpectedHypervolumeImprovement (one objective and a limit: qLogNoisyExpectedImprovement), well by well over the whole
-space. `ax` is Ax's default strategy, told the same start (pip install ax-platform). All see the same starts, seed by seed. For both
-BoTorch compiles its hypervolume once; if they stand still, delete the `lock` that a compilation that was killed left below
-`~/.cache/torch_extensions`.
+space. `ax` is Ax's default strategy, told the same start (pip install ax-platform). All see the same starts, seed by seed.
+BoTorch compiles its hypervolume once for both: where they stand still, delete the `lock` below `~/.cache/torch_extensions` that a
+compilation left when it was killed.
 
 Told is the hypervolume above the thresholds, or the best value within the limit, after each plate: mean ± standard deviation over
 seeds; what each arm is ahead of BoTorch and of Ax by after the last plate and on average over plates, paired by seed, with 95 %
