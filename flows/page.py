@@ -1,4 +1,4 @@
-"""The page of a campaign in Prefect: one Markdown artifact, a new version whenever a tick has done something."""
+"""The page of a campaign in Prefect: one Markdown artifact, a new version whenever a tick has done something, or could not."""
 
 from __future__ import annotations
 

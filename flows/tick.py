@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from prefect.states import Completed
 
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
+from labloop.errors import LabloopError
 from labloop.ledger.states import RoundState
 from labloop.rounds.policy import Action
 from labloop.runtime.files import turn
@@ -72,16 +73,21 @@ def tick(campaign: str, once: bool = False) -> State[Any]:
         if not free:
             return Completed(message=steps.busy(run).said)
         did: list[str] = []
-        while not (action := steps.next_action(run)).rests:
-            if action.kind == "train":
-                train(campaign, action.round, action.label, action.what)
-            else:
-                act(campaign, action)
-            did.append(action.kind)
-            if once:
-                break
-        if did:
-            publish(run, steps.next_action(run))
+        try:
+            while not (action := steps.next_action(run)).rests:
+                if action.kind == "train":
+                    train(campaign, action.round, action.label, action.what)
+                else:
+                    act(campaign, action)
+                did.append(action.kind)
+                if once:
+                    break
+            if did:
+                publish(run, steps.next_action(run))
+        except LabloopError as error:  # the campaign's page says too what has to be mended
+            with suppress(LabloopError):
+                publish(run, Action(kind="wait", waits_for="a person", reason=str(error)))
+            raise
     told = [", ".join(did)] if did else []
     return Completed(message=": ".join([*told, action.reason] if action.rests else told))
 

@@ -311,6 +311,13 @@ def test_wrong_usage_ends_with_2(lab, capsys):
     run(capsys, "simulate", CAMPAIGN, "--lab", "tfbind8", "--seeds", "many", code=2)
 
 
+@pytest.mark.parametrize("option", ["--workers=2.5", "--start=10.5", "--seeds=1.5"])
+def test_a_part_is_not_rounded_where_a_whole_number_is_wanted(lab, capsys, option):
+    text = run(capsys, "simulate", CAMPAIGN, "--lab", "tfbind8", option, code=2)
+    name, _, told = option.partition("=")
+    assert f"Invalid value for {name}: write a whole number, not {told}" in text
+
+
 def test_a_fault_of_ours_ends_with_70(lab, capsys, monkeypatch):
     monkeypatch.setattr("labloop.registry.describe", lambda *_: 1 / 0)
     assert "report it" in run(capsys, "methods", code=70)

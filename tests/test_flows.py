@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 from importlib.util import find_spec
 
 import fakes
@@ -13,7 +15,7 @@ import yaml
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, IngestError
 from labloop.runtime.files import turn
 from labloop.runtime.prefect_api import NoAnswer
 from labloop.studies.demo import measure_plate
@@ -202,6 +204,7 @@ def test_a_tick_brings_a_campaign_as_far_as_it_can_go_and_the_next_finds_nothing
 @pytest.mark.server
 def test_a_training_that_fails_is_tried_again_and_fails_the_run_in_sight(served, tmp_path, monkeypatch):
     from labloop.flows import tick
+    from prefect.client.orchestration import get_client
 
     from labloop.config.read import parse_config
     from labloop.config.schedule import Schedule
@@ -216,12 +219,41 @@ def test_a_training_that_fails_is_tried_again_and_fails_the_run_in_sight(served,
     run.ingest(tmp_path / "start.csv")
     state = tick("tfbind8", return_state=True)
     assert state.is_failed()
+    with get_client(sync_client=True) as client:
+        page = max((one for one in client.read_artifacts() if one.key == "tfbind8-report"), key=lambda one: one.created)
+    assert page.description == "tfbind8: waiting for a person"
+    assert "fakes:Broken" in page.data
     events = run.ledger.events("tfbind8")
     assert len(events[events["kind"] == "training_failed"]) == 2
     assert tick("tfbind8", return_state=True).is_failed()
     last = tick("tfbind8", return_state=True)
     assert last.is_completed()
     assert "labloop step tfbind8 --retry" in last.message
+
+
+@pytest.mark.server
+def test_an_error_that_a_user_can_mend_is_logged_in_its_own_words_and_without_the_way_through_prefect(
+    served, tmp_path, tfbind8_config
+):
+    from labloop.flows import close_round
+
+    Campaign.create(tfbind8_config, home=tmp_path)
+    (tmp_path / "bad.csv").write_text("dna,value\nACGTACGT,lots\n")
+    log = io.StringIO()
+    handler, loggers = logging.StreamHandler(log), [logging.getLogger(f"prefect.{of}_runs") for of in ("flow", "task")]
+    for one in loggers:
+        one.addHandler(handler)
+    try:
+        with pytest.raises(IngestError) as raised:
+            close_round("tfbind8", files=[str(tmp_path / "bad.csv")], home=str(tmp_path))
+        told = log.getvalue()
+        assert told.count(str(raised.value)) >= 2  # the task's, then the flow's; several lines are several lines
+        assert "Traceback" not in told
+        loggers[0].error("a fault of ours", exc_info=ZeroDivisionError("by zero"))
+        assert "ZeroDivisionError: by zero" in log.getvalue()
+    finally:
+        for one in loggers:
+            one.removeHandler(handler)
 
 
 def test_a_file_that_has_come_wakes_its_campaign_once(tmp_path, monkeypatch):

@@ -43,6 +43,15 @@ def look(box):
     return inbox.look(box, now=time.time() + LATER)
 
 
+def test_a_fault_of_many_rows_is_told_once(run, box):
+    (box / "plate.csv").write_text("dna,value\n" + "ACGTACGA,lots\n" * 60 + "ACGTACGN,0.5\n")
+    inbox.take(run, box, "plate.csv")
+    why = (box / "rejected" / "plate.csv.why.txt").read_text()
+    assert "61 faults, also in plate.csv.faults.csv:\n  rows 2-61, value: " in why
+    assert "  row 62, dna: " in why
+    assert len((box / "rejected" / "plate.csv.faults.csv").read_text().splitlines()) == 62
+
+
 def test_a_good_file_ends_in_done_with_its_receipt(run, box):
     (box / "plate.csv").write_text(GOOD)
     assert look(box).whole == ("plate.csv",)
@@ -126,12 +135,13 @@ def test_folders_that_lead_elsewhere_are_refused(tmp_path):
         inbox.look(box)
 
 
-def test_a_huge_file_is_rejected_unread(run, box):
+def test_a_huge_file_is_rejected_unread(obeying, box):
     with (box / "raw.csv").open("wb") as file:
         file.truncate(inbox.LARGEST + 1)
-    filed = inbox.take(run, box, "raw.csv")
+    filed = inbox.take(obeying, box, "raw.csv")
     assert not filed.accepted
     assert "64 MB" in filed.said
+    assert obeying.to_ingest() in filed.said
 
 
 def test_odd_names_become_names_that_can_be_printed(run, box):
@@ -177,9 +187,9 @@ def test_a_file_that_is_gone_is_no_error(run, box):
 
 @pytest.fixture
 def obeying(tmp_path, tfbind8_config, monkeypatch):
-    """A campaign whose reader does what a file's first line says."""
+    """A campaign of two assays whose reader does what a file's first line says."""
     monkeypatch.setenv("LABLOOP_PLUGINS", "fakes")
-    told = tfbind8_config.model_dump(mode="json") | {"assays": {"pbm": {"reader": "fakes:Obedient"}}}
+    told = tfbind8_config.model_dump(mode="json") | {"assays": {"pbm": {"reader": "fakes:Obedient"}, "selex": {}}}
     return Campaign.create(parse_config(told, type(tfbind8_config)), home=tmp_path / "obeying")
 
 
@@ -191,7 +201,7 @@ def obeying(tmp_path, tfbind8_config, monkeypatch):
         ("data", "DataError"),
         ("refused", "refuses what was to be written"),
         ("recursion", "RecursionError"),
-        ("memory", "GB of memory"),
+        ("memory", "GB of memory: is it an assay file? If so: labloop ingest FILE.csv -c tfbind8 (--assay pbm or --assay selex"),
         ("exit", "SystemExit"),
     ],
 )
@@ -257,7 +267,7 @@ def test_a_file_that_takes_too_long_is_rejected(obeying, box, monkeypatch):
     assert inbox.take(obeying, box, "endless.csv").place == box / "rejected" / "endless.csv"
     why = (box / "rejected" / "endless.csv.why.txt").read_text()
     assert "more than 1 s" in why
-    assert "labloop ingest" in why
+    assert obeying.to_ingest() in why
 
 
 def test_a_file_with_which_the_process_of_the_inbox_dies_again_and_again_is_rejected(run, box, monkeypatch):

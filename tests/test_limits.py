@@ -192,6 +192,7 @@ def test_what_is_out_of_stock_is_not_proposed_until_it_is_there_again(tmp_path: 
     [
         ({"heat": {"at_most": 1}}, "has no such parameter or component; it has base, solvent"),
         ({"base": {"per": "plate"}}, "says nothing"),
+        ({"base": []}, r"limits\.base: says nothing of a limit"),
         ({"base": {"per": "shelf", "at_most": 1}}, "'shelf' is no part of a campaign"),
         ({"base": {"at_most": 0}}, "write at least 1, not 0"),
         ({"base": {"per": "campaign", "at_most": 2}}, "use total for a campaign"),

@@ -20,6 +20,8 @@ from scheduling import free_port, run
 
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import overview
+from labloop.cli.app import Common
+from labloop.cli.schedule import _decided
 from labloop.config.read import parse_config, preset
 from labloop.config.schedule import Schedule
 from labloop.runtime.prefect_api import NoAnswer, Server, wake
@@ -51,7 +53,7 @@ def test_a_round_by_hand_from_the_inbox_to_the_lab(bench, no_page, capsys):
     assert [(one["kind"], one["waits_for"]) for one in told] == [("wait", "a person")]
     assert "another" not in run(capsys, "reject", "tfbind8", "--reason", "not this one", "--by", "Ana")
     run(capsys, "step", "tfbind8", "--until", "waiting")
-    assert "Round 2 of tfbind8 is approved" in run(capsys, "approve", "tfbind8")
+    assert "Round 2 of tfbind8 is approved. Next: labloop step tfbind8" in run(capsys, "approve", "tfbind8")
     assert "round 2 is at the lab" in run(capsys, "step", "tfbind8", "--until", "waiting")
     assert sorted(path.name for path in (bench / "labloop-data" / "tfbind8" / "plates").glob("*_assay.csv")) == [
         "tfbind8-R02_assay.csv"
@@ -171,6 +173,16 @@ def test_a_wake_up_is_one_run_whose_key_says_what_happened():
         assert "goes on now" in wake("c", "abc", server=Server(url, "lab:secret"))
     assert asked[-1][:2] == ("/api/deployments/d1/create_flow_run", {"idempotency_key": "c:abc"})
     assert {one[2] for one in asked} == {"Basic bGFiOnNlY3JldA=="}
+
+
+def test_who_approves_is_told_one_next_step(capsys, monkeypatch):
+    told = {"campaign": "c", "round": 1, "verdict": "approved", "next": "labloop step c"}
+    with answering(DEPLOYMENT) as (url, _):
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        _decided(told, Common())
+    printed = "".join(capsys.readouterr())
+    assert "goes on now" in printed
+    assert "labloop step" not in printed
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fakes import exported
 from labloop.campaign import step as steps
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import scheduled
-from labloop.config.read import parse_config
+from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
 from labloop.errors import CampaignError, ConfigError, MethodError
@@ -252,6 +252,28 @@ def test_a_rejected_plate_is_replaced_by_another_one_and_its_wells_are_free(make
     assert walk(run)[-1] == "done"  # one round was planned: the rejected one is none
 
 
+def test_what_comes_next_is_the_persons_word_where_a_schedule_waits_for_it(make):
+    run = make(approval=True)
+    walk(run)
+    assert "labloop approve tfbind8, or labloop reject tfbind8" in run.status()["next"]
+    run.approve()
+    assert run.status()["next"] == "write the files of round 1 for the lab: labloop step tfbind8"
+
+
+def test_a_wait_for_the_lab_names_the_file_that_was_rejected_until_it_comes_again(make, lab, tmp_path):
+    run = make()
+    walk(run)
+    sheet = measure(run, lab, tmp_path / "back", 1).read_text().splitlines(keepends=True)
+    dropped = steps.inbox_of(run) / "part.csv"
+    dropped.write_text("".join(sheet[:41]).replace("0.", "o.", 1))
+    assert walk(run) == ["ingest", "the lab"]
+    told = "; part.csv was rejected: rejected/part.csv.why.txt in the inbox says what to mend"
+    assert steps.next_action(run).reason == run.status()["next"] == f"round 1 waits for 96 of 96 wells{told}"
+    dropped.write_text("".join(sheet[:41]))
+    assert walk(run) == ["ingest", "the lab"]
+    assert steps.next_action(run).reason == "round 1 waits for 56 of 96 wells"
+
+
 def test_a_deadline_closes_a_round_that_came_back_in_part(make, lab, tmp_path):
     run = make(deadline="14 days", expected="5 days")
     walk(run)
@@ -280,12 +302,35 @@ def test_a_file_of_the_round_is_read_when_the_round_opens(tmp_path, lab):
     (tmp_path / "campaign.yaml").write_text(
         "name: c\nspace: {parameters: [{type: sequence, name: dna, alphabet: ACGT, length: 8}]}\nschedule: {rounds: r.yaml}\n"
     )
+    with pytest.raises(ConfigError, match=r"schedule\.rounds\.0: .*r\.yaml: cannot be read"):
+        Campaign.create(tmp_path / "campaign.yaml", home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+    (tmp_path / "r.yaml").write_text("arms: {free: {proposers: random}}\n")
     run = Campaign.create(tmp_path / "campaign.yaml", home=tmp_path / "home")
     assert run.config.schedule.rounds == (tmp_path / "r.yaml",)
+    assert "rounds: [config/rounds/first.yaml" in run.status()["next"]  # a judge has nothing to learn from
+    (tmp_path / "r.yaml").unlink()
     with pytest.raises(ConfigError, match=r"r\.yaml"):
         steps.step(run)
+    assert "r.yaml: cannot be read" in run.status()["next"]
     (tmp_path / "r.yaml").write_text("arms: {free: {proposers: random}}\njudge: null\n")
     assert walk(run) == ["open", "train", "propose", "export", "the lab"]
+
+
+def test_a_schedule_may_name_rounds_that_ship(tmp_path, monkeypatch):
+    (tmp_path / "config" / "rounds").mkdir(parents=True)
+    own = tmp_path / "config" / "rounds" / "quick.yaml"
+    own.write_text("arms: {free: {proposers: random}}\njudge: null\n")
+    (tmp_path / "campaign.yaml").write_text(
+        "name: c\nspace: {parameters: [{type: sequence, name: dna, alphabet: ACGT, length: 8}]}\n"
+        "schedule: {rounds: [config/rounds/first.yaml, config/rounds/quick.yaml]}\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = Campaign.create(tmp_path / "campaign.yaml", home=tmp_path / "home")
+    assert run.config.schedule.rounds == (Path("config/rounds/first.yaml"), own)
+    assert run.config.schedule.round(0) == load_config(preset("rounds/first.yaml"), RoundConfig)
+    assert list(run.config.schedule.round(1).arms) == ["free"]
 
 
 def test_a_running_campaign_gets_and_changes_its_schedule_by_a_revision(tmp_path, tfbind8_config):

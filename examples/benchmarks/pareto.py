@@ -17,6 +17,8 @@ Arms: those of labloop's `rounds/quick.yaml`, or names of proposers; `NAME:gp` h
 what `judge_only` offers by. `botorch` is the loop of BoTorch's multi-objective tutorial: a SingleTaskGP a property and
 qLogNoisyExpectedHypervolumeImprovement (one objective and a limit: qLogNoisyExpectedImprovement), well by well over the whole
 space. `ax` is Ax's default strategy, told the same start (pip install ax-platform). All see the same starts, seed by seed.
+BoTorch compiles its hypervolume once for both: where they stand still, delete the `lock` below `~/.cache/torch_extensions` that a
+compilation left when it was killed.
 
 Told is the hypervolume above the thresholds, or the best value within the limit, after each plate: mean ± standard deviation over
 seeds; what each arm is ahead of BoTorch and of Ax by after the last plate and on average over plates, paired by seed, with 95 %
@@ -132,7 +134,7 @@ def main() -> None:
     table = pd.concat([pd.DataFrame(rows), *(pd.read_csv(path) for path in args.told)], ignore_index=True)
     for name, mine in table.groupby("problem", sort=False):
         print(f"\n{name}\n{summary(mine).to_string()}")
-        for peer in [one for one in PEERS if one in set(mine["arm"])]:
+        for peer in [one for one in PEERS if one in set(mine["arm"]) and mine["arm"].nunique() > 1]:
             print(paired(mine, peer, lower=name == "limitedbranin").to_string())
 
 

@@ -95,9 +95,9 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
 
 def _check_schedule(config: CampaignConfig) -> None:
     schedule = config.schedule or Schedule()
-    for i in range(len(schedule.rounds)):
+    for i, one in enumerate(schedule.every()):
         try:
-            _check_round(schedule.round(i), config)
+            _check_round(one, config)
         except LabloopError as error:
             raise ConfigError(f"schedule.rounds.{i}: {error}") from error
 

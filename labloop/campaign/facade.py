@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from labloop.assays.ingest import Explanation, ReadOptions
 from labloop.assays.quality import report as quality_report
@@ -187,7 +187,11 @@ class Campaign(Memory):
 
     # ---- what came of it
 
-    status = state.standing
+    def status(self) -> dict[str, Any]:
+        """Tell where the campaign stands, as `labloop status --json` does, see `labloop.rounds.state.standing`."""
+        told = state.standing(self)
+        return told | ({"next": asked} if (asked := stepping.asked(self)) else {})
+
     state = state.round_state
     quality = quality_report.inspect
     audit = auditing.audit

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from labloop.assays.ingest.cells import count
 from labloop.campaign.facade import Campaign
 from labloop.campaign.step import situation
 from labloop.errors import LabloopError
@@ -39,9 +40,10 @@ def overview(
     else:
         try:
             served, runs, asked = server.deployments(), server.planned(), True
-            said = f"The Prefect server at {server.url} answers and knows {len(served)} campaigns: {LOGIN}."
+            known = count(len(served), "campaign")
+            said = f"The Prefect server at {server.url} answers and knows {known}: {LOGIN}."
             if server.is_open():
-                said = f"The Prefect server at {server.url} knows {len(served)} campaigns and has no password: {OPEN}."
+                said = f"The Prefect server at {server.url} knows {known} and has no password: {OPEN}."
         except NoAnswer as error:
             said = f"{str(error)[:1].upper()}{str(error)[1:]}: nothing runs by itself now; labloop step NAME goes on by hand."
     rows = [_row(one, now, served, runs, asked=asked) for one in scheduled(home=home, ledger=ledger)]

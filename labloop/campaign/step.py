@@ -87,13 +87,27 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
     schedule, files = schedule_of(campaign), inbox.look(inbox_of(campaign), now=now.timestamp(), remember=remember)
     told = campaign.kept("situation", partial(_told, campaign))
     number, done = told.get("round", 0), told["done"]
+    turned_back = inbox.rejected(inbox_of(campaign), since=told["since"].timestamp())
     closed = not number or told["state"] == RoundState.CLOSED
     return Situation(
         **told, campaign=campaign.name, now=now, schedule=schedule, planned=campaign.config.rounds,
-        files=files.whole, arriving=files.arriving, why=files.why,
+        files=files.whole, arriving=files.arriving, why=files.why, rejected=tuple(turned_back),
         settles=now + timedelta(seconds=files.settles) if files.settles is not None else None,
         can_learn=not closed or bool(number and done >= campaign.config.rounds) or _can_learn(campaign, schedule.round(done)),
     )  # fmt: skip
+
+
+def asked(campaign: Memory) -> str:
+    """What a scheduled campaign wants of people before it can go on, but for a plate's results; '' where it is nothing else."""
+    if campaign.config.schedule is None:
+        return ""
+    try:
+        at = situation(campaign, remember=False)
+    except LabloopError as error:  # such as a round's file that is gone
+        return str(error)
+    action = decide(at)
+    from_the_lab = action.waits_for == "the lab" and (at.rejected or not at.can_learn)
+    return action.reason if action.waits_for == "a person" or from_the_lab else ""
 
 
 def _told(campaign: Memory) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token, convert
 
 from labloop import __version__
 from labloop.cli import show
@@ -17,9 +19,21 @@ from labloop.runtime.allowance import allow
 if TYPE_CHECKING:
     from labloop.campaign.facade import Campaign
 
+
+def _unrounded(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Convert as cyclopts does, but refuse 2.5 where a whole number is wanted, which it takes for 2."""
+    for token in tokens if int in (kind, *get_args(kind)) else ():
+        whole = True
+        with suppress(ValueError):
+            whole = float(token.value).is_integer()
+        if not whole:
+            raise ValueError(f"write a whole number, not {token.value}")
+    return convert(kind, tokens)
+
+
 app = App(
     name="labloop",
-    default_parameter=Parameter(negative=""),
+    default_parameter=Parameter(negative="", converter=_unrounded),
     version=__version__,
     help="Wet-lab campaigns as rounds of offline model-based optimisation: propose a plate, measure it, compare, repeat.",
 )

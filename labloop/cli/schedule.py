@@ -137,7 +137,8 @@ def _decided(told: dict[str, Any], common: Common) -> None:
     woken = wake(told["campaign"], f"{told['verdict']}-{told['round']}")
     if common.json:
         return show.dump(told)
-    show.out.print(f"Round {told['round']} of {told['campaign']} is {told['verdict']}. Next: {told['next']}")
+    then = "" if woken else f" Next: {told['next']}"  # else the scheduler goes on, or it is said what to do in its place
+    show.out.print(f"Round {told['round']} of {told['campaign']} is {told['verdict']}.{then}")
     show.note(woken)
 
 

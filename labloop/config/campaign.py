@@ -95,10 +95,7 @@ class CampaignConfig(Config):
         if self.history:
             related = tuple(one.anchored(folder) for one in self.history)
             self = self.model_copy(update={"history": related})
-        if self.schedule is None:
-            return self
-        rounds = tuple(folder.absolute() / one if isinstance(one, Path) else one for one in self.schedule.rounds)
-        return self.model_copy(update={"schedule": self.schedule.model_copy(update={"rounds": rounds})})
+        return self if self.schedule is None else self.model_copy(update={"schedule": self.schedule.anchored(folder)})
 
     @cached_property
     def goal(self) -> Goal | None:

@@ -96,7 +96,7 @@ class Limit(Config):
 
 def _several(one: Any) -> Any:
     """Take a single limit for a list of one."""
-    if one is None or isinstance(one, int | float | str):
+    if one is None or one == [] or isinstance(one, int | float | str):
         raise ValueError(f"says nothing of a limit: write what it is, such as {{at_most: 1}} or {{total: 50}}, not {one!r}")
     return [one] if isinstance(one, Mapping | Limit) else one
 

@@ -14,6 +14,8 @@ from pydantic import BeforeValidator, Discriminator, Tag, field_validator, model
 from labloop.config.base import Config
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
+from labloop.errors import ConfigError
+from labloop.runtime.yamlfile import at_hand
 
 
 class Calendar(Config):
@@ -64,7 +66,8 @@ class Schedule(Config):
 
     rounds: Annotated[tuple[RoundFile, ...], BeforeValidator(_several)] = ()
     """The rounds' files in order (or rounds written out); the last one serves all later rounds, the shipped default where there
-    is none. A file is read when its round opens; a relative path is read from the campaign's file."""
+    is none. A file is read when its round opens; a relative path is read from the campaign's file, and `config/rounds/first.yaml`
+    and its like are those that ship where there is none."""
     start: Literal["when_measured", "by_hand"] | Calendar = "when_measured"
     """When the next round opens: once the last one is measured, when a person says so, or at the next time of a calendar."""
     expected: Span | None = None
@@ -88,6 +91,28 @@ class Schedule(Config):
         if span is not None and span > timedelta(days=3660):
             raise ValueError("must be ten years at most, such as 14 days")
         return span
+
+    def anchored(self, folder: Path) -> Self:
+        """Read relative paths of rounds from `folder` from now on, but for those of files that ship and are not there."""
+        found: list[RoundConfig | Path] = []
+        for one in self.rounds:
+            ships = isinstance(one, Path) and not (folder / one).exists() and at_hand(one) != one
+            found.append(folder.absolute() / one if isinstance(one, Path) and not ships else one)
+        return self.model_copy(update={"rounds": tuple(found)})
+
+    def every(self) -> list[RoundConfig]:
+        """Give the configurations of all rounds that are named, as they are now.
+
+        Raises:
+            ConfigError: a file cannot be read or does not make sense; with its place in the schedule.
+        """
+        found = []
+        for i in range(len(self.rounds)):
+            try:
+                found.append(self.round(i))
+            except ConfigError as error:
+                raise ConfigError(f"schedule.rounds.{i}: {error}") from error
+        return found
 
     def round(self, position: int) -> RoundConfig:
         """Give the configuration of the planned round at a position, counted from 0; its file is read now.

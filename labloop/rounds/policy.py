@@ -45,6 +45,8 @@ class Situation:
     """Files in the inbox that are still being written."""
     why: tuple[str, ...] = ()
     """Why each file in the inbox that is not whole is not taken yet, a sentence each."""
+    rejected: tuple[str, ...] = ()
+    """Files that were rejected since the latest round came to its state, and did not come again."""
     settles: datetime | None = None
     """When the first that arrives can be whole."""
     round: int = 0
@@ -93,6 +95,10 @@ class Action:
 def decide(at: Situation) -> Action:
     """Choose the next action: files first, then the open round, then the next one."""
     action = _decide(at)
+    if action.waits_for == "the lab" and at.rejected:
+        were = "was" if len(at.rejected) == 1 else "were"
+        told = f"{', '.join(at.rejected[:3])} {were} rejected: rejected/{at.rejected[0]}.why.txt in the inbox says what to mend"
+        action = replace(action, reason=f"{action.reason}; {told}")
     return _with_files(action, at) if action.rests and (at.arriving or at.why) else action
 
 
@@ -178,7 +184,9 @@ def _next_round(at: Situation) -> Action:
             reason=f"all {at.planned} planned rounds are closed: labloop step {at.campaign} --now opens another",
         )
     if not at.can_learn:
-        return _wait(at, "the lab", "too few designs are measured to learn from: put the lab's measurements into the inbox")
+        told = "too few designs are measured to learn from: put the lab's measurements into the inbox"
+        first = ", or revise the schedule to begin with random designs (rounds: [config/rounds/first.yaml, …])"
+        return _wait(at, "the lab", told + ("" if at.round else first))
     if at.called or at.verdict == "rejected":
         return opening
     call = f"labloop step {at.campaign} --now opens the next"

@@ -26,7 +26,7 @@ from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, 
 
 
 def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
-    """Give a configuration from a caller or a file, its exporters made once so that a mistake shows before anything is stored.
+    """Give a configuration from a caller or a file, its exporters made and scheduled rounds read once: mistakes show at once.
 
     Raises:
         ConfigError: it does not make sense.
@@ -34,6 +34,8 @@ def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
     if not isinstance(config, CampaignConfig):
         config = load_config(config, CampaignConfig).anchored(at_hand(config).parent)
     check_exporters(config)
+    if config.schedule is not None:
+        config.schedule.every()
     return config
 
 

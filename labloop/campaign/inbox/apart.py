@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from labloop.campaign.inbox.errand import BEGINS, ENDED, Errand
 from labloop.errors import Fault, LabloopError, LedgerError
-from labloop.ledger import Ledger
+from labloop.ledger.memory import Memory
 from labloop.runtime.environment import PREFIX
 
 SECONDS = 60
@@ -48,7 +48,7 @@ class Outcome:
     receipt: Mapping[str, Any] | None = None
 
 
-def ingest(ledger: Ledger, campaign: str, path: Path, *, grown_from: int | None = None) -> Outcome:
+def ingest(campaign: Memory, path: Path, *, grown_from: int | None = None) -> Outcome:
     """Read a file, check all of it and append it to the ledger, in another process.
 
     Args:
@@ -58,10 +58,10 @@ def ingest(ledger: Ledger, campaign: str, path: Path, *, grown_from: int | None 
         LedgerError: the ledger cannot take it now, which is not the file's fault.
         LabloopError: no process can be started now.
     """
-    url, patience = ledger.reach
+    url, patience = campaign.ledger.reach
     errand = Errand(
         # A lock that another writer holds costs no computing; the file has its own minute beside it.
-        campaign=campaign, url=url, patience=patience, path=str(path), grown_from=grown_from, seconds=SECONDS,
+        campaign=campaign.name, url=url, patience=patience, path=str(path), grown_from=grown_from, seconds=SECONDS,
         wall=int(SECONDS + patience), memory=MEMORY, folder=os.getcwd(), path_of_modules=_modules(),
         environment={name: value for name, value in os.environ.items() if name.startswith(PREFIX)},
     )  # fmt: skip
@@ -73,7 +73,7 @@ def ingest(ledger: Ledger, campaign: str, path: Path, *, grown_from: int | None 
     return _outcome(helper.do(errand), path.name, campaign, helper)
 
 
-def _outcome(lines: list[str], name: str, campaign: str, helper: _Helper) -> Outcome:
+def _outcome(lines: list[str], name: str, campaign: Memory, helper: _Helper) -> Outcome:
     code = int(lines.pop().split()[1]) if lines and lines[-1].startswith(ENDED) else None
     answer = _parsed(lines[-1]) if lines else {}
     if answer.get("kind") == "ledger":
@@ -83,7 +83,7 @@ def _outcome(lines: list[str], name: str, campaign: str, helper: _Helper) -> Out
     if BEGINS not in lines:  # it did not get as far as the file
         raise LabloopError(f"{name} cannot be read now: labloop's own process {_ended(code)}: {helper.last_words()}")
     if code in (_TOO_LONG, *(-getattr(signal, one, -_TOO_LONG) for one in ("SIGXCPU", "SIGALRM"))):
-        told = f"takes more than {SECONDS} s to read: is it an assay file? If so: labloop ingest FILE -c {campaign}"
+        told = f"takes more than {SECONDS} s to read: is it an assay file? If so: {campaign.to_ingest()}"
         return Outcome(kind="slow", said=f"{name}: {told}, which has no limit")
     return Outcome(kind="killed", said=f"{name}: the process that read it {_ended(code)}")
 

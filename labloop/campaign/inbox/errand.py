@@ -154,7 +154,7 @@ def _told(memory: Memory, errand: Errand) -> dict[str, Any]:
             return {"kind": "refused", "said": error.summary, "faults": [asdict(one) for one in error.faults[:_MANY]]}
         if isinstance(error, LabloopError):
             return {"kind": "refused", "said": str(error), "log": log}
-        return {"kind": "failed", "said": f"{path.name}: {_why(error, errand)}", "log": log}
+        return {"kind": "failed", "said": f"{path.name}: {_why(error, memory, errand)}", "log": log}
 
 
 def _corrected(memory: Memory, path: Path, before: int) -> dict[str, Any]:
@@ -191,10 +191,10 @@ def _sentence(error: BaseException) -> str:
     return " ".join(str(error).split())[:1000] or type(error).__name__
 
 
-def _why(error: BaseException, errand: Errand) -> str:
+def _why(error: BaseException, memory: Memory, errand: Errand) -> str:
     if isinstance(error, MemoryError):
         room = f"{errand.memory / 2**30:.2g} GB of memory"
-        return f"needs more than {room}: is it an assay file? If so: labloop ingest FILE -c {errand.campaign}"
+        return f"needs more than {room}: is it an assay file? If so: {memory.to_ingest()}"
     what = _sentence(error)
     named = type(error).__name__ if what == type(error).__name__ else f"{type(error).__name__}: {what}"
     return (

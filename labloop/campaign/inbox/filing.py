@@ -15,7 +15,7 @@ from labloop.assays.ingest.read import digest
 from labloop.campaign.inbox import taken as notes
 from labloop.campaign.inbox.apart import Outcome
 from labloop.campaign.inbox.taken import Before
-from labloop.errors import LabloopError
+from labloop.errors import LabloopError, grouped
 from labloop.runtime.files import write_text
 from labloop.runtime.spreadsheet import neutral
 
@@ -140,7 +140,8 @@ def _write_reasons(place: Path, outcome: Outcome, advice: str) -> None:
         rows = [("row", "column", "rule", "cell"), *((str(f.row), f.column, f.rule, f.cell) for f in faults)]
         csv.writer(table, lineterminator="\n").writerows([neutral(cell) for cell in row] for row in rows)
         write_text(place.with_name(place.name + ".faults.csv"), table.getvalue())
-        why += f"\n{len(faults)} faults, also in {place.name}.faults.csv:\n" + "".join(f"  {fault}\n" for fault in faults[:50])
+        why += f"\n{len(faults)} faults, also in {place.name}.faults.csv:\n"
+        why += "".join(f"  {one}\n" for one in grouped(faults)[:50])
     write_text(place.with_name(place.name + ".why.txt"), why)
 
 

@@ -105,6 +105,19 @@ def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> Inb
     )  # fmt: skip
 
 
+def rejected(inbox: Path, *, since: float) -> list[str]:
+    """Name the files that were rejected since a moment (seconds since 1970) and did not come again under their name."""
+    found: list[tuple[float, str]] = []
+    for why in (inbox / "rejected").glob("*.why.txt"):
+        name = why.name.removesuffix(".why.txt")
+        receipt = inbox / "done" / f"{name}.receipt.json"
+        with suppress(OSError):  # somebody tidies up
+            when = why.stat().st_mtime
+            if when >= since and not (receipt.exists() and receipt.stat().st_mtime >= when):
+                found.append((when, name))
+    return [name for _, name in sorted(found)]
+
+
 def prepare(inbox: Path) -> None:
     """Make an inbox and its folders.
 
@@ -189,7 +202,7 @@ def _work(campaign: Memory, inbox: Path, taken: Path) -> Filed:
         return reject_unread(inbox, taken, f"{taken.name}: is not a file but a link or a device: drop the file itself")
     if about.st_size > LARGEST:
         limit = f"{about.st_size / 2**20:.0f} MB, more than the {LARGEST / 2**20:.0f} MB that an inbox takes"
-        told = f"{taken.name}: has {limit}: is it an assay file? If so: labloop ingest FILE -c {campaign.name}"
+        told = f"{taken.name}: has {limit}: is it an assay file? If so: {campaign.to_ingest()}"
         return reject_unread(inbox, taken, told)
     try:
         content, about = _read(taken)
@@ -215,7 +228,7 @@ def _work(campaign: Memory, inbox: Path, taken: Path) -> Filed:
     ended = False
     try:
         grown_from = note.before.rows if note.before is not None and note.before.stored else None
-        outcome = apart.ingest(campaign.ledger, campaign.name, work, grown_from=grown_from)
+        outcome = apart.ingest(campaign, work, grown_from=grown_from)
         ended = True
     finally:
         if not ended:  # not of the file's doing; another goes first the next time
