@@ -45,8 +45,8 @@ GUESS: Mapping[str, float] = {"gp": 0.4, "ensemble": 0.4, "forest": 0.1, "words"
 """Weights before any evidence. A forest expects nothing beyond the best measured; words and pairs the Gaussian process knows."""
 POWER = 3.0
 """Of explained over unexplained variance."""
-CHANCE = 64.0
-"""Squared correlation, times the measurements, that every member is given: eight standard errors of none, so that of few noisy
+CHANCE = 16.0
+"""Squared correlation, times the measurements, that every member is given: four standard errors of none, so that of few noisy
 measurements, where who explains more is a matter of chance, little follows."""
 PRIOR = 20
 """Measurements of which the power is half of that."""
