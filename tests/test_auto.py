@@ -74,7 +74,7 @@ def test_of_one_of_several_properties_numbers_hear_who_draws_jointly_and_whom_ev
     rng = np.random.default_rng(6)
     y = rng.normal(size=60)
     joint = replace(member(y + 0.5 * rng.normal(size=60)), correlation=lambda X, others=None: np.eye(len(X)))
-    behind, ahead = member(y + 0.7 * rng.normal(size=60)), member(y + 0.2 * rng.normal(size=60))
+    behind, ahead = member(y + 0.7 * rng.normal(size=60)), member(y + 0.3 * rng.normal(size=60))
 
     def heard(other: _members.Member, *, several: bool = True, numbers: float = 1.0) -> set[str]:
         found = stacked({"gp": joint, "other": other}, y, {"gp": 0.8, "other": 0.2}, several=several, numbers=numbers)
@@ -134,6 +134,16 @@ def test_few_measurements_move_weights_less_than_many() -> None:
     means = np.stack([y + 0.1 * rng.normal(size=2_000), rng.normal(size=2_000)])
     few, many = (weigh(means[:, :n], y[:n], np.ones(2))[0] for n in (16, 2_000))
     assert 0.5 < few[0] < many[0]
+
+
+def test_of_noisy_measurements_who_explains_a_tenth_is_heard_before_who_explains_next_to_nothing() -> None:
+    """By what they leave unexplained the two are alike, and the designs that the second is wrong about would fill the plate."""
+    rng = np.random.default_rng(7)
+    y = rng.normal(size=500)
+    means = np.stack([y + 2.5 * rng.normal(size=500), y + 7 * rng.normal(size=500)])
+    weights, correlation = weigh(means, y, np.ones(2))
+    assert (correlation > 0).all()
+    assert weights[0] > 0.8
 
 
 def test_no_member_expects_any_number_far_from_the_data() -> None:

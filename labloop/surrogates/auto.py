@@ -4,9 +4,11 @@
    others: ensembles and forest out of the bag, the Gaussian process and the ridge from parts of the data, as who had seen all
    others would look better for that alone.
 2. The belief's mean is the weighted mean of the members'. Weights begin at a guess, most of it for the two that know how to go on
-   beyond the best measured, each in its own way, and go with a power of the inverse of each one's squared error on held-out
-   measurements (Bates and Granger, Operational Research Quarterly 20, 1969), each one's predictions put on one scale before: else
-   whoever shrinks towards the mean gains by its scale, which ranks nothing. How members err together is left out: nearly equal
+   beyond the best measured, each in its own way, and go with a power of what each explains of held-out measurements' variance
+   over what it leaves, each one's predictions put on one scale before: else whoever shrinks towards the mean gains by its scale,
+   which ranks nothing. By the inverse of what it leaves alone (Bates and Granger, Operational Research Quarterly 20, 1969), who
+   explains a tenth and who explains a fiftieth of noisy measurements are nearly equal, while both spread what they expect of
+   unseen designs as widely. How members err together is left out: nearly equal
    ones leave that to chance, which then gives one of them everything (Smith and Wallis, Oxford Bulletin 71, 2009). Of few
    measurements the power is lower. Plates that came back are measurements like others, and soon most of the good ones.
 3. Where the logarithm of the measurements predicts far better than they themselves, all members see that
@@ -42,7 +44,10 @@ Name = Literal["gp", "ensemble", "words", "forest", "pairwise"]
 GUESS: Mapping[str, float] = {"gp": 0.4, "ensemble": 0.4, "forest": 0.1, "words": 0.05, "pairwise": 0.05}
 """Weights before any evidence. A forest expects nothing beyond the best measured; words and pairs the Gaussian process knows."""
 POWER = 3.0
-"""Of the inverse squared error."""
+"""Of explained over unexplained variance."""
+CHANCE = 16.0
+"""Squared correlation, times the measurements, that every member is given: four standard errors of none, so that of few noisy
+measurements, where who explains more is a matter of chance, little follows."""
 PRIOR = 20
 """Measurements of which the power is half of that."""
 FARTHEST = 3.0
@@ -236,8 +241,8 @@ def weigh(means: FloatArray, y: FloatArray, guess: FloatArray) -> tuple[FloatArr
     spread = means.std(axis=1)
     scaled = (means - means.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)[:, None]
     correlation = scaled @ (y - y.mean()) / (len(y) * y.std())
-    error = 1 - np.clip(correlation, 0, 1 - 1e-6) ** 2  # of the best line through its predictions
-    weights = guess * error ** (-POWER * len(y) / (len(y) + PRIOR))
+    explained = np.clip(correlation, 0, 1 - 1e-6) ** 2  # by the best line through its predictions
+    weights = guess * ((explained + CHANCE / len(y)) / (1 - explained)) ** (POWER * len(y) / (len(y) + PRIOR))
     if (correlation > 0).any():  # who predicts no better than chance is not heard beside one who does
         weights = np.where(correlation > 0, weights, 0.0)
     return weights / weights.sum(), correlation
