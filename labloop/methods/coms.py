@@ -244,8 +244,10 @@ def _climber(
     if not training:
         steps = options.particle_evaluate_gradient_steps or steps
     project = relaxation.projection(rate.device) if options.projected else None
-    kappa = options.particle_entropy_coefficient
-    return lambda nets, z, gens: ascend(nets, z, rate, steps, dtype=dtype, project=project, kappa=kappa, gens=gens)
+    settles, kappa = options.projected and bool(relaxation.discrete.all()), options.particle_entropy_coefficient
+    return lambda nets, z, gens: ascend(
+        nets, z, rate, steps, dtype=dtype, project=project, settles=settles, kappa=kappa, gens=gens
+    )
 
 
 def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
