@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,21 @@ def test_the_entropy_term_adds_the_gradient_of_the_spread():
     there = z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(40 * kappa * ((there - there[:, perm]) ** 2).mean(), there)
     torch.testing.assert_close(spread - plain, rate * gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_particles_at_rest_are_left_out_and_end_where_they_would_have():
+    nets, z, rate, asked = networks(), particles(), torch.full((24,), 6.0), []
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        asked.append(x.shape[1])
+        return x.sign()
+
+    path = list(ascend(nets, z, rate, 10, project=project, settles=True))
+    for before, after in itertools.pairwise([z, *path]):
+        (expected,) = ascend(nets, before, rate, 1, project=torch.sign)
+        assert torch.equal(after, expected)
+    assert len(path) == 10
+    assert 40 == asked[0] > asked[-1] > 0
 
 
 def test_small_steps_only_climb():

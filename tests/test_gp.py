@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Real, Sequence
 from labloop.studies.labs.tfbind8 import visible
 from labloop.surrogates._kernels import _Words
-from labloop.surrogates.gp import GP
+from labloop.surrogates._latest import Answer
+from labloop.surrogates.gp import GP, FittedGP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
 LINE = DesignSpace(parameters=(Real(name="x", low=0, high=1),))
@@ -107,6 +109,32 @@ def test_words_of_measured_designs_are_counted_once_for_all_predictions_and_thos
     fitted.belief(X[5:12])
     orders = len(fitted.prior.kernel.words)
     assert counted == [5] * orders + [7] * orders != []
+
+
+def test_what_is_asked_of_designs_and_of_their_picks_is_worked_out_once_and_told_alike(monkeypatch):
+    data = toy_data(TOY_SPACES["continuous"])
+    fitted = GP(iterations=5).fit(data, seed=0)
+    X, picks, asked, projected = data.X + 0.01, data.X[:3], [], FittedGP._projected
+
+    def answers(one: FittedGP) -> tuple[np.ndarray, ...]:
+        return (*one.belief(X), one.correlation(picks, X))
+
+    def counted(self: FittedGP, x: torch.Tensor) -> Answer:
+        asked.append(len(x))
+        return projected(self, x)
+
+    monkeypatch.setattr(FittedGP, "_projected", counted)
+    first = answers(fitted)
+    assert asked == [len(X), 3]
+    fitted.correlation(picks, X[:7])
+    assert asked == [len(X), 3, 7]  # the picks are still known
+    for again, alone in zip(answers(fitted), first, strict=True):
+        np.testing.assert_array_equal(again, alone)
+    X[0] += 0.01
+    assert answers(fitted)[0][0] != first[0][0]
+    asked.clear()
+    answers(replace(fitted))
+    assert asked == [len(X), 3]  # another belief has a memory of its own
 
 
 def test_both_strands_of_a_duplex_are_one_design_to_the_kernel():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -189,3 +191,24 @@ def test_out_of_bag_predictions_know_nothing_of_their_own_reading() -> None:
     assert np.mean(((noise.y - mean)[told] / std[told]) ** 2) == pytest.approx(1, abs=0.3)
     mean, _ = SMALL.fit(data, seed=0).out_of_bag
     assert np.corrcoef(mean[np.isfinite(mean)], data.y[np.isfinite(mean)])[0, 1] > 0.5
+
+
+def test_the_optimiser_takes_the_steps_of_torch_s_without_its_compiler() -> None:
+    script = """
+import sys, torch
+from labloop.surrogates.training import Adam, rate_of
+def trained(kind):
+    x = torch.linspace(-1, 2, 6).requires_grad_()
+    adam = kind([{"params": [x], "lr": 0.1}], fused=True)
+    rate = rate_of(adam, "falling", 20)
+    for _ in range(20):
+        adam.zero_grad()
+        torch.autograd.backward((x**4 - x).sum())
+        adam.step()
+        rate.step()
+    return x
+mine = trained(Adam)
+assert "torch._dynamo" not in sys.modules
+assert torch.equal(mine, trained(torch.optim.Adam))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -46,7 +46,7 @@ class Networks:
 def ascend(
     nets: Networks, z: Float[Tensor, "E b r"], rate: Float[Tensor, " r"], steps: int, *,
     dtype: torch.dtype = torch.float32, project: Callable[[Tensor], Tensor] | None = None,
-    kappa: float = 0.0, gens: Sequence[torch.Generator] = (),
+    settles: bool = False, kappa: float = 0.0, gens: Sequence[torch.Generator] = (),
 ) -> Iterator[Float[Tensor, "E b r"]]:  # fmt: skip
     """Climb f_θ from z by x ← x + η·∇[f_θ(x) + κ·H]; yield the particles after each step. Mining and solving.
 
@@ -56,30 +56,39 @@ def ascend(
     Args:
         rate: η, one a column.
         project: applied to the particles after each step.
+        settles: whether it leaves most of them where they were before long, as letters are: none of these is moved again, which
+            without κ changes nothing.
         gens: one generator a network, used where κ is not 0.
     """
     with torch.no_grad():
         into = [weight.to(dtype) for weight in nets.weights[:-1]]
         biases = [bias.to(dtype) for bias in nets.biases[:-1]]
-        last = nets.weights[-1].transpose(1, 2).to(dtype).expand(-1, z.shape[1], -1)
+        last = nets.weights[-1].transpose(1, 2).to(dtype)
         back = [weight.transpose(1, 2).contiguous() for weight in into[1:]]
         home = (nets.weights[0].detach() * rate[:, None]).transpose(1, 2).to(dtype).contiguous()
+        moving = torch.arange(z.shape[1], device=z.device)
         for _ in range(steps):
-            h, hidden = z.to(dtype), []
+            if not len(moving):
+                yield z
+                continue
+            x = z if len(moving) == z.shape[1] else z[:, moving]
+            h, hidden = x.to(dtype), []
             for weight, bias in zip(into[:-1], biases[:-1], strict=True):
                 h = torch.baddbmm(bias, h, weight).relu_()
                 hidden.append(h)
             h = torch.baddbmm(biases[-1], h, into[-1])  # of the last layer only the sign is needed
-            g = torch.ops.aten.threshold_backward(last, h, 0)
+            g = torch.ops.aten.threshold_backward(last.expand_as(h), h, 0)
             for weight, h in zip(reversed(back), reversed(hidden), strict=True):
                 g = torch.ops.aten.threshold_backward(torch.bmm(g, weight), h, 0)
-            move = torch.bmm(g, home).float()
+            there = x + torch.bmm(g, home).float()
             if kappa:
-                move = move + rate * kappa * _spread(z, gens)
-            z = z + move
+                there = there + rate * kappa * _spread(x, gens)
             if project is not None:
-                z = project(z)
+                there = project(there)
+            z = there if x is z else z.index_copy(1, moving, there)
             yield z
+            if settles and not kappa:
+                moving = moving[(there != x).any((0, 2))]
 
 
 def _spread(z: Float[Tensor, "E b r"], gens: Sequence[torch.Generator]) -> Float[Tensor, "E b r"]:

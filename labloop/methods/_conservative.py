@@ -26,7 +26,7 @@ from labloop.seeds import derive
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, load_stacked, networks
 from labloop.surrogates.sees import lift
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import Adam, torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _fit(
     out = (counts[:, held] == 0).float()
     kept, lowest, latest = dict(net.state_dict()), torch.full((len(counts),), float("inf"), device=x.device), 0
     guess = torch.zeros(len(counts), len(held), device=x.device)
-    adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
+    adam = Adam(net.parameters(), lr=lr, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for step in track(steps, "conservative reward"):
         draw = torch.rand((len(counts), batch), generator=rng, device=x.device, dtype=torch.float64)

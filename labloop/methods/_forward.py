@@ -28,7 +28,7 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import log, pick_device, torch_generator, without_denormals
+from labloop.surrogates.training import Adam, log, pick_device, torch_generator, without_denormals
 from labloop.types import Designs, FloatArray
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def fit(
     rows = torch.ones(n, dtype=torch.bool, device=view.device)
     rows[held] = False
     rows = rows.nonzero()[:, 0]
-    adam = torch.optim.Adam(net.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    adam = Adam(net.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
     best, state = math.inf, None
     log.info("%s: %d steps of %d designs on %s", proposer, steps, batch, view.device)
     with without_denormals(), torch.enable_grad():

@@ -16,7 +16,7 @@ from torch import Tensor
 from labloop.methods._forward import ForwardModel, Proxy, View, ascend, fit
 from labloop.runtime.progress import track
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import torch_generator
+from labloop.surrogates.training import Adam, torch_generator
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,12 +29,12 @@ Lesson = Callable[[Params, Tensor], Tensor]
 
 def mentored(
     view: View, options: ForwardModel, n: int, *, seed: int, proposer: str,
-    mentor: Callable[[StackedMLP, Tensor, list[torch.optim.Adam], torch.Generator], None],
+    mentor: Callable[[StackedMLP, Tensor, list[Adam], torch.Generator], None],
 ) -> tuple[Proxy, Iterator[Tensor]]:  # fmt: skip
     """Train three proxies; give them, and the climb on their mean, each step of which begins with mentoring at the particles."""
     proxy = fit(view, options, seed=seed, proposer=proposer, members=PROXIES)
     net, gen = proxy.net.requires_grad_(True), torch_generator(seed, proposer, "mentoring")
-    adams = [torch.optim.Adam(net.parameters(), lr=options.lr) for _ in range(PROXIES)]
+    adams = [Adam(net.parameters(), lr=options.lr) for _ in range(PROXIES)]
 
     def climb() -> Iterator[Tensor]:
         steps = ascend(lambda z: proxy(z).mean(0), view.starts(n), view, options)
@@ -80,7 +80,7 @@ def learned(
 
 
 def teach(
-    net: StackedMLP, pupil: int, lesson: Lesson, start: Float[Tensor, " s"], adam: torch.optim.Adam, view: View,
+    net: StackedMLP, pupil: int, lesson: Lesson, start: Float[Tensor, " s"], adam: Adam, view: View,
     options: ForwardModel, gen: torch.Generator, *, rate: float, clamp: float, low: float, high: float,
 ) -> None:  # fmt: skip
     """Learn a lesson's weights or labels from `start`, against a batch of the data, and let one proxy take it by Adam."""

@@ -36,7 +36,7 @@ from labloop.methods._checkpoint import Stage, Warm, afresh
 from labloop.runtime.progress import track
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import length_of
-from labloop.surrogates.training import torch_generator
+from labloop.surrogates.training import Adam, torch_generator
 from labloop.types import Array
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def train_prior(
     held = held.repeat(-(-1024 // max(n_held, 1)), 1)
     held_t = torch.arange(len(held), device=device) % len(states.schedule)
     held_z = _noised(states, held, held_t, rng)
-    adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
+    adam = Adam(net.parameters(), lr=lr, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=0.05 * lr)
     lowest, kept = float("inf"), dict(net.state_dict())
     for step in track(steps, "diffusion prior"):

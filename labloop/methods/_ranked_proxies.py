@@ -15,7 +15,7 @@ from labloop.seeds import derive
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import Features, Stacked, StackedCNN, StackedMLP, behind, first_look, networks
 from labloop.surrogates.sees import lift
-from labloop.surrogates.training import Rate, rate_of, torch_generator
+from labloop.surrogates.training import Adam, Rate, rate_of, torch_generator
 from labloop.types import Values
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fit_proxies(
     batch = min(batch, max(LEAST, n))
 
     def fit(net: StackedMLP, best: float) -> Fit:
-        adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
+        adam = Adam(net.parameters(), lr=lr, fused=True)
         falls = rate_of(adam, rate, steps)
         for step in track(steps, "gtg: proxies"):
             draw = torch.rand((members, batch), generator=rng, device=device, dtype=torch.float64)

@@ -32,7 +32,7 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import Adam, torch_generator, without_denormals
 from labloop.types import Array, FloatArray, Values
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class BONET:
         y = torch.tensor(unit, dtype=torch.float32)[rows]
         tokens = path_tokens(X, y)
         net = transformer(tokens.shape[2], space.d, self.width, self.depth, self.heads, self.length, gen)
-        adam = torch.optim.Adam(net.parameters(), lr=self.lr)
+        adam = Adam(net.parameters(), lr=self.lr)
         with without_denormals():
             for _ in track(self.steps, "bonet: training"):
                 index = torch.randint(len(X), (min(self.batch_size, len(X)),), generator=gen)

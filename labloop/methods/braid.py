@@ -68,7 +68,7 @@ from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates.networks import Features, length_of
-from labloop.surrogates.training import pick_device, torch_generator, without_denormals
+from labloop.surrogates.training import Adam, pick_device, torch_generator, without_denormals
 from labloop.types import Array, FloatArray
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def finetune(
     """
     rng = torch_generator(seed, "braid", "finetune", device=states.device)
     net, frozen = load_denoiser(states, prior), load_denoiser(states, prior).requires_grad_(False)
-    adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
+    adam = Adam(net.parameters(), lr=options.lr, fused=True)
     gained, spent = [], []
     for _ in track(options.iterations, "braid: fine-tuning"):
         z = torch.randn((options.batch_size, states.space.d), generator=rng, device=states.device)

@@ -39,7 +39,7 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import Adam, torch_generator, without_denormals
 from labloop.types import Designs, FloatArray
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def learn(
     label: str | None = None,
 ) -> None:  # fmt: skip
     """Raise the weighted bound of x by Adam on batches."""
-    adam = torch.optim.Adam(vae.parameters(), lr=lr)
+    adam = Adam(vae.parameters(), lr=lr)
     for _ in range(steps) if label is None else track(steps, label):
         index = torch.randint(len(x), (min(BATCH, len(x)),), generator=gen)
         loss = -(weights[index].float() * vae.elbo(x[index], gen)).mean()

@@ -67,7 +67,7 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
-from labloop.surrogates.training import log, torch_generator, without_denormals
+from labloop.surrogates.training import Adam, log, torch_generator, without_denormals
 from labloop.types import Designs, FloatArray
 
 if TYPE_CHECKING:
@@ -244,8 +244,10 @@ def _climber(
     if not training:
         steps = options.particle_evaluate_gradient_steps or steps
     project = relaxation.projection(rate.device) if options.projected else None
-    kappa = options.particle_entropy_coefficient
-    return lambda nets, z, gens: ascend(nets, z, rate, steps, dtype=dtype, project=project, kappa=kappa, gens=gens)
+    settles, kappa = options.projected and bool(relaxation.discrete.all()), options.particle_entropy_coefficient
+    return lambda nets, z, gens: ascend(
+        nets, z, rate, steps, dtype=dtype, project=project, settles=settles, kappa=kappa, gens=gens
+    )
 
 
 def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
@@ -279,9 +281,7 @@ def train(data: Dataset, options: COMs, seeds: Sequence[int]) -> Model:
         alpha_lr = options.alpha_lr or max(0.01, min(0.1, 50 / steps))
         nets = Networks.draw(seeds, (r, *options.hidden_sizes, 1), device)
         a = torch.full((members,), math.log(options.alpha_init), device=device, requires_grad=True)
-        adam = torch.optim.Adam(
-            [{"params": [*nets.weights, *nets.biases], "lr": options.lr}, {"params": [a], "lr": alpha_lr}], fused=True
-        )
+        adam = Adam([{"params": [*nets.weights, *nets.biases], "lr": options.lr}, {"params": [a], "lr": alpha_lr}], fused=True)
         fixed = None if options.alpha is None else torch.full((members,), options.alpha, device=device)
         mine = _climber(options, relaxation, rate, dtype, training=True)
         alpha_path = []

@@ -33,7 +33,7 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import Adam, torch_generator, without_denormals
 from labloop.types import FloatArray
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class DDOM:
         x0 = torch.tensor(2 * np.concatenate(twins) - 1, dtype=torch.float32)
         y, p = y.repeat(len(twins)), p.repeat(len(twins))
         net = network(space.d, self.width, gen)
-        adam = torch.optim.Adam(net.parameters(), lr=self.lr)
+        adam = Adam(net.parameters(), lr=self.lr)
         batch = min(self.batch_size, len(x0))
         steps = _offer.within_passes(self.steps, len(x0), batch, self.passes)
         with without_denormals():

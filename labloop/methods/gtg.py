@@ -68,7 +68,7 @@ from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.surrogates.networks import Features, load_stacked
-from labloop.surrogates.training import Rate, pick_device, rate_of, torch_generator, without_denormals
+from labloop.surrogates.training import Adam, Rate, pick_device, rate_of, torch_generator, without_denormals
 from labloop.types import Designs, FloatArray, Values
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def train_denoiser(
     returns = (returns - standard["return_mean"]) / standard["return_std"]
     weight = torch.ones(states.shape[2], device=device)
     weight[-1] = options.score_weight
-    adam = torch.optim.Adam(net.parameters(), lr=options.lr, fused=True)
+    adam = Adam(net.parameters(), lr=options.lr, fused=True)
     rate = rate_of(adam, options.rate, steps, least=0.05 * options.lr)
     decay, recent = decay_of(options, steps), 0.0
     for step in track(steps, "gtg: diffusion"):

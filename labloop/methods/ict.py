@@ -28,6 +28,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.surrogates.networks import StackedMLP
+from labloop.surrogates.training import Adam
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -68,7 +69,7 @@ class ICT(ForwardModel):
         """
         view = View.of(data, self.relaxation, proposer=self.name)
 
-        def mentor(net: StackedMLP, at: Tensor, adams: list[torch.optim.Adam], gen: torch.Generator) -> None:
+        def mentor(net: StackedMLP, at: Tensor, adams: list[Adam], gen: torch.Generator) -> None:
             z = around(at, self.neighbours, self.neighbour_noise, gen)
             for teacher in range(PROXIES):
                 with torch.no_grad():
@@ -83,7 +84,7 @@ class ICT(ForwardModel):
         return offered(proxy, steps, self.particle_steps, n, seed=seed, proposer=self.name)
 
     def _learn(
-        self, net: StackedMLP, pupil: int, z: Float[Tensor, "b r"], labels: Float[Tensor, " b"], adam: torch.optim.Adam,
+        self, net: StackedMLP, pupil: int, z: Float[Tensor, "b r"], labels: Float[Tensor, " b"], adam: Adam,
         view: View, gen: torch.Generator,
     ) -> None:  # fmt: skip
         def lesson(params: Params, weights: Tensor) -> Tensor:

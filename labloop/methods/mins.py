@@ -31,7 +31,7 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import Adam, torch_generator, without_denormals
 from labloop.types import Designs, FloatArray
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class MINs:
         y, p = y.repeat(len(twins)), p.repeat(len(twins))
         G = layers(self.latent + 1, self.width, self.layers, space.d, gen)
         D = layers(space.d + 1, self.width, self.layers, 1, gen)
-        adams = [torch.optim.Adam(net.parameters(), lr=self.lr, betas=(0.0, 0.9)) for net in (G, D)]
+        adams = [Adam(net.parameters(), lr=self.lr, betas=(0.0, 0.9)) for net in (G, D)]
         batch = min(self.batch_size, len(real))
 
         def fake(y: Tensor) -> Tensor:

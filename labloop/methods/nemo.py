@@ -34,7 +34,7 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import torch_generator
+from labloop.surrogates.training import Adam, torch_generator
 from labloop.types import FloatArray
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class NEMO(ForwardModel):
             spread = float((one(view.Z)[0] - view.y).std()) + 0.05
         net = StackedMLP(self.bins, view.Z.shape[1], self.hidden, generator=torch_generator(seed, self.name)).to(view.device)
         net.load_state_dict({key: value.expand_as(net.state_dict()[key]).clone() for key, value in one.net.state_dict().items()})
-        adam = torch.optim.Adam(net.parameters(), lr=self.lr / 3, fused=True)
+        adam = Adam(net.parameters(), lr=self.lr / 3, fused=True)
         gen, rate = torch_generator(seed, self.name, "batches"), view.adam_rate(self.particle_lr)
 
         def climb() -> Iterator[Tensor]:

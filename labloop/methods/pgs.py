@@ -37,7 +37,7 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import torch_generator, without_denormals
+from labloop.surrogates.training import Adam, torch_generator, without_denormals
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -117,10 +117,10 @@ class PGS(ForwardModel):
     ) -> None:  # fmt: skip
         """Teach the agent steps between designs Z of values y."""
         slopes = torch.cat([gradient(proxy, part) for part in Z.split(8_192)])
-        learner = torch.optim.Adam(agent.critics.parameters(), lr=self.policy_lr)
-        actor = torch.optim.Adam(agent.policy.parameters(), lr=self.policy_lr)
+        learner = Adam(agent.critics.parameters(), lr=self.policy_lr)
+        actor = Adam(agent.policy.parameters(), lr=self.policy_lr)
         heat = torch.zeros((), device=Z.device, requires_grad=True)
-        tempering = torch.optim.Adam([heat], lr=self.policy_lr)
+        tempering = Adam([heat], lr=self.policy_lr)
         with without_denormals(), torch.enable_grad():
             for _ in track(self.policy_steps, "pgs: policy"):
                 here = torch.randint(len(Z), (self.policy_batch,), generator=gen)

@@ -28,7 +28,7 @@ from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.seeds import derive
 from labloop.space.design_space import DesignSpace
-from labloop.surrogates.training import torch_generator
+from labloop.surrogates.training import Adam, torch_generator
 from labloop.types import FloatArray
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Reinforce(ProxyModel):
         model = ensembled(data, self, seed=seed, proposer=self.name)
         gen = torch_generator(seed, self.name)
         policy = Policy(data.space, data.X[data.top(self.parents)], self.std)
-        adam = torch.optim.Adam(policy.parameters, lr=self.policy_lr)
+        adam = Adam(policy.parameters, lr=self.policy_lr)
         for _ in track(self.iterations, "reinforce: policy"):
             X, logp = policy.draw(self.samples, gen)
             reward = torch.tensor(model.score(data.space.project(X)))

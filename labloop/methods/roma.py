@@ -32,7 +32,7 @@ from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.runtime.progress import track
 from labloop.surrogates.networks import StackedMLP
-from labloop.surrogates.training import torch_generator
+from labloop.surrogates.training import Adam, torch_generator
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -144,7 +144,7 @@ def adapt(proxy: Proxy, z: Float[Tensor, "b r"], *, steps: int, lr: float, keep:
     net = Smooth(1, z.shape[1], tuple(w.shape[2] for w in proxy.net.weights[:-1]), generator=torch.Generator())
     net.load_state_dict(proxy.net.state_dict())
     net = net.to(z.device)
-    adam = torch.optim.Adam(net.parameters(), lr=lr)
+    adam = Adam(net.parameters(), lr=lr)
     with torch.no_grad():
         before = proxy(z)
     for _ in range(steps):

@@ -33,6 +33,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.registry import plugin
 from labloop.surrogates.networks import StackedMLP
+from labloop.surrogates.training import Adam
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -73,7 +74,7 @@ class TriMentoring(ForwardModel):
         """
         view = View.of(data, self.relaxation, proposer=self.name)
 
-        def mentor(net: StackedMLP, at: Tensor, adams: list[torch.optim.Adam], gen: torch.Generator) -> None:
+        def mentor(net: StackedMLP, at: Tensor, adams: list[Adam], gen: torch.Generator) -> None:
             z = around(at, self.neighbours, self.neighbour_noise, gen)
             i, j = torch.triu_indices(len(z), len(z), 1).to(z.device)
             with torch.no_grad():
@@ -89,7 +90,7 @@ class TriMentoring(ForwardModel):
 
     def _learn(
         self, net: StackedMLP, pupil: int, a: Float[Tensor, "p r"], b: Float[Tensor, "p r"], vote: Float[Tensor, " p"],
-        adam: torch.optim.Adam, view: View, gen: torch.Generator,
+        adam: Adam, view: View, gen: torch.Generator,
     ) -> None:  # fmt: skip
         def lesson(params: Params, labels: Tensor) -> Tensor:
             gap = predict(params, a, self.slope) - predict(params, b, self.slope)

@@ -24,7 +24,7 @@ from labloop.surrogates.features import described
 from labloop.surrogates.kernel_networks import StackedKernel, fit_kernel, handicap, worth_trying
 from labloop.surrogates.networks import SHORT, Features, Kind, Stacked, StackedMLP, behind, first_look, length_of, networks
 from labloop.surrogates.sees import sees
-from labloop.surrogates.training import pick_device, torch_generator, without_denormals
+from labloop.surrogates.training import Adam, pick_device, torch_generator, without_denormals
 from labloop.types import Array, Designs, FloatArray, Values
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _fit(
 ) -> _Watch:  # fmt: skip
     """Train a net in place, to the moment its watch chooses; one far behind the `best` correlation so far ends early."""
     n, device = len(y), rows.target.device
-    optimiser = torch.optim.Adam(net.parameters(), lr=options.learning_rate, fused=True)
+    optimiser = Adam(net.parameters(), lr=options.learning_rate, fused=True)
     watch = _Watch(enough=len(honest) >= FEWEST_FOR_CALIBRATION)
     batch = min(options.batch_size, n)
     for step in track(options.steps, "train ensemble"):

@@ -43,6 +43,7 @@ from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.surrogates._fit import ITERATIONS, Prior, believable, cholesky, maximise, scaled
 from labloop.surrogates._kernels import LETTERS, encodings
+from labloop.surrogates._latest import Answer, Latest
 from labloop.surrogates._related import TaskEvidence, TaskTerm, helped
 from labloop.surrogates.training import pick_device
 from labloop.types import Designs, FloatArray, Others, Values
@@ -218,6 +219,7 @@ class FittedGP:
     """How the fit stepped back, for a person to read; empty where it did not."""
     history: tuple[TaskEvidence, ...] = ()
     """What was found of other campaigns, whether they are used or not."""
+    _latest: Latest = field(default_factory=Latest, init=False)
 
     @property
     def noise_std(self) -> float:
@@ -264,8 +266,7 @@ class FittedGP:
             covariance = self.joint(X)[1]
             return _scaled(covariance, covariance.diagonal(), covariance.diagonal())
         with torch.no_grad():
-            x, z = self.tensor(X), self.tensor(others)
-            (_, V, W), (_, U, R) = self._project(x), self._project(z)
+            (_, U, R), (_, V, W) = self._project(z := self.tensor(others)), self._project(x := self.tensor(X))
             covariance = self.prior.kernel.forward(x, z) - V.T @ U + (0 if W is None or R is None else W.T @ R)
             return _scaled(covariance, self._left(x, V, W), self._left(z, U, R))
 
@@ -333,9 +334,11 @@ class FittedGP:
         """Give the variance that the data leave of designs x, from what `_project` says of them."""
         return self.prior.kernel(x, x, diag=True) - (V**2).sum(0) + (0 if W is None else (W**2).sum(0))  # type: ignore[no-any-return]
 
-    def _project(
-        self, x: Float[Tensor, "m d"]
-    ) -> tuple[Float[Tensor, "m z"], Float[Tensor, "z m"], Float[Tensor, "z m"] | None]:  # fmt: skip
+    def _project(self, x: Float[Tensor, "m d"]) -> Answer:
+        """Give the covariances of designs x with Z, (m, z), and what they are by `root` and by `inner`, (z, m)."""
+        return self._latest(x, self._projected)
+
+    def _projected(self, x: Float[Tensor, "m d"]) -> Answer:
         k = self.prior.kernel.forward(x, self.Z)
         V = torch.linalg.solve_triangular(self.root, k.T, upper=False)
         return k, V, None if self.inner is None else torch.linalg.solve_triangular(self.inner, V, upper=False)

@@ -1,7 +1,8 @@
-"""What every torch method needs: a device, a generator of its own, arithmetic without denormals."""
+"""What every torch method needs: a device, a generator of its own, an optimiser, arithmetic without denormals."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,15 @@ def without_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+class Adam(torch.optim.Adam):
+    """torch's Adam without the decorators that speak to torch's compiler: nothing here is compiled, and to load it takes each
+    process more CPU-seconds than a small training does."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
 
 
 def rate_of(
