@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 
 from labloop.config.ramp import ramped  # noqa: E402
 from labloop.errors import ConfigError, MethodError  # noqa: E402
+from labloop.methods import braid  # noqa: E402
 from labloop.methods._composition import count_3mers, distance_of_3mers  # noqa: E402
 from labloop.methods._conservative import Reward, _whitening, conserve, train_reward  # noqa: E402
 from labloop.methods._diffusion import NoiseSchedule  # noqa: E402
@@ -25,6 +26,7 @@ from labloop.registry import create  # noqa: E402
 from labloop.space.design_space import DesignSpace  # noqa: E402
 from labloop.space.parameters import Real, Sequence  # noqa: E402
 from labloop.surrogates.networks import StackedCNN, StackedMLP  # noqa: E402
+from labloop.surrogates.training import Adam  # noqa: E402
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data  # noqa: E402
 
 TINY = {
@@ -297,8 +299,8 @@ def test_fine_tuning_raises_the_reward_and_its_kl_falls_as_the_coefficient_rises
 
 def test_one_optimiser_serves_the_whole_fine_tuning(prior, monkeypatch):
     """Upstream makes a new one each iteration, whose every step is then the gradient's sign."""
-    made, adam = [], torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *given, **options: made.append(adam(*given, **options)) or made[-1])
+    made = []
+    monkeypatch.setattr(braid, "Adam", lambda *given, **options: made.append(Adam(*given, **options)) or made[-1])
     finetune(*prior, likes_a, BRAID(**TINY), seed=0)
     (one,) = made
     assert {int(state["step"]) for state in one.state.values()} == {TINY["iterations"]}
