@@ -11,8 +11,7 @@ from labloop.config.limits import shown
 from labloop.config.ramp import ramped
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
-from labloop.config.schedule import Schedule
-from labloop.errors import ConfigError, IngestError, LabloopError, SpaceError
+from labloop.errors import ConfigError, IngestError, SpaceError
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.rounds import exports, related
@@ -86,20 +85,12 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     try:
         there = config.anchored(at_hand(campaign).parent)
         understood["history"] = related.told(there)
-        _check_schedule(there)
+        if there.schedule is not None:
+            there.schedule.each(lambda one: _check_round(one, there))
         exports.rehearse(config, plates=1 if round_ is None else round_.plates)
     except ConfigError as error:
         raise ConfigError(f"{campaign}: {error}") from error
     return understood
-
-
-def _check_schedule(config: CampaignConfig) -> None:
-    schedule = config.schedule or Schedule()
-    for i, one in enumerate(schedule.every()):
-        try:
-            _check_round(one, config)
-        except LabloopError as error:
-            raise ConfigError(f"schedule.rounds.{i}: {error}") from error
 
 
 def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Tag, field_validator, model
 from labloop.config.base import Config
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, LabloopError
 from labloop.runtime.yamlfile import at_hand
 
 
@@ -100,19 +101,17 @@ class Schedule(Config):
             found.append(folder.absolute() / one if isinstance(one, Path) and not ships else one)
         return self.model_copy(update={"rounds": tuple(found)})
 
-    def every(self) -> list[RoundConfig]:
-        """Give the configurations of all rounds that are named, as they are now.
+    def each(self, check: Callable[[RoundConfig], object] = lambda _: None) -> None:
+        """Read every round that is named, as it is now, and check it.
 
         Raises:
-            ConfigError: a file cannot be read or does not make sense; with its place in the schedule.
+            ConfigError: a file cannot be read or does not make sense, or `check` says so; with its place in the schedule.
         """
-        found = []
         for i in range(len(self.rounds)):
             try:
-                found.append(self.round(i))
-            except ConfigError as error:
+                check(self.round(i))
+            except LabloopError as error:
                 raise ConfigError(f"schedule.rounds.{i}: {error}") from error
-        return found
 
     def round(self, position: int) -> RoundConfig:
         """Give the configuration of the planned round at a position, counted from 0; its file is read now.

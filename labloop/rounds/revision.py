@@ -35,7 +35,7 @@ def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
         config = load_config(config, CampaignConfig).anchored(at_hand(config).parent)
     check_exporters(config)
     if config.schedule is not None:
-        config.schedule.every()
+        config.schedule.each()
     return config
 
 

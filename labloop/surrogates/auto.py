@@ -3,14 +3,14 @@
 1. Every member is fitted to all measurements and predicts each of them without having seen it, from about two thirds of the
    others: ensembles and forest out of the bag, the Gaussian process and the ridge from parts of the data, as who had seen all
    others would look better for that alone.
-2. The belief's mean is the weighted mean of the members'. Weights begin at a guess, most of it for the two that know how to go on
-   beyond the best measured, each in its own way, and go with a power of what each explains of held-out measurements' variance
-   over what it leaves, each one's predictions put on one scale before: else whoever shrinks towards the mean gains by its scale,
-   which ranks nothing. By the inverse of what it leaves alone (Bates and Granger, Operational Research Quarterly 20, 1969), who
-   explains a tenth and who explains a fiftieth of noisy measurements are nearly equal, while both spread what they expect of
-   unseen designs as widely. How members err together is left out: nearly equal
-   ones leave that to chance, which then gives one of them everything (Smith and Wallis, Oxford Bulletin 71, 2009). Of few
-   measurements the power is lower. Plates that came back are measurements like others, and soon most of the good ones.
+2. The belief's mean is the weighted mean of the members'. Weights begin at a guess, most of it for the two that know how to go
+   on beyond the best measured, each in its own way, and go with a power of what each explains of held-out measurements'
+   variance over what it leaves, each one's predictions put on one scale before: else whoever shrinks towards the mean gains by
+   its scale, which ranks nothing. By the inverse of what it leaves alone (Bates and Granger, Operational Research Quarterly 20,
+   1969), who explains a tenth and who explains a fiftieth of noisy measurements are nearly equal, while both spread what they
+   expect of unseen designs as widely. How members err together is left out: nearly equal ones leave that to chance, which then
+   gives one of them everything (Smith and Wallis, Oxford Bulletin 71, 2009). Of few measurements the power is lower. Plates
+   that came back are measurements like others, and soon most of the good ones.
 3. Where the logarithm of the measurements predicts far better than they themselves, all members see that
    (`labloop.surrogates.warp`), and what they believe is told in y again.
 4. The belief's variance is the weighted mean of the members' variances and of their squared distances from the mean: where
