@@ -267,6 +267,9 @@ def test_a_wait_for_the_lab_names_the_file_that_was_rejected_until_it_comes_agai
     dropped = steps.inbox_of(run) / "part.csv"
     dropped.write_text("".join(sheet[:41]).replace("0.", "o.", 1))
     assert walk(run) == ["ingest", "the lab"]
+    rejected = steps.inbox_of(run) / "rejected"
+    (rejected / "folder.csv.why.txt").mkdir()
+    (rejected / "red\x1b[31m.csv.why.txt").write_text("not of the inbox, and no name to print")
     told = "; part.csv was rejected: rejected/part.csv.why.txt in the inbox says what to mend"
     assert steps.next_action(run).reason == run.status()["next"] == f"round 1 waits for 96 of 96 wells{told}"
     dropped.write_text("".join(sheet[:41]))

@@ -110,6 +110,8 @@ def rejected(inbox: Path, *, since: float) -> list[str]:
     found: list[tuple[float, str]] = []
     for why in (inbox / "rejected").glob("*.why.txt"):
         name = why.name.removesuffix(".why.txt")
+        if name != safe(name) or not why.is_file():  # the inbox names none so: somebody put it there
+            continue
         receipt = inbox / "done" / f"{name}.receipt.json"
         with suppress(OSError):  # somebody tidies up
             when = why.stat().st_mtime
