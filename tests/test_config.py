@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,27 @@ def test_a_parameter_that_no_lab_can_mean_is_refused_with_its_line(tmp_path, par
     with pytest.raises(ConfigError) as error:
         load_config(path, CampaignConfig)
     assert message in str(error.value)
+
+
+def test_check_says_when_rounds_open_of_which_files_and_what_a_person_is_asked(tmp_path):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(CAMPAIGN)
+    assert check_configs(path)["schedule"] == []
+    path.write_text(
+        CAMPAIGN + "schedule: {rounds: [config/rounds/first.yaml, config/rounds/quick.yaml], expected: 36 hours,\n"
+        "  deadline: 2 weeks, start: {cron: '0 8 * * 1', timezone: Europe/Berlin}, approval: true, on_failure: drop, inbox: in}\n"
+    )
+    when, files, asked, folders = check_configs(path)["schedule"]
+    assert re.fullmatch(
+        r"a round opens by cron '0 8 \* \* 1', Europe/Berlin: next on Monday \d\d \w+ \d{4} at 08:00; "
+        "overdue after 36 hours; closed after 14 days without the wells that are missing",
+        when,
+    )
+    assert files == "rounds: config/rounds/first.yaml, then config/rounds/quick.yaml for all later ones"
+    assert asked == "a person approves each plate; where a proposer fails three times the round goes on without it"
+    assert folders == "assay files are taken from in, plates written to plates"
+    path.write_text(CAMPAIGN + "schedule: {start: by_hand}\n")
+    assert check_configs(path)["schedule"][:2] == ["a round opens when a person says so", "rounds: the shipped default"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from fakes import exported
 
 from labloop.campaign import step as steps
+from labloop.campaign.checks import check_configs
 from labloop.campaign.facade import Campaign
 from labloop.campaign.overview import scheduled
 from labloop.config.read import load_config, parse_config, preset
@@ -328,8 +329,12 @@ def test_a_schedule_may_name_rounds_that_ship(tmp_path, monkeypatch):
         "name: c\nspace: {parameters: [{type: sequence, name: dna, alphabet: ACGT, length: 8}]}\n"
         "schedule: {rounds: [config/rounds/first.yaml, config/rounds/quick.yaml]}\n"
     )
-    (tmp_path / "elsewhere").mkdir()
+    here = tmp_path / "elsewhere" / "config" / "rounds" / "first.yaml"  # where a command is called plays no part
+    here.parent.mkdir(parents=True)
+    here.write_text("arms: {mine: {proposers: random}}\njudge: null\n")
     monkeypatch.chdir(tmp_path / "elsewhere")
+    check_configs(tmp_path / "campaign.yaml")
+    here.unlink()
     run = Campaign.create(tmp_path / "campaign.yaml", home=tmp_path / "home")
     assert run.config.schedule.rounds == (Path("config/rounds/first.yaml"), own)
     assert run.config.schedule.round(0) == load_config(preset("rounds/first.yaml"), RoundConfig)

@@ -87,6 +87,7 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
         understood["history"] = related.told(there)
         if there.schedule is not None:
             there.schedule.each(lambda one: _check_round(one, there))
+        understood["schedule"] = [] if config.schedule is None else config.schedule.described()
         exports.rehearse(config, plates=1 if round_ is None else round_.plates)
     except ConfigError as error:
         raise ConfigError(f"{campaign}: {error}") from error

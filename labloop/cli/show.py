@@ -323,8 +323,9 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
     for told in (*understood["rules"], *understood["limits"], *understood["costs"]):
         out.print(Text(told))
-    for told in understood["history"]:
-        out.print(Text(f"History: {told}"))
+    for kind in ("history", "schedule"):
+        for told in understood[kind]:
+            out.print(Text(f"{kind.capitalize()}: {told}"))
     arms = [{**arm, "proposers": ", ".join(arm["proposers"])} for arm in understood.get("arms", ())]
     more = " (wells at least: one that several arms choose counts for each, and what that frees goes to their next choices)"
     _table(arms, title=f"Arms{more if len(arms) > 1 else ''}")

@@ -16,7 +16,7 @@ from labloop.config.base import Config
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, LabloopError
-from labloop.runtime.yamlfile import at_hand
+from labloop.runtime.yamlfile import ships
 
 
 class Calendar(Config):
@@ -54,6 +54,13 @@ def _span(value: Any) -> Any:
 
 
 Span = Annotated[timedelta, BeforeValidator(_span)]
+
+
+def _lasting(span: timedelta) -> str:
+    """Say how long a span is in the largest unit that makes it a whole number."""
+    minutes = span / timedelta(minutes=1)
+    size, unit = next((one for one in ((1_440, "day"), (60, "hour")) if minutes % one[0] == 0), (1, "minute"))
+    return f"{minutes / size:g} {unit}{'' if minutes == size else 's'}"
 
 
 RoundFile = Annotated[
@@ -97,8 +104,8 @@ class Schedule(Config):
         """Read relative paths of rounds from `folder` from now on, but for those of files that ship and are not there."""
         found: list[RoundConfig | Path] = []
         for one in self.rounds:
-            ships = isinstance(one, Path) and not (folder / one).exists() and at_hand(one) != one
-            found.append(folder.absolute() / one if isinstance(one, Path) and not ships else one)
+            beside = isinstance(one, Path) and not (ships(one) and not (folder / one).exists())
+            found.append(folder.absolute() / one if isinstance(one, Path) and beside else one)
         return self.model_copy(update={"rounds": tuple(found)})
 
     def each(self, check: Callable[[RoundConfig], object] = lambda _: None) -> None:
@@ -112,6 +119,26 @@ class Schedule(Config):
                 check(self.round(i))
             except LabloopError as error:
                 raise ConfigError(f"schedule.rounds.{i}: {error}") from error
+
+    def described(self) -> list[str]:
+        """Say in sentences when rounds open, of which files, what a person is asked, and where files go."""
+        files = [str(one) if isinstance(one, Path) else "one written out here" for one in self.rounds]
+        opens = {"when_measured": "a round opens once the last one is measured", "by_hand": "a round opens when a person says so"}
+        if isinstance(self.start, Calendar):
+            following = self.start.after(datetime.now().astimezone())
+            when = f"a round opens by cron {self.start.cron!r}, {self.start.timezone}: next on {following:%A %d %B %Y at %H:%M}"
+        else:
+            when = opens[self.start]
+        spans = [f"overdue after {_lasting(self.expected)}"] if self.expected else []
+        spans += [f"closed after {_lasting(self.deadline)} without the wells that are missing"] if self.deadline else []
+        failed = "a person is asked" if self.on_failure == "stop" else "the round goes on without it"
+        return [
+            f"{when}{''.join(f'; {one}' for one in spans)}",
+            "rounds: " + (", then ".join(files) + (" for all later ones" if len(files) > 1 else "") or "the shipped default"),
+            f"{'a person approves each plate' if self.approval else 'nobody is asked before a plate is written'}; "
+            f"where a proposer fails three times {failed}",
+            f"assay files are taken from {self.inbox}, plates written to {self.out}",
+        ]
 
     def round(self, position: int) -> RoundConfig:
         """Give the configuration of the planned round at a position, counted from 0; its file is read now.

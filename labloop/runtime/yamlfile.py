@@ -71,11 +71,19 @@ def shipped(name: str) -> Path:
 def at_hand(path: Path | str) -> Path:
     """Give the file that ships where one under config/ is named, as the manual does, and there is none in this folder."""
     path = Path(path)
+    ours = _shipping(path)
+    return path if ours is None or path.exists() else ours
+
+
+def ships(path: Path) -> bool:
+    """Does a path name a file under config/ that ships, whatever there is in this folder?"""
+    return _shipping(path) is not None
+
+
+def _shipping(path: Path) -> Path | None:
     head, *names = path.parts or ("",)
-    if head != "config" or ".." in names or path.exists():
-        return path
-    ours = shipped("/".join(names))
-    return ours if ours.is_file() else path
+    ours = shipped("/".join(names)) if head == "config" and ".." not in names else None
+    return ours if ours is not None and ours.is_file() else None
 
 
 def read_yaml(path: Path | str) -> Document:
