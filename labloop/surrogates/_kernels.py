@@ -2,7 +2,7 @@
 
 With h the differing sites, m the scaled numbers and φ motif counts, k is a sum of terms, each with a variance of its own:
 
-    k(x, x') = v₁ H + v₂ M + v₃ H M + Σ_o v_o ⟨φ_o(x), φ_o(x')⟩      H = exp(-Σ_s w_s [x_s ≠ x'_s])      M = Matérn-5/2
+    k(x, x') = v₁ H + v₂ M + v₃ H M + Σ_o v_o ⟨φ_o(x), φ_o(x')⟩ + v_w W      H = exp(-Σ_s w_s [x_s ≠ x'_s])      M = Matérn-5/2
 
 * H is the product over sites of compound-symmetric kernels (what BoTorch's CategoricalKernel computes, with one rate a site).
 * Where options or letters have descriptors, w_s [x_s ≠ x'_s] may be joined or replaced by w_so ‖e_s - e_s'‖² for each set o, with
@@ -16,7 +16,9 @@ With h the differing sites, m the scaled numbers and φ motif counts, k is a sum
 * φ_o counts gapped words of o letters within `WINDOW` positions, wherever in the sequence they stand (gapped k-mers: Ghandi
   et al., PLoS Comput Biol 2014; the local features under convolutional Gaussian processes: van der Wilk et al., NeurIPS 2017).
   Proteins bind motifs, not positions; where position is what matters, the marginal likelihood turns v_o down.
-* Symmetric twins: H is averaged over the twins of both designs and φ over the twins of each, so k(x, x') is the same for
+* W compares words of up to six letters in a row, wherever they stand, as H compares designs: whole motifs, with all that their
+  letters do together (`labloop.surrogates._motifs`). For DNA, RNA and other small alphabets.
+* Symmetric twins: H is averaged over the twins of both designs, φ and W over the twins of each, so k(x, x') is the same for
   every twin of x and of x'.
 
 All hyper-parameters are logarithms with normal priors, so that a maximum a posteriori fit is smooth and unconstrained.
@@ -39,6 +41,7 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.space.vectors import Embedded, weights
 from labloop.surrogates._logs import Logs
+from labloop.surrogates._motifs import Motifs, length_of
 from labloop.surrogates._related import TaskTerm
 
 if TYPE_CHECKING:
@@ -113,13 +116,14 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             # maximises the density of ℓ, not of log ℓ, which is this prior with its centre 3 lower; that centre predicts better.
             centre = math.exp(math.sqrt(2) - 3) * math.sqrt(len(columns))
             self.lengths = Logs(len(columns), centre=centre, spread=math.sqrt(3), start=0.5 * math.sqrt(len(columns)))
+        sequences = [b for b in every if motifs and b.rows > WINDOW]
         self.words = nn.ModuleList(
             _Words(b, order)
-            for b in every
-            if motifs and b.rows > WINDOW
+            for b in sequences
             for order in range(1, WINDOW)
             if sum(_count(b, o) for o in range(1, order + 1)) <= MAX_WORDS
         )
+        self.motifs = nn.ModuleList(Motifs(b, length) for b in sequences if (length := length_of(b)) is not None)
         self.vectors = nn.ModuleList(_Vectors(one) for one in space.embedded if one.name in sets)
         self.related = nn.ModuleList(related)
         self.effects = _Effects(columns, 1.0 / (terms + 1)) if effects and len(columns) > 1 else None
@@ -148,7 +152,7 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             K = K + self.effects(x1, x2, diag)
         for vectors in self.vectors:
             K = K + vectors(x1, x2, diag)
-        for words in self.words:
+        for words in (*self.words, *self.motifs):
             K = K + words(x1, x2, self.twins, diag)
         for task in self.related:
             K = K + task(x1, x2, diag)
