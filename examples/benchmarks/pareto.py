@@ -240,21 +240,22 @@ def ax_loop(campaign: CampaignConfig, lab: Lab, start: pd.DataFrame, *, batch: i
                 RangeParameterConfig(name=one.name, bounds=(one.low, one.high), parameter_type="float", step_size=one.step)
             )
     client.configure_experiment(parameters=parameters)
-    told = [(name, one, "" if one.direction == "max" else "-") for name, one in goal.targets.items()]
+    called = {name: f"measured_{name}" for name in goal.names}  # Ax reads formulas, in which `yield` is a word of Python
+    told = [(called[name], one, "" if one.direction == "max" else "-") for name, one in goal.targets.items()]
     limits = [f"{name} {'>=' if sign == '' else '<='} {one.threshold}" for name, one, sign in told if one.threshold is not None]
-    limits += [f"{name} <= {one.at_most}" for name, one in goal.limits.items() if one.at_most is not None]
+    limits += [f"{called[name]} <= {one.at_most}" for name, one in goal.limits.items() if one.at_most is not None]
     client.configure_optimization(", ".join(f"{sign}{name}" for name, _, sign in told), outcome_constraints=limits or None)
     client.configure_generation_strategy(initialization_budget=0, initialize_with_center=False)
     names, measured = [one.name for one in space.parameters], start
     for row in start.to_dict("records"):
         trial = client.attach_trial(parameters={name: plain(row[name]) for name in names})
-        client.complete_trial(trial, raw_data={name: float(row[name]) for name in goal.names})
+        client.complete_trial(trial, raw_data={called[name]: float(row[name]) for name in goal.names})
     for number in range(rounds):
         asked = client.get_next_trials(max_trials=batch)
         designs = pd.DataFrame(list(asked.values()))[names]
         result = lab.measure(designs, seed=number)
         for trial, row in zip(asked, result.to_dict("records"), strict=True):
-            client.complete_trial(trial, raw_data={name: float(row[name]) for name in goal.names})
+            client.complete_trial(trial, raw_data={called[name]: float(row[name]) for name in goal.names})
         measured = pd.concat([measured, pd.concat([designs, result], axis=1)], ignore_index=True)
         yield next(iter(compromise(goal, measured).values()))
 
