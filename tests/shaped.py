@@ -161,7 +161,7 @@ def play() -> None:
 
     rng = np.random.default_rng(0)
     number = {"name": "t", "type": "real", "low": 0, "high": 1}
-    option, letters = {"name": "c", "type": "choice", "options": ["a", "b"]}, {"name": "s", "type": "sequence", "length": 4}
+    option, letters = {"name": "c", "type": "choice", "options": ["a", "b"]}, {"name": "s", "type": "sequence", "length": 5}
     for parameters, goals in (
         ([number, option], {"gloss": {}, "cost": {"direction": "min"}}),
         ([number, option, letters], {"gloss": {}}),
