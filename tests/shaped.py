@@ -165,7 +165,7 @@ def play() -> None:
     for parameters, goals in (
         ([number, option], {"gloss": {}, "cost": {"direction": "min"}}),
         ([number, option, letters], {"gloss": {}}),
-        ([letters], {"gloss": {}}),
+        ([letters | {"length": 40}], {"gloss": {}}),
     ):
         made = parse_config({"name": "x", "space": {"parameters": parameters}, "objectives": goals}, CampaignConfig)
         space = made.space

@@ -80,11 +80,18 @@ def test_a_random_design_has_about_one_unit_of_variance():
     assert abs(each.mean() - 1) < 0.1
 
 
-def test_pairs_are_compared_in_pieces_of_bounded_memory(monkeypatch):
-    X, kernel, motifs = made(SPACES["duplex"], 12)
-    whole = motifs(X, X, kernel.twins, True)
-    monkeypatch.setattr(_motifs, "PAIRS", 50)
-    torch.testing.assert_close(motifs(X, X, kernel.twins, True), whole)
+@pytest.mark.parametrize("name", ["duplex", "unequal"])
+def test_neither_pieces_of_bounded_memory_nor_the_way_of_long_sequences_show(name, monkeypatch):
+    X, kernel, motifs = made(SPACES[name], 12)
+    whole, each = motifs(X, X, kernel.twins, False), motifs(X, X, kernel.twins, True)
+    for names in ({"PAIRS": 50}, {"MANY": 1}, {"MANY": 1, "PAIRS": 2**14}, {"COMPARED": 0}):
+        motifs._counted = None
+        with monkeypatch.context() as patched:
+            for one, value in names.items():
+                patched.setattr(_motifs, one, value)
+            torch.testing.assert_close(motifs(X, X, kernel.twins, True), each)
+            torch.testing.assert_close(motifs(X, X, kernel.twins, False), whole)
+        assert (motifs._counted is None) == ("COMPARED" in names)
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,12 @@ WORDS = 4_096
 """Different words at most: six letters of DNA."""
 COUNTED = 1_000
 """Designs up to which pairs are counted by the letters that agree: a quarter of a gigabyte."""
+COMPARED = 3e8
+"""Pairs of their words that are compared for it at most, some seconds; longer ones are looked up at each step."""
 PAIRS = 2**22
 """Pairs of words that are compared at once."""
+MANY = 1_000
+"""Pairs of words of one design from which what all words share is cheaper than comparing them."""
 
 
 def length_of(block: Block) -> int | None:
@@ -75,7 +79,7 @@ class Motifs(nn.Module):
             self._counted = None
         if diag:
             shared = self._each(i, j)
-        elif fitting and x1 is x2 and i.dim() == 2 and len(i) <= COUNTED:
+        elif fitting and x1 is x2 and i.dim() == 2 and len(i) <= COUNTED and i.numel() ** 2 <= 2 * COMPARED:
             shared = self._agreeing(x1, i)
         else:
             shared = self._looked_up(i, j)
@@ -125,16 +129,22 @@ class Motifs(nn.Module):
     def _each(self, i: Int[Tensor, "*b k"], j: Int[Tensor, "*b k"]) -> Float[Tensor, "*b"]:
         """What designs share with their like, one by one."""
         shape, k = i.shape[:-1], i.shape[-1]
-        i, j = i.reshape(-1, k), j.reshape(-1, k)
+        share = self._from_all if k**2 >= MANY else self._compared
+        size = max(1, PAIRS // (self.words if k**2 >= MANY else k**2))
+        parts = zip(i.reshape(-1, k).split(size), j.reshape(-1, k).split(size), strict=True)
+        return torch.cat([share(a, b) for a, b in parts]).reshape(shape)
+
+    def _from_all(self, i: Int[Tensor, "n k"], j: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """What designs share, by what the one shares with every word."""
+        return F.pad(self._table(i), (0, 1)).gather(1, j).sum(1)
+
+    def _compared(self, i: Int[Tensor, "n k"], j: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """What designs share, by their words pair by pair."""
         weights = (-self.mask @ self.rates()).exp()
         agree = torch.as_tensor(agreement(self.block.letters, self.length), device=i.device)
-        found = [weights.new_zeros(0)]
-        for start in range(0, len(i), max(1, PAIRS // k**2)):
-            a, b = (one[start : start + max(1, PAIRS // k**2)] for one in (i, j))
-            there = (a < self.words)[:, :, None] & (b < self.words)[:, None, :]
-            pattern = agree[a.clamp(max=self.words - 1)[:, :, None], b.clamp(max=self.words - 1)[:, None, :]]
-            found.append((weights[pattern.long()] * there).sum((1, 2)))
-        return torch.cat(found).reshape(shape)
+        there = (i < self.words)[:, :, None] & (j < self.words)[:, None, :]
+        pattern = agree[i.clamp(max=self.words - 1)[:, :, None], j.clamp(max=self.words - 1)[:, None, :]]
+        return (weights[pattern.long()] * there).sum((1, 2))
 
     def _agreeing(self, x: Float[Tensor, "n d"], i: Int[Tensor, "n k"]) -> Float[Tensor, "n n"]:
         """What pairs of measured designs share, by pairs of their words counted by which letters agree.
