@@ -111,6 +111,18 @@ def test_counts_are_given_back_when_a_fit_is_over():
     assert len(GP(motifs=False, iterations=3).fit(data, seed=0).prior.kernel.motifs) == 0
 
 
+def test_what_measured_designs_share_with_all_words_is_worked_out_once_for_all_predictions(monkeypatch):
+    space = SPACES["one strand"]
+    X = space.sample(40, generator(1, "motifs"))
+    fitted = GP(iterations=3).fit(Dataset.from_measurements(space, space.decode(X[:8]), X[:8, 0]), seed=0)
+    told = fitted.belief(X)
+    asked, table = [], Motifs._table
+    monkeypatch.setattr(Motifs, "_table", lambda self, i: (asked.append(len(i)), table(self, i))[1])
+    monkeypatch.setattr("labloop.surrogates.gp.CHUNK", 10)
+    np.testing.assert_allclose(fitted.belief(X), told)
+    assert asked == []
+
+
 def test_a_site_of_six_letters_that_act_together_is_foretold_better(monkeypatch):
     """Binding of the best of all places, as RNA and repressors do: what counts of three letters see parts of."""
     space = DesignSpace(parameters=(Sequence(name="rna", alphabet="ACGU", length=16),))

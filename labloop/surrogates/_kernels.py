@@ -40,6 +40,7 @@ from labloop.space.descriptors import Described, squares
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Block
 from labloop.space.vectors import Embedded, weights
+from labloop.surrogates._latest import Made
 from labloop.surrogates._logs import Logs
 from labloop.surrogates._motifs import Motifs, length_of
 from labloop.surrogates._related import TaskTerm
@@ -300,7 +301,7 @@ class _Words(nn.Module):
         places = sum(block.rows - offsets[-1] for offsets in self.offsets)
         self.scale = 1 / math.sqrt(places * (1 - 1 / block.letters) ** order)
         self.variance = Logs(1, centre=0.1, spread=2.0, start=0.3)
-        self._last: tuple[tuple[Tensor, Tensor], ...] = ()
+        self._made: Made[Tensor] = Made()
 
     def forward(
         self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], twins: Int[Tensor, "g d"], diag: bool
@@ -309,14 +310,8 @@ class _Words(nn.Module):
         return self.variance() * _inner(second if x1 is x2 else self._kept(x1, twins), second, diag)
 
     def _kept(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
-        """Count the words of x as `counts` does, once as long as it is asked for: measured designs are in each step of a fit and
-        in each prediction, which asks for its own designs twice."""
-        if x.requires_grad:
-            return self.counts(x, twins)
-        last = self._last  # as another thread may ask for other designs meanwhile
-        found = next((one for one in last if one[0] is x), None) or (x, self.counts(x, twins))
-        self._last = (found, *(one for one in last if one[0] is not x))[:2]
-        return found[1]
+        """Count the words of x as `counts` does, once as long as it is asked for."""
+        return self.counts(x, twins) if x.requires_grad else self._made(x, lambda x: self.counts(x, twins))
 
     def counts(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Float[Tensor, "*b w"]:
         """Count the words of x, averaged over twins and scaled."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+T = TypeVar("T")
 Answer = tuple[Tensor, Tensor, Tensor | None]
 MOST = 1_024
 """Designs of a question whose answer is kept at most; this bounds memory."""
@@ -33,3 +34,18 @@ class Latest:
         while len(self._answers) > KEPT:
             self._answers.pop(next(iter(self._answers)), None)
         return found
+
+
+class Made(Generic[T]):
+    """Remembers what was made of the last tensors, by the tensors themselves: measured designs are in each step of a fit and in
+    each prediction, which asks for its own designs twice."""
+
+    def __init__(self) -> None:
+        self._made: tuple[tuple[Tensor, T], ...] = ()
+
+    def __call__(self, x: Tensor, make: Callable[[Tensor], T]) -> T:
+        """Give what is made of a tensor, made anew where it is not among the last."""
+        last = self._made  # as another thread may ask for other designs meanwhile
+        found = next((one for one in last if one[0] is x), None) or (x, make(x))
+        self._made = (found, *(one for one in last if one[0] is not x))[:KEPT]
+        return found[1]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labloop.space.parameters import Block
+from labloop.surrogates._latest import MOST, Made
 from labloop.surrogates._logs import Logs
 from labloop.types import Array
 
@@ -67,13 +68,15 @@ class Motifs(nn.Module):
         self.rates = Logs(length, centre=rate, spread=1.0, start=rate)
         differs = 1 - (np.arange(2**length)[:, None] >> np.arange(length) & 1)
         self.register_buffer("mask", torch.tensor(differs, dtype=torch.float64))
+        self._index: Made[Tensor] = Made()
+        self._words: Made[Tensor] = Made()
         self._counted: tuple[Tensor, Tensor] | None = None  # counts are given back when a fit is over
 
     def forward(
         self, x1: Float[Tensor, "... n d"], x2: Float[Tensor, "... m d"], twins: Int[Tensor, "g d"], diag: bool
     ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
-        i = self.index(x1, twins)
-        j = i if x2 is x1 else self.index(x2, twins)
+        j = self._kept(x2, twins)  # measured designs, asked for first, as the last two are kept
+        i = j if x1 is x2 else self._kept(x1, twins)
         fitting = self.rates.log.requires_grad and torch.is_grad_enabled()
         if not fitting:
             self._counted = None
@@ -90,6 +93,10 @@ class Motifs(nn.Module):
         both = a * b if diag else a[..., :, None] * b[..., None, :]
         return self.variance() * (shared - usual * both) / (len(twins) ** 2 * self.places * (1 - usual))
 
+    def _kept(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Int[Tensor, "*b k"]:
+        """Number the words of x as `index` does, once as long as it is asked for."""
+        return self.index(x, twins) if x.requires_grad else self._index(x, lambda x: self.index(x, twins))
+
     def index(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Int[Tensor, "*b k"]:
         """Number the words of x, of all its twins, by its likeliest letters; `words` where one would reach beyond the end."""
         b, found = self.block, []
@@ -105,12 +112,16 @@ class Motifs(nn.Module):
         if i.dim() > 2 or j.dim() > 2:
             lead = torch.broadcast_shapes(i.shape[:-2], j.shape[:-2])
             pairs = (one.expand(*lead, *one.shape[-2:]).reshape(-1, *one.shape[-2:]) for one in (i, j))
-            return torch.stack([self._looked_up(a, b) for a, b in zip(*pairs, strict=True)]).reshape(
-                *lead, i.shape[-2], j.shape[-2]
-            )
+            found = [self._looked_up(a, b) for a, b in zip(*pairs, strict=True)]
+            return torch.stack(found).reshape(*lead, i.shape[-2], j.shape[-2])
         if len(i) > len(j):
             return self._looked_up(j, i).mT
-        return F.embedding_bag(j, F.pad(self._table(i), (0, 1)).T.contiguous(), mode="sum").mT
+        once = self.rates.log.requires_grad or len(i) > MOST  # else rates stay as they are, and measured designs come again
+        return F.embedding_bag(j, self._by_word(i) if once else self._words(i, self._by_word), mode="sum").mT
+
+    def _by_word(self, i: Int[Tensor, "n k"]) -> Float[Tensor, "u n"]:
+        """What every word, and none in the last row, shares with each design."""
+        return F.pad(self._table(i), (0, 1)).T.contiguous()
 
     def _table(self, i: Int[Tensor, "n k"]) -> Float[Tensor, "n v"]:
         """What each design shares with every word."""

@@ -82,7 +82,7 @@ class GP:
     tells what each is worth, and vectors of sequences where left-out designs are predicted better with them; `left_out`: the one
     set, or all of them, that predicts designs best that are left out; or `none`."""
     motifs: bool = True
-    """Whether short words of a sequence count wherever they stand, besides letters at their places."""
+    """Whether words of a sequence count wherever they stand, besides letters at their places."""
     effects: bool = True
     """Whether what each factor does by itself is a term of its own, where a space has several factors and little is measured."""
 
