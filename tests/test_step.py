@@ -334,7 +334,6 @@ def test_a_schedule_may_name_rounds_that_ship(tmp_path, monkeypatch):
     here.write_text("arms: {mine: {proposers: random}}\njudge: null\n")
     monkeypatch.chdir(tmp_path / "elsewhere")
     check_configs(tmp_path / "campaign.yaml")
-    here.unlink()
     run = Campaign.create(tmp_path / "campaign.yaml", home=tmp_path / "home")
     assert run.config.schedule.rounds == (Path("config/rounds/first.yaml"), own)
     assert run.config.schedule.round(0) == load_config(preset("rounds/first.yaml"), RoundConfig)

@@ -60,7 +60,7 @@ def _lasting(span: timedelta) -> str:
     """Say how long a span is in the largest unit that makes it a whole number."""
     minutes = span / timedelta(minutes=1)
     size, unit = next((one for one in ((1_440, "day"), (60, "hour")) if minutes % one[0] == 0), (1, "minute"))
-    return f"{minutes / size:g} {unit}{'' if minutes == size else 's'}"
+    return f"{minutes / size:.10g} {unit}{'' if minutes == size else 's'}"
 
 
 RoundFile = Annotated[
@@ -104,8 +104,9 @@ class Schedule(Config):
         """Read relative paths of rounds from `folder` from now on, but for those of files that ship and are not there."""
         found: list[RoundConfig | Path] = []
         for one in self.rounds:
-            beside = isinstance(one, Path) and not (ships(one) and not (folder / one).exists())
-            found.append(folder.absolute() / one if isinstance(one, Path) and beside else one)
+            if isinstance(one, Path) and ((folder / one).exists() or not ships(one)):
+                one = folder.absolute() / one
+            found.append(one)
         return self.model_copy(update={"rounds": tuple(found)})
 
     def each(self, check: Callable[[RoundConfig], object] = lambda _: None) -> None:
@@ -123,18 +124,20 @@ class Schedule(Config):
     def described(self) -> list[str]:
         """Say in sentences when rounds open, of which files, what a person is asked, and where files go."""
         files = [str(one) if isinstance(one, Path) else "one written out here" for one in self.rounds]
-        opens = {"when_measured": "a round opens once the last one is measured", "by_hand": "a round opens when a person says so"}
+        if len(files) > 1:
+            files[-1] += " for all later ones"
         if isinstance(self.start, Calendar):
             following = self.start.after(datetime.now().astimezone())
             when = f"a round opens by cron {self.start.cron!r}, {self.start.timezone}: next on {following:%A %d %B %Y at %H:%M}"
         else:
-            when = opens[self.start]
+            measured = self.start == "when_measured"
+            when = f"a round opens {'once the last one is measured' if measured else 'when a person says so'}"
         spans = [f"overdue after {_lasting(self.expected)}"] if self.expected else []
         spans += [f"closed after {_lasting(self.deadline)} without the wells that are missing"] if self.deadline else []
         failed = "a person is asked" if self.on_failure == "stop" else "the round goes on without it"
         return [
             f"{when}{''.join(f'; {one}' for one in spans)}",
-            "rounds: " + (", then ".join(files) + (" for all later ones" if len(files) > 1 else "") or "the shipped default"),
+            f"rounds: {', then '.join(files) or 'the shipped default'}",
             f"{'a person approves each plate' if self.approval else 'nobody is asked before a plate is written'}; "
             f"where a proposer fails three times {failed}",
             f"assay files are taken from {self.inbox}, plates written to {self.out}",
@@ -149,4 +152,4 @@ class Schedule(Config):
         if not self.rounds:
             return load_config(preset("rounds/default.yaml"), RoundConfig)
         one = self.rounds[min(position, len(self.rounds) - 1)]
-        return load_config(one, RoundConfig) if isinstance(one, Path) else one
+        return load_config(ships(one) or one, RoundConfig) if isinstance(one, Path) else one

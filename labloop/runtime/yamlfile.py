@@ -68,22 +68,17 @@ def shipped(name: str) -> Path:
     return folder / name
 
 
-def at_hand(path: Path | str) -> Path:
-    """Give the file that ships where one under config/ is named, as the manual does, and there is none in this folder."""
-    path = Path(path)
-    ours = _shipping(path)
-    return path if ours is None or path.exists() else ours
-
-
-def ships(path: Path) -> bool:
-    """Does a path name a file under config/ that ships, whatever there is in this folder?"""
-    return _shipping(path) is not None
-
-
-def _shipping(path: Path) -> Path | None:
+def ships(path: Path) -> Path | None:
+    """Give the file that ships where one under config/ is named, as the manual does; None where none such does."""
     head, *names = path.parts or ("",)
     ours = shipped("/".join(names)) if head == "config" and ".." not in names else None
     return ours if ours is not None and ours.is_file() else None
+
+
+def at_hand(path: Path | str) -> Path:
+    """Give the file that ships where one under config/ is named and there is none in this folder."""
+    path = Path(path)
+    return path if path.exists() else ships(path) or path
 
 
 def read_yaml(path: Path | str) -> Document:
