@@ -1,11 +1,11 @@
 """The term of motifs: long words of a sequence, wherever they stand, that are alike as far as their letters agree.
 
-    k(x, x') = Σ_u∈x Σ_u'∈x' Π_t (1 if u_t = u'_t else exp(-γ_t))
+    k(x, x') = v Σ_u∈x Σ_u'∈x' (Π_t (1 if u_t = u'_t else exp(-γ_t)) - m)
 
-over all words u of x and u' of x' of one length: a sum over a sequence's places of one Gaussian process over words (additive
-convolutional kernels: van der Wilk et al., NeurIPS 2017). A binding site of six letters, four of which matter, is one thing here,
-with interactions of every order among them; counts of short gapped words see its parts alone. Rates γ of their own tell which
-letters of a motif matter.
+over all words u of x and u' of x' of one length, m being what any word has in common with all words on average: a sum over a
+sequence's places of one Gaussian process over words (additive convolutional kernels: van der Wilk et al., NeurIPS 2017). A
+binding site of six letters, four of which matter, is one thing here, with interactions of every order among them; counts of short
+gapped words see its parts alone. Rates γ of their own tell which letters of a motif matter.
 
 Words of DNA or RNA are few, so that nothing runs over pairs of words. The words' covariance is a Kronecker product of matrices
 of one letter each; what a design shares with each of all words is its counts times that, and what two designs share is looked up
@@ -81,17 +81,22 @@ class Motifs(nn.Module):
         if not fitting:
             self._counted = None
         if diag:
-            shared = self._each(i, j)
-        elif fitting and x1 is x2 and i.dim() == 2 and len(i) <= COUNTED and i.numel() ** 2 <= 2 * COMPARED:
-            shared = self._agreeing(x1, i)
-        else:
-            shared = self._looked_up(i, j)
-        # Any word is as much like all words on average: without that, what is left tells designs from each other.
+            return self._each(i, j)
+        if fitting and x1 is x2 and i.dim() == 2 and len(i) <= COUNTED and i.numel() ** 2 <= 2 * COMPARED:
+            return self._agreeing(x1, i)
+        return self._looked_up(i, j)
+
+    def _scale(self, k: int) -> tuple[Float[Tensor, ""], Float[Tensor, " one"]]:
+        """What any word has in common with all words on average; and the factor by which designs of k words, those of all twins
+        counted, have about one unit of variance, times the term's own."""
         letters = self.block.letters
         usual = ((1 + (letters - 1) * (-self.rates()).exp()) / letters).prod()
-        a, b = ((one < self.words).sum(-1).to(x1.dtype) for one in (i, j))
-        both = a * b if diag else a[..., :, None] * b[..., None, :]
-        return self.variance() * (shared - usual * both) / (len(twins) ** 2 * self.places * (1 - usual))
+        return usual, self.variance() * self.places / (k**2 * (1 - usual))
+
+    def _by_pattern(self, k: int) -> Float[Tensor, " p"]:
+        """What two words of designs of k words share, by which of their letters agree."""
+        usual, scale = self._scale(k)
+        return scale * ((-self.mask @ self.rates()).exp() - usual)
 
     def _kept(self, x: Float[Tensor, "*b d"], twins: Int[Tensor, "g d"]) -> Int[Tensor, "*b k"]:
         """Number the words of x as `index` does, once as long as it is asked for."""
@@ -130,7 +135,9 @@ class Motifs(nn.Module):
         counts.scatter_add_(1, i, torch.ones_like(i, dtype=same.dtype))
         half = self.length // 2
         front, back = _product(same[:half]), _product(same[half:])
-        return (front @ counts[:, :-1].reshape(len(i), len(front), len(back)) @ back).flatten(1)
+        common = (front @ counts[:, :-1].reshape(len(i), len(front), len(back)) @ back).flatten(1)
+        usual, scale = self._scale(i.shape[-1])
+        return scale * (common - usual * counts[:, :-1].sum(1, keepdim=True))
 
     def _alike(self) -> Float[Tensor, "w a a"]:
         """Covariances of letters at each place of a word."""
@@ -151,7 +158,7 @@ class Motifs(nn.Module):
 
     def _compared(self, i: Int[Tensor, "n k"], j: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """What designs share, by their words pair by pair."""
-        weights = (-self.mask @ self.rates()).exp()
+        weights = self._by_pattern(i.shape[-1])
         agree = torch.as_tensor(agreement(self.block.letters, self.length), device=i.device)
         there = (i < self.words)[:, :, None] & (j < self.words)[:, None, :]
         pattern = agree[i.clamp(max=self.words - 1)[:, :, None], j.clamp(max=self.words - 1)[:, None, :]]
@@ -165,9 +172,10 @@ class Motifs(nn.Module):
         if self._counted is None or self._counted[0] is not x:
             counts = _counted(i.cpu().numpy(), self.block.letters, self.length)
             self._counted = x, torch.as_tensor(counts, device=x.device)
-        above = self._counted[1] @ (-self.mask @ self.rates()).exp()
+        above = self._counted[1] @ self._by_pattern(i.shape[-1])
         row, column = torch.triu_indices(len(x), len(x), device=x.device)
-        return above.new_zeros(len(x), len(x)).index_put((row, column), above).index_put((column, row), above)
+        upper = above.new_zeros(len(x), len(x)).index_put((row, column), above)
+        return upper + upper.triu(1).mT
 
 
 def _product(parts: Float[Tensor, "w a a"]) -> Float[Tensor, "v v"]:
