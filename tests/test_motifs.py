@@ -22,6 +22,7 @@ SPACES = {
     "one strand": DesignSpace(parameters=(Sequence(name="dna", length=9),)),
     "duplex": DesignSpace(parameters=(Sequence(name="dna", length=7),), symmetries=("reverse_complement",)),
     "unequal": DesignSpace(parameters=(Sequence(name="dna", length=(5, 9)),)),
+    "long": DesignSpace(parameters=(Sequence(name="dna", length=24),)),
     "five letters": DesignSpace(parameters=(Sequence(name="s", alphabet="ABCDE", length=7),)),
 }
 
@@ -84,7 +85,7 @@ def test_a_random_design_has_about_one_unit_of_variance():
 def test_neither_pieces_of_bounded_memory_nor_the_way_of_long_sequences_show(name, monkeypatch):
     X, kernel, motifs = made(SPACES[name], 12)
     whole, each = motifs(X, X, kernel.twins, False), motifs(X, X, kernel.twins, True)
-    for names in ({"PAIRS": 50}, {"MANY": 1}, {"MANY": 1, "PAIRS": 2**14}, {"COMPARED": 0}):
+    for names in ({"PAIRS": 50}, {"MANY": 1}, {"MANY": 1, "PAIRS": 2**14}, {"ROWS": 5}, {"COMPARED": 0}):
         motifs._counted = None
         with monkeypatch.context() as patched:
             for one, value in names.items():

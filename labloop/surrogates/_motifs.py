@@ -16,7 +16,7 @@ step then is one product with that many weights.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,10 +37,12 @@ SHORT = 3
 """Letters of words that `labloop.surrogates._kernels` counts one by one already."""
 WORDS = 4_096
 """Different words at most: six letters of DNA."""
-COUNTED = 1_000
+COUNTED = 2_000
 """Designs up to which pairs are counted by the letters that agree: a quarter of a gigabyte."""
-COMPARED = 3e8
-"""Pairs of their words that are compared for it at most, some seconds; longer ones are looked up at each step."""
+COMPARED = 4e6
+"""Pairs of a design's own words, times the designs, up to which counting costs less than to look words up at each step."""
+ROWS = 2**12
+"""Pairs of designs that are weighed at once: what stays in a processor's cache."""
 PAIRS = 2**22
 """Pairs of words that are compared at once."""
 MANY = 1_000
@@ -82,7 +84,7 @@ class Motifs(nn.Module):
             self._counted = None
         if diag:
             return self._each(i, j)
-        if fitting and x1 is x2 and i.dim() == 2 and len(i) <= COUNTED and i.numel() ** 2 <= 2 * COMPARED:
+        if fitting and x1 is x2 and i.dim() == 2 and len(i) <= COUNTED and i.numel() * i.shape[-1] <= COMPARED:
             return self._agreeing(x1, i)
         return self._looked_up(i, j)
 
@@ -172,10 +174,25 @@ class Motifs(nn.Module):
         if self._counted is None or self._counted[0] is not x:
             counts = _counted(i.cpu().numpy(), self.block.letters, self.length)
             self._counted = x, torch.as_tensor(counts, device=x.device)
-        above = self._counted[1] @ self._by_pattern(i.shape[-1])
+        above = _Weighed.apply(self._counted[1], self._by_pattern(i.shape[-1]))  # type: ignore[no-untyped-call]
         row, column = torch.triu_indices(len(x), len(x), device=x.device)
         upper = above.new_zeros(len(x), len(x)).index_put((row, column), above)
         return upper + upper.triu(1).mT
+
+
+class _Weighed(torch.autograd.Function):
+    """Counts (r, p) of a byte or two each times weights (p,), in pieces: as floats they would be a fit's largest thing by far."""
+
+    @staticmethod
+    def forward(ctx: Any, counts: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(counts)
+        return torch.cat([part.to(weights.dtype) @ weights for part in counts.split(ROWS)])
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor]:
+        (counts,) = ctx.saved_tensors
+        parts = zip(slope.split(ROWS), counts.split(ROWS), strict=True)
+        return None, torch.stack([one @ part.to(slope.dtype) for one, part in parts]).sum(0)
 
 
 def _product(parts: Float[Tensor, "w a a"]) -> Float[Tensor, "v v"]:
@@ -210,5 +227,6 @@ def _counted(index: Array, letters: int, length: int) -> Array:
         there = right < words
         column = np.repeat(np.arange(n - a) * patterns, k)[there]
         place = agree[left[:, None], right[there][None, :]] + column
-        found.append(np.bincount(place.ravel(), minlength=(n - a) * patterns).reshape(n - a, patterns))
-    return np.concatenate(found).astype(np.float64)
+        counts = np.bincount(place.ravel(), minlength=(n - a) * patterns)
+        found.append(counts.astype(np.uint8 if k**2 < 2**8 else np.int16 if k**2 < 2**15 else np.int32).reshape(n - a, patterns))
+    return np.concatenate(found)
