@@ -11,7 +11,7 @@ import pytest
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import ASKED, SURE, Gain, by_gain, in_turn, log_ei
+from labloop.proposing.gain import LOOKED_AT, SURE, Gain, by_gain, in_turn, thinned
 from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
@@ -119,11 +119,9 @@ def test_letters_are_picked_in_turn_by_what_they_add(words: tuple[Dataset, Judge
     order = in_turn(pool, judge, data, 12, hope=1.0, seed=0)
     assert len(set(order.tolist())) == 12
     assert in_turn(pool, judge, data, 20, hope=1.0, seed=0)[:12].tolist() == order.tolist()
-    mean, std = judge.belief(pool.X)
     best = judge.belief(data.X)[0].max()
-    assert order[0] == log_ei(mean, std, best).argmax()
     # Each is the best, or nearly, by the same gain as a search for numbers takes it.
-    for k in (1, 5, 11):
+    for k in (0, 1, 5, 11):
         gain = Gain.over(judge, pool.X[order[:k]], hope=1.0, best=float(best), seed=1)(pool.X)
         gain[order[:k]] = -np.inf
         assert (gain > gain[order[k]]).mean() < 0.02  # the draws are others
@@ -142,8 +140,44 @@ def test_what_waits_counts_as_picked_and_a_large_pool_is_looked_at_where_it_may_
     failed = replace(waiting, failed=waiting.pending)
     assert in_turn(pool, replace(judge, data=failed), failed, 1, hope=1.0, seed=0)[0] == order[0]
     twice = Pool.joined([pool, pool])
-    assert len(twice) > ASKED
-    assert len(in_turn(twice, judge, data, len(twice), hope=1.0, seed=0)) <= ASKED + SURE
+    assert len(twice) > LOOKED_AT
+    assert len(in_turn(twice, judge, data, len(twice), hope=1.0, seed=0)) <= LOOKED_AT + SURE
+
+
+def test_an_order_is_thinned_towards_its_end() -> None:
+    order = np.random.default_rng(0).permutation(9_000)
+    few = thinned(order, 100)
+    place = np.argsort(order)[few]
+    assert len(few) == 100
+    assert place[:50].tolist() == list(range(50))
+    assert place[-1] == 8_999
+    assert (np.diff(np.diff(place[50:])) >= -1).all()  # ever wider
+    assert thinned(order[:70], 100).tolist() == order[:70].tolist()
+    assert len(set(thinned(order[:101], 100).tolist())) == len(thinned(order[:101], 100)) <= 100
+
+
+class Sure:
+    """A judge that is nearly sure of some designs a little below the best, and knows little of all others, far below it."""
+
+    noise_std = 0.01
+
+    def __init__(self, known: FloatArray, near: FloatArray):
+        self.known, self.near = {row.tobytes() for row in known}, {row.tobytes() for row in near}
+
+    def belief(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        known, near = (np.array([row.tobytes() in some for row in X]) for some in (self.known, self.near))
+        return np.where(known, 1.0, np.where(near, 0.95, -6.0)), np.where(known | near, 0.002, 1.0)
+
+    __call__ = belief
+
+
+def test_what_no_draw_sees_improve_comes_by_its_nearness_to_the_best(words: tuple[Dataset, Judgement, Pool]) -> None:
+    """A pick's gain told exactly, however small, would fill a plate with designs of which only that they are bad is known."""
+    data, judge, pool = words
+    near = pool.X[::60]
+    sure = replace(judge, posterior=Sure(data.X, near))
+    picks = Conservative(hope=1.0).select(pool, sure, data, len(near), seed=0)
+    assert {row.tobytes() for row in picks.pool.X} == {row.tobytes() for row in near}
 
 
 def test_a_selector_of_letters_chooses_by_gain_if_it_shall(words: tuple[Dataset, Judgement, Pool]) -> None:
@@ -188,6 +222,22 @@ def test_own_values_count_among_letters_alone() -> None:
     pool = Pool.of(space, X, np.zeros(len(X)), proposer="one")
     picks = [Conservative(hope=1.0, own=own).select(pool, judge, data, 6, seed=0).pool.ids for own in (0.0, 9.0)]
     assert picks[0] == picks[1]
+
+
+def test_mixtures_are_sought_beyond_the_pool_and_letters_are_not(words: tuple[Dataset, Judgement, Pool]) -> None:
+    """What is left to gain when the best mixture is picked may lie where no proposer looked."""
+    space = DesignSpace(parameters=(Mixture(name="m", components=("a", "b", "c"), step=0.02),))
+    data = toy_data(space, 30)
+    judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
+    X = space.listing()[space.fresh(space.listing(), known=data.taken)]
+    pool = Pool.of(space, X[:9], np.zeros(9), proposer="one")
+    selector = Conservative(hope=1.0, refine=2)
+    picks = selector.select(pool, judge, data, 6, seed=0)
+    assert "judge" in picks.pool.proposer.tolist()
+    assert selector.select(pool, judge, data, 9, seed=0).pool.ids[:6] == picks.pool.ids
+    assert (Conservative(hope=1.0).select(pool, judge, data, 6, seed=0).pool.proposer == "one").all()
+    letters, known, few = words
+    assert (selector.select(few.take(np.arange(20)), known, letters, 6, seed=0).pool.proposer == "one").all()
 
 
 def test_options_alone_go_by_the_bound_whatever_the_hope() -> None:

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from labloop.methods._pareto import Fits, few
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import log_ei
+from labloop.proposing.gain import BASELINE, TAIL, improvement, log_ei
 from labloop.proposing.pool import Pool, too_few
 from labloop.proposing.search import search
 from labloop.registry import plugin
@@ -67,10 +67,6 @@ SHORTLIST = 128
 """Candidates whose joint value is looked at for the start of a gradient search."""
 STEPS = 5
 """Most neighbour steps after it."""
-BASELINE = 32
-"""Measured designs, best posterior mean first, whose drawn values make the incumbent."""
-TAIL = 1e-3
-"""Width τ of the fat tail, in standard deviations of y: it ranks candidates that no sample sees improve."""
 
 
 Acquire = Callable[[FloatArray], AcquisitionFunction]
@@ -232,10 +228,7 @@ def greedy(
     columns, gains = [], []
     for i in range(n):
         above = draws - best[:, None]
-        rank = above.clamp_min(0)
-        if tail:
-            rank = rank + 0.1 * tail / (1 + (above / tail) ** 2)
-        j = i if i < first else int(rank.mean(0).masked_fill(~open_, -torch.inf).argmax())
+        j = i if i < first else int(improvement(above, tail).masked_fill(~open_, -torch.inf).argmax())
         columns.append(j)
         gains.append(float(above[:, j].clamp_min(0).mean()))
         open_[j] = False

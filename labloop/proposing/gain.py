@@ -6,15 +6,16 @@ best measured and to picks that are not read yet is their joint expected improve
     gain(x | picks) = E[ (f(x) - max(best, f(picks)))₊ ]
 
 chosen greedily as the batch's value is submodular (Wilson et al., NeurIPS 2018, section 3.2). Letters and mixtures are chosen
-among the candidates that there are (`in_turn`). In a space of numbers each pick is searched for (`by_gain`): with each pick the
-place of the next one moves, and local search follows it from what it found for the pick before.
+among the candidates that there are, over joint draws of what all of them are worth (`in_turn`). In a space of numbers each pick
+is searched for (`by_gain`): with each pick the place of the next one moves, and local search follows it from what it found for
+the pick before.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -30,7 +31,15 @@ from labloop.seeds import derive, generator
 from labloop.types import Array, Designs, FloatArray, Values
 
 DRAWS = 64
-"""Joint draws of the picks' values, in antithetic pairs."""
+"""Joint draws of the picks' values, in antithetic pairs, where designs are searched for."""
+JOINT_DRAWS = 512
+"""The same of all candidates' values. What no draw sees improve adds nothing that a lab would see: told exactly, it would send
+the last wells of a plate where little is hoped for and least is known."""
+TAIL = 1e-3
+"""Width τ of a fat tail of improvements, in standard deviations of y: of candidates that no draw sees improve the nearest to it
+comes first (Ament et al., NeurIPS 2023, eq. 12)."""
+BASELINE = 32
+"""Measured designs, best first by the judge's belief, whose drawn values are to be improved on."""
 WATCHED = 16
 """Best candidates by whose mean gain a search tells its progress."""
 KEPT = 256
@@ -40,10 +49,11 @@ PART = 1_024
 SEARCHES = 96
 """Picks with a search each; from there on `TOGETHER` follow one search."""
 TOGETHER = 8
-ASKED = 1_024
+LOOKED_AT = 1_536
 SURE = 256
 """Candidates of a large pool that are looked at, see `in_turn`."""
 JITTER = 1e-6
+JITTERS = (JITTER, 1e-4, 1e-2)
 
 
 def log_ei(mean: FloatArray, std: FloatArray, best: float | FloatArray) -> FloatArray:
@@ -120,19 +130,19 @@ class Told:
         self.left = np.diag(covariance).copy()
         """What is left of each design's variance, (m,)."""
 
-    def of(self, i: int) -> FloatArray:
-        """Tell design i: how its standard normal number moves all designs, (m,)."""
+    def of(self, i: int) -> None:
+        """Tell design i."""
         before = self._rows[: self._k]
         row: FloatArray = (self._covariance[i] - before[:, i] @ before) / np.sqrt(max(self.left[i], 0.0) + self._noise)
         self._rows[self._k] = row
         self._k, self.left = self._k + 1, self.left - row**2
-        return row
 
 
 def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int, own: float = 0.0) -> Array:
-    """Order a pool by what each design adds to those before it: up to n rows; a longer order begins with the shorter one.
+    """Order a pool by what each design adds to those before it, up to n rows; a longer order begins with the shorter one.
 
-    Of a large pool only the `ASKED` best by their gain over the measured alone are looked at, and the `SURE` of highest mean.
+    Of a large pool `LOOKED_AT` are looked at: the best half by their gain over the measured alone, and ever fewer down to the
+    worst, as what is left to gain when the best place is told lies elsewhere; and the `SURE` of highest mean.
 
     Args:
         hope: standard deviations that a doubt counts for.
@@ -140,33 +150,23 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     """
     if not len(pool):
         return np.zeros(0, dtype=np.int64)
-    waiting = _waiting(data)
-    mean, std = judge.posterior.belief(np.concatenate([waiting, pool.X]))
+    before = _before(judge, data)
+    mean, std = judge.posterior.belief(np.concatenate([before, pool.X]))
     std = hope * np.maximum(std, 1e-12)
-    top: Values = np.array([_best(judge, data)])
-    new = slice(len(waiting), None)
-    alone = log_ei(mean[new], std[new], top)
-    rows = np.union1d(np.argsort(-alone, kind="stable")[:ASKED], np.argsort(-mean[new], kind="stable")[:SURE])
-    kept = np.concatenate([np.arange(len(waiting)), len(waiting) + rows])
-    X, mean, std = np.concatenate([waiting, pool.X[rows]]), mean[kept], std[kept]
-    known = judge.correlation(X)
-    correlation = np.eye(len(X)) if known is None else known
-    steps = len(waiting) + min(n, len(rows))
-    told, drawn = Told(correlation, JITTER, steps), np.tile(mean, (DRAWS, 1))
-    rng, open_ = generator(seed, "gain"), np.arange(len(X)) >= len(waiting)
-    order = list(range(len(waiting)))  # what waits in the lab is picked already
-    for k in range(steps):
-        if k == len(order):
-            gain = logsumexp(log_ei(drawn, std * np.sqrt(np.maximum(told.left, JITTER)), top[:, None]), axis=0)
-            if own:
-                gain = np.exp(gain) / DRAWS + own * mean
-            order.append(int(np.where(open_, gain, -np.inf).argmax()))
-            open_[order[k]] = False
-        at = order[k]
-        half = rng.standard_normal(DRAWS // 2)
-        drawn = drawn + np.concatenate([half, -half])[:, None] * (told.of(at) * std)
-        top = np.maximum(top, drawn[:, at])
-    return rows[np.array(order[len(waiting) :], dtype=np.int64) - len(waiting)]
+    new = slice(len(before), None)
+    alone = log_ei(mean[new], std[new], _best(judge, data))
+    rows = np.union1d(thinned(np.argsort(-alone, kind="stable"), LOOKED_AT), np.argsort(-mean[new], kind="stable")[:SURE])
+    kept = np.concatenate([np.arange(len(before)), len(before) + rows])
+    drawn = mean[kept] + std[kept] * _jointly(judge, np.concatenate([before, pool.X[rows]]), seed)
+    top, drawn = drawn[:, : len(before)].max(1), drawn[:, len(before) :]
+    worth, tail, open_ = own * mean[new][rows], TAIL * float(data.y.std()), np.ones(len(rows), dtype=bool)
+    order: list[int] = []
+    for _ in range(min(n, len(rows))):
+        gain = improvement(drawn - top[:, None], tail) + worth
+        order.append(int(np.where(open_, gain, -np.inf).argmax()))
+        open_[order[-1]] = False
+        top = np.maximum(top, drawn[:, order[-1]])
+    return rows[np.array(order, dtype=np.int64)]
 
 
 def by_gain(
@@ -206,9 +206,50 @@ def by_gain(
     return Pool.joined([picks, front.take(np.argsort(-gain_over()(front.X), kind="stable"))])
 
 
+def improvement(above: Any, tail: float) -> Any:
+    """Mean over draws (s, m) of how far candidates are above what is to be improved, (m,); arrays or tensors.
+
+    Args:
+        tail: width of the fat tail, in the unit of the draws; 0 is plain Monte Carlo expected improvement.
+    """
+    found = above.clip(0)
+    if tail:
+        found = found + 0.1 * tail / (1 + (above / tail) ** 2)
+    return found.mean(0)
+
+
+def thinned(order: Array, m: int) -> Array:
+    """Take at most m of an order: its first half of them, then ever fewer, down to the last."""
+    if len(order) <= m:
+        return order
+    fewer = np.geomspace(m // 2, len(order) - 1, m - m // 2).round().astype(np.int64)
+    return order[np.unique(np.concatenate([np.arange(m // 2), fewer]))]
+
+
+def _jointly(judge: Judgement, X: Designs, seed: int) -> FloatArray:
+    """Draw standard normal numbers for designs X (m, d), as they are believed to be good or bad together, (JOINT_DRAWS, m)."""
+    half = generator(seed, "gain").standard_normal((JOINT_DRAWS // 2, len(X)), dtype=np.float32)
+    normal, known = np.concatenate([half, -half]), judge.correlation(X)
+    if known is None:
+        return normal
+    for jitter in JITTERS:
+        try:
+            root = np.linalg.cholesky(known + jitter * np.eye(len(X)))
+        except np.linalg.LinAlgError:  # designs that are nearly one
+            continue
+        return normal @ root.T.astype(np.float32)  # type: ignore[no-any-return]
+    return normal
+
+
 def _best(judge: Judgement, data: Dataset) -> float:
     """What the judge believes the best measured design is worth, in y."""
     return float(judge.posterior.belief(data.X)[0].max())
+
+
+def _before(judge: Judgement, data: Dataset) -> Designs:
+    """Give the designs that a pick is to improve on: what waits in the lab, and the `BASELINE` best measured."""
+    mean, _ = judge.posterior.belief(data.X)
+    return np.concatenate([_waiting(data), data.X[np.argsort(-mean, kind="stable")[:BASELINE]]])
 
 
 def _waiting(data: Dataset) -> Designs:

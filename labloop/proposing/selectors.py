@@ -42,7 +42,7 @@ FEW_NUMBERS = 0.2
 JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
 WIDE = 512
-"""Random designs that join a pool of several properties before it is refined."""
+"""Random designs that join a pool of several properties, or of mixtures, before it is refined."""
 MOST_SKILL = 0.99
 """A judge's correlation with unseen measurements that counts at most."""
 STRANGERS = 512
@@ -102,7 +102,7 @@ class Conservative:
     of them is drawn at random, all where it lacks one or more. None: it always chooses alone, as it does among options alone."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
-    several properties it begins at random designs too, which are the judge's own."""
+    several properties, and of mixtures that `hope` chooses, it begins at random designs too, which are the judge's own."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
         """Choose n of the pool by lower confidence bound, best first; those that only `relax` lets in come last.
@@ -130,6 +130,8 @@ class Conservative:
             found = by_gain(fresh, judge, data, n, hope=hope, least=least, generations=steps, seed=seed)
             order = np.arange(len(found))
         else:
+            if hope is not None and steps and not _letters(data.space):
+                fresh = _widened(fresh, data, seed)
             found = refined(fresh, bound, data, FRONT, generations=steps, seed=seed) if steps else fresh
             order = None
         lcb = bound(found.X, found.proposer)
@@ -159,7 +161,7 @@ class Conservative:
             spread = np.concatenate([spread, np.setdiff1d(np.arange(len(order)), spread)])[:n]
         if len(spread) < n:
             dropped[f"are nearer than {least:g} to a better pick"] = len(order) - len(spread)
-            raise _too_few("conservative", n, len(pool) + len(found) - len(fresh), dropped)
+            raise _too_few("conservative", n, len(pool) + len(found) - len(rows), dropped)
         chosen = order[spread]
         relaxed, by_chance = int(far[chosen].sum()), int((found.proposer[chosen] == BY_CHANCE).sum()) if blind else 0
         if relaxed:
@@ -189,9 +191,8 @@ class Conservative:
 
     def _own(self, judge: Judgement, space: DesignSpace) -> float:
         """Say what a design's own value counts for: nothing where the judge explains nothing, or there is more than letters."""
-        letters = all(block.kind == "onehot" for block in space.blocks)
         explained = float(np.clip(judge.skill, 0.0, MOST_SKILL)) ** 2
-        return self.own * explained / (1 - explained) if letters else 0.0
+        return self.own * explained / (1 - explained) if _letters(space) else 0.0
 
     def _blind(self, judge: Judgement) -> float:
         """Say which share of the picks is left to chance, as the judge can hardly be told from it."""
@@ -299,7 +300,8 @@ def _by_hypervolume(
 
 
 def _widened(pool: Pool, data: Dataset, seed: int) -> Pool:
-    """Add random designs to a pool: compromises of several properties lie where proposers, who learn one number, do not look."""
+    """Add random designs to a pool: compromises of several properties lie where proposers, who learn one number, do not look, and
+    so may what is left to gain when the best mixture is picked."""
     more = _drawn(data, WIDE, "wide", proposer="judge", seed=seed)
     return Pool.joined([pool, more.without(pool.ids)])
 
@@ -361,9 +363,14 @@ def _free(space: DesignSpace) -> bool:
     return not space.listable and space.share_of_numbers >= FEW_NUMBERS
 
 
+def _letters(space: DesignSpace) -> bool:
+    """Are there letters and options alone, no numbers and no mixtures?"""
+    return all(block.kind == "onehot" for block in space.blocks)
+
+
 def _least(space: DesignSpace, several: bool) -> float:
     """Distance below which two designs are one to a lab: part of a number's range; letters and options differ or do not."""
-    return (CLOSE if several else APART) if any(block.kind != "onehot" for block in space.blocks) else 0.0
+    return 0.0 if _letters(space) else CLOSE if several else APART
 
 
 def _too_few(name: str, n: int, candidates: int, dropped: dict[str, int]) -> MethodError:
