@@ -141,8 +141,9 @@ class Told:
 def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int, own: float = 0.0) -> Array:
     """Order a pool by what each design adds to those before it, up to n rows; a longer order begins with the shorter one.
 
-    Of a large pool `LOOKED_AT` are looked at: the best half by their gain over the measured alone, and ever fewer down to the
-    worst, as what is left to gain when the best place is told lies elsewhere; and the `SURE` of highest mean.
+    What waits in the lab and the `BASELINE` best measured are to be improved on, each as it is drawn. Of a large pool `LOOKED_AT`
+    are looked at: the best half by their gain over the measured alone, and ever fewer down to the worst, as what is left to gain
+    when the best place is told lies elsewhere; and the `SURE` of highest mean.
 
     Args:
         hope: standard deviations that a doubt counts for.
@@ -150,16 +151,17 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     """
     if not len(pool):
         return np.zeros(0, dtype=np.int64)
-    before = _before(judge, data)
+    measured, _ = judge.posterior.belief(data.X)
+    before = np.concatenate([_waiting(data), data.X[np.argsort(-measured, kind="stable")[:BASELINE]]])
     mean, std = judge.posterior.belief(np.concatenate([before, pool.X]))
     std = hope * np.maximum(std, 1e-12)
     new = slice(len(before), None)
-    alone = log_ei(mean[new], std[new], _best(judge, data))
+    alone = log_ei(mean[new], std[new], float(measured.max()))
     rows = np.union1d(thinned(np.argsort(-alone, kind="stable"), LOOKED_AT), np.argsort(-mean[new], kind="stable")[:SURE])
     kept = np.concatenate([np.arange(len(before)), len(before) + rows])
-    drawn = mean[kept] + std[kept] * _jointly(judge, np.concatenate([before, pool.X[rows]]), seed)
-    top, drawn = drawn[:, : len(before)].max(1), drawn[:, len(before) :]
-    worth, tail, open_ = own * mean[new][rows], TAIL * float(data.y.std()), np.ones(len(rows), dtype=bool)
+    draws = mean[kept] + std[kept] * _jointly(judge, np.concatenate([before, pool.X[rows]]), seed)
+    top, drawn = draws[:, : len(before)].max(1), draws[:, len(before) :]
+    worth, tail, open_ = own * mean[new][rows], TAIL * (float(data.y.std()) or 1.0), np.ones(len(rows), dtype=bool)
     order: list[int] = []
     for _ in range(min(n, len(rows))):
         gain = improvement(drawn - top[:, None], tail) + worth
@@ -244,12 +246,6 @@ def _jointly(judge: Judgement, X: Designs, seed: int) -> FloatArray:
 def _best(judge: Judgement, data: Dataset) -> float:
     """What the judge believes the best measured design is worth, in y."""
     return float(judge.posterior.belief(data.X)[0].max())
-
-
-def _before(judge: Judgement, data: Dataset) -> Designs:
-    """Give the designs that a pick is to improve on: what waits in the lab, and the `BASELINE` best measured."""
-    mean, _ = judge.posterior.belief(data.X)
-    return np.concatenate([_waiting(data), data.X[np.argsort(-mean, kind="stable")[:BASELINE]]])
 
 
 def _waiting(data: Dataset) -> Designs:
