@@ -13,9 +13,9 @@ from gpytorch.utils.errors import NotPSDError
 
 from labloop.methods import qei
 from labloop.methods.gp_mean import GPMean
-from labloop.methods.qei import QEI, _inequalities, greedy
+from labloop.methods.qei import QEI, _inequalities
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import log_ei
+from labloop.proposing.gain import greedy, log_ei
 from labloop.seeds import generator
 from labloop.space.constraints import ForbiddenMotifs, LinearInequality
 from labloop.space.design_space import DesignSpace

@@ -27,7 +27,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import botorch
 import gpytorch
@@ -45,7 +45,7 @@ from torch import Tensor
 
 from labloop.methods._pareto import Fits, few
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import BASELINE, TAIL, improvement, log_ei
+from labloop.proposing.gain import BASELINE, TAIL, greedy, log_ei
 from labloop.proposing.pool import Pool, too_few
 from labloop.proposing.search import search
 from labloop.registry import plugin
@@ -56,10 +56,7 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Integer, Mixture, Real
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
-from labloop.types import Array, FloatArray
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+from labloop.types import FloatArray
 
 log = logging.getLogger("labloop")
 
@@ -208,32 +205,6 @@ class QEI:
                     break
                 chosen = np.concatenate([chosen, found[None]])
         return chosen
-
-
-def greedy(
-    draws: Float[Tensor, "s m"], incumbent: Float[Tensor, " s"], n: int, *, tail: float, first: int = 0
-) -> tuple[Int[Array, " n"], Float[FloatArray, " n"]]:  # fmt: skip
-    """Choose n columns whose joint improvement is largest, one after the other.
-
-    Args:
-        draws: joint values of the candidates; of equal ones the first wins.
-        incumbent: the value to improve in each sample.
-        tail: width of the fat tail, in the unit of the draws; 0 is plain Monte Carlo expected improvement.
-        first: so many leading columns are chosen before all others, in their order.
-
-    Returns:
-        The columns and the mean improvement that each adds to those before it.
-    """
-    best, open_ = incumbent.clone(), torch.ones(draws.shape[1], dtype=torch.bool, device=draws.device)
-    columns, gains = [], []
-    for i in range(n):
-        above = draws - best[:, None]
-        j = i if i < first else int(improvement(above, tail).masked_fill(~open_, -torch.inf).argmax())
-        columns.append(j)
-        gains.append(float(above[:, j].clamp_min(0).mean()))
-        open_[j] = False
-        best = torch.maximum(best, draws[:, j])
-    return np.array(columns, dtype=np.int64), np.array(gains)
 
 
 def _has_numbers(space: DesignSpace) -> bool:

@@ -90,9 +90,7 @@ class Gain:
         normal, solve, top = np.concatenate([half, -half]), np.zeros((0, 0)), np.array([best])
         if len(picks):
             mean, std = judge.posterior.belief(picks)
-            known = judge.correlation(picks)
-            correlation = np.eye(len(picks)) if known is None else known
-            root = np.linalg.cholesky(correlation + JITTER * np.eye(len(picks)))
+            root = _root(judge, picks)
             solve = solve_triangular(root, np.eye(len(picks)), lower=True)
             top = np.maximum(best, (mean + hope * std * (normal @ root.T)).max(1))
         return cls(judge=judge, hope=hope, picks=picks, normal=normal, solve=solve, top=top)
@@ -120,24 +118,6 @@ class Gain:
         return pull, np.sqrt(np.maximum(1 - (pull**2).sum(1), JITTER))
 
 
-class Told:
-    """Variance that designs have left as some are told one after the other, by the rows of a Cholesky factor."""
-
-    def __init__(self, covariance: FloatArray, noise: float, steps: int):
-        """Take the covariance of designs (m, m), a reading's noise variance, and how many will be told at most."""
-        self._covariance, self._noise, self._k = covariance, noise, 0
-        self._rows = np.zeros((steps, len(covariance)))
-        self.left = np.diag(covariance).copy()
-        """What is left of each design's variance, (m,)."""
-
-    def of(self, i: int) -> None:
-        """Tell design i."""
-        before = self._rows[: self._k]
-        row: FloatArray = (self._covariance[i] - before[:, i] @ before) / np.sqrt(max(self.left[i], 0.0) + self._noise)
-        self._rows[self._k] = row
-        self._k, self.left = self._k + 1, self.left - row**2
-
-
 def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float, seed: int, own: float = 0.0) -> Array:
     """Order a pool by what each design adds to those before it, up to n rows; a longer order begins with the shorter one.
 
@@ -161,14 +141,9 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     kept = np.concatenate([np.arange(len(before)), len(before) + rows])
     draws = mean[kept] + std[kept] * _jointly(judge, np.concatenate([before, pool.X[rows]]), seed)
     top, drawn = draws[:, : len(before)].max(1), draws[:, len(before) :]
-    worth, tail, open_ = own * mean[new][rows], TAIL * (float(data.y.std()) or 1.0), np.ones(len(rows), dtype=bool)
-    order: list[int] = []
-    for _ in range(min(n, len(rows))):
-        gain = improvement(drawn - top[:, None], tail) + worth
-        order.append(int(np.where(open_, gain, -np.inf).argmax()))
-        open_[order[-1]] = False
-        top = np.maximum(top, drawn[:, order[-1]])
-    return rows[np.array(order, dtype=np.int64)]
+    tail = TAIL * (float(data.y.std()) or 1.0)
+    order, _ = greedy(drawn, top, min(n, len(rows)), tail=tail, worth=own * mean[new][rows])
+    return rows[order]
 
 
 def by_gain(
@@ -208,16 +183,33 @@ def by_gain(
     return Pool.joined([picks, front.take(np.argsort(-gain_over()(front.X), kind="stable"))])
 
 
-def improvement(above: Any, tail: float) -> Any:
-    """Mean over draws (s, m) of how far candidates are above what is to be improved, (m,); arrays or tensors.
+def greedy(
+    draws: Any, incumbent: Any, n: int, *, tail: float, first: int = 0, worth: Any = 0.0
+) -> tuple[Array, Values]:  # fmt: skip
+    """Choose n candidates whose joint improvement is largest, one after the other; arrays or tensors.
 
     Args:
+        draws: joint values of the candidates, (s, m); of equally good ones the first wins.
+        incumbent: the value to improve in each draw, (s,).
         tail: width of the fat tail, in the unit of the draws; 0 is plain Monte Carlo expected improvement.
+        first: so many leading candidates are chosen before all others, in their order.
+        worth: what each candidate counts for by itself, beside its improvement, (m,).
+
+    Returns:
+        The candidates and the mean improvement that each adds to those before it.
     """
-    found = above.clip(0)
-    if tail:
-        found = found + 0.1 * tail / (1 + (above / tail) ** 2)
-    return found.mean(0)
+    columns: list[int] = []
+    gains: list[float] = []
+    for i in range(n):
+        above = draws - incumbent[:, None]
+        improved = above.clip(0)
+        if i >= first:
+            rank = (improved + 0.1 * tail / (1 + (above / tail) ** 2) if tail else improved).mean(0) + worth
+            rank[columns] = -math.inf
+        columns.append(i if i < first else int(rank.argmax()))
+        gains.append(float(improved[:, columns[-1]].mean()))
+        incumbent = incumbent.clip(draws[:, columns[-1]])
+    return np.array(columns, dtype=np.int64), np.array(gains)
 
 
 def thinned(order: Array, m: int) -> Array:
@@ -231,16 +223,18 @@ def thinned(order: Array, m: int) -> Array:
 def _jointly(judge: Judgement, X: Designs, seed: int) -> FloatArray:
     """Draw standard normal numbers for designs X (m, d), as they are believed to be good or bad together, (JOINT_DRAWS, m)."""
     half = generator(seed, "gain").standard_normal((JOINT_DRAWS // 2, len(X)), dtype=np.float32)
-    normal, known = np.concatenate([half, -half]), judge.correlation(X)
-    if known is None:
-        return normal
+    return np.concatenate([half, -half]) @ _root(judge, X).T.astype(np.float32)  # type: ignore[no-any-return]
+
+
+def _root(judge: Judgement, X: Designs) -> FloatArray:
+    """Give the Cholesky factor of how far designs X (m, d) are believed to be good or bad together, (m, m)."""
+    known, alone = judge.correlation(X), np.eye(len(X))
     for jitter in JITTERS:
         try:
-            root = np.linalg.cholesky(known + jitter * np.eye(len(X)))
+            return np.linalg.cholesky((alone if known is None else known) + jitter * alone)  # type: ignore[return-value]
         except np.linalg.LinAlgError:  # designs that are nearly one
             continue
-        return normal @ root.T.astype(np.float32)  # type: ignore[no-any-return]
-    return normal
+    return alone
 
 
 def _best(judge: Judgement, data: Dataset) -> float:

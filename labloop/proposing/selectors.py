@@ -17,7 +17,7 @@ from pydantic import Field
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, believing
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import Told, by_gain, in_turn
+from labloop.proposing.gain import by_gain, in_turn
 from labloop.proposing.panel import Panel, View
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
@@ -331,14 +331,16 @@ def _taught(order: Array, X: Designs, bound: Values, judge: Judgement, beta: flo
         return order
     std = judge.optimistic(X)[1]
     mean = bound + beta * std
-    told = Told(correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2, len(X))
+    covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2
+    left, told = np.diag(covariance), np.zeros((len(X), len(X)))
     picked: list[int] = []
     open_ = np.ones(len(X), dtype=bool)
-    for _ in X:
-        i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(told.left, 0)), -np.inf).argmax())
+    for k in range(len(X)):
+        i = int(np.where(open_, mean - beta * np.sqrt(np.maximum(left, 0)), -np.inf).argmax())
         picked.append(i)
         open_[i] = False
-        told.of(i)
+        told[k] = (covariance[i] - told[:k, i] @ told[:k]) / np.sqrt(max(left[i], 0.0) + noise)  # a row of a Cholesky factor
+        left = left - told[k] ** 2
     return np.concatenate([front[picked], behind])
 
 
