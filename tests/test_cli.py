@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from rich.console import Console
 
 from labloop.cli import main, progress, show
+from labloop.cli.progress import Log
 from labloop.config.read import preset
 from labloop.errors import MethodError
 from labloop.methods.bonet import BONET
@@ -109,6 +111,20 @@ def test_what_cannot_be_read_is_no_beginning(lab, capsys):
     os.mkfifo(lab / "pipe.yaml")
     (lab / "mine.yaml").write_text(CAMPAIGN.read_text())
     assert "labloop init mine.yaml" in run(capsys)
+
+
+def test_no_name_commands_the_terminal(lab, capsys):
+    (lab / "a\x1b[2Jb\u202ec.yaml").write_text("name: [")
+    assert main(["check", "a\x1b[2Jb\u202ec.yaml"]) == 1
+    shown = capsys.readouterr()
+    assert "a\\x1b[2Jb\\u202ec.yaml" in shown.err
+    show.out.print("tab\tstays\n\x9b1m")
+    show._table([{"file": "d\x1b[31m"}])
+    assert Log("%(message)s").format(logging.makeLogRecord({"msg": "e\x1b[0m"})) == "e\\x1b[0m"
+    table = capsys.readouterr().out
+    assert "\\x9b1m" in table
+    assert "d\\x1b[31m" in table
+    assert not set("\x1b\x9b\u202e") & set(shown.out + shown.err + table)
 
 
 def test_a_terminal_shows_how_far_long_work_is(monkeypatch):

@@ -13,7 +13,7 @@ from cyclopts import App, Group, Parameter, Token, convert
 
 from labloop import __version__
 from labloop.cli import show
-from labloop.cli.progress import PATIENCE
+from labloop.cli.progress import PATIENCE, Log
 from labloop.runtime.allowance import allow
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class Common:
         return Campaign.open(name, home=self.home, ledger=self.ledger)
 
     def start(self) -> None:
-        logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format="%(message)s")
+        shown = logging.StreamHandler()
+        shown.setFormatter(Log("%(message)s"))
+        logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, handlers=[shown])
 
 
 @app.command(group=_lab)

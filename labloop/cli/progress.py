@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Terminal(Console):
+    """A terminal that shows what a name or a cell holds, and is not commanded by it.
+
+    The name of a file that somebody sent can hold a sequence that erases lines, colours them or turns them round.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Give the segments of what is printed, with every command in a text spelt out."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else harmless(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
+class Log(logging.Formatter):
+    """What is logged for a person at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the message, with every command in it spelt out."""
+        return harmless(super().format(record))
+
+
+def harmless(text: str) -> str:
+    """Spell out what a terminal would take for a command; line ends stay."""
+    return _COMMANDS.sub(lambda one: ascii(one[0])[1:-1], text)
+
+
+err = Terminal(stderr=True, highlight=False, soft_wrap=True, markup=False)
 """Where a person reads what is not the command's own output."""
 
 

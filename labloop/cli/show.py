@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from labloop.cli import properties
-from labloop.cli.progress import err
+from labloop.cli.progress import Terminal, err, harmless
 from labloop.cli.progress import progress as progress
 from labloop.cli.start import started
 from labloop.errors import DesignError, IngestError, grouped
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from labloop.space.objective import Objective
     from labloop.studies.study import Result
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
+out = Terminal(highlight=False, soft_wrap=True, markup=False)
 
 
 def dump(value: Any) -> None:
@@ -77,7 +76,7 @@ def note(said: str) -> None:
 def _number(value: Any, digits: int = 4) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    return spelt(value, digits) if isinstance(value, float) else str(value)
+    return spelt(value, digits) if isinstance(value, float) else harmless(str(value))
 
 
 def design_cells(one: Mapping[str, Any], columns: Sequence[str]) -> list[str]:

@@ -57,9 +57,10 @@ Span = Annotated[timedelta, BeforeValidator(_span)]
 
 
 def _lasting(span: timedelta) -> str:
-    """Say how long a span is in the largest unit that makes it a whole number."""
+    """Say how long a span is in the largest unit that makes it a whole number, or one with a single decimal."""
     minutes = span / timedelta(minutes=1)
-    size, unit = next((one for one in ((1_440, "day"), (60, "hour")) if minutes % one[0] == 0), (1, "minute"))
+    sizes = [(size, unit) for parts in (1, 10) for size, unit in ((1_440, "day"), (60, "hour")) if parts * minutes % size == 0]
+    size, unit = next(iter(sizes), (1, "minute"))
     return f"{minutes / size:.10g} {unit}{'' if minutes == size else 's'}"
 
 
