@@ -11,7 +11,7 @@ import pytest
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import LOOKED_AT, SURE, Gain, by_gain, in_turn, thinned
+from labloop.proposing.gain import Gain, by_gain, in_turn, thinned
 from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
@@ -128,7 +128,7 @@ def test_letters_are_picked_in_turn_by_what_they_add(words: tuple[Dataset, Judge
 
 
 def test_what_waits_counts_as_picked_and_a_large_pool_is_looked_at_where_it_may_add(
-    words: tuple[Dataset, Judgement, Pool],
+    words: tuple[Dataset, Judgement, Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, judge, pool = words
     order = in_turn(pool, judge, data, 3, hope=1.0, seed=0)
@@ -139,9 +139,10 @@ def test_what_waits_counts_as_picked_and_a_large_pool_is_looked_at_where_it_may_
     assert known[0, 0] < 0.99
     failed = replace(waiting, failed=waiting.pending)
     assert in_turn(pool, replace(judge, data=failed), failed, 1, hope=1.0, seed=0)[0] == order[0]
-    twice = Pool.joined([pool, pool])
-    assert len(twice) > LOOKED_AT
-    assert len(in_turn(twice, judge, data, len(twice), hope=1.0, seed=0)) <= LOOKED_AT + SURE
+    monkeypatch.setattr("labloop.proposing.gain.LOOKED_AT", 40)
+    monkeypatch.setattr("labloop.proposing.gain.SURE", 10)
+    assert len(pool) > 50
+    assert 40 <= len(in_turn(pool, judge, data, len(pool), hope=1.0, seed=0)) <= 50
 
 
 def test_an_order_is_thinned_towards_its_end() -> None:
