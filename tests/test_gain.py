@@ -11,7 +11,7 @@ import pytest
 from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, Past
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import Gain, by_gain, in_turn, thinned
+from labloop.proposing.gain import TAIL, Gain, by_gain, in_turn, thinned
 from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
@@ -52,11 +52,11 @@ def offered(data: Dataset, n: int = 60) -> Pool:
 def test_the_gain_is_what_joint_draws_show(judge: Judgement, data: Dataset) -> None:
     X, picks = SPACE.sample(30, np.random.default_rng(3)), PEAKS[:1] + 0.03
     best = 0.9 * data.y.max()
-    told = np.exp(Gain.over(judge, picks, hope=1.0, best=best, seed=0)(X))
+    told = np.exp(Gain.over(judge, picks, hope=1.0, best=best, tail=TAIL, seed=0)(X))
     draws = judge.posterior.draw(np.concatenate([picks, X]), 40_000, generator=torch_generator(0)).numpy()
     seen = np.maximum(draws[:, 1:] - np.maximum(draws[:, :1], best), 0).mean(0)
     np.testing.assert_allclose(told, seen, atol=0.1 * seen.max())
-    alone = np.exp(Gain.over(judge, picks[:0], hope=1.0, best=best, seed=0)(X))
+    alone = np.exp(Gain.over(judge, picks[:0], hope=1.0, best=best, tail=TAIL, seed=0)(X))
     assert (alone >= told - 0.02 * alone.max()).all()
     beside = np.linalg.norm(X - picks, axis=1).argmin()
     assert told[beside] < alone[beside]
@@ -122,7 +122,7 @@ def test_letters_are_picked_in_turn_by_what_they_add(words: tuple[Dataset, Judge
     best = judge.belief(data.X)[0].max()
     # Each is the best, or nearly, by the same gain as a search for numbers takes it.
     for k in (0, 1, 5, 11):
-        gain = Gain.over(judge, pool.X[order[:k]], hope=1.0, best=float(best), seed=1)(pool.X)
+        gain = Gain.over(judge, pool.X[order[:k]], hope=1.0, best=float(best), tail=TAIL, seed=1)(pool.X)
         gain[order[:k]] = -np.inf
         assert (gain > gain[order[k]]).mean() < 0.02  # the draws are others
 
@@ -290,20 +290,54 @@ def test_a_judge_that_cannot_be_told_from_chance_leaves_the_first_plate_to_chanc
 def test_a_selector_of_numbers_chooses_by_gain_while_it_hopes(judge: Judgement, data: Dataset) -> None:
     pool, hope = offered(data), Conservative(beta=-1.0, numbers=0.5, refine=8)
     picks = hope.select(pool, judge, data, 6, seed=0)
-    assert picks.pool.ids == by_gain(pool, judge, data, 6, hope=0.5, least=0.05, generations=8, seed=0).ids[:6]
+    assert picks.pool.ids == by_gain(pool, judge, data, 6, hope=0.5, least=0.02, generations=8, seed=0).ids[:6]
     assert picks.pool.notes["selection"]["refined"] == np.isnan(picks.pool.score).sum() > 0
+    said = Conservative(hope=0.5, beta=-1.0, refine=8).select(pool, judge, data, 6, seed=0)
+    assert said.pool.ids == picks.pool.ids
     # How far earlier plates were off moves what is told of the picks, and not which they are.
     off = replace(judge, correction=Correction(shift=(2.0,), stretch=(1.5,), readings=40))
     told = hope.select(pool, off, data, 6, seed=0)
     assert told.pool.ids == picks.pool.ids
     assert (told.std > picks.std).all()
 
-    def bound(X: FloatArray, proposer: Array) -> FloatArray:
-        return judge.belief(X)[0]
+    cautious = Conservative(beta=1.0, refine=8, spread=0.0, adapt=False).select(pool, judge, data, 1, seed=0)
 
-    plain = Conservative(beta=0.0, refine=8, spread=0.0).select(pool, judge, data, 1, seed=0)
+    def bound(X: FloatArray, proposer: Array) -> FloatArray:
+        mean, std = judge.belief(X)
+        return mean - std
+
     best = refined(pool, bound, data, 128, generations=8, seed=0)
-    assert plain.mean[0] == pytest.approx(judge(best.X)[0].max())
+    assert cautious.lcb[0] == pytest.approx(bound(best.X, best.proposer).max())
+
+
+def test_a_plate_around_a_known_peak_lies_on_it_and_is_not_one_design_many_times() -> None:
+    rng = np.random.default_rng(1)
+    X, more = SPACE.sample(20, rng), SPACE.sample(400, rng)
+    X = np.concatenate([X, more[np.argsort(np.linalg.norm(more - PEAKS[0], axis=1))[:15]]])
+    data = Dataset.from_measurements(SPACE, SPACE.decode(X), np.exp(-60 * ((X - PEAKS[0]) ** 2).sum(1)))
+    judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
+    picks = Conservative(beta=0.0, refine=30).select(offered(data), judge, data, 24, seed=0)
+    assert (SPACE.distance(picks.pool.X, picks.pool.X) + np.eye(24)).min() >= 0.02 - 1e-9
+    assert np.linalg.norm(picks.pool.X - PEAKS[0], axis=1).max() < 0.1
+    assert picks.mean.mean() > 0.85
+
+
+def test_a_whole_pool_may_be_chosen(judge: Judgement, data: Dataset) -> None:
+    pool = offered(data, 6)
+    assert set(Conservative(beta=-1.0).select(pool, judge, data, 6, seed=0).pool.ids) == set(pool.ids)
+
+
+def test_what_no_lab_would_see_improve_is_not_told_apart_by_doubt() -> None:
+    """Of a peak that is known, the rest of a plate lies around it, not where least is known."""
+    space = DesignSpace(parameters=(Real(name="x", low=0.0, high=1.0, decimals=4),))
+    X = np.concatenate([np.linspace(0, 0.6, 40), [0.95]])[:, None]
+    data = Dataset.from_measurements(space, space.decode(X), np.exp(-60 * (X[:, 0] - 0.3) ** 2))
+    judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
+    start = np.linspace(0.005, 0.995, 45)[:, None]
+    start = start[space.fresh(start, known=data.taken)]
+    pool = Pool.of(space, start, np.zeros(len(start)), proposer="one")
+    picks = by_gain(pool, judge, data, 5, hope=1.0, least=0.02, generations=8, seed=0).X[:5, 0]
+    assert (abs(picks - 0.3) < 0.1).all()
 
 
 def test_options_among_numbers_do_not_add_to_the_hope() -> None:

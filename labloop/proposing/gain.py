@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import erfcx, logsumexp, ndtr
+from scipy.special import erfcx, ndtr
 
 from labloop.proposing.belief import Judgement
 from labloop.proposing.dataset import Dataset
@@ -38,6 +38,8 @@ the last wells of a plate where little is hoped for and least is known."""
 TAIL = 1e-3
 """Width τ of a fat tail of improvements, in standard deviations of y: of candidates that no draw sees improve the nearest to it
 comes first (Ament et al., NeurIPS 2023, eq. 12)."""
+MISSED = 5e-3
+"""The same where designs are searched for, whose gain is told exactly: it is wider by so much as draws see less than that."""
 BASELINE = 32
 """Measured designs, best first by the judge's belief, whose drawn values are to be improved on."""
 WATCHED = 16
@@ -46,6 +48,8 @@ KEPT = 256
 """Candidates that the search for the next pick begins with."""
 PART = 1_024
 """Candidates whose correlation with the picks is computed at once."""
+HOPELESS = 10.0
+"""A design too near to a pick counts as one that misses the best by so many standard deviations of y."""
 SEARCHES = 96
 """Picks with a search each; from there on `TOGETHER` follow one search."""
 TOGETHER = 8
@@ -82,9 +86,11 @@ class Gain:
     """Inverse Cholesky factor of the picks' correlation, (k, k)."""
     top: Values
     """In each draw the best measured or picked, (DRAWS,); (1,) without picks."""
+    tail: float
+    """Width of the fat tail by which what hardly improves is told apart."""
 
     @classmethod
-    def over(cls, judge: Judgement, picks: FloatArray, *, hope: float, best: float, seed: int) -> Self:
+    def over(cls, judge: Judgement, picks: FloatArray, *, hope: float, best: float, tail: float, seed: int) -> Self:
         """Draw the values of picks (k, d); the first draws are the same for every further one."""
         half = generator(seed, "gain").standard_normal((len(picks), DRAWS // 2)).T
         normal, solve, top = np.concatenate([half, -half]), np.zeros((0, 0)), np.array([best])
@@ -93,21 +99,28 @@ class Gain:
             root = _root(judge, picks)
             solve = solve_triangular(root, np.eye(len(picks)), lower=True)
             top = np.maximum(best, (mean + hope * std * (normal @ root.T)).max(1))
-        return cls(judge=judge, hope=hope, picks=picks, normal=normal, solve=solve, top=top)
+        return cls(judge=judge, hope=hope, picks=picks, normal=normal, solve=solve, top=top, tail=tail)
 
     def __call__(self, X: Designs, proposer: Array | None = None) -> Values:
         """Tell the gain of each design X (m, d), whoever proposed it; (m,)."""
         mean, std = self.judge.posterior.belief(X)
         std = self.hope * np.maximum(std, 1e-12)
         if not len(self.picks):
-            return log_ei(mean, std, self.top)
+            return np.log(self._added(mean, std))
         parts = []
         for start in range(0, len(X), PART):
             rows = slice(start, start + PART)
             pull, left = self._given(X[rows])
             drawn = mean[rows, None] + std[rows, None] * (pull @ self.normal.T)
-            parts.append(logsumexp(log_ei(drawn, (std[rows] * left)[:, None], self.top), axis=1) - math.log(len(self.top)))
-        return np.concatenate(parts)
+            parts.append(np.log(self._added(drawn, (std[rows] * left)[:, None]).mean(1)))
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _added(self, mean: FloatArray, std: FloatArray) -> FloatArray:
+        """Compute what values N(mean, std²) add in each draw, (m, DRAWS) or (m,), and the tail, which is never nothing."""
+        above = mean - self.top
+        u = above / std
+        improved = above * ndtr(u) + std * np.exp(-0.5 * u**2) / math.sqrt(2 * math.pi)
+        return np.maximum(improved, 0) + 0.1 * self.tail / (1 + np.minimum(above / self.tail, 0) ** 2)  # type: ignore[no-any-return]
 
     def _given(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """How the picks' normal numbers move designs X (m, d), (m, k), and the part of their std that is left, (m,)."""
@@ -161,20 +174,28 @@ def by_gain(
     Returns:
         The picks in their order, as many as were found, and behind them the best of all others by their gain over the picks.
     """
-    waiting, best = _waiting(data), _best(judge, data)
+    waiting, best, unit = _waiting(data), _best(judge, data), float(data.y.std()) or 1.0
+    tail = MISSED * unit
+    nothing = math.log(0.1 * tail) - 2 * math.log(HOPELESS / MISSED)
     offered, front, picks = set(pool.ids), pool, pool.take(np.arange(0))
 
     def gain_over() -> Gain:
-        return Gain.over(judge, np.concatenate([waiting, picks.X]), hope=hope, best=best, seed=seed)
+        return Gain.over(judge, np.concatenate([waiting, picks.X]), hope=hope, best=best, tail=tail, seed=seed)
+
+    def away(X: Designs) -> Array:
+        return data.space.distance(X, picks.X).min(1, initial=np.inf) >= least - 1e-9  # type: ignore[no-any-return]
 
     for _ in track(min(n, SEARCHES) + math.ceil(max(n - SEARCHES, 0) / TOGETHER), "conservative wells"):
         gain = gain_over()
-        front = refined(front, gain, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
+
+        def worth(X: Designs, proposer: Array | None = None, gain: Gain = gain) -> Values:
+            return np.where(away(X), gain(X), nothing)
+
+        front = refined(front, worth, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
         front = front.without(picks.ids)  # which the search may have come upon again
-        front = front.take(np.argsort(-gain(front.X), kind="stable"))
-        near = data.space.distance(front.X, picks.X).min(1, initial=np.inf)
-        away = np.flatnonzero(near >= least - 1e-9)
-        taken = away[apart(data.space, front.X[away], least, 1 if len(picks) < SEARCHES else TOGETHER)]
+        front = front.take(np.argsort(-worth(front.X), kind="stable"))
+        far = np.flatnonzero(away(front.X))
+        taken = far[apart(data.space, front.X[far], least, 1 if len(picks) < SEARCHES else TOGETHER)]
         if not len(taken):
             break
         picks, front = Pool.joined([picks, front.take(taken)]), front.without([front.ids[i] for i in taken.tolist()])

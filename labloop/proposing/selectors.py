@@ -32,9 +32,13 @@ log = logging.getLogger("labloop")
 ADAPTS = 1.0
 """What earlier plates change beta by at most."""
 APART = 0.05
-"""Least distance of two picks where a space has numbers: a twentieth of a range."""
+"""Least distance of two picks where a space has numbers or mixtures: a twentieth of a range."""
+SEARCHED = 0.02
+"""The same where each pick is searched for, as far from those before it as that, however steep a peak is."""
 CLOSE = 0.01
 """The same with several properties, where what picks add to each other keeps them apart: a front can be steep."""
+LEAST_HOPE = 0.25
+"""What a doubt counts for at least where picks are searched for and beta says how much: without hope each would be the first."""
 FRONT = 128
 """Picks by which refinement tells its progress."""
 FEW_NUMBERS = 0.2
@@ -68,15 +72,14 @@ class Conservative:
     """Standard deviations taken off the mean; below zero the selector is an optimist."""
     numbers: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of a beta below 0 that counts in a space of numbers: std is widest in their corners, far from all data, and hope
-    alone would fill a plate with those. Where a fair part of the sites are numbers that vary freely, it is what a doubt counts
-    for in what each pick adds to those before it (`labloop.proposing.gain`), as neighbours have equal bounds and a plate of them
-    measures one place; elsewhere the more of it is lost, the more of the sites are numbers."""
+    alone would fill a plate with those. The fewer of the sites are numbers, the less of it is lost. Where a fair part of them
+    vary freely and `hope` is not said, it is what a doubt counts for in what each pick adds to those before it."""
     adapt: bool = True
     """Correct beta, by up to `ADAPTS`, and proposers by earlier plates."""
     min_distance: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     """Least distance between two picks: differing letters and options, plus the Euclidean distance of the scaled numbers. `auto`:
-    a twentieth of their ranges where there are numbers or mixtures (a hundredth with several properties), as far as the pool
-    allows; none elsewhere."""
+    a twentieth of their ranges where there are numbers or mixtures (a fiftieth where picks are searched for, a hundredth with
+    several properties), as far as the pool allows; none elsewhere."""
     spread: Annotated[float, Field(ge=0)] = 0.1
     """Of candidates that are nearly as good as the best left, take the one farthest from all picks. Nearly as good: their bound
     is lower by no more than this share of a reading's noise, which the mean of a hundred wells cannot show."""
@@ -91,8 +94,8 @@ class Conservative:
     al., JMLR 15, 2014)."""
     hope: Annotated[float, Field(gt=0)] | None = None
     """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
-    before it (`labloop.proposing.gain`), where a std counts for this many. Options alone, numbers that vary freely and several
-    properties go by `beta` as they do without. Earlier plates correct what is told of such picks, and not which they are."""
+    before it (`labloop.proposing.gain`), where a std counts for this many. Options alone and several properties go by `beta` as
+    they do without. Earlier plates correct what is told of such picks, and not which they are."""
     own: Annotated[float, Field(ge=0, le=1_000)] = 0.0
     """What a sequence's own value counts for beside what it adds to the best, where it is chosen for that (`hope`), times what
     the judge explains of unseen measurements' variance over what it leaves: a plate of good designs is worth something, too."""
@@ -116,7 +119,8 @@ class Conservative:
         hope = self._hope(data.space, beta) if isinstance(judge, Judgement) and not several else None
         beta = beta if hope is None else -hope
         hopeful = hope is not None or (self.joint and beta < 0)
-        least = _least(data.space, several) if self.min_distance == "auto" else self.min_distance
+        searched = hope is not None and _free(data.space)
+        least = _least(data.space, several, searched) if self.min_distance == "auto" else self.min_distance
 
         def bound(X: FloatArray, proposer: Array) -> FloatArray:
             return _bound(judge, Correction() if several else correction, X, proposer, beta)
@@ -126,7 +130,7 @@ class Conservative:
         offered, steps = set(fresh.ids), self.refine if len(fresh) else 0
         if isinstance(posterior, Panel):
             found, order = _by_hypervolume(fresh, posterior.at(beta), data, least=least, generations=steps, seed=seed)
-        elif hope is not None and isinstance(judge, Judgement) and len(fresh) and _free(data.space):
+        elif searched and hope is not None and isinstance(judge, Judgement) and len(fresh):
             found = by_gain(fresh, judge, data, n, hope=hope, least=least, generations=steps, seed=seed)
             order = np.arange(len(found))
         else:
@@ -185,8 +189,8 @@ class Conservative:
 
     def _hope(self, space: DesignSpace, beta: float) -> float | None:
         """Say what a std counts for in what each pick adds; None where picks go by the bound."""
-        if _free(space):
-            return -beta if self.joint and beta < 0 else None
+        if self.hope is None and _free(space):
+            return max(-beta, LEAST_HOPE) if self.joint and self.beta <= 0 else None
         return None if space.kinds == {"choice"} else self.hope
 
     def _own(self, judge: Judgement, space: DesignSpace) -> float:
@@ -370,9 +374,9 @@ def _letters(space: DesignSpace) -> bool:
     return all(block.kind == "onehot" for block in space.blocks)
 
 
-def _least(space: DesignSpace, several: bool) -> float:
+def _least(space: DesignSpace, several: bool, searched: bool) -> float:
     """Distance below which two designs are one to a lab: part of a number's range; letters and options differ or do not."""
-    return 0.0 if _letters(space) else CLOSE if several else APART
+    return 0.0 if _letters(space) else CLOSE if several else SEARCHED if searched else APART
 
 
 def _too_few(name: str, n: int, candidates: int, dropped: dict[str, int]) -> MethodError:
