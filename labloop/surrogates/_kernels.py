@@ -191,8 +191,13 @@ class DesignKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     ) -> Float[Tensor, "... n m"] | Float[Tensor, "... n"]:  # fmt: skip
         a, b = (x[..., self.number_columns] / self.lengths() for x in (x1, x2))
         squares = ((a - b) ** 2).sum(-1) if diag else _Squares.apply(a, b)  # type: ignore[no-untyped-call]
-        r = math.sqrt(5) * (squares + 1e-14).sqrt()  # the root has no slope at zero
-        return (1 + r + r**2 / 3) * (-r).exp()
+        return _matern52((squares + 1e-14).sqrt())  # the root has no slope at zero
+
+
+def _matern52(distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Give Matérn's kernel of order 5/2 of distances in length scales, in as few passes over them as there can be."""
+    r = math.sqrt(5) * distance
+    return torch.addcmul(1 + r, r, r, value=1 / 3) * (-r).exp()
 
 
 class _Squares(torch.autograd.Function):
@@ -257,8 +262,7 @@ class _Vectors(nn.Module):
         a = self._places(x1)
         b = a if x2 is x1 else self._places(x2)
         apart = (a - b).square().sum(-1) if diag else torch.cdist(a, b).square()
-        r = math.sqrt(5) * (apart + 1e-14).sqrt() / self.length()
-        return self.variance() * (1 + r + r**2 / 3) * (-r).exp()
+        return self.variance() * _matern52((apart + 1e-14).sqrt() / self.length())
 
     def _places(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b m"]:
         """Coordinates of x by its likeliest letters; the mean, zero, where there is no vector."""
@@ -285,8 +289,7 @@ class _Effects(nn.Module):
         total = x1.new_zeros(())
         for column, length in zip(self.columns, self.lengths(), strict=True):
             a, b = x1[..., column] / length, x2[..., column] / length
-            r = math.sqrt(5) * (a - b if diag else a[..., :, None] - b[..., None, :]).abs()
-            total = total + (1 + r + r**2 / 3) * (-r).exp()
+            total = total + _matern52((a - b if diag else a[..., :, None] - b[..., None, :]).abs())
         return self.variance() * total / len(self.columns)
 
 
