@@ -189,7 +189,8 @@ def by_gain(
         gain = gain_over()
 
         def worth(X: Designs, proposer: Array | None = None, gain: Gain = gain) -> Values:
-            return np.where(away(X), gain(X), nothing)
+            told, far = gain(X), away(X)
+            return np.where(far, told, told[far].min() if far.any() else nothing)
 
         front = refined(front, worth, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
         front = front.without(picks.ids)  # which the search may have come upon again
