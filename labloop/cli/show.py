@@ -344,7 +344,8 @@ def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:
     from labloop.studies.simulate import summary
 
     for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
-        told = f"{title} ({way(objective)}): mean ± sd over {table['seed'].nunique()} seeds"
+        seeds = table["seed"].nunique()
+        told = f"{title} ({way(objective)}): {'one seed' if seeds == 1 else f'mean ± sd over {seeds} seeds'}"
         _table(_records(summary(table, column=column)), title=told)
     for row in _records(table[table["note"] != ""]):
         out.print(f"{row['arm']}, seed {row['seed']}, round {row['round']}: {row['note']}", style="yellow")
