@@ -120,7 +120,7 @@ class Gain:
         above = mean - self.top
         u = above / std
         improved = above * ndtr(u) + std * np.exp(-0.5 * u**2) / math.sqrt(2 * math.pi)
-        return np.maximum(improved, 0) + 0.1 * self.tail / (1 + np.minimum(above / self.tail, 0) ** 2)  # type: ignore[no-any-return]
+        return np.maximum(improved, 0) + _fat_tail(np.minimum(above, 0), self.tail)  # type: ignore[no-any-return]
 
     def _given(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """How the picks' normal numbers move designs X (m, d), (m, k), and the part of their std that is left, (m,)."""
@@ -154,8 +154,7 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     kept = np.concatenate([np.arange(len(before)), len(before) + rows])
     draws = mean[kept] + std[kept] * _jointly(judge, np.concatenate([before, pool.X[rows]]), seed)
     top, drawn = draws[:, : len(before)].max(1), draws[:, len(before) :]
-    tail = TAIL * (float(data.y.std()) or 1.0)
-    order, _ = greedy(drawn, top, min(n, len(rows)), tail=tail, worth=own * mean[new][rows])
+    order, _ = greedy(drawn, top, min(n, len(rows)), tail=TAIL * _unit(data), worth=own * mean[new][rows])
     return rows[order]
 
 
@@ -174,9 +173,9 @@ def by_gain(
     Returns:
         The picks in their order, as many as were found, and behind them the best of all others by their gain over the picks.
     """
-    waiting, best, unit = _waiting(data), _best(judge, data), float(data.y.std()) or 1.0
+    waiting, best, unit = _waiting(data), _best(judge, data), _unit(data)
     tail = MISSED * unit
-    nothing = math.log(0.1 * tail) - 2 * math.log(HOPELESS / MISSED)
+    nothing = math.log(_fat_tail(HOPELESS * unit, tail))
     offered, front, picks = set(pool.ids), pool, pool.take(np.arange(0))
 
     def gain_over() -> Gain:
@@ -226,12 +225,22 @@ def greedy(
         above = draws - incumbent[:, None]
         improved = above.clip(0)
         if i >= first:
-            rank = (improved + 0.1 * tail / (1 + (above / tail) ** 2) if tail else improved).mean(0) + worth
+            rank = (improved + _fat_tail(above, tail) if tail else improved).mean(0) + worth
             rank[columns] = -math.inf
         columns.append(i if i < first else int(rank.argmax()))
         gains.append(float(improved[:, columns[-1]].mean()))
         incumbent = incumbent.clip(draws[:, columns[-1]])
     return np.array(columns, dtype=np.int64), np.array(gains)
+
+
+def _fat_tail(above: Any, tail: float) -> Any:
+    """Tell by what a value counts beside its improvement: the more, the nearer to what is to be improved it is."""
+    return 0.1 * tail / (1 + (above / tail) ** 2)
+
+
+def _unit(data: Dataset) -> float:
+    """Give the standard deviation of y, and 1 where there is none."""
+    return float(data.y.std()) or 1.0
 
 
 def thinned(order: Array, m: int) -> Array:
