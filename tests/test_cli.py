@@ -116,7 +116,9 @@ def test_what_cannot_be_read_is_no_beginning(lab, capsys):
 def test_no_name_commands_the_terminal(lab, capsys):
     (lab / "a\x1b[2Jb\u202ec.yaml").write_text("name: [")
     assert main(["check", "a\x1b[2Jb\u202ec.yaml"]) == 1
+    assert main(["nosuch\x1b[2J"]) == 2
     shown = capsys.readouterr()
+    assert "nosuch\\x1b[2J" in shown.err
     assert "a\\x1b[2Jb\\u202ec.yaml" in shown.err
     show.out.print("tab\tstays\n\x9b1m")
     show._table([{"file": "d\x1b[31m"}])

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
+    from labloop.cli.progress import err
     from labloop.cli.show import complain
     from labloop.errors import LabloopError
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("stopped; run the same command again to go on where it stopped")
         return 130
     except Exception:  # noqa: BLE001  (the last line of defence: a fault of ours must not look like the user's)
-        traceback.print_exc()
+        err.print(traceback.format_exc(), end="")
         complain("this is a fault of labloop, not of yours: please report it with the lines above")
         return 70
     return 0

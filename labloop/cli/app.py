@@ -13,7 +13,7 @@ from cyclopts import App, Group, Parameter, Token, convert
 
 from labloop import __version__
 from labloop.cli import show
-from labloop.cli.progress import PATIENCE, Log
+from labloop.cli.progress import PATIENCE, Log, Terminal
 from labloop.runtime.allowance import allow
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ app = App(
     default_parameter=Parameter(negative="", converter=_unrounded),
     version=__version__,
     help="Wet-lab campaigns as rounds of offline model-based optimisation: propose a plate, measure it, compare, repeat.",
+    error_console=Terminal(stderr=True),
 )
 _lab = Group("At the lab", sort_key=1)
 _research = Group("Before a well is spent", sort_key=2)
