@@ -53,6 +53,9 @@ HOPELESS = 10.0
 SEARCHES = 96
 """Picks with a search each; from there on `TOGETHER` follow one search."""
 TOGETHER = 8
+EACH = 8
+"""Of so many generations of local search each pick has one, as the search goes on from pick to pick: more of them lead farther
+out into corners, and found no better designs."""
 LOOKED_AT = 1_536
 SURE = 256
 """Candidates of a large pool that are looked at, see `in_turn`."""
@@ -168,11 +171,12 @@ def by_gain(
     Args:
         pool: designs to begin with; what is found around them counts as their proposers'.
         hope: standard deviations that a doubt counts for.
-        generations: of local search before each pick.
+        generations: of local search; each pick has an eighth of them, and one at least.
 
     Returns:
         The picks in their order, as many as were found, and behind them the best of all others by their gain over the picks.
     """
+    steps = math.ceil(generations / EACH)
     waiting, best, unit = _waiting(data), _best(judge, data), _unit(data)
     tail = MISSED * unit
     nothing = math.log(_fat_tail(HOPELESS * unit, tail))
@@ -191,7 +195,7 @@ def by_gain(
             told, far = gain(X), away(X)
             return np.where(far, told, told[far].min() if far.any() else nothing)
 
-        front = refined(front, worth, data, WATCHED, generations=generations, seed=derive(seed, "pick", len(picks)))
+        front = refined(front, worth, data, WATCHED, generations=steps, seed=derive(seed, "pick", len(picks)))
         front = front.without(picks.ids)  # which the search may have come upon again
         front = front.take(np.argsort(-worth(front.X), kind="stable"))
         far = np.flatnonzero(away(front.X))

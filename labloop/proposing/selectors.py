@@ -104,8 +104,9 @@ class Conservative:
     standard errors of none. One that has less does not choose alone by what picks add: for what it lacks of this so large a share
     of them is drawn at random, all where it lacks one or more. None: it always chooses alone, as it does among options alone."""
     refine: Annotated[int, Field(ge=0)] = 0
-    """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is. With
-    several properties, and of mixtures that `hope` chooses, it begins at random designs too, which are the judge's own."""
+    """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is.
+    Where picks are searched for one by one, each has an eighth of them, as the search goes on from pick to pick. With several
+    properties, and of mixtures that `hope` chooses, it begins at random designs too, which are the judge's own."""
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
         """Choose n of the pool by lower confidence bound, best first; those that only `relax` lets in come last.
