@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -61,12 +60,6 @@ def devices(_: int) -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
-def given_back(_: int) -> str:
-    """What a process was started with, whatever it did to its environment since."""
-    started = Path("/proc/self/environ").read_text().split("\0")
-    return " ".join(one for one in started if one.startswith("MALLOC_TRIM_THRESHOLD_"))
-
-
 def refuse(number: int) -> int:
     raise ConfigError(f"job {number} makes no sense")
 
@@ -89,17 +82,6 @@ def test_devices_are_dealt_out_to_workers_who_come_and_go_without_a_word(monkeyp
     assert [one["CUDA_VISIBLE_DEVICES"] for one in options] == ["4", "5", "4"]
     assert {found for _, found in spread(devices, range(6), "devices", workers=2)} <= {"4", "5"}
     assert "tcp://" not in capfd.readouterr().err + caplog.text  # as Dask tells where who listens
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process was started with")
-def test_a_worker_keeps_the_memory_that_a_training_asks_for_again(two):
-    assert {found for _, found in spread(given_back, range(4), "memory", workers=two)} == {""}
-
-
-def test_what_a_person_says_of_the_workers_memory_is_left_alone():
-    with dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1_000_000}):
-        one = local_cluster(1)["workers"][0]
-        assert one["cls"]("tcp://127.0.0.1:1", **one["options"]).pre_spawn_env["MALLOC_TRIM_THRESHOLD_"] == "1000000"
 
 
 def test_what_a_job_refuses_is_told_as_it_would_be_here(two):

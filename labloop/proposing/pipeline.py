@@ -30,6 +30,7 @@ from labloop.proposing.terms import Terms
 from labloop.proposing.within import choose_within
 from labloop.registry import Kind, Options, create, load
 from labloop.runtime.devices import free_memory, out_of_memory
+from labloop.runtime.memory import keep_freed
 from labloop.seeds import derive
 from labloop.types import FloatArray
 
@@ -139,6 +140,7 @@ def train(training: Training, data: Dataset) -> TrainedPool:
         raise MethodError(
             f"{training.proposer} takes {', '.join(sorted(kinds))} parameters, not {', '.join(sorted(data.space.kinds - kinds))}"
         )
+    keep_freed()
     started, cpu = time.perf_counter(), time.process_time()
     pool = _offer(proposer, for_proposer(training.proposer, data), training)
     spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu

@@ -24,9 +24,6 @@ Workers = int | str
 PATIENCE = "30s"
 """What a Dask scheduler may take to answer: one of this machine starts its processes meanwhile."""
 
-GIVEN_BACK, DASKS_OWN = "MALLOC_TRIM_THRESHOLD_", "65536"
-"""How much of a process's memory may lie free, and what Dask asks for where nobody says otherwise."""
-
 
 def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers: Workers = 1) -> Iterator[tuple[int, R]]:
     """Run a function on every job; yield each job's number and result as they are finished.
@@ -83,18 +80,6 @@ def local_cluster(workers: int) -> dict[str, Any]:
     """
     from distributed import Nanny, Scheduler
 
-    class OneThread(Nanny):
-        """Starts a worker that gives memory back as any process does.
-
-        Dask has its own give back whatever is free, for data frames that come and go: of a training, which asks for the same
-        again at every step, a fifth of the time or more then goes into clearing pages.
-        """
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            if self.pre_spawn_env.get(GIVEN_BACK) == DASKS_OWN:
-                del self.pre_spawn_env[GIVEN_BACK], self.env[GIVEN_BACK]
-
     if workers < 1:
         raise ConfigError(f"workers must be 1 or more, not {workers}")
     devices = dealt_devices()
@@ -104,7 +89,7 @@ def local_cluster(workers: int) -> dict[str, Any]:
     return {
         "scheduler": {"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}},
         "workers": {
-            i: {"cls": OneThread, "options": {"nthreads": 1, "env": {**threads, **own}, **quiet}}
+            i: {"cls": Nanny, "options": {"nthreads": 1, "env": {**threads, **own}, **quiet}}
             for i, own in enumerate(environments)
         },
     }

@@ -34,6 +34,7 @@ from filelock import FileLock
 from labloop.errors import ConfigError, LabloopError, MethodError
 from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text
+from labloop.runtime.memory import keep_freed
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
 from labloop.studies.ranking import markdown
@@ -147,6 +148,7 @@ class Job:
         name, options = parse_plugin(self.method)
         proposer = create("proposers", name, options)
         data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
+        keep_freed()
         wall, cpu = time.perf_counter(), _cpu_seconds()
         pool = proposer.propose(data, self.q, seed=derive(self.seed, "benchmark", "propose"))
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
