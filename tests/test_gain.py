@@ -12,6 +12,7 @@ from labloop.errors import MethodError
 from labloop.proposing.belief import Correction, Judgement, Past
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.gain import TAIL, Gain, by_gain, in_turn, thinned
+from labloop.proposing.pipeline import left_to_chance
 from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
@@ -276,6 +277,10 @@ def test_a_judge_that_cannot_be_told_from_chance_leaves_the_first_plate_to_chanc
     selector = Conservative(hope=1.0, beyond_chance=1.5)
     picks = selector.select(few, guessing, data, 12, seed=0)
     assert (picks.pool.proposer == "random").sum() == picks.pool.notes["selection"]["by_chance"] == by_chance
+    told = left_to_chance({"offline": picks})
+    assert [one.rpartition(": ")[2] for one in told] == [f"{by_chance} of 12 picks of arm offline are drawn at random"] * bool(
+        by_chance
+    )
     assert not set(picks.pool.ids) & data.taken
     longer = selector.select(few, guessing, data, 16, seed=0)
     assert longer.pool.ids[:12] == picks.pool.ids

@@ -265,11 +265,14 @@ def test_a_pick_is_explained_in_a_sentence(run, tmp_path):
         run.why("ffff")
 
 
-def test_a_pick_by_chance_is_said_to_be_one(run):
+def test_a_pick_by_chance_is_said_to_be_one(run, caplog):
     selector = {"conservative": {"hope": 1.0, "beyond_chance": 1e6}}
     arm = {"proposers": "fakes:Near", "selector": selector, "pool": 60}
     batch = run.propose(parse_config({"arms": {"near": arm}, "judge": {"auto": {"members": ["pairwise"]}}}, RoundConfig))
     assert set(batch.picks["proposer"]) == {"random"}
+    n = len(batch.picks)
+    (warned,) = [one.message for one in caplog.records if one.levelname == "WARNING"]
+    assert f"can hardly be told from chance: {n} of {n} picks of arm near are drawn at random" in warned
     said = run.why(batch.picks["design_id"].iloc[0]).said
     assert "It was drawn at random, as the judge could hardly be told from chance" in said
     assert "at beta" not in said

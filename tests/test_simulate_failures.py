@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from labloop.config.campaign import CampaignConfig
 from labloop.registry import plugin
@@ -56,3 +58,14 @@ def test_a_rehearsed_plate_lies_where_its_map_says(tmp_path: Path) -> None:
     run = SimpleNamespace(name="toy", config=CAMPAIGN)
     filled = measure_plate(run, Broken(edge_effect=10.0), tmp_path, tmp_path, number=1)  # type: ignore[arg-type]
     assert pd.read_csv(filled)["value"].tolist() == [14.0, 2.0, 10.0, 1.0]
+
+
+def test_plates_that_are_left_to_chance_are_told_by_round_to_those_who_ask(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("labloop.studies.simulate.left_to_chance", lambda picks: [f"{len(picks)} arm draws at random"])
+    with caplog.at_level(logging.INFO, logger="labloop"):
+        simulate(CAMPAIGN, Broken(), start=20, rounds=2, batch=5, seeds=1, arms=["random"])
+    told = [one for one in caplog.records if "draws at random" in one.message]
+    assert [one.message for one in told] == ["round 1: 1 arm draws at random", "round 2: 1 arm draws at random"]
+    assert {one.levelno for one in told} == {logging.INFO}  # a study of many campaigns would say little else

@@ -241,14 +241,17 @@ def decide(
         picks = chooser(config, pools, posterior, data, wells, spare=spare, **setting)
     else:
         picks = choose_within(config, pools, posterior, data, wells, terms, choose=chooser, **setting)
-    for name, chosen in picks.items():
-        if chosen.pool.notes.get("selection", {}).get("by_chance"):
-            log.warning(
-                "what the judge says of measurements that it has not seen can hardly be told from chance: %d of %d picks of arm "
-                "%s are drawn at random",
-                (chosen.pool.proposer == BY_CHANCE).sum(), len(chosen), name,
-            )  # fmt: skip
     return picks, posterior
+
+
+def left_to_chance(picks: Mapping[str, Picks]) -> list[str]:
+    """Say of which arms how many picks are drawn at random, as the judge cannot be told from chance."""
+    return [
+        "what the judge says of measurements that it has not seen can hardly be told from chance: "
+        f"{(chosen.pool.proposer == BY_CHANCE).sum()} of {len(chosen)} picks of arm {name} are drawn at random"
+        for name, chosen in picks.items()
+        if chosen.pool.notes.get("selection", {}).get("by_chance")
+    ]
 
 
 def choose(

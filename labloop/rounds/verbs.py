@@ -29,6 +29,7 @@ from labloop.proposing.pipeline import (
     check_plugins,
     decide,
     judged,
+    left_to_chance,
 )
 from labloop.proposing.pool import Picks, Pool
 from labloop.rounds import by_backtest, by_hand, intake, related, sharing, spending, state, veto
@@ -172,6 +173,8 @@ def _propose(memory: Memory, entry: Round) -> None:
     spare: dict[str, Picks] = {}
     past = past_of(memory, number)
     picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
+    for drawn in left_to_chance(picks):
+        log.warning(drawn)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
     names = plate_names(memory.name, number, config.plates)
     places = {one: int(k) for chosen in picks.values() if chosen.part is not None for one, k in zip(chosen.pool.ids, chosen.part)}

@@ -19,7 +19,7 @@ from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.evidence import shared
-from labloop.proposing.pipeline import FAILURES, decide, plan, train
+from labloop.proposing.pipeline import FAILURES, decide, left_to_chance, plan, train
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
@@ -365,6 +365,8 @@ class _Loop:
         picks, posterior = decide(
             config, together, data, config.wells(self.batch), past=past, judging=selects, terms=terms, **setting
         )
+        for drawn in left_to_chance(picks):
+            log.info("round %d: %s", number, drawn)
         for arm, spec in config.arms.items():
             if set(spec.selector) != {"as_proposed"}:
                 seconds[arm] += time.perf_counter() - started
