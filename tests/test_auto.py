@@ -153,6 +153,22 @@ def test_no_member_expects_any_number_far_from_the_data() -> None:
     assert mean == pytest.approx(np.full(3, y.max() + FARTHEST * y.std()))
 
 
+@pytest.mark.parametrize("numbers", [0.0, 0.5], ids=["letters", "numbers"])
+def test_what_a_process_expects_far_beyond_bad_measurements_keeps_its_order_among_letters(numbers: float) -> None:
+    """Or all designs that are worth a well after a start of bad ones would count alike, and the doubt alone choose among them."""
+    y = np.random.default_rng(0).normal(size=60)
+    high = y.max() + FARTHEST * y.std()
+    far = np.concatenate([high - np.arange(5.0, 0, -1), high + np.arange(0.0, 9.0)])
+    hopeful = replace(member(y + 0.1), belief=lambda X: (far, np.full(len(X), 0.1)))
+    mean, _ = stacked({"gp": hopeful}, y, {"gp": 1.0}, numbers=numbers).belief(np.zeros((len(far), 1)))
+    assert mean[:6] == pytest.approx(far[:6])
+    if numbers:
+        assert mean[6:] == pytest.approx(np.full(8, high))
+    else:
+        assert (np.diff(mean[5:]) > 0.1).all()
+        assert (mean[6:] < far[6:]).all()
+
+
 def test_shrinking_towards_the_mean_costs_no_weight() -> None:
     """Two that rank designs equally well are worth as much, whatever the scale of what they say."""
     rng = np.random.default_rng(3)

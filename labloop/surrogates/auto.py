@@ -52,7 +52,9 @@ PRIOR = 20
 """Measurements of which the power is half of that."""
 FARTHEST = 3.0
 """Standard deviations of the measurements that a member may expect beyond the highest and lowest of them, at most: a polynomial
-far from its data answers with any number."""
+far from its data answers with any number, and a trend of numbers goes straight on into corners. Of letters and options the
+Gaussian process alone may expect more, for the logarithm of what it is beyond: after a start of bad designs all that are worth a
+well are there, and would be alike."""
 LOWEST = 0.05
 """What the worst measurement counts for, the best counting one."""
 WIDTHS = (0.5, 2.0)
@@ -127,6 +129,8 @@ class Stacked:
     """A member's std at most: nobody is less sure of a design than the measurements are spread."""
     range: tuple[float, float]
     """Within which a member's mean is held."""
+    slowed: tuple[str, ...] = ()
+    """Members that are not held there: beyond, their mean counts for less and less, and keeps its order."""
     notes: Mapping[str, Any]
     skill: float = 0.0
     """Correlation of the members' predictions with held-out measurements, by weight; 0 of too few."""
@@ -151,8 +155,11 @@ class Stacked:
 
     def belief(self, X: Designs) -> tuple[Values, Values]:
         """Tell what each design X (m, d) is worth without noise: mean (m,) and std (m,) of y."""
-        found = [member.belief(X) for member in self.members.values()]
-        capped = [(np.clip(mean, *self.range), np.minimum(std, self.most)) for mean, std in found]
+        capped = []
+        for name, member in self.members.items():
+            mean, std = member.belief(X)
+            mean = _slow(mean, *self.range, self.most) if name in self.slowed else np.clip(mean, *self.range)
+            capped.append((mean, np.minimum(std, self.most)))
         mean, std = mixture(capped, np.array([self.weights[name] for name in self.members]))
         return self.warp.back(mean), self.warp.spread(mean, self.width * std)
 
@@ -212,8 +219,15 @@ def stacked(
         members={name: members[name] for name, keep in zip(names, kept, strict=True) if keep},
         weights={name: float(w) for name, w, keep in zip(names, weights, kept, strict=True) if keep}, width=width, notes=notes,
         skill=skill, beyond_chance=beyond,
-        most=float(y.std()) or 1.0, range=(float(y.min() - FARTHEST * y.std()), float(y.max() + FARTHEST * y.std())), warp=warp,
+        slowed=() if numbers else ("gp",), most=float(y.std()) or 1.0,
+        range=(float(y.min() - FARTHEST * y.std()), float(y.max() + FARTHEST * y.std())), warp=warp,
     )  # fmt: skip
+
+
+def _slow(mean: Values, low: float, high: float, scale: float) -> Values:
+    """Let each mean (m,) below low or above high go on by the logarithm of what it is beyond, in units of scale."""
+    beyond = np.log1p(np.maximum(mean - high, 0.0) / scale) - np.log1p(np.maximum(low - mean, 0.0) / scale)
+    return np.clip(mean, low, high) + scale * beyond
 
 
 def guessed(members: Sequence[str], numbers: float) -> dict[str, float]:
