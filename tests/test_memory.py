@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from labloop.runtime import memory
+
 STEPS = """
 import resource
 from labloop.runtime.memory import keep_freed
@@ -33,8 +35,6 @@ def test_what_a_step_frees_the_next_one_has_again_though_dask_wants_it_given_bac
 
 @pytest.mark.parametrize("library", [object(), None], ids=["another C library", "none"])
 def test_elsewhere_nothing_changes(monkeypatch, library):
-    from labloop.runtime import memory
-
     def opened(_: None) -> object:
         if library is None:
             raise OSError

@@ -52,9 +52,9 @@ PRIOR = 20
 """Measurements of which the power is half of that."""
 FARTHEST = 3.0
 """Standard deviations of the measurements that a member may expect beyond the highest and lowest of them, at most: a polynomial
-far from its data answers with any number, and a trend of numbers goes straight on into corners. Of letters and options the
-Gaussian process alone may expect more, for the logarithm of what it is beyond: after a start of bad designs all that are worth a
-well are there, and would be alike."""
+far from its data answers with any number, and a trend of numbers goes straight on into corners. Without numbers the Gaussian
+process alone may expect more, by the logarithm of what it is beyond: after a start of bad designs all that are worth a well are
+there, and would be alike."""
 LOWEST = 0.05
 """What the worst measurement counts for, the best counting one."""
 WIDTHS = (0.5, 2.0)
