@@ -58,6 +58,7 @@ def run_benchmark(
     fraction: float = 1.0,
     noise: float = 0.0,
     baselines: bool = True,
+    round: str | None = None,
     data_dir: str | None = None,
     workers: int | str = 1,
 ) -> str:
@@ -72,6 +73,7 @@ def run_benchmark(
         fraction: share of the visible data that methods see, where the task does not say so itself.
         noise: noise on the values that methods see, as a share of their full range.
         baselines: run the free baselines too.
+        round: the round's YAML file, whose arms `methods` may name; the shipped `rounds/default.yaml` where none is given.
         data_dir: folder of Design-Bench's files.
         workers: run jobs side by side: a number of processes, or the address of a Dask scheduler, `tcp://host:8786`.
     """
@@ -83,6 +85,7 @@ def run_benchmark(
         fraction=fraction,
         noise=noise,
         baselines=baselines,
+        round_config=round,
         data_dir=Path(data_dir) if data_dir else None,
     )
     rows = run_jobs.with_options(task_runner=runner(workers))([asdict(job) for job in todo], out)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from labloop.cli import main
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.registry import parse_plugin
 from labloop.runtime.progress import listening
@@ -152,6 +154,51 @@ def test_the_free_baselines_always_run_unless_told_otherwise(small, monkeypatch,
         assert [job.method for job in jobs([small], ["mutate/parents=2"], 1)] == ["mutate/parents=2", "random", "mutate"]
     assert "needs_more is left out" in caplog.text
     assert [job.method for job in jobs([small], ["mutate"], 1, baselines=False)] == ["mutate"]
+
+
+# ---- arms of a round as methods
+
+ROUND = {
+    "arms": {
+        "near": {"proposers": "mutate", "selector": {"conservative": {"beta": 0.0, "refine": 2}}, "wells": 3, "pool": 20},
+        "free": {"proposers": ["random", "mutate"]},
+    },
+    "judge": "gp",
+}
+
+
+def test_an_arm_of_a_round_fills_a_plate_by_its_judge_and_stands_beside_methods(small):
+    config = RoundConfig(**ROUND)
+    table = benchmark([small], ["near", "mutate", "free"], 3, q=8, round_config=config, **FAST)
+    assert list(dict.fromkeys(table["method"])) == ["near", "mutate", "free"]
+    assert (table["n_unique"] == 8).all()  # the whole plate, whatever its wells in the round
+    mean = table.groupby("method")["mean"].mean()
+    assert mean["near"] > mean["mutate"] + 0.1  # the judge sees that letters add up
+    again = benchmark([small], ["near"], 3, q=8, round_config=config, **FAST)
+    assert again["mean"].tolist() == table[table["method"] == "near"]["mean"].tolist()
+
+
+def test_an_arm_is_known_by_its_configuration_which_travels_as_json(small, tmp_path):
+    config = RoundConfig(**ROUND)
+    (job,) = jobs([small], ["free"], 1, q=5, baselines=False, round_config=config)
+    there = Job(**json.loads(json.dumps(asdict(job))))
+    assert ensure(there, tmp_path, in_process=True)["median"] == job.run()["median"]
+    other = config.model_copy(update={"judge": {"auto": {}}})
+    assert job.key != jobs([small], ["free"], 1, q=5, baselines=False, round_config=other)[0].key
+    assert job.key in finished(tmp_path)
+
+
+def test_arms_of_the_shipped_round_are_there_and_unknown_ones_are_told_them(small):
+    assert [job.method for job in jobs([small], ["offline", "bo"], 1, baselines=False)] == ["offline", "bo"]
+    for method, message in (
+        ("offlin", "'offlin' is unknown.*arms of the round: offline, bo, free"),
+        ("offline/pool=3", "offline is an arm, whose options stand in the round's file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            jobs([small], [method], 1)
+    wrong = RoundConfig(arms={"mine": {"proposers": {"mutate": {"luck": 1}}}})
+    with pytest.raises(ConfigError, match="luck"):
+        jobs([small], ["mine"], 1, round_config=wrong)
 
 
 # ---- tasks with options, and labs without a table

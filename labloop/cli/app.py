@@ -333,6 +333,7 @@ def benchmark(
     fraction: float = 1.0,
     noise: float = 0.0,
     baselines: Annotated[bool, Parameter(negative="--no-baselines")] = True,
+    round: Path | None = None,
     data_dir: Path | None = None,
     in_process: Annotated[bool, Parameter(negative="")] = False,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("out/benchmark"),
@@ -344,12 +345,14 @@ def benchmark(
     Args:
         tasks: tfbind8, any simulated lab, Design-Bench's names such as UTR-RandomForest-v0, lookup:FILE.csv; with commas between,
             options after slashes: tfbind8/fraction=0.01,rna/q=16; standard for the seven of the docs.
-        methods: proposers with commas between, options after slashes: coms,coms/epochs=20; all for every one there is.
+        methods: proposers with commas between, options after slashes: coms,coms/epochs=20; all for every one there is. Arms of
+            the round by name, such as offline and bo: judge and selector too, for one plate.
         seeds: runs of each method on each task.
         q: designs that a method offers.
         fraction: share of the visible data that methods see; 0.01 is the sparse view.
         noise: noise on the values that methods see, as a share of their full range; 0.1 is the noisy view.
         baselines: run random, mutate, pairwise and ensemble too.
+        round: the round's YAML file, whose arms methods may name [default: config/rounds/default.yaml].
         data_dir: folder of Design-Bench's files, for tasks other than TF Bind 8.
         in_process: run all jobs in one process: faster for small ones, but peak memory is then everybody's.
         out: folder of the results and of the Markdown table. Choose another one after changing a method's code.
@@ -361,7 +364,7 @@ def benchmark(
     with show.progress(json=common.json):
         table = run(
             tasks.split(","), methods.split(","), seeds, q=q, fraction=fraction, noise=noise, baselines=baselines,
-            data_dir=data_dir, out=out, in_process=in_process, workers=workers,
+            round_config=round, data_dir=data_dir, out=out, in_process=in_process, workers=workers,
         )  # fmt: skip
     show.benchmarked(table, out, json=common.json)
 

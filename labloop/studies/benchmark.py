@@ -31,7 +31,12 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from labloop.config.read import load_config, preset
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.proposing.dataset import Dataset
+from labloop.proposing.pipeline import check_plugins, decide, plan, train
+from labloop.proposing.pool import Pool
 from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text
 from labloop.runtime.memory import keep_freed
@@ -65,6 +70,7 @@ def benchmark(
     fraction: float = 1.0,
     noise: float = 0.0,
     baselines: bool = True,
+    round_config: RoundConfig | Path | str | None = None,
     data_dir: Path | None = None,
     out: Path | None = None,
     in_process: bool = False,
@@ -76,13 +82,16 @@ def benchmark(
         tasks: `tfbind8`, a Design-Bench name such as `UTR-RandomForest-v0`, `lookup:FILE.csv`, or a lab; options after slashes,
             `tfbind8/fraction=0.01`: see `labloop.studies.tasks`. `standard` stands for seven of them.
         methods: proposers, with options after slashes where wanted: `coms`, `coms/epochs=20/tau=2.0`; `all` stands for every one
-            that is installed and takes the task's designs, `gp_mean` and the free baselines first.
+            that is installed and takes the task's designs, `gp_mean` and the free baselines first. An arm of the round goes
+            by its name, before a proposer of that name: its proposers, judge and selector fill one plate of q wells, as the
+            first of a campaign.
         seeds: how many (0, 1, …), or which.
         q: designs that each method offers, where the task does not say so itself, as with the two that follow.
         fraction: random share of the visible rows that methods see, another one for each seed.
         noise: standard deviation of normal noise on the values that methods see, as a share of the data set's full range, so in
             units of the normalised score; not clipped. Designs are always scored without noise.
         baselines: whether the free baselines run too; one whose packages are missing is left out with a warning.
+        round_config: where arms are named; the shipped `rounds/default.yaml` where none is given.
         data_dir: folder of Design-Bench's files, for tasks that need some.
         out: folder that keeps one line a finished job (`results.jsonl`), and the table (`benchmark.md`).
         in_process: run jobs in this process, where `peak_mb` is the most memory it ever had, not the job's.
@@ -98,8 +107,10 @@ def benchmark(
         ConfigError: a task, a method or a number does not make sense; nothing has run then.
         MethodError: a job failed; finished ones are kept in `out`.
     """
-    setting = {"q": q, "fraction": fraction, "noise": noise, "baselines": baselines, "data_dir": data_dir}
-    todo = jobs(tasks, methods, seeds, **setting)  # type: ignore[arg-type]
+    todo = jobs(
+        tasks, methods, seeds, q=q, fraction=fraction, noise=noise, baselines=baselines, round_config=round_config,
+        data_dir=data_dir,
+    )  # fmt: skip
     keys = [job.key for job in todo]
     kept = {} if out is None else finished(out)
     if n := sum(key in kept for key in keys):
@@ -129,6 +140,8 @@ class Job:
     data_dir: str | None = None
     label: str | None = None
     """The task as it was asked for, where `task` does not say all of it."""
+    arm: dict[str, Any] | None = None
+    """Where `method` names an arm: the arm and its judge, as a round of its own."""
 
     def told(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Give a result under the names that were asked for."""
@@ -138,19 +151,17 @@ class Job:
     @property
     def key(self) -> str:
         """What makes two jobs one and the same; the order of options and the place of the data files do not matter."""
-        name, options = parse_plugin(self.method)
+        name, options = parse_plugin(self.method) if self.arm is None else (self.method, self.arm)
         parts = [version("labloop-toolkit"), self.task, name, options, self.seed, self.q, float(self.fraction), float(self.noise)]
         return json.dumps(parts, sort_keys=True)
 
     def run(self) -> dict[str, Any]:
         """Train, propose and score in this process."""
         task = open_task(self.task, self.data_dir)
-        name, options = parse_plugin(self.method)
-        proposer = create("proposers", name, options)
         data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
         keep_freed()
         wall, cpu = time.perf_counter(), _cpu_seconds()
-        pool = proposer.propose(data, self.q, seed=derive(self.seed, "benchmark", "propose"))
+        pool = self._offer(data, derive(self.seed, "benchmark", "propose"))
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
         if len(pool) != self.q:
             raise MethodError(f"{self.method} offered {len(pool)} designs where {self.q} were asked for")
@@ -168,15 +179,28 @@ class Job:
             "n_visible": len(task.values), "n_data": len(data), "best_visible": float(task.normalised(task.values).max()),
         }  # fmt: skip
 
+    def _offer(self, data: Dataset, seed: int) -> Pool:
+        """Let the method propose, or the arm fill one plate."""
+        if self.arm is None:
+            name, options = parse_plugin(self.method)
+            return create("proposers", name, options).propose(data, self.q, seed=seed)  # type: ignore[no-any-return]
+        config = RoundConfig(**self.arm)
+        setting: dict[str, Any] = {"seed": seed, "number": 1, "rounds": 1}
+        ((name, arm),) = config.arms.items()
+        offered = [train(one, data).pool for one in plan(config, data, wells=self.q, **setting)]
+        picks, _ = decide(config, {name: offered}, data, {name: self.q}, judging=not arm.as_proposed, **setting)
+        return picks[name].pool
+
 
 def jobs(
     tasks: Sequence[str], methods: Sequence[str], seeds: int | Sequence[int] = 8, *, q: int = 128, fraction: float = 1.0,
-    noise: float = 0.0, baselines: bool = True, data_dir: Path | None = None,
+    noise: float = 0.0, baselines: bool = True, round_config: RoundConfig | Path | str | None = None,
+    data_dir: Path | None = None,
 ) -> list[Job]:  # fmt: skip
     """List the jobs of a benchmark, checked: see `benchmark` for the arguments.
 
     Raises:
-        ConfigError: a task, a method, an option or a number does not make sense.
+        ConfigError: a task, a method, an arm, an option or a number does not make sense.
         MethodError: a method's packages are not installed.
     """
     seeds = list(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
@@ -186,9 +210,9 @@ def jobs(
     asked = dict.fromkeys(one for task in tasks for one in (STANDARD_TASKS if task == STANDARD else [task]))
     views = [View.of(task, q=q, fraction=fraction, noise=noise) for task in asked]
     chosen = list(dict.fromkeys(one for method in methods for one in (everyone() if method == ALL else [method])))
+    arms = _arms(round_config)
     for method in chosen:
-        name, options = parse_plugin(method)
-        create("proposers", name, options)
+        _check(method, arms)
     if baselines:
         chosen += [name for name in BASELINES if name not in chosen and _loadable(name)]
     if not chosen:
@@ -197,13 +221,39 @@ def jobs(
     return [
         Job(
             task=view.task, method=method, seed=seed, q=view.q, fraction=view.fraction, noise=view.noise, data_dir=folder,
-            label=view.label,
+            label=view.label, arm=arms[method].model_dump(mode="json", exclude_defaults=True) if method in arms else None,
         )
         for view in views
         for method in chosen
         if method in methods or ALL not in methods or _takes(method, view.task, folder)
         for seed in seeds
     ]  # fmt: skip
+
+
+def _arms(round_config: RoundConfig | Path | str | None) -> dict[str, RoundConfig]:
+    """Each arm of a round as a round of its own, which has the whole plate."""
+    if not isinstance(round_config, RoundConfig):
+        round_config = load_config(round_config or preset("rounds/default.yaml"), RoundConfig)
+    return {
+        name: RoundConfig(arms={name: arm.model_copy(update={"wells": None})}, judge=round_config.judge)
+        for name, arm in round_config.arms.items()
+    }
+
+
+def _check(method: str, arms: Mapping[str, RoundConfig]) -> None:
+    """See that there is an arm or a proposer of this name, and that it takes its options."""
+    name, options = parse_plugin(method)
+    if method in arms:
+        check_plugins(arms[method], number=1, rounds=1)
+        return
+    try:
+        create("proposers", name, options)
+    except ConfigError as error:
+        if name in available("proposers") or ":" in name:
+            raise
+        if name in arms:
+            raise ConfigError(f"{method!r}: {name} is an arm, whose options stand in the round's file (--round)") from error
+        raise ConfigError(f"{error}; arms of the round: {', '.join(arms)}") from error
 
 
 def everyone() -> list[str]:
