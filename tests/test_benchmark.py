@@ -20,6 +20,7 @@ from labloop.studies import benchmark as module
 from labloop.studies import tasks as tasks_module
 from labloop.studies.benchmark import COLUMNS, Job, benchmark, ensure, finished, jobs, open_task
 from labloop.studies.ranking import markdown, mean_ranks, summary
+from labloop.studies.simulate import simulate
 from labloop.studies.tasks import STANDARD_TASKS, View
 
 FAST = {"baselines": False, "in_process": True}
@@ -196,9 +197,18 @@ def test_arms_of_the_shipped_round_are_there_and_unknown_ones_are_told_them(smal
     ):
         with pytest.raises(ConfigError, match=message):
             jobs([small], [method], 1)
-    wrong = RoundConfig(arms={"mine": {"proposers": {"mutate": {"luck": 1}}}})
+    mine = {"proposers": {"mutate": {"luck": 1}}}
     with pytest.raises(ConfigError, match="luck"):
-        jobs([small], ["mine"], 1, round_config=wrong)
+        jobs([small], ["mine"], 1, round_config=RoundConfig(arms={"mine": mine}))
+
+
+def test_an_arm_that_chooses_by_a_judge_needs_one(small):
+    config = RoundConfig(arms={"mine": {"proposers": "random", "selector": "conservative"}}, judge=None)
+    message = "arms.mine.selector: conservative chooses by what a judge says, and this round has none"
+    with pytest.raises(ConfigError, match=message):
+        jobs([small], ["mine"], 1, round_config=config)
+    with pytest.raises(ConfigError, match=message):
+        simulate("config/campaigns/tfbind8.yaml", "tfbind8", round_config=config)
 
 
 # ---- tasks with options, and labs without a table

@@ -32,6 +32,7 @@ seed: 1
 ROUND = "schema_version: 1\narms:\n  free: {proposers: [random]}\njudge: null\n"
 HISTORY = "Sequence,F/OD\nACGTACGT,812\nTTGACATA,1930\nGGCCGGAA,390\nTATAATGC,2210\nCCGGTTAA,560\nATATATAC,2480\n"
 PLATE = "spacer-R01-P1"
+NO_JUDGE = ("conservative chooses by what a judge says", "name one, such as judge: auto")
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,13 @@ MISTAKES: dict[str, tuple[Callable[[], list[str]], tuple[str, ...]]] = {
             "[random]}\njudge: null", "[random], selector: {conservative: {beta: high}}}\njudge: {gp: {iterations: many}}"
         ),
         ("line 3, arms.free.selector", "beta: write a number without its unit, not 'high'", "line 4, judge.gp", "not 'many'"),
+    ),
+    "a selector that goes by a judge, and none": (
+        lambda: _check_round("[random]", "[random], selector: conservative"), ("mine.yaml: line 3, arms.free", *NO_JUDGE),
+    ),
+    "the same proposed": (
+        lambda: ["propose", "spacer", str(saved(ROUND.replace("[random]", "[random], selector: conservative"), "mine.yaml"))],
+        ("arms.free.selector", *NO_JUDGE),
     ),
     "a lab's option misspelt": (lambda: _simulate("tfbind8/noize=0.1"), ("lab 'tfbind8'", "noize", "did you mean noise?")),
     "a lab's option with a unit": (lambda: _simulate("tfbind8/noise=3 nM"), ("write a number without its unit, not '3 nM'",)),

@@ -12,6 +12,7 @@ from labloop.config.ramp import ramped
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError, SpaceError
+from labloop.proposing.checks import check_judge, unjudged
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.rounds import exports, related
@@ -127,6 +128,7 @@ def _paid(config: RoundConfig, campaign: CampaignConfig) -> list[str]:
 
 
 def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str, Any]]:
+    check_judge(config)
     wells = config.designs(campaign.plate)
     n, plate, budget = sum(wells.values()), campaign.plate, campaign.budget
     each = _wells(config, campaign)
@@ -176,5 +178,7 @@ def _make(path: Path | str, config: CampaignConfig | RoundConfig, *, rounds: int
                 made = told
         except ConfigError as error:
             faults.append(f"{document.where(one.place)}: {error}")
+    if isinstance(config, RoundConfig) and not faults:
+        faults += [f"{document.where(place)}: {told}" for place, told in unjudged(config)]
     if faults:
         raise ConfigError(f"{document.source}: " + "; ".join(dict.fromkeys(faults)))

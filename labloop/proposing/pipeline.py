@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.config.campaign import CampaignConfig
 from labloop.config.ramp import ramped
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
@@ -28,7 +27,7 @@ from labloop.proposing.protocols import Posterior, Proposer
 from labloop.proposing.selectors import BY_CHANCE
 from labloop.proposing.terms import Terms
 from labloop.proposing.within import choose_within
-from labloop.registry import Kind, Options, create, load
+from labloop.registry import Options, create, load
 from labloop.runtime.devices import free_memory, out_of_memory
 from labloop.runtime.memory import keep_freed
 from labloop.seeds import derive
@@ -67,30 +66,6 @@ class TrainedPool:
     pool: Pool
     seconds: float
     cpu_seconds: float
-
-
-def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
-    """Make every plug-in of a round's configuration once, so that a mistake shows before anything is stored or trained.
-
-    Raises:
-        ConfigError: a plug-in or one of its options is unknown.
-    """
-    named: list[tuple[Kind, str, Options]] = [("surrogates", name, options) for name, options in (config.judge or {}).items()]
-    for arm in config.arms.values():
-        named += [("proposers", name, options) for name, options in arm.proposers.items()]
-        named += [("selectors", name, options) for name, options in arm.selector.items()]
-    for kind, name, options in named:
-        create(kind, name, ramped(options, round_number=number, rounds=rounds))
-
-
-def check_exporters(config: CampaignConfig) -> None:
-    """Make every exporter of a campaign's plate once, so that a mistake shows before anything is stored.
-
-    Raises:
-        ConfigError: an exporter or one of its options is unknown.
-    """
-    for name, options in config.plate.exports.items():
-        create("exporters", name, options)
 
 
 def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> list[Training]:

@@ -69,7 +69,10 @@ class Surrogate(Protocol):
 
 @runtime_checkable
 class Selector(Protocol):
-    """Chooses an arm's wells from its pool."""
+    """Chooses an arm's wells from its pool.
+
+    One that cannot without a judge says so by `by_judge: ClassVar[bool] = True`; a round that has none is then refused.
+    """
 
     def select(self, pool: Pool, posterior: Posterior, data: Dataset, n: int, *, seed: int) -> Picks:
         """Choose exactly n of the pool, best first, with the judge's reasons.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -67,6 +67,8 @@ class Conservative:
     tells no design from another. A judge that has seen plates come back corrects beta by what its doubt was worth there, and each
     proposer's candidates by how much better or worse they were than it had said (`labloop.proposing.belief.Correction`).
     """
+
+    by_judge: ClassVar[bool] = True
 
     beta: float = 1.0
     """Standard deviations taken off the mean; below zero the selector is an optimist."""

@@ -17,7 +17,7 @@ from labloop.config.read import load_config
 from labloop.errors import CampaignError, ConfigError, DesignError
 from labloop.ledger.memory import Memory, stored_config
 from labloop.ledger.states import RoundState
-from labloop.proposing.pipeline import check_exporters
+from labloop.proposing.checks import check_exporters
 from labloop.rounds import intake, state
 from labloop.runtime.yamlfile import at_hand
 from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LengthRange, LinearInequality

@@ -24,13 +24,9 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
 from labloop.plates.batch import Batch, plate_names, write_batch
 from labloop.plates.layout import lay_out
+from labloop.proposing.checks import check_plugins
 from labloop.proposing.history import is_cold
-from labloop.proposing.pipeline import (
-    check_plugins,
-    decide,
-    judged,
-    left_to_chance,
-)
+from labloop.proposing.pipeline import decide, judged, left_to_chance
 from labloop.proposing.pool import Picks, Pool
 from labloop.rounds import by_backtest, by_hand, intake, related, sharing, spending, state, veto
 from labloop.rounds.bounds import with_beta

@@ -34,8 +34,9 @@ from filelock import FileLock
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, LabloopError, MethodError
+from labloop.proposing.checks import check_plugins
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pipeline import check_plugins, decide, plan, train
+from labloop.proposing.pipeline import decide, plan, train
 from labloop.proposing.pool import Pool
 from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text

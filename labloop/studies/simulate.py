@@ -17,6 +17,7 @@ from labloop.config.read import load_config, preset
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
+from labloop.proposing.checks import check_judge
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, left_to_chance, plan, train
@@ -117,6 +118,7 @@ def simulate(
         )
     check_properties(campaign, lab)
     config = _pick_arms(round_config, arms, split=mode == "separate")
+    check_judge(config)
     bench = Bench(campaign=campaign, wells=batch)
     config = bench.in_designs(config)
     runs = (

@@ -21,7 +21,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import ConfigError, LabloopError
-from labloop.proposing.pipeline import check_plugins
+from labloop.proposing.checks import check_plugins
 from labloop.registry import create
 from labloop.rounds import related
 from labloop.runtime.files import write_all, write_text
