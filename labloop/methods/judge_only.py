@@ -33,7 +33,7 @@ class JudgeOnly:
     cost: ClassVar[str] = "the judge, once more"
     several_tasks: ClassVar[bool] = True
 
-    members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
+    members: tuple[Name, ...] = Field(default=("gp", "ensemble", "forest"), min_length=1)
     """Kinds of model that the judge listens to."""
     optimism: float = 1.0
     """Standard deviations of belief added to the mean."""

@@ -67,10 +67,11 @@ SLIGHT = 0.05
 
 @plugin
 class Auto:
-    """Gaussian process, ensembles, forest and ridge, weighed by how well each predicts measurements that it has not seen."""
+    """Gaussian process, networks and forest, weighed by how well each predicts measurements that it has not seen."""
 
-    members: tuple[Name, ...] = Field(default=("gp", "ensemble", "words", "forest", "pairwise"), min_length=1)
-    """Kinds of model to listen to; those that cannot work on the data are left out."""
+    members: tuple[Name, ...] = Field(default=("gp", "ensemble", "forest"), min_length=1)
+    """Kinds of model to listen to; those that cannot work on the data are left out. There are `words`, networks on gapped words,
+    and `pairwise`, a ridge on pairs of letters, too: what they know the Gaussian process knows, and plates are no better."""
     warp: bool = True
     """See the logarithm of the measurements where that predicts far better."""
     several: bool = False
