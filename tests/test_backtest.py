@@ -73,6 +73,12 @@ def test_an_arm_that_learns_finds_the_best_before_chance_does(campaign):
     assert again.arms == told.arms
 
 
+def test_an_arm_that_chooses_by_a_judge_needs_one(campaign):
+    round_ = parse_config({"arms": {"mine": {"proposers": "random", "selector": "conservative"}}, "judge": None}, RoundConfig)
+    with pytest.raises(ConfigError, match="conservative chooses by what a judge says"):
+        backtest(campaign, round_, splits=2, rounds=1)
+
+
 def test_equal_arms_are_not_told_apart(campaign):
     same = parse_config({"arms": {"one": {"proposers": "random"}, "two": {"proposers": "random"}}, "judge": None}, RoundConfig)
     told = backtest(campaign, same, splits=5, rounds=1)

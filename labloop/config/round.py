@@ -39,6 +39,11 @@ class Arm(Config):
         """Does it take its proposers' designs by turns, without choosing among them?"""
         return set(self.selector) == {"as_proposed"}
 
+    @property
+    def whole(self) -> Self:
+        """The arm with no wells of its own, so that alone it has the whole plate."""
+        return self.model_copy(update={"wells": None})
+
     @model_validator(mode="after")
     def _shares_make_sense(self) -> Self:
         if self.shares is None:
@@ -165,9 +170,5 @@ class RoundConfig(Config):
             shares = self.arms[arm].shares and {name: n for name, n in (self.arms[arm].shares or {}).items() if name in kept}
             change = {"proposers": kept, "shares": shares}
             return self.model_copy(update={"arms": {**self.arms, arm: self.arms[arm].model_copy(update=change)}})
-        left = {
-            name: one if BY_HAND in one.proposers else one.model_copy(update={"wells": None})
-            for name, one in self.arms.items()
-            if name != arm
-        }
+        left = {name: one if BY_HAND in one.proposers else one.whole for name, one in self.arms.items() if name != arm}
         return self.model_copy(update={"arms": left})

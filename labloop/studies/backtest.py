@@ -163,7 +163,7 @@ def backtest(
         frame = lab.space.decode(data.X[start])
         begun = frame.assign(value=memory.config.objective.to_value(data.y[start]), status="ok")
         for arm, spec in chosen.arms.items():
-            one = chosen.model_copy(update={"arms": {arm: spec.model_copy(update={"wells": None})}})
+            one = chosen.model_copy(update={"arms": {arm: spec.whole}})
             seed = derive(memory.config.seed, "backtest", i)
             loop = _Loop(campaign=campaign, config=one, lab=lab, seed=seed, rounds=rounds, batch=n)
             jobs.append((loop, begun, frozenset(data.ids[j] for j in best.tolist())))

@@ -235,10 +235,7 @@ def _arms(round_config: RoundConfig | Path | str | None) -> dict[str, RoundConfi
     """Each arm of a round as a round of its own, which has the whole plate."""
     if not isinstance(round_config, RoundConfig):
         round_config = load_config(round_config or preset("rounds/default.yaml"), RoundConfig)
-    return {
-        name: RoundConfig(arms={name: arm.model_copy(update={"wells": None})}, judge=round_config.judge)
-        for name, arm in round_config.arms.items()
-    }
+    return {name: RoundConfig(arms={name: arm.whole}, judge=round_config.judge) for name, arm in round_config.arms.items()}
 
 
 def _check(method: str, arms: Mapping[str, RoundConfig]) -> None:

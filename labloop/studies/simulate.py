@@ -118,12 +118,11 @@ def simulate(
         )
     check_properties(campaign, lab)
     config = _pick_arms(round_config, arms, split=mode == "separate")
-    check_judge(config)
     bench = Bench(campaign=campaign, wells=batch)
     config = bench.in_designs(config)
     runs = (
         [
-            (seed, config.model_copy(update={"arms": {arm: _whole(spec)}}))
+            (seed, config.model_copy(update={"arms": {arm: spec.whole}}))
             for seed in range(seeds)
             for arm, spec in config.arms.items()
         ]
@@ -167,10 +166,8 @@ def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool)
         for name, arm in config.arms.items():
             alone = {p: arm.model_copy(update={"proposers": {p: options}}) for p, options in arm.proposers.items()}
             arms.update({name: arm} if len(alone) == 1 else alone)
-    if names is None:
-        return config.model_copy(update={"arms": arms})
-    chosen = {}
-    for name in names:
+    chosen = {} if names is not None else arms
+    for name in names or ():
         if name in arms or name in config.arms:
             chosen[name] = arms.get(name) or config.arms[name]
         elif name in available("proposers") or ":" in name:
@@ -180,7 +177,9 @@ def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool)
                 f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
                 f"nor a proposer ({', '.join(available('proposers'))})"
             )
-    return config.model_copy(update={"arms": chosen})
+    picked = config.model_copy(update={"arms": chosen})
+    check_judge(picked)
+    return picked
 
 
 def _alone(name: str, config: RoundConfig) -> Arm:
@@ -189,10 +188,6 @@ def _alone(name: str, config: RoundConfig) -> Arm:
     if name == "judge_only" and selecting:
         return selecting[0].model_copy(update={"proposers": {name: {}}})
     return Arm(proposers={name: {}})
-
-
-def _whole(arm: Arm) -> Arm:
-    return arm.model_copy(update={"wells": None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -321,7 +321,7 @@ def _rounds(config: StudyConfig, names: Sequence[str]) -> dict[str, RoundConfig]
         else:
             arm = Arm(**told.model_dump(exclude={"judge"}, exclude_unset=True))
             judge = told.judge if "judge" in told.model_fields_set else known.judge
-        found[name] = RoundConfig(arms={name: arm.model_copy(update={"wells": None})}, judge=judge)
+        found[name] = RoundConfig(arms={name: arm.whole}, judge=judge)
     return found
 
 
