@@ -162,7 +162,7 @@ def test_revising_to_the_same_configuration_changes_nothing(tmp_path):
         ({"hours": {"type": "real"}}, "was of type integer"),
         ({"tag": {"length": 7}}, "length 6 is not 7"),
         ({"hours": {"name": "time"}}, "lacks hours and adds time"),
-        ({"temperature": {"step": 7.5}}, "would become others"),
+        ({"temperature": {"step": 7.5}}, "is not 20 plus steps of 7.5"),
         ({"space": {"symmetries": ["reverse_complement"]}}, "would become others"),
     ],
     ids=["name", "unit", "assay", "type", "length", "column", "grid", "symmetry"],

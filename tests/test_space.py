@@ -146,6 +146,25 @@ def test_mixtures_are_listed_whole():
     assert len(np.unique(np.round(X * 10).astype(int), axis=0)) == 3003
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [(2.5, 2.5), (2.51, 2.5), (1, 1), (3.99, 4.0), (2.7, None), (2.26, None), (4.2, None)],
+)
+def test_a_number_off_the_steps_is_a_fault_and_no_other_number(written, kept):
+    space = DesignSpace(parameters=(Real(name="loading", low=1, high=4.2, step=0.5),))
+    faults = space.check(pd.DataFrame({"loading": [written]}))
+    assert [fault.rule for fault in faults] == ([] if kept else ["is not 1 plus steps of 0.5 (a finer step takes it)"])
+    if kept:
+        assert space.decode(space.encode(pd.DataFrame({"loading": [written]})))["loading"].tolist() == [kept]
+
+
+def test_a_fraction_off_the_steps_is_a_fault_and_no_other_fraction():
+    space = DesignSpace(parameters=(Mixture(name="metals", components=("Ni", "Fe"), step=0.05),))
+    faults = space.check(pd.DataFrame({"Ni": [0.3, 0.3001, 0.33], "Fe": [0.7, 0.6999, 0.67]}))
+    assert {(fault.row, fault.column) for fault in faults} == {(2, "Ni"), (2, "Fe")}
+    assert "is not in steps of 0.05" in faults[0].rule
+
+
 def test_both_strands_are_one_design():
     space = DesignSpace(parameters=(Sequence(name="dna", length=8),), symmetries=("reverse_complement",))
     strands = pd.DataFrame({"dna": ["TGATACCT", revcomp("TGATACCT"), "ACGTACGT"]})

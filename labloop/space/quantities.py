@@ -20,6 +20,9 @@ STEPS = 3
 FINEST = 1e-6
 """Steps of a mixture where the lab names none."""
 
+NEAR = 0.05
+"""Share of a step that what is written may be off: more is no rounding, but another amount."""
+
 
 def to_digits(values: FloatArray, digits: int) -> FloatArray:
     """Round positive numbers (n,) to one digit before the point and so many after it, to the bit as their text is read back.
@@ -103,8 +106,9 @@ class _Number(ParameterBase):
 class Real(_Number):
     """A number in a range, on a linear or logarithmic scale, on a grid where `step` is given.
 
-    What the lab measured is kept to the digit. What labloop makes up is set on a bench: it comes in steps of `step` or of
-    `decimals`, else of about a thousandth of the range (three decimals of it, or so many digits on a logarithmic scale).
+    What the lab measured is kept to the digit; where `step` is given it has to lie on its grid. What labloop makes up is set on a
+    bench: it comes in steps of `step` or of `decimals`, else of about a thousandth of the range (three decimals of it, or so many
+    digits on a logarithmic scale).
     """
 
     type: Literal["real"] = "real"
@@ -119,6 +123,13 @@ class Real(_Number):
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave `decimals` out where nobody set it: a space of an older labloop keeps its text, and so its fingerprints."""
         return {name: value for name, value in handler(self).items() if name != "decimals" or value is not None}
+
+    def _fault(self, value: float) -> str | None:
+        if (rule := super()._fault(value)) is None and self.step is not None:
+            steps = (value - self.low) / self.step
+            if abs(steps - np.clip(round(steps), 0, self.size - 1)) > NEAR:
+                rule = f"is not {canonical_text(self.low)} plus steps of {canonical_text(self.step)} (a finer step takes it)"
+        return rule
 
     @property
     def places(self) -> int:
@@ -232,7 +243,8 @@ class Integer(_Number):
 class Mixture(ParameterBase):
     """Fractions of several components that sum to one, in steps of `step`.
 
-    Where the lab names none, what was measured is kept in steps of 1e-6, and what labloop makes up comes in thousandths.
+    What was measured has to be in them. Where the lab names none, it is kept in steps of 1e-6, and what labloop makes up comes in
+    thousandths.
     """
 
     type: Literal["mixture"] = "mixture"
@@ -288,6 +300,15 @@ class Mixture(ParameterBase):
         faults += [
             Fault(int(i), self.name, f"{' + '.join(self.components)} is {raw[i].sum():.6g}, not 1", str(raw[i].tolist()))
             for i in np.flatnonzero(off)
+            if int(i) not in bad
+        ]
+        bad = {fault.row for fault in faults}
+        steps = np.nan_to_num(raw, posinf=0.0, neginf=0.0) / self.step
+        faults += [
+            Fault(
+                int(i), self.components[j], f"is not in steps of {canonical_text(self.step)} (finer ones take it)", str(raw[i, j])
+            )
+            for i, j in np.argwhere((np.abs(steps - np.round(steps)) > NEAR) & (self.step != FINEST))
             if int(i) not in bad
         ]
         return self.decode(np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)), faults
