@@ -220,6 +220,7 @@ def test_small_data_still_get_a_number_of_steps_and_large_data_their_passes():
     data = toy_data(TOY_SPACES["sequence"])
     assert train(data, replace(SMALL, min_steps=70), [0]).steps == 70
     assert train(data, replace(SMALL, min_steps=1, epochs=9, batch_size=10, val_size=4), [0]).steps == 9 * 5
+    assert train(data, replace(SMALL, min_steps=1, epochs=9, batch_size=10, val_size=4, max_steps=20), [0]).steps == 20
 
 
 def test_bounds_are_errors_on_their_wrong_side_only():
