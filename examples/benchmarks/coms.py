@@ -11,7 +11,7 @@ scores 0.439. Random designs reach a maximum of 0.937 ± 0.038 by chance, so the
 overestimation on held-out designs, limited to 2.
 
 Seen with the defaults (two shared Xeon cores with AMX, one thread): `paper` 0.981 ± 0.014 and 0.629 ± 0.032 in 872 CPU-seconds
-for all 8 seeds, `default` 0.991 ± 0.005 and 0.875 ± 0.022 in 334, `random` 0.935 and 0.440. Published COMs have 0.945 and 0.512.
+for all 8 seeds, `default` 0.981 ± 0.003 and 0.864 ± 0.010 in 69, `random` 0.935 and 0.440. Published COMs have 0.945 and 0.512.
 `paper` ends above them, where gradient ascent without conservatism is published (0.965 to 0.985, median 0.51 to 0.63): the
 limit of 2 is hardly reached and α decays to nearly nothing. The width is not the reason as far as 500 steps tell; what the
 published run did otherwise is not known.
