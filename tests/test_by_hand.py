@@ -212,6 +212,19 @@ def test_what_cannot_be_vetoed_is_refused_with_the_next_step(campaign, tmp_path)
         campaign.veto(spot, reason="x")
 
 
+def test_a_well_that_was_measured_cannot_be_vetoed(campaign, tmp_path):
+    spot = campaign.propose(ROUND).wells.iloc[0]
+    (tmp_path / "early.csv").write_text(f"plate,well,value\n{spot['plate']},{spot['well']},0.7\n")
+    assert f"no files of {spot['plate']} were written yet" in campaign.ingest(tmp_path / "early.csv").dialect
+    with pytest.raises(CampaignError, match=r"has a reading \(row 2 of early\.csv\).*'excluded'.*labloop correct"):
+        campaign.veto(f"{spot['plate']}:{spot['well']}", reason="oops")
+    other = {"arm": "near", "design_id": campaign.ledger.designs(campaign.name).index[0], "rank": 99}
+    detail = {"design_id": spot["design_id"], "arms": [], "wells": [[spot["plate"], spot["well"]]], "replacement": other}
+    detail |= {"by": "Bob", "reason": "oops"}
+    campaign.ledger.add_veto(campaign.name, 1, detail, pd.DataFrame())  # as an older labloop let it be
+    assert campaign.status()["rounds"][0]["missing"] == 96
+
+
 def test_a_veto_of_a_shared_or_a_persons_last_design(campaign, tmp_path):
     path = listed(campaign, tmp_path / "mine.csv", 3)
     campaign.pick(path, arm="chemist", by="Anna")
