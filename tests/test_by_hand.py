@@ -190,11 +190,16 @@ def test_a_veto_lets_the_arms_next_choice_in_and_trains_nothing(campaign, lab, t
     assert {"veto", "laid out", "picked"} <= {step.what for step in audit.steps}
     assert any("Bob took design" in step.said and "precipitates" in step.said for step in audit.steps)
     assert audit.design_id == told.replacement
+    again = campaign.veto(place, reason="toxic", by="Bob")
+    audit = campaign.audit(place)
+    assert audit.design_id == again.replacement
+    assert [step.detail["detail"]["reason"] for step in audit.steps if step.what == "veto"] == ["precipitates", "toxic"]
+    assert sum(step.what == "picked" for step in audit.steps) == 3
     assert campaign.ledger.verify(campaign.name)[0].faults == ()
     close_with_plate(campaign, lab, tmp_path, 1)
     data = campaign.dataset()
-    assert told.replacement in data.ids
-    assert told.design_id not in data.ids
+    assert again.replacement in data.ids
+    assert not {told.design_id, told.replacement} & set(data.ids)
     assert len(data) == 120 + 96
 
 
