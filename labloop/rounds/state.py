@@ -391,7 +391,7 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
         start = f"; or begin with random designs: {step or f'{propose} config/rounds/first.yaml'}"
         return told if rounds else told + start
     n_done = _done(memory)
-    if end := planned.ended(memory.config, n_done):
+    if end := planned.ended(memory.config, n_done) or (None if step else spending.short(memory)):
         return end
     done = f" ({n_done} of {memory.config.rounds} planned rounds are done)" if rounds else ""
     return f"propose round {len(rounds) + 1}: {propose}{done}"
