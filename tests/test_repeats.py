@@ -89,6 +89,9 @@ def test_a_history_that_was_measured_anew_is_taken_when_that_is_said(campaign, t
     assert main(["ingest", copy, *home]) == 1
     assert "--again" in capsys.readouterr().err
     assert main(["ingest", copy, *home, "--again"]) == 0
+    assert "6 readings: 6 measured, 0 without a value" in capsys.readouterr().out
+    assert main(["ingest", copy, *home]) == 0
+    assert capsys.readouterr().out.strip() == "copy.csv is in the ledger already: nothing to do"
     assert stored(campaign) == 2 * len(ROWS)
     data = campaign.dataset()
     assert data.n_replicates.tolist() == [2] * len(ROWS)

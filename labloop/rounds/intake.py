@@ -14,6 +14,7 @@ from typing import Any
 
 from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, ReadOptions, explain_assay, printable, read_assay, sha256_of
+from labloop.assays.ingest.cells import count
 from labloop.errors import IngestError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
@@ -31,6 +32,7 @@ class Receipt:
     sha256: str
     dialect: str
     n_rows: int
+    """Readings."""
     n_measured: int
     n_failed: int
     n_new_designs: int
@@ -38,6 +40,11 @@ class Receipt:
     stored: bool
     note: str
     """What happened and what comes next, for a person."""
+
+    @property
+    def counted(self) -> str:
+        """The readings in words: of several properties a row has several."""
+        return f"{count(self.n_rows, 'reading')}: {self.n_measured:,} measured, {self.n_failed:,} without a value"
 
 
 def known(memory: Memory, options: ReadOptions, digest: str = "") -> dict[str, Any]:
