@@ -31,7 +31,7 @@ def unwritten(memory: Memory, file: AssayFile) -> str:
     shown = set(wells.loc[wells["round"].isin(proposed), "plate"]) & set(file.measurements["plate"].dropna())
     if not shown:
         return ""
-    return f"no files of {listed(sorted(shown))} were written yet (labloop export {memory.name}): see that it is the right plate"
+    return f"no files of {listed(sorted(shown))} were written yet: see that it is the right plate"
 
 
 def as_elsewhere(memory: Memory, file: AssayFile) -> str:
