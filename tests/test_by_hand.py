@@ -190,11 +190,16 @@ def test_a_veto_lets_the_arms_next_choice_in_and_trains_nothing(campaign, lab, t
     assert {"veto", "laid out", "picked"} <= {step.what for step in audit.steps}
     assert any("Bob took design" in step.said and "precipitates" in step.said for step in audit.steps)
     assert audit.design_id == told.replacement
+    again = campaign.veto(place, reason="toxic", by="Bob")
+    audit = campaign.audit(place)
+    assert audit.design_id == again.replacement
+    assert [step.detail["detail"]["reason"] for step in audit.steps if step.what == "veto"] == ["precipitates", "toxic"]
+    assert sum(step.what == "picked" for step in audit.steps) == 3
     assert campaign.ledger.verify(campaign.name)[0].faults == ()
     close_with_plate(campaign, lab, tmp_path, 1)
     data = campaign.dataset()
-    assert told.replacement in data.ids
-    assert told.design_id not in data.ids
+    assert again.replacement in data.ids
+    assert not {told.design_id, told.replacement} & set(data.ids)
     assert len(data) == 120 + 96
 
 
@@ -210,6 +215,19 @@ def test_what_cannot_be_vetoed_is_refused_with_the_next_step(campaign, tmp_path)
     campaign.export(tmp_path / "out")
     with pytest.raises(CampaignError, match=r"were exported.*excluded"):
         campaign.veto(spot, reason="x")
+
+
+def test_a_well_that_was_measured_cannot_be_vetoed(campaign, tmp_path):
+    spot = campaign.propose(ROUND).wells.iloc[0]
+    (tmp_path / "early.csv").write_text(f"plate,well,value\n{spot['plate']},{spot['well']},0.7\n")
+    assert f"no files of {spot['plate']} were written yet" in campaign.ingest(tmp_path / "early.csv").dialect
+    with pytest.raises(CampaignError, match=r"has a reading \(row 2 of early\.csv\).*'excluded'.*labloop correct"):
+        campaign.veto(f"{spot['plate']}:{spot['well']}", reason="oops")
+    other = {"arm": "near", "design_id": campaign.ledger.designs(campaign.name).index[0], "rank": 99}
+    detail = {"design_id": spot["design_id"], "arms": [], "wells": [[spot["plate"], spot["well"]]], "replacement": other}
+    detail |= {"by": "Bob", "reason": "oops"}
+    campaign.ledger.add_veto(campaign.name, 1, detail, pd.DataFrame())  # as an older labloop let it be
+    assert campaign.status()["rounds"][0]["missing"] == 96
 
 
 def test_a_veto_of_a_shared_or_a_persons_last_design(campaign, tmp_path):

@@ -541,6 +541,12 @@ def test_the_sentence_never_calls_a_difference_of_nothing_higher(transform, told
     assert "measured wells is the same as that of" in same
 
 
+def test_the_mean_of_an_only_arm_has_two_digits_however_wide_its_interval_is():
+    found = quick(picks_of({(1, "a"): [24.0, 4980.0]}, status=["censored_low", "ok"]), objective=Objective(unit="RFU"))
+    assert "the mean of its 2 measured wells is 2,500 RFU (95 % interval −29,000 to 34,000)" in found.sentence
+    assert "1 well reads beyond the assay's range and is counted at the bound." in found.notes
+
+
 def test_the_sentence_admits_that_the_data_cannot_decide_and_tells_what_would():
     said = quick(picks_of({(1, "a"): normal(1, 12, 0.3), (1, "b"): normal(2, 12)})).sentence
     assert "the data cannot decide between" in said

@@ -273,7 +273,9 @@ def test_a_budget_of_wells_counts_and_refuses_the_round_beyond_it(tmp_path: Path
     with pytest.raises(CampaignError, match=r"round 3 of coupling takes 24 wells, but 48 of the budget's 50 are spent: .*revise"):
         run.propose(rounds())
     assert len(run.ledger.rounds(run.name)) == 2
+    assert run.status()["next"].startswith("another full plate takes 24 wells, but 48 of the budget's 50 are spent: take fewer")
     run.revise(config(plate=plate, budget={"wells": 72}, rounds=5), reason="more money")
+    assert run.status()["next"].startswith("propose round 3")
     assert len(run.propose(rounds()).wells) == 24
 
 

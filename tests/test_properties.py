@@ -204,6 +204,23 @@ def test_explain_shows_every_property(paint, tmp_path):
     assert set(told.rows["assay"]) == {"gloss", "cost", "smell"}
 
 
+def test_a_form_in_excel_has_a_column_a_property_and_is_taken_back(paint, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    paint.propose(ROUND)
+    place = paint.export(tmp_path / "out", exporters={"form": {}})["form"]
+    book = openpyxl.load_workbook(place)
+    sheet = book["results"]
+    header = [cell.value for cell in sheet[1]]
+    assert header[:-1] == list(pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv").columns)[:-1]
+    assert header[:5] == ["plate", "well", "gloss", "cost", "smell"]
+    for row in range(2, sheet.max_row + 1):
+        for column, value in ((3, 20 + row), (4, 2 + row / 10), (5, 1 + row / 100)):
+            sheet.cell(row, column).value = value
+    book.save(place)
+    assert paint.ingest(place).n_rows == 3 * (sheet.max_row - 1)
+    assert paint.state(1) == "MEASURED"
+
+
 def test_only_what_is_read_is_not_called_ignored(paint, tmp_path):
     start(4, seed=5).assign(gloss_unit="GU", ink="red").to_csv(tmp_path / "more.csv", index=False)
     assert "ignored ink;" in paint.ingest(tmp_path / "more.csv", dry_run=True).dialect

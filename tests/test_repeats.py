@@ -12,7 +12,7 @@ from labloop.campaign.facade import Campaign
 from labloop.cli import main
 from labloop.config.read import parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import IngestError
+from labloop.errors import CampaignError, IngestError
 from labloop.rounds import intake
 from labloop.rounds.repeats import matches
 
@@ -89,6 +89,9 @@ def test_a_history_that_was_measured_anew_is_taken_when_that_is_said(campaign, t
     assert main(["ingest", copy, *home]) == 1
     assert "--again" in capsys.readouterr().err
     assert main(["ingest", copy, *home, "--again"]) == 0
+    assert "6 readings: 6 measured, 0 without a value" in capsys.readouterr().out
+    assert main(["ingest", copy, *home]) == 0
+    assert capsys.readouterr().out.strip() == "copy.csv is in the ledger already: nothing to do"
     assert stored(campaign) == 2 * len(ROWS)
     data = campaign.dataset()
     assert data.n_replicates.tolist() == [2] * len(ROWS)
@@ -210,3 +213,25 @@ def test_bytes_that_another_process_stored_meanwhile_change_nothing(campaign, tm
     assert not receipt.stored
     assert "in the ledger already" in receipt.note
     assert stored(campaign) == len(ROWS) + 1
+
+
+def test_bytes_that_are_read_otherwise_are_no_repetition(campaign, tmp_path):
+    reads = [("450", (0.1, 0.2, 0.3)), ("600", (10, 20, 30))]
+    lines = [line for read, values in reads for line in (read, ",1,2,3", "A,{},{},{}".format(*values), "")]
+    path = save(tmp_path, "reader.csv", *lines)
+    assert campaign.ingest(path, read="450").n_rows == 3
+    campaign.close(reason="enough")
+    campaign.propose(FIRST, out=tmp_path / "two")
+    one, two = ({"plates": [f"tfbind8-R0{number}-P1"]} for number in (1, 2))
+    assert not campaign.ingest(path, read="450").stored  # of the plate that it was of, not of the one that waits now
+    assert campaign.ingest(path, read="600", **two).n_rows == 3
+    assert not campaign.ingest(path, read="600", again=True, **two).stored
+    assert "3 wells read before, and otherwise" in campaign.explain(path, read="600", **one).dialect
+    assert len(campaign.correct(path, read="600", reason="wrong wavelength").changes) == 3
+    assert not campaign.correct(path, read="600", reason="wrong wavelength").stored
+    assert not campaign.ingest(path, read="450", **one).stored
+    with pytest.raises(CampaignError, match="a later correction stands"):
+        campaign.correct(path, read="450", reason="wrong wavelength", **one)
+    found = campaign.ledger.measurements(campaign.name, plates=[*one["plates"], *two["plates"]])
+    assert found["value"].tolist() == [10, 20, 30] * 2
+    assert not any(each.faults for each in campaign.ledger.verify())

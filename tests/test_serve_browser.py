@@ -89,7 +89,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         keep("faults")
         assert run.ledger.files("tfbind8").empty
         drop(bench / "start.csv")
-        page.text("100 rows: 100 measured", "Read as")
+        page.text("100 readings: 100 measured", "Read as")
         page.press("Store it")
         page.text("Stored. 100 rows")
 
@@ -130,7 +130,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         page.press("Why is it here?")
         page.text("Wanted by", run.why(well).said)
         drop(form)
-        page.text("48 rows: 48 measured", "48 rows left out")
+        page.text("48 readings: 48 measured", "48 rows left out")
         page.press("Store it")
         page.text("Stored.")
         assert run.state(1) == "MEASURED"

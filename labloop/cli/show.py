@@ -120,10 +120,7 @@ def receipt(receipt: Receipt, *, json: bool) -> None:
         return dump(asdict(receipt))
     if receipt.dialect:
         out.print(f"{receipt.file}: read as {receipt.dialect}")
-    out.print(
-        f"{receipt.n_rows} rows: {receipt.n_measured} measured, {receipt.n_failed} without a value, "
-        f"{receipt.n_new_designs} designs new to labloop"
-    )
+        out.print(f"{receipt.counted}, {receipt.n_new_designs} designs new to labloop")
     out.print(("Stored. " if receipt.stored else "") + f"Next: {receipt.note}" if receipt.stored else receipt.note)
 
 

@@ -38,7 +38,8 @@ def notes(
         told.append(f"Nothing was known when these rounds began, so hits cannot be counted: {', '.join(unknown)}.")
     bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
     if bounds:
-        told.append(f"{bounds} wells read beyond the assay's range and are counted at the bound.")
+        read, are = ("1 well reads", "is") if bounds == 1 else (f"{bounds} wells read", "are")
+        told.append(f"{read} beyond the assay's range and {are} counted at the bound.")
     told += _far(picks)
     for pair in pairs:
         told += _of_pair(pair, plan, top_k)

@@ -76,10 +76,11 @@ def _losses(c: Figures, here: Sequence[ArmSummary]) -> list[str]:
 def _alone(c: Figures, arm: ArmSummary) -> str:
     half = (arm.mean_value_high - arm.mean_value_low) / 2
     unit = f" {c.objective.unit}" if c.objective.unit else ""
+    mean = spell(arm.mean_value, min(half, abs(arm.mean_value)))
     limits = f" (95 % interval {spell(arm.mean_value_low, half)} to {spell(arm.mean_value_high, half)})"
     return (
         f"{_rounds(c.rounds)}, {arm.arm} is the only arm: the mean of its {_count(arm.n_measured)} is "
-        f"{spell(arm.mean_value, half)}{unit}{limits if math.isfinite(half) else ''}. A comparison needs a second arm."
+        f"{mean}{unit}{limits if math.isfinite(half) else ''}. A comparison needs a second arm."
     )
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def render(batch: Batch, more: Mapping[str, bytes] | None = None) -> dict[str, b
         f"{batch.stem}_picks.csv": csv_bytes(_pick_list(batch, wells, designs)),
         f"{batch.stem}_platemap.csv": csv_bytes(_plate_map(wells, designs)),
         f"{batch.stem}_grid.csv": csv_bytes(_grid(batch, wells, designs)),
-        f"{batch.stem}_assay.csv": csv_bytes(_form(batch, wells)),
+        f"{batch.stem}_assay.csv": csv_bytes(form_lines(_places(wells), unit=batch.objective.unit, properties=batch.properties)),
         **(more or {}),
     }
     manifest = {
@@ -268,14 +268,18 @@ def _predictions(objective: Objective, picks: pd.DataFrame) -> dict[str, FloatAr
     }  # fmt: skip
 
 
-def _form(batch: Batch, wells: pd.DataFrame) -> list[Sequence[str]]:
-    """Make the empty form: one value a well, or a column a property, whose units the last header tells."""
-    places = _places(wells)
-    if not batch.properties:
-        return [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, "", batch.objective.unit, *[""] * 4) for plate, well in places)]
-    units = ", ".join(f"{name} in {unit}" for name, unit in batch.properties.items() if unit)
+def form_lines(places: Iterable[tuple[str, str]], *, unit: str, properties: Mapping[str, str]) -> list[Sequence[str]]:
+    """Make the empty form: one value a well, or a column a property, whose units the last header tells.
+
+    Args:
+        places: plate and well of each line.
+        properties: columns with their units, where there are several properties.
+    """
+    if not properties:
+        return [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, "", unit, *[""] * 4) for plate, well in places)]
+    units = ", ".join(f"{name} in {one}" for name, one in properties.items() if one)
     told = f"{FORM_HELP}; a property that was not measured stays blank" + (f"; {units}" if units else "")
-    named = (*ASSAY_COLUMNS[:2], *batch.properties, *ASSAY_COLUMNS[4:])
+    named = (*ASSAY_COLUMNS[:2], *properties, *ASSAY_COLUMNS[4:])
     return [(*named, told), *((plate, well, *[""] * (len(named) - 1)) for plate, well in places)]
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from labloop.errors import BatchError
-from labloop.plates.batch import ASSAY_COLUMNS
-from labloop.plates.statuses import FORM_HELP, STATUSES
+from labloop.plates.batch import form_lines
+from labloop.plates.statuses import STATUSES
 from labloop.plates.transfer import TransferPlan
 from labloop.plates.wells import parse_well
 from labloop.registry import plugin
@@ -27,7 +27,7 @@ class Form:
             zip(plan.transfers["plate"].astype(str), plan.transfers["well"].astype(str), strict=True),
             key=lambda one: (order[one[0]], parse_well(one[1])),
         )
-        lines = [(*ASSAY_COLUMNS, FORM_HELP), *((plate, well, None, plan.unit, None, None, None, None) for plate, well in wells)]
+        lines = form_lines(wells, unit=plan.unit, properties=plan.properties)
         return {"form.xlsx": xlsx_bytes({"results": lines}, choices={"status": STATUSES})}
 
 

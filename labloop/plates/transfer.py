@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -37,6 +37,8 @@ class TransferPlan:
     """Wells of an assay plate."""
     unit: str = ""
     """Of what the assay reports."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the results' form with their units, where there are several properties."""
     shape: tuple[int, int] | None = None
     """Rows and columns of a source plate where it is no usual one."""
 

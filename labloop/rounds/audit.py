@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -67,34 +68,38 @@ def audit(memory: Memory, what: str) -> Audit:
     Raises:
         CampaignError: there is nothing of this name; the message names the nearest.
     """
-    name, subject, came = memory.name, what.strip(), False
+    name, subject = memory.name, what.strip()
     if ":" in subject:
         plate, _, text = subject.rpartition(":")
         spot = (plate, _well(text))
         trail = memory.ledger.trail(name, spot=spot)
         if trail.wells.empty and trail.readings.empty:
             raise CampaignError(_no_spot(memory, name, plate, spot[1]))
-        ids = [*trail.wells["design_id"].dropna(), *trail.readings["design_id"].dropna()]
-        design_id, subject = next(iter(ids), None), f"{plate}:{spot[1]}"
-        wells = memory.ledger.wells(name)
-        now = wells.loc[(wells["plate"] == plate) & (wells["well"] == spot[1]), "design_id"].dropna()
-        if came := len(now) > 0 and design_id is not None and now.iloc[0] != design_id:
-            design_id = str(now.iloc[0])
+        subject, held = f"{plate}:{spot[1]}", _held(trail, spot)
+        trails = [trail, *(memory.ledger.trail(name, design_id=one, spot=spot) for one in held[1:])]
     else:
-        design_id = subject = _design_id(memory, name, subject)
-        trail = memory.ledger.trail(name, design_id=design_id)
-    known = memory.ledger.designs(name, [design_id] if design_id else [])
+        subject = _design_id(memory, name, subject)
+        held, trails = [subject], [memory.ledger.trail(name, design_id=subject)]
+    design_id = held[-1] if held else None
+    known = memory.ledger.designs(name, held[-1:])
     design = {} if known.empty else dict(known.iloc[0].drop("in_space"))
     own = {one.number for one in memory.ledger.rounds(name) if one.own_seed}
     picks = with_beta(memory.ledger.picks(name), memory.ledger.events(name))
     betas = dict(zip(zip(picks["round"], picks["arm"], strict=True), picks["beta"], strict=True))
-    steps = list(_steps(trail, design_id, own, memory.config.objective, betas))
-    if came:  # the story of what a veto let in, after that of what it took out
-        more = _steps(memory.ledger.trail(name, design_id=design_id), design_id, own, memory.config.objective, betas)
-        told = {(step.link, step.said) for step in steps}
-        steps += [step for step in more if (step.link, step.said) not in told]
-    steps.sort(key=lambda step: step.link)
-    return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=tuple(steps))
+    told: dict[tuple[int, str], Happening] = {}
+    for trail, one in zip_longest(trails, held):
+        for step in _steps(trail, one, own, memory.config.objective, betas):
+            told.setdefault((step.link, step.said), step)
+    steps = tuple(sorted(told.values(), key=lambda step: step.link))
+    return Audit(campaign=name, subject=subject, design_id=design_id, design=design, steps=steps)
+
+
+def _held(trail: Trail, spot: tuple[str, str]) -> list[str]:
+    """The designs of a well, one after the other: the one laid out there, and those that vetoes let in."""
+    held = [*trail.wells["design_id"].dropna(), *trail.readings["design_id"].dropna()][:1]
+    vetoes = [json.loads(row["detail"]) for row in _records(trail.events) if row["kind"] == VETO]
+    came = [detail["replacement"] for detail in vetoes if list(spot) in detail["wells"]]
+    return held + [one["design_id"] for one in came if one]
 
 
 def _well(text: str) -> str:

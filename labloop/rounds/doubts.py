@@ -1,12 +1,13 @@
-"""What speaks against a file: it reads as another plate's, as another assay's, or as one in another unit."""
+"""What speaks against a file: its plate has no files yet, or it reads as another plate's, another assay's or in another unit."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from labloop.assays.ingest import AssayFile
-from labloop.assays.ingest.cells import count
+from labloop.assays.ingest.cells import count, listed
 from labloop.ledger.memory import Memory
+from labloop.ledger.states import RoundState
 from labloop.rounds.repeats import CORRECTS, rounded
 from labloop.runtime.numbers import spelt
 
@@ -20,7 +21,17 @@ _APART = 5
 
 def doubts(memory: Memory, file: AssayFile) -> list[str]:
     """Say what speaks against a file; nothing, as a rule."""
-    return [told for told in (as_elsewhere(memory, file), *out_of_scale(memory, file)) if told]
+    return [told for told in (unwritten(memory, file), as_elsewhere(memory, file), *out_of_scale(memory, file)) if told]
+
+
+def unwritten(memory: Memory, file: AssayFile) -> str:
+    """Say which of a file's plates were never handed to the lab, as their files were not written; else ''."""
+    proposed = [entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.PROPOSED]
+    wells = memory.ledger.wells(memory.name)
+    shown = set(wells.loc[wells["round"].isin(proposed), "plate"]) & set(file.measurements["plate"].dropna())
+    if not shown:
+        return ""
+    return f"no files of {listed(sorted(shown))} were written yet: see that it is the right plate"
 
 
 def as_elsewhere(memory: Memory, file: AssayFile) -> str:

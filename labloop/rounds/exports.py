@@ -97,7 +97,7 @@ def transfer_plan(batch: Batch, config: CampaignConfig) -> TransferPlan:
     flanks = {name: (one.five_prime, one.three_prime) for name, one in config.flanks.items()}
     return TransferPlan(
         stem=batch.stem, designs=pd.concat([designs, told], axis=1), transfers=transfers, space=config.space, flanks=flanks,
-        source_wells=size, plate_wells=config.plate.wells, shape=shape, unit=config.objective.unit,
+        source_wells=size, plate_wells=config.plate.wells, shape=shape, unit=config.objective.unit, properties=batch.properties,
     )  # fmt: skip
 
 

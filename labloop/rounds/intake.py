@@ -1,6 +1,7 @@
 """The intake: files of the lab read with what the campaign knows, appended to the memory, and what follows from their readings.
 
-Every verb can be run again: known bytes change nothing, and what follows is read from the memory, never done twice.
+Every verb can be run again: known bytes change nothing unless they are to be read otherwise, and what follows is read from the
+memory, never done twice.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 
 from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, ReadOptions, explain_assay, printable, read_assay, sha256_of
+from labloop.assays.ingest.cells import count
 from labloop.errors import IngestError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
 from labloop.rounds.correction import Corrected
 from labloop.rounds.doubts import doubts
-from labloop.rounds.repeats import fresh
+from labloop.rounds.repeats import fresh, has_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Receipt:
     sha256: str
     dialect: str
     n_rows: int
+    """Readings."""
     n_measured: int
     n_failed: int
     n_new_designs: int
@@ -38,13 +41,25 @@ class Receipt:
     note: str
     """What happened and what comes next, for a person."""
 
+    @property
+    def counted(self) -> str:
+        """The readings in words: of several properties a row has several."""
+        return f"{count(self.n_rows, 'reading')}: {self.n_measured:,} measured, {self.n_failed:,} without a value"
 
-def known(memory: Memory, options: ReadOptions) -> dict[str, Any]:
-    """Give all that a file is read with: wells laid out, designs, and what is said or waited for."""
+
+def known(memory: Memory, options: ReadOptions, digest: str = "") -> dict[str, Any]:
+    """Give all that a file is read with: wells laid out, designs, and what is said or waited for.
+
+    Args:
+        digest: what the file is known by; one that was taken in is of the plates that it was of then, whatever waits now.
+    """
 
     @cache
     def waiting() -> tuple[str, ...]:
-        return state.waiting_plates(memory, options.assay or memory.config.objective.assay)
+        assay = options.assay or memory.config.objective.assay
+        return (
+            _plates(memory, digest, assay) if memory.ledger.has_file(memory.name, digest) else state.waiting_plates(memory, assay)
+        )
 
     return {
         "wells": memory.ledger.wells(memory.name),
@@ -53,16 +68,28 @@ def known(memory: Memory, options: ReadOptions) -> dict[str, Any]:
     }
 
 
+def _plates(memory: Memory, digest: str, assay: str) -> tuple[str, ...]:
+    """Give the plates whose readings came in with a file."""
+    files = memory.ledger.files(memory.name)
+    told = memory.ledger.known(memory.name, assay, plates=memory.ledger.plates(memory.name))
+    for one in files[files["sha256"] == digest].itertuples():
+        told = told[(told["file"] == one.name) & (told["at"] == one.at)]
+    return tuple(told["plate"].dropna().unique())
+
+
 def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -> Receipt:
     """Read a file, check all of it, and append it in one transaction; see `Campaign.ingest`."""
     digest = _identity(memory, sha256_of(path), options)
     name = options.name or printable(path.name)
-    if memory.ledger.has_file(memory.name, digest):
+    if _is_known(memory, digest, options):
         return _known(memory, name, digest)
-    file = replace(read_assay(path, memory.config, **known(memory, options)), sha256=digest)
+    file = _read(memory, path, options, digest)
+    if memory.ledger.has_file(memory.name, file.sha256):
+        return _known(memory, name, file.sha256)
     if dry_run:
         return _receipt(_fresh(memory, file, options), stored=False, note="checked, nothing stored (dry run)")
     with memory.ledger.begin():  # nobody stores the same readings between the look and the deed
+        file = _otherwise(memory, file)
         there = memory.ledger.has_file(memory.name, file.sha256)
         file = file if there else _fresh(memory, file, options)
         stored = not there and memory.ledger.add_file(
@@ -83,6 +110,25 @@ def _identity(memory: Memory, digest: str, options: ReadOptions) -> str:
     if options.assay is None or not has(memory.name, digest) or has(memory.name, digest, assay=options.assay):
         return digest
     return sha256(f"{digest} {options.assay}".encode()).hexdigest()
+
+
+def _is_known(memory: Memory, digest: str, options: ReadOptions) -> bool:
+    """Whether a file was taken in, and nothing is said by which it could be read otherwise now."""
+    said = options.read or options.plates or options.reader
+    return not said and memory.ledger.has_file(memory.name, digest)
+
+
+def _read(memory: Memory, path: Path | str, options: ReadOptions, digest: str) -> AssayFile:
+    file = read_assay(path, memory.config, **known(memory, options, digest))
+    return _otherwise(memory, replace(file, sha256=digest))
+
+
+def _otherwise(memory: Memory, file: AssayFile) -> AssayFile:
+    """Know a file by its bytes and readings where its bytes were taken in with other readings: of another read or plate."""
+    if not memory.ledger.has_file(memory.name, file.sha256) or has_all(memory, file):
+        return file
+    readings = file.measurements.drop(columns=["row", "note"]).to_csv(index=False)
+    return replace(file, sha256=sha256(f"{file.sha256} {readings}".encode()).hexdigest())
 
 
 def _known(memory: Memory, name: str, digest: str) -> Receipt:
@@ -126,7 +172,7 @@ def correct(
     Args:
         grown_from: rows that the file had, where an inbox's file was written on after it was taken; see `correction`.
     """
-    file = read_assay(path, memory.config, **known(memory, options))
+    file = _read(memory, path, options, _identity(memory, sha256_of(path), options))
     done = correction.correct(memory.ledger, memory.name, file, reason=reason, dry_run=dry_run, grown_from=grown_from)
     if not dry_run:
         catch_up(memory)
@@ -135,11 +181,14 @@ def correct(
 
 def explain(memory: Memory, path: Path | str, options: ReadOptions) -> Explanation:
     """Tell what `ingest` would make of a file."""
-    given = known(memory, options)
-    told = explain_assay(path, memory.config, **given)
-    if told.refusal is None and not memory.ledger.has_file(memory.name, _identity(memory, sha256_of(path), options)):
+    digest = _identity(memory, sha256_of(path), options)
+    told = explain_assay(path, memory.config, **known(memory, options, digest))
+    if told.refusal is not None or _is_known(memory, digest, options):
+        return told
+    file = _read(memory, path, options, digest)
+    if not memory.ledger.has_file(memory.name, file.sha256):
         try:
-            return replace(told, dialect=_fresh(memory, read_assay(path, memory.config, **given), options).dialect)
+            return replace(told, dialect=_fresh(memory, file, options).dialect)
         except IngestError as error:
             return replace(told, refusal=error)
     return told

@@ -62,8 +62,7 @@ def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
         IngestError: every row is a repetition, or some of a table that is no form of labloop's.
     """
     new = file.measurements
-    ids, plates = (new[name].dropna().unique().tolist() for name in ("design_id", "plate"))
-    old = memory.ledger.known(memory.name, file.assay, designs=ids, plates=plates)
+    old = _like(memory, file.assay, new)
     if old.empty:
         return new, ""
     found = matches(new, old)
@@ -95,6 +94,20 @@ def _fresh(memory: Memory, file: AssayFile) -> tuple[pd.DataFrame, str]:
         )
     left = f"{count(int(same.sum()), 'row')} left out that the ledger has already ({where})"
     return new[~same], f"{told}; {left}" if told else left
+
+
+def has_all(memory: Memory, file: AssayFile) -> bool:
+    """Say whether the ledger has every reading of a file, of each of its assays; what was corrected since counts too."""
+    for assay, new in file.measurements.groupby("assay", sort=False):
+        if (matches(new, _like(memory, str(assay), new)) < 0).any():
+            return False
+    return True
+
+
+def _like(memory: Memory, assay: str, new: pd.DataFrame) -> pd.DataFrame:
+    """The ledger's readings of the designs and plates of new ones."""
+    ids, plates = (new[name].dropna().unique().tolist() for name in ("design_id", "plate"))
+    return memory.ledger.known(memory.name, assay, designs=ids, plates=plates)
 
 
 def matches(new: pd.DataFrame, old: pd.DataFrame) -> Array:

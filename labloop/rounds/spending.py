@@ -95,27 +95,45 @@ def check(memory: Memory, number: int, config: RoundConfig, *, seed: int) -> Non
         CampaignError: what is left of the budget is too little for the round's plates.
         ConfigError: no batch can keep the limits.
     """
-    run, n = memory.config, sum(config.designs(memory.config.plate).values())
-    each = n * run.plate.replicates + config.plates * sum(control.wells for control in run.plate.controls)
-    higher = f"raise budget in the campaign's file (labloop revise {memory.name} FILE.yaml --reason …)"
-    smaller = "take fewer plates in the round's file, or fewer wells of each (plate.use in the campaign)"
-    if run.budget is not None:
-        so_far = spent(memory, before=number)
-        if run.budget.wells is not None and so_far.wells + each > run.budget.wells:
-            raise CampaignError(
-                f"round {number} of {memory.name} takes {each} wells, but {so_far.wells} of the budget's {run.budget.wells} are "
-                f"spent: {smaller}, or {higher}"
-            )
-        if run.budget.price is not None and run.prices is not None:
-            controls = run.prices.well * (each - n * run.plate.replicates)
-            least = n * cheapest(run.prices, run.space, run.plate.replicates) + controls
-            if (so_far.price or 0.0) + least > run.budget.price:
-                unit = f" {run.prices.unit}".rstrip()
-                raise CampaignError(
-                    f"round {number} of {memory.name} costs at least {least:,.6g}{unit}, but {so_far.price or 0:,.6g} of the "
-                    f"budget's {run.budget.price:,.6g}{unit} are spent: {smaller}, or {higher}"
-                )
+    n = sum(config.designs(memory.config.plate).values())
+    if short := _short(memory, n, plates=config.plates, before=number):
+        raise CampaignError(f"round {number} of {memory.name} {short}")
     try:
         terms_of(memory, number, config, seed=seed).check(n)
     except ConfigError as error:
         raise ConfigError(f"{memory.name}: {error}") from error
+
+
+def short(memory: Memory) -> str | None:
+    """Say so where what is left of the budget is too little for another full plate, and what to do; None where it is enough."""
+    told = _short(memory, memory.config.plate.designs(1), plates=1)
+    return f"another full plate {told}" if told else None
+
+
+def _short(memory: Memory, n: int, *, plates: int, before: int | None = None) -> str | None:
+    """Say what so many designs on so many plates take of what is left of the budget, where that is too little.
+
+    Args:
+        before: what was spent before this round counts; all where left out.
+    """
+    run = memory.config
+    if run.budget is None:
+        return None
+    so_far = spent(memory, before=before)
+    each = n * run.plate.replicates + plates * sum(control.wells for control in run.plate.controls)
+    mend = (
+        "take fewer plates in the round's file, or fewer wells of each (plate.use in the campaign), or raise budget in the "
+        f"campaign's file (labloop revise {memory.name} FILE.yaml --reason …)"
+    )
+    if run.budget.wells is not None and so_far.wells + each > run.budget.wells:
+        return f"takes {each} wells, but {so_far.wells} of the budget's {run.budget.wells} are spent: {mend}"
+    if run.budget.price is not None and run.prices is not None:
+        controls = run.prices.well * (each - n * run.plate.replicates)
+        least = n * cheapest(run.prices, run.space, run.plate.replicates) + controls
+        if (so_far.price or 0.0) + least > run.budget.price:
+            unit = f" {run.prices.unit}".rstrip()
+            return (
+                f"costs at least {least:,.6g}{unit}, but {so_far.price or 0:,.6g} of the budget's {run.budget.price:,.6g}{unit} "
+                f"are spent: {mend}"
+            )
+    return None

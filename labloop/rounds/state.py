@@ -193,19 +193,19 @@ def _unread(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None
 
 
 def _lacking(memory: Memory, wells: pd.DataFrame, *assays: str, until: int | None = None) -> dict[str, Array]:
-    """Say by assay which wells (n,) have no reading of it; only readings of their plates are looked at.
+    """Say by assay which wells (n,) have no reading of it, of the design that they hold; only their plates' are looked at.
 
     A well that one of several assays gave up, as its design failed, waits for no other.
     """
-    told = ("assay", "status", "plate", "well")
+    told = ("assay", "status", "plate", "well", "design_id")
     plates, since = wells["plate"].unique().tolist(), _before(memory, wells)
     rows = memory.ledger.measurements(memory.name, until=until, since=since, plates=plates, columns=told)
-    read: dict[str, set[tuple[str, str]]] = {assay: set() for assay in assays}
+    read: dict[str, set[tuple[str, ...]]] = {assay: set() for assay in assays}
     for assay, status, *spot in zip(*(rows[name].tolist() for name in told)):
         for one in assays if status == "failed_design" and len(assays) > 1 else (assay,):
             if one in read:
-                read[one].add((spot[0], spot[1]))
-    places = list(zip(wells["plate"].tolist(), wells["well"].tolist()))
+                read[one].add(tuple(spot))
+    places = list(zip(*(wells[name].tolist() for name in told[2:])))
     return {assay: np.array([place not in there for place in places], dtype=bool) for assay, there in read.items()}
 
 
@@ -391,7 +391,7 @@ def _next(memory: Memory, rounds: Sequence[dict[str, Any]], n_designs: int) -> s
         start = f"; or begin with random designs: {step or f'{propose} config/rounds/first.yaml'}"
         return told if rounds else told + start
     n_done = _done(memory)
-    if end := planned.ended(memory.config, n_done):
+    if end := planned.ended(memory.config, n_done) or (None if step else spending.short(memory)):
         return end
     done = f" ({n_done} of {memory.config.rounds} planned rounds are done)" if rounds else ""
     return f"propose round {len(rounds) + 1}: {propose}{done}"

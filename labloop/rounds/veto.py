@@ -51,13 +51,15 @@ def veto(memory: Memory, well: str, *, reason: str, by: str = "") -> Vetoed:
         reason: kept in the ledger.
 
     Raises:
-        CampaignError: there is no such well, it holds no design, its files were exported, or no reason is given.
+        CampaignError: there is no such well, it holds no design, its files were exported, it was measured, or no reason is
+            given.
     """
     if not reason.strip():
         raise CampaignError(f"a veto needs a reason, which the ledger keeps: labloop veto {memory.name} {well} --reason …")
-    with memory.lock():
+    with memory.lock(), memory.ledger.begin():
         number, design_id, spots = _held(memory, well)
         _proposed(memory, number)
+        _unread(memory, spots)
         return _replace(memory, number, design_id, spots, reason=reason.strip(), by=by.strip() or whoami())
 
 
@@ -111,6 +113,18 @@ def _proposed(memory: Memory, number: int) -> None:
             "at the bench and give it as 'excluded' in the assay file, with the reason in the column note"
         )
     raise CampaignError(f"round {number} of {memory.name} is {entry.state}: nothing of its plate can be taken out any more")
+
+
+def _unread(memory: Memory, spots: list[tuple[str, str]]) -> None:
+    """Raise CampaignError where a well has a reading: its design was on the plate."""
+    rows = memory.ledger.measurements(memory.name, plates=list({plate for plate, _ in spots}))
+    for plate, well, row, file in zip(rows["plate"], rows["well"], rows["row"], rows["file"]):
+        if (plate, well) in spots:
+            raise CampaignError(
+                f"{memory.name}: well {well} of plate {plate} has a reading (row {row} of {file}), so its plate is under way: to "
+                "leave the reading out, send the well as 'excluded' in a corrected file, with the reason in the column note: "
+                f"labloop correct FILE.csv -c {memory.name} --reason …"
+            )
 
 
 def _replace(

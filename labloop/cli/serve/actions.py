@@ -218,8 +218,7 @@ def store(request: Request, name: str, key: str, who: Person) -> Response:
         scheduled = run.config.schedule is not None
     desk.uploads.drop(held)
     woken = wake(name, told.sha256) if scheduled else ""
-    rows = f"{told.n_rows} rows: {told.n_measured} measured, {told.n_failed} without a value. " if told.stored else ""
-    desk.say(who, f"{'Stored. ' if told.stored else ''}{rows}{told.note if not told.stored else ''} {woken}".strip())
+    desk.say(who, f"{f'Stored. {told.counted}.' if told.stored else told.note} {woken}".strip())
     return RedirectResponse(f"/c/{name}", 303)
 
 
