@@ -292,6 +292,29 @@ def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp
     assert "of 135 EUR" in spending.in_words(run.status()["spent"])
 
 
+def test_what_was_bought_costs_what_it_did_after_its_option_is_withdrawn_and_prices_rise(tmp_path: Path) -> None:
+    plate = {"wells": 6, "controls": [{"name": "blank", "wells": 2}]}
+    run = started(config(plate=plate, prices={**PRICES, "well": 1}), tmp_path)
+    run.pick(listed(tmp_path, [("CsOPiv", "DMAc", 5.0, 60), ("CsOPiv", "DMAc", 5.0, 90)]), arm="chemist", by="Ada", wells=2)
+    run.propose(rounds())
+    before = run.status()["spent"]
+    bases = [one for one in COUPLING["space"]["parameters"][0]["options"] if one != "CsOPiv"]
+    space = {"parameters": [{**COUPLING["space"]["parameters"][0], "options": bases}, *COUPLING["space"]["parameters"][1:]]}
+    run.revise(config(plate=plate, space=space, prices={"unit": "EUR", "well": 7}), reason="CsOPiv is gone, all else is dearer")
+    assert run.status()["spent"] == before
+    run.revise(
+        config(plate=plate, space=space, prices={"unit": "USD", "well": 7}), reason="a currency cannot be added to another"
+    )
+    assert run.status()["spent"]["price"] == 7 * before["wells"]
+
+
+def test_rounds_that_had_no_prices_are_counted_at_the_present_ones(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK), tmp_path)
+    run.propose(rounds())
+    run.revise(config(plate=BLOCK, prices={"unit": "EUR", "well": 7}), reason="prices are known now")
+    assert run.status()["spent"]["price"] == 7 * 18
+
+
 def test_gain_per_price_takes_what_is_cheap_where_gains_are_alike() -> None:
     run = config(plate=BLOCK, prices=PRICES)
     X = run.space.sample(60, np.random.default_rng(0))
