@@ -497,6 +497,18 @@ def test_arms_are_compared_by_the_volume_they_add():
     assert "cannot decide" in sentences(same)[0]
 
 
+def test_what_an_arm_adds_is_a_hypervolume_whatever_the_weights():
+    told = {name: {**one, "weight": 10 if name == "cost" else 1} for name, one in TWO["objectives"].items()}
+    goal, rng = config(**{**TWO, "objectives": told}).goal, np.random.default_rng(0)
+    before = rng.random((20, 2))
+    wells = before[:12] + 0.3
+    point, unit = goal.reference(np.concatenate([before, wells])), goal.scale(np.concatenate([before, wells]))
+    exact = hypervolume(np.concatenate([before, wells]), point) - hypervolume(before, point)
+    assert compare_fronts(goal, before, {"one": wells}, seed=0, draws=4).arms[0].gain == pytest.approx(
+        exact / unit.prod(), rel=0.02
+    )
+
+
 # ---- a round
 
 
