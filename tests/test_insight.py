@@ -231,6 +231,27 @@ def test_every_property_is_predicted_and_the_chance_to_keep_the_limits(tmp_path)
         run.insight(config=ROUND, property="weight")
 
 
+def test_of_a_property_that_nobody_measured_nothing_is_said_and_all_else_is(tmp_path, capsys):
+    several = config(objectives={"gloss": {"unit": "GU"}, "cost": {"direction": "min", "unit": "EUR"}},
+                     constraints={"smell": {"at_most": 3, "required": False}}, objective=None, assays={})  # fmt: skip
+    run = Campaign.create(several, home=tmp_path / "home")
+    frame = table(20).rename(columns={"value": "gloss"})
+    run.ingest(written(tmp_path / "start.csv", frame.assign(cost=frame["temperature"] / 10 + 1.0)))
+    found = run.predict(fresh(), config=ROUND)
+    assert found.table[["rank", "gloss", "cost", "cost_low"]].notna().all().all()
+    assert found.table[["smell", "smell_low", "smell_belief_std", "chance"]].isna().all().all()
+    assert "Nothing can be said of smell, nor of the chance of keeping every limit" in found.notes[1]
+    pd.testing.assert_frame_equal(run.predict(fresh(), config=ROUND).table, found.table)  # as it was kept
+    with pytest.raises(CampaignError, match=r"0 measured designs of smell, .* --assay smell"):
+        run.insight(config=ROUND, property="smell")
+    ask = written(tmp_path / "ask.csv", fresh())
+    capsys.readouterr()
+    assert main(["predict", run.name, str(ask), "--home", str(tmp_path / "home")]) == 0
+    told = capsys.readouterr().out
+    assert "– to –" not in told
+    assert "chance: that" not in told
+
+
 # ---- why a pick
 
 

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import Flat
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
@@ -502,11 +503,10 @@ def test_what_an_arm_adds_is_a_hypervolume_whatever_the_weights():
     goal, rng = config(**{**TWO, "objectives": told}).goal, np.random.default_rng(0)
     before = rng.random((20, 2))
     wells = before[:12] + 0.3
-    point, unit = goal.reference(np.concatenate([before, wells])), goal.scale(np.concatenate([before, wells]))
-    exact = hypervolume(np.concatenate([before, wells]), point) - hypervolume(before, point)
-    assert compare_fronts(goal, before, {"one": wells}, seed=0, draws=4).arms[0].gain == pytest.approx(
-        exact / unit.prod(), rel=0.02
-    )
+    every = np.concatenate([before, wells])
+    exact = hypervolume(every, goal.reference(every)) - hypervolume(before, goal.reference(every))
+    gain = compare_fronts(goal, before, {"one": wells}, seed=0, draws=4).arms[0].gain
+    assert gain == pytest.approx(exact / goal.scale(every).prod(), rel=0.02)
 
 
 # ---- a round
@@ -551,6 +551,20 @@ def panel_on(table, **more):
     none = np.zeros((0, 2))
     data = Dataset.of_properties(made.goal, parts, pending=none, failed=none)
     return panel_of(GP(iterations=30), data, seed=0), data
+
+
+def test_what_nobody_measured_is_foretold_of_no_pick_and_counts_as_kept(tmp_path):
+    limited = {**LIMITED, "constraints": {**LIMITED["constraints"], "cost": {"at_least": 1}}}
+    run = Campaign.create(config(**limited), home=tmp_path)
+    start()[["a", "b", "gloss"]].to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    judged = {"arms": {"offline": {"proposers": "fakes:Near", "selector": "conservative"}}, "judge": {"gp": {"iterations": 10}}}
+    said = run.propose(parse_config(judged, RoundConfig)).predictions
+    assert said.columns.tolist() == ["predicted cost (EUR)", "predicted smell", "chance of all limits"]
+    assert said.isna().all().all()
+    panel = panel_of(Flat(), run.dataset(), seed=0)
+    X = run.dataset().X
+    assert panel.chances(X, *panel.beliefs(X)).tolist() == [1.0] * len(X)
 
 
 def picked(panel, data, n, **options):

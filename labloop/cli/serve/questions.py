@@ -114,7 +114,8 @@ def _rows(run: Campaign, answer: dict[str, Any] | None) -> list[dict[str, Any]]:
             low, high = (one[f"{name}_{end}" if several else end] for end in ("low", "high"))
             scale = (high - low) / 4 if low is not None and high is not None and high > low else None
             value, ends = _spelled(one[name], scale), f"{_spelled(low, scale)} to {_spelled(high, scale)}"
-            said.append({"name": name if several else "", "value": f"{value} {unit}".rstrip(), "ends": ends})
+            value, ends = (f"{value} {unit}".rstrip(), ends) if one[name] is not None else ("–", "–")
+            said.append({"name": name if several else "", "value": value, "ends": ends})
         near = one["nearest_value"]
         rows.append({
             "rank": one["rank"], "row": one["row"], "cells": cells, "said": said, "refused": one["refused_by"],
