@@ -22,6 +22,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.selectors import Conservative
 from labloop.proposing.success import Success
 from labloop.report.compromises import sentences
+from labloop.rounds.outcome import compare_rounds
 from labloop.space.goal import Goal
 from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import open_lab, simulate
@@ -255,6 +256,14 @@ def test_replicates_and_controls_of_two_assays_are_told_apart(tmp_path, capsys):
     form.assign(gloss=np.arange(len(form)) + 20.0, cost=np.arange(len(form)) + 3.0).to_csv(tmp_path / "back.csv", index=False)
     run.ingest(tmp_path / "back.csv")
     assert run.compare().notes[0] == "Every design has 2 wells, which count as one here, with their mean."
+    run.revise(config(**TWO, plate={"wells": 24}), reason="noise is small")
+    assert run.compare(1).notes[0] == "Every design has 2 wells, which count as one here, with their mean."  # as it was laid out
+    run.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R02_assay.csv").astype(object)
+    form.assign(gloss=np.arange(len(form)) + 20.0, cost=np.arange(len(form)) + 3.0).to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    assert not any("which count as one" in one for one in run.compare(2).notes)
+    assert compare_rounds(run).notes[0].startswith("Every design has 1 or 2 wells, by its round, which count as one here")
     assert main(["quality", "paint", "--home", str(tmp_path)]) == 0
     controls = capsys.readouterr().out.partition("Controls")[2]
     assert all(f"│ {assay} " in controls for assay in ("gloss", "cost"))

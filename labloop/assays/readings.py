@@ -45,12 +45,22 @@ def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
         codes, names = pd.factorize(rows.loc[own, "well"])
         spots = np.array([_spot(str(name)) for name in names], dtype=float).reshape(-1, 2)
         place[own], across[own] = spots[codes].T
-    roles = {control.name: control.role for control in memory.config.plate.controls}
+    roles = _roles(memory)
     value = rows["value"].where(rows["status"].isin(MEASURED))
     return rows.assign(
         row=place, column=across, role=rows["control"].map(roles).astype(object), value=value,
         scaled=_scaled(memory, rows["assay"], value),
     )  # fmt: skip
+
+
+def _roles(memory: Memory) -> dict[str, str | None]:
+    """Give every control's role by its name; one that is on plates of earlier rounds only has the role that it had there."""
+    wells = memory.ledger.wells(memory.name)
+    roles: dict[str, str | None] = {control.name: control.role for control in memory.config.plate.controls}
+    gone = wells["control"].notna() & ~wells["control"].isin(roles)
+    for number in wells.loc[gone, "round"].unique().tolist():
+        roles = {**{control.name: control.role for control in memory.at(number).config.plate.controls}, **roles}
+    return roles
 
 
 def _spot(well: str) -> tuple[float, float]:

@@ -46,14 +46,19 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
         objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
-    return _with_replicates(memory, found)
+    return _with_replicates(memory, found, [number])
 
 
-def _with_replicates(memory: Memory, found: Comparison) -> Comparison:
-    """Say that the wells of a comparison are designs, where each has several on its plate."""
-    if (n := memory.config.plate.replicates) == 1:
+def _with_replicates(memory: Memory, found: Comparison, numbers: Sequence[int]) -> Comparison:
+    """Say that the wells of a comparison of rounds are designs, where each has several on its plate."""
+    each = sorted({memory.at(number).config.plate.replicates for number in numbers})
+    if each == [1]:
         return found
-    return replace(found, notes=(f"Every design has {n} wells, which count as one here, with their mean.", *found.notes))
+    several = " or ".join(map(str, each))
+    of = ", by its round" if len(each) > 1 else ""
+    return replace(
+        found, notes=(f"Every design has {several} wells{of}, which count as one here, with their mean.", *found.notes)
+    )
 
 
 def _add_offers(pools: dict[str, set[str]], memory: Memory, runs: pd.DataFrame, number: int) -> None:
@@ -133,7 +138,7 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
         plan=plan_of(memory),
     )  # fmt: skip
-    return _with_replicates(memory, found)
+    return _with_replicates(memory, found, measured)
 
 
 def plan_of(memory: Memory) -> Plan:
