@@ -84,6 +84,15 @@ def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
     assert 85 <= wells["temperature"].iloc[0] <= 115
 
 
+def test_designs_of_random_that_were_moved_to_a_level_are_not_said_to_be_left_to_chance(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, limits={"temperature": {"at_most": 1}}), tmp_path)
+    picks = run.propose(rounds()).picks
+    moved = picks[(picks["proposer"] == "random") & picks["score"].isna()]
+    assert len(moved)
+    for one in moved["design_id"]:
+        assert "at random" not in run.why(one).said
+
+
 def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Path) -> None:
     limits = {"solvent": {"per": "plate", "at_most": 2}, "temperature": {"per": "round", "at_most": 3}}
     run = started(config(plate={"wells": 24}, limits=limits), tmp_path)
