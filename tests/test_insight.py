@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import fakes
 import numpy as np
@@ -284,6 +285,17 @@ def test_a_pick_is_explained_in_a_sentence(run, tmp_path):
     assert "It was measured at" in run.why(mine).said
     with pytest.raises(CampaignError, match="knows no design"):
         run.why("ffff")
+
+
+def test_under_a_logarithm_each_end_of_a_range_has_its_own_digits(tmp_path):
+    logs = config(objective={"assay": "hplc", "unit": "nM", "direction": "min", "transform": "log"})
+    run = Campaign.create(logs, home=tmp_path / "home")
+    run.ingest(written(tmp_path / "start.csv", table(20)))
+    batch = run.propose(ROUND.model_copy(update={"judge": {"fakes:Flat": {"std": 3.0}}}))
+    one = run.why(batch.picks["design_id"].iloc[0])
+    low, high = re.search(r"nine readings of ten between (\S+) and ([0-9,]+)", one.said).groups()
+    assert float(low) == pytest.approx(one.picks[0]["low"], rel=0.01)
+    assert float(high.replace(",", "")) == pytest.approx(one.picks[0]["high"], rel=0.01)
 
 
 def test_a_pick_by_chance_is_said_to_be_one(run, caplog):

@@ -176,7 +176,8 @@ def _sentences(
     unit = f" {objective.unit}" if objective.unit else ""
     written = ", ".join(_text(value) if len(design) == 1 else f"{name} {_text(value)}" for name, value in design.items())
     first = next((one for one in picks if one["predicted"] is not None), None)
-    scale = (first["high"] - first["low"]) / 4 if first and first["low"] is not None else None
+    even = objective.transform == "identity"  # under a logarithm each end has digits of its own
+    scale = (first["high"] - first["low"]) / 4 if even and first and first["low"] is not None else None
 
     def number_of(value: float) -> str:
         return spell(value, abs(value) if scale is None or scale <= 0 else scale, digits=3)
