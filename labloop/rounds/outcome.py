@@ -14,9 +14,8 @@ from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
-from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
-from labloop.rounds import state
+from labloop.rounds import planned, state
 from labloop.seeds import derive
 
 
@@ -33,9 +32,11 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
     if number is None:
         with_results = results.loc[results["y"].notna(), "round"]
         if with_results.empty:
-            last = memory.ledger.rounds(memory.name)[-1:]
-            first = "" if any(one.state != RoundState.CLOSED for one in last) else f"run 'labloop propose {memory.name}', then "
-            then = f"{first}ingest its plate: {memory.to_ingest()}"
+            last = state.rounds_now(memory)[-1:]
+            done = not last or last[0].state in planned.DONE
+            none = f"no well of round {last[0].number} has a value: " if done and last else ""
+            first = f"run 'labloop propose {memory.name}', then " if done else ""
+            then = f"{none}{first}ingest its plate: {memory.to_ingest()}"
             raise CampaignError(f"{memory.name} has no measured round to compare: {then}")
         number = int(with_results.max())
     entry = memory.round(number)
