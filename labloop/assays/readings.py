@@ -199,7 +199,7 @@ def usable(
     else:
         placed = with_places(memory, kept)
         log = is_log(memory.config.property_of(assay))
-        made = normalise(placed, method, log=log, shape=memory.config.plate.shape, place=f"assays.{assay}")
+        made = normalise(placed, method, log=log, place=f"assays.{assay}")
     return Usable(kept.assign(raw=kept["value"], weight=weight, value=made.value), rows[gone], flags, made)
 
 
