@@ -260,6 +260,17 @@ def test_wells_of_replicates_are_asked_for_in_whole_designs(tmp_path, tfbind8_co
     assert (run.propose(FREE).picks["arm"] == "chemist").sum() == 4
 
 
+def test_a_list_that_joins_an_open_round_has_that_rounds_replicates(tmp_path, tfbind8_config):
+    config = tfbind8_config.model_copy(update={"plate": Plate(wells=24, replicates=3)})
+    run = Campaign.create(config, home=tmp_path / "three")
+    run.ensure_round(FREE)
+    run.revise(tfbind8_config.model_copy(update={"plate": Plate(wells=24)}), reason="noise is small")
+    path = listed(run, tmp_path / "mine.csv", 4)
+    with pytest.raises(CampaignError, match="take 3 or 6"):
+        run.pick(path, arm="chemist", by="Anna", wells=4)
+    assert "; 2 stand in reserve" in run.pick(path, arm="chemist", by="Anna", wells=6).said
+
+
 def test_a_list_that_finds_no_place_is_said_before_the_round_trains(tmp_path, tfbind8_config):
     run = Campaign.create(tfbind8_config.model_copy(update={"plate": Plate(wells=24, use=("A1",))}), home=tmp_path / "one")
     run.pick(listed(run, tmp_path / "mine.csv", 2), arm="chemist", by="Anna")

@@ -322,3 +322,11 @@ def test_nothing_is_there_to_compare_before_the_lab_has_measured(campaign):
     with pytest.raises(CampaignError, match="no measured round") as told:
         campaign.compare()
     assert "labloop propose" not in str(told.value), "its plate is there already"
+
+
+def test_a_plate_on_which_all_failed_is_said_to_have_no_value_and_the_next_one_is_asked_for(campaign, tmp_path):
+    wells = campaign.propose(ROUND).wells[["plate", "well"]]
+    wells.assign(value="", status="failed_design").to_csv(tmp_path / "back.csv", index=False)
+    campaign.ingest(tmp_path / "back.csv")
+    with pytest.raises(CampaignError, match=r"no well of round 1 has a value: run 'labloop propose \w+', then ingest its plate"):
+        campaign.compare()

@@ -369,6 +369,12 @@ def test_a_proposer_must_beat_the_best_free_baseline_and_not_their_average():
     assert "coms had worse designs than gp_mean" in worse.sentence
 
 
+def test_a_baseline_of_one_well_is_the_best_where_it_is():
+    found = of_proposers({"coms": normal(1, 12), "gp_mean": normal(2, 12, -2), "random": [1.0], "mutate": [3.0]})
+    assert (found.best_free, found.against_free[0].baseline) == ("mutate", "mutate")
+    assert "Of the free baselines mutate's wells were best" in found.sentence
+
+
 def test_a_proposer_that_rounds_leave_open_is_still_told_from_baselines_on_its_plates():
     shifts = [2.0, -0.4, 2.2, 2.0]
     wells = {(r, arm): normal(10 * r + (arm == "offline"), 40, at * (arm == "offline")) for r, at in enumerate(shifts, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import fakes
 import numpy as np
@@ -231,6 +232,27 @@ def test_every_property_is_predicted_and_the_chance_to_keep_the_limits(tmp_path)
         run.insight(config=ROUND, property="weight")
 
 
+def test_of_a_property_that_nobody_measured_nothing_is_said_and_all_else_is(tmp_path, capsys):
+    several = config(objectives={"gloss": {"unit": "GU"}, "cost": {"direction": "min", "unit": "EUR"}},
+                     constraints={"smell": {"at_most": 3, "required": False}}, objective=None, assays={})  # fmt: skip
+    run = Campaign.create(several, home=tmp_path / "home")
+    frame = table(20).rename(columns={"value": "gloss"})
+    run.ingest(written(tmp_path / "start.csv", frame.assign(cost=frame["temperature"] / 10 + 1.0)))
+    found = run.predict(fresh(), config=ROUND)
+    assert found.table[["rank", "gloss", "cost", "cost_low"]].notna().all().all()
+    assert found.table[["smell", "smell_low", "smell_belief_std", "chance"]].isna().all().all()
+    assert "Nothing can be said of smell, nor of the chance of keeping every limit" in found.notes[1]
+    pd.testing.assert_frame_equal(run.predict(fresh(), config=ROUND).table, found.table)  # as it was kept
+    with pytest.raises(CampaignError, match=r"0 measured designs of smell, .* --assay smell"):
+        run.insight(config=ROUND, property="smell")
+    ask = written(tmp_path / "ask.csv", fresh())
+    capsys.readouterr()
+    assert main(["predict", run.name, str(ask), "--home", str(tmp_path / "home")]) == 0
+    told = capsys.readouterr().out
+    assert "– to –" not in told
+    assert "chance: that" not in told
+
+
 # ---- why a pick
 
 
@@ -263,6 +285,17 @@ def test_a_pick_is_explained_in_a_sentence(run, tmp_path):
     assert "It was measured at" in run.why(mine).said
     with pytest.raises(CampaignError, match="knows no design"):
         run.why("ffff")
+
+
+def test_under_a_logarithm_each_end_of_a_range_has_its_own_digits(tmp_path):
+    logs = config(objective={"assay": "hplc", "unit": "nM", "direction": "min", "transform": "log"})
+    run = Campaign.create(logs, home=tmp_path / "home")
+    run.ingest(written(tmp_path / "start.csv", table(20)))
+    batch = run.propose(ROUND.model_copy(update={"judge": {"fakes:Flat": {"std": 3.0}}}))
+    one = run.why(batch.picks["design_id"].iloc[0])
+    low, high = re.search(r"nine readings of ten between (\S+) and ([0-9,]+)", one.said).groups()
+    assert float(low) == pytest.approx(one.picks[0]["low"], rel=0.01)
+    assert float(high.replace(",", "")) == pytest.approx(one.picks[0]["high"], rel=0.01)
 
 
 def test_a_pick_by_chance_is_said_to_be_one(run, caplog):

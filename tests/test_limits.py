@@ -84,6 +84,15 @@ def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
     assert 85 <= wells["temperature"].iloc[0] <= 115
 
 
+def test_designs_of_random_that_were_moved_to_a_level_are_not_said_to_be_left_to_chance(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, limits={"temperature": {"at_most": 1}}), tmp_path)
+    picks = run.propose(rounds()).picks
+    moved = picks[(picks["proposer"] == "random") & picks["score"].isna()]
+    assert len(moved)
+    for one in moved["design_id"]:
+        assert "at random" not in run.why(one).said
+
+
 def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Path) -> None:
     limits = {"solvent": {"per": "plate", "at_most": 2}, "temperature": {"per": "round", "at_most": 3}}
     run = started(config(plate={"wells": 24}, limits=limits), tmp_path)
@@ -292,6 +301,29 @@ def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp
     with pytest.raises(CampaignError, match=r"costs at least 46\.8 EUR, but .* of the budget's 135 EUR are spent"):
         run.propose(rounds())
     assert "of 135 EUR" in spending.in_words(run.status()["spent"])
+
+
+def test_what_was_bought_costs_what_it_did_after_its_option_is_withdrawn_and_prices_rise(tmp_path: Path) -> None:
+    plate = {"wells": 6, "controls": [{"name": "blank", "wells": 2}]}
+    run = started(config(plate=plate, prices={**PRICES, "well": 1}), tmp_path)
+    run.pick(listed(tmp_path, [("CsOPiv", "DMAc", 5.0, 60), ("CsOPiv", "DMAc", 5.0, 90)]), arm="chemist", by="Ada", wells=2)
+    run.propose(rounds())
+    before = run.status()["spent"]
+    bases = [one for one in COUPLING["space"]["parameters"][0]["options"] if one != "CsOPiv"]
+    space = {"parameters": [{**COUPLING["space"]["parameters"][0], "options": bases}, *COUPLING["space"]["parameters"][1:]]}
+    run.revise(config(plate=plate, space=space, prices={"unit": "EUR", "well": 7}), reason="CsOPiv is gone, all else is dearer")
+    assert run.status()["spent"] == before
+    run.revise(
+        config(plate=plate, space=space, prices={"unit": "USD", "well": 7}), reason="a currency cannot be added to another"
+    )
+    assert run.status()["spent"]["price"] == 7 * before["wells"]
+
+
+def test_rounds_that_had_no_prices_are_counted_at_the_present_ones(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK), tmp_path)
+    run.propose(rounds())
+    run.revise(config(plate=BLOCK, prices={"unit": "EUR", "well": 7}), reason="prices are known now")
+    assert run.status()["spent"]["price"] == 7 * 18
 
 
 def test_gain_per_price_takes_what_is_cheap_where_gains_are_alike() -> None:

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import Flat
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
@@ -21,6 +22,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.selectors import Conservative
 from labloop.proposing.success import Success
 from labloop.report.compromises import sentences
+from labloop.rounds.outcome import compare_rounds
 from labloop.space.goal import Goal
 from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import open_lab, simulate
@@ -271,6 +273,14 @@ def test_replicates_and_controls_of_two_assays_are_told_apart(tmp_path, capsys):
     form.assign(gloss=np.arange(len(form)) + 20.0, cost=np.arange(len(form)) + 3.0).to_csv(tmp_path / "back.csv", index=False)
     run.ingest(tmp_path / "back.csv")
     assert run.compare().notes[0] == "Every design has 2 wells, which count as one here, with their mean."
+    run.revise(config(**TWO, plate={"wells": 24}), reason="noise is small")
+    assert run.compare(1).notes[0] == "Every design has 2 wells, which count as one here, with their mean."  # as it was laid out
+    run.propose(ROUND, out=tmp_path / "out")
+    form = pd.read_csv(tmp_path / "out" / "paint-R02_assay.csv").astype(object)
+    form.assign(gloss=np.arange(len(form)) + 20.0, cost=np.arange(len(form)) + 3.0).to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    assert not any("which count as one" in one for one in run.compare(2).notes)
+    assert compare_rounds(run).notes[0].startswith("Every design has 1 or 2 wells, by its round, which count as one here")
     assert main(["quality", "paint", "--home", str(tmp_path)]) == 0
     controls = capsys.readouterr().out.partition("Controls")[2]
     assert all(f"│ {assay} " in controls for assay in ("gloss", "cost"))
@@ -514,6 +524,17 @@ def test_arms_are_compared_by_the_volume_they_add():
     assert "cannot decide" in sentences(same)[0]
 
 
+def test_what_an_arm_adds_is_a_hypervolume_whatever_the_weights():
+    told = {name: {**one, "weight": 10 if name == "cost" else 1} for name, one in TWO["objectives"].items()}
+    goal, rng = config(**{**TWO, "objectives": told}).goal, np.random.default_rng(0)
+    before = rng.random((20, 2))
+    wells = before[:12] + 0.3
+    every = np.concatenate([before, wells])
+    exact = hypervolume(every, goal.reference(every)) - hypervolume(before, goal.reference(every))
+    gain = compare_fronts(goal, before, {"one": wells}, seed=0, draws=4).arms[0].gain
+    assert gain == pytest.approx(exact / goal.scale(every).prod(), rel=0.02)
+
+
 # ---- a round
 
 
@@ -556,6 +577,20 @@ def panel_on(table, **more):
     none = np.zeros((0, 2))
     data = Dataset.of_properties(made.goal, parts, pending=none, failed=none)
     return panel_of(GP(iterations=30), data, seed=0), data
+
+
+def test_what_nobody_measured_is_foretold_of_no_pick_and_counts_as_kept(tmp_path):
+    limited = {**LIMITED, "constraints": {**LIMITED["constraints"], "cost": {"at_least": 1}}}
+    run = Campaign.create(config(**limited), home=tmp_path)
+    start()[["a", "b", "gloss"]].to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    judged = {"arms": {"offline": {"proposers": "fakes:Near", "selector": "conservative"}}, "judge": {"gp": {"iterations": 10}}}
+    said = run.propose(parse_config(judged, RoundConfig)).predictions
+    assert said.columns.tolist() == ["predicted cost (EUR)", "predicted smell", "chance of all limits"]
+    assert said.isna().all().all()
+    panel = panel_of(Flat(), run.dataset(), seed=0)
+    X = run.dataset().X
+    assert panel.chances(X, *panel.beliefs(X)).tolist() == [1.0] * len(X)
 
 
 def picked(panel, data, n, **options):

@@ -344,7 +344,7 @@ def plates_with_replicates(seed=0, *, factor=(1.0, 1.6, 0.7), noise=0.1, control
 
 
 def run(rows, method, **options):
-    return normalise(rows, method, **{"log": False, "shape": SHAPE, "place": "assays.x", **options})
+    return normalise(rows, method, **{"log": False, "place": "assays.x", **options})
 
 
 @pytest.mark.parametrize("method", ["percent_of_control", "z_score", "robust_z", "b_score"])

@@ -374,6 +374,17 @@ def test_percent_of_control_puts_rounds_on_one_scale_and_leaves_raw_values_in_th
     assert "percent_of_control over 3 plates" in run.quality().normalised
 
 
+def test_a_control_that_later_plates_lack_keeps_its_role_on_earlier_ones(tmp_path):
+    run, form = first_round(tmp_path, assay={"normalise": "percent_of_control"}, roles={"wildtype": "positive"})
+    send(run, form, tmp_path / "a.csv")
+    before, controls = run.dataset().y, run.quality().to_dict()["plates"]
+    raw = config(assay={"normalise": "percent_of_control"}, roles={"wildtype": "positive"}).model_dump()
+    raw["plate"]["controls"] = [{"name": "standard", "wells": 4, "role": "positive"}]
+    run.revise(parse_config(raw, CampaignConfig), reason="another standard")
+    np.testing.assert_array_equal(run.dataset().y, before)
+    assert run.quality().to_dict()["plates"] == controls
+
+
 def test_seed_data_without_a_plate_stop_a_normalised_campaign_with_the_next_step(tmp_path):
     run, form = first_round(tmp_path, assay={"normalise": "percent_of_control"})
     pd.DataFrame({"Spacer sequence": ["ACGTACGTACGTACGTACGT"], "F/OD": [5000]}).to_csv(tmp_path / "seed.csv", index=False)

@@ -497,6 +497,29 @@ def test_designs_are_predicted_beside_the_page_and_the_answer_is_the_persons_own
     assert ben.get("/c/tfbind8/ask/predictions.csv").status_code == 404
 
 
+def test_predictions_under_a_logarithm_have_digits_at_both_ends_and_of_what_nobody_measured_a_dash():
+    from labloop.cli.serve.questions import _rows
+
+    goal = {"objectives": {"pot": {"transform": "log", "unit": "nM"}, "sol": {}}, "assays": {}}
+    raw = load_config(preset("campaigns/tfbind8.yaml"), CampaignConfig).model_dump(exclude={"objective", "assays"}) | goal
+    run = SimpleNamespace(config=CampaignConfig.model_validate(raw))
+    blank = dict.fromkeys(("sol", "sol_low", "sol_high", "nearest_value"))
+    one = {
+        "rank": 1,
+        "row": 2,
+        "dna": "ACGTACGT",
+        "pot": 32.0,
+        "pot_low": 0.021,
+        "pot_high": 48_000.0,
+        "refused_by": "",
+        "known": "new",
+    }
+    (row,) = _rows(run, {"units": {"pot": "nM", "sol": ""}, "designs": [{**one, **blank}]})
+    assert row["said"] == [
+        {"name": "pot", "value": "32.0 nM", "ends": "0.0210 to 48,000"}, {"name": "sol", "value": "–", "ends": "–"},
+    ]  # fmt: skip
+
+
 def test_designs_that_cannot_be_are_told_cell_by_cell(bench, bench_page):
     Campaign.open("tfbind8").ingest("start.csv")
     answer = bench_page.fill("/c/tfbind8/ask/predict", files={"file": ("mine.csv", b"dna\nACGTACGT\nACGX\n")})

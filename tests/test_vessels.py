@@ -22,6 +22,7 @@ from labloop.errors import BatchError, ConfigError
 from labloop.plates.layout import lay_out
 from labloop.plates.vessel import Control, Plate
 from labloop.plates.wells import SHAPES, parse_well, row_name, row_number, well_name
+from labloop.report.collect import collect
 
 COUPLING = {
     "name": "coupling",
@@ -238,6 +239,21 @@ def test_a_campaign_on_384_wells_with_three_replicates(tmp_path: Path) -> None:
     assert (data.n_replicates == 3).sum() == 252
     assert np.isfinite(data.sem).all()
     assert "126 designs in 378 wells" in run.report(tmp_path / "report.html").read_text()
+
+
+def test_plates_keep_their_shape_in_the_report_and_in_b_scores_when_later_ones_are_smaller(tmp_path: Path) -> None:
+    plate = {"wells": 24, "controls": [{"name": "blank", "wells": 2}, {"name": "full", "wells": 2}]}
+    scored = {"objective": {"assay": "hplc"}, "assays": {"hplc": {"normalise": "b_score"}}}
+    run = Campaign.create(config(plate=plate, **scored), home=tmp_path)
+    drawn = parse_config({"arms": {"free": {"proposers": ["random"]}}, "judge": None}, RoundConfig)
+    wells = run.propose(drawn).wells
+    levels = wells["control"].map({"blank": 5.0, "full": 90.0}).fillna(40.0) + np.arange(len(wells)) % 7
+    wells[["plate", "well"]].assign(value=levels).to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    before = run.dataset().y
+    run.revise(config(plate={"wells": 6}, **scored), reason="the large block is broken")
+    np.testing.assert_array_equal(run.dataset().y, before)
+    assert collect(run).rounds[0].shape == (4, 6)
 
 
 def test_check_tells_the_vessel_and_the_replicates(tmp_path: Path) -> None:

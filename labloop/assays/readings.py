@@ -32,7 +32,8 @@ def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
 
     `value` becomes NaN where the status says that there is none to use.
     """
-    wells = memory.ledger.wells(memory.name)[["plate", "well", "row", "column", "control"]]
+    laid = memory.ledger.wells(memory.name)
+    wells, roles = laid[["plate", "well", "row", "column", "control"]], _roles(memory, laid)
     rows = rows.drop(columns="row", errors="ignore")  # the line of the file
     if len(wells):
         rows = rows.merge(wells, how="left", on=["plate", "well"])
@@ -45,12 +46,20 @@ def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
         codes, names = pd.factorize(rows.loc[own, "well"])
         spots = np.array([_spot(str(name)) for name in names], dtype=float).reshape(-1, 2)
         place[own], across[own] = spots[codes].T
-    roles = {control.name: control.role for control in memory.config.plate.controls}
     value = rows["value"].where(rows["status"].isin(MEASURED))
     return rows.assign(
         row=place, column=across, role=rows["control"].map(roles).astype(object), value=value,
         scaled=_scaled(memory, rows["assay"], value),
     )  # fmt: skip
+
+
+def _roles(memory: Memory, wells: pd.DataFrame) -> dict[str, str | None]:
+    """Give every control's role by its name; one that is on plates of earlier rounds only has the role that it had there."""
+    roles: dict[str, str | None] = {control.name: control.role for control in memory.config.plate.controls}
+    gone = wells["control"].notna() & ~wells["control"].isin(roles)
+    for number in wells.loc[gone, "round"].unique().tolist():
+        roles = {**{control.name: control.role for control in memory.at(number).config.plate.controls}, **roles}
+    return roles
 
 
 def _spot(well: str) -> tuple[float, float]:
@@ -189,7 +198,7 @@ def usable(
     else:
         placed = with_places(memory, kept)
         log = is_log(memory.config.property_of(assay))
-        made = normalise(placed, method, log=log, shape=memory.config.plate.shape, place=f"assays.{assay}")
+        made = normalise(placed, method, log=log, place=f"assays.{assay}")
     return Usable(kept.assign(raw=kept["value"], weight=weight, value=made.value), rows[gone], flags, made)
 
 

@@ -94,7 +94,8 @@ def _predicted(found: Predictions) -> None:
     show._table(rows, title=title, whole=[f"{name} [{unit}]" for name, unit in found.units.items()])
     told = ["90 %: where nine readings of ten lie"]
     if "chance" in found.table:
-        told += ["chance: that of keeping every limit", "rank: by what a design may add to those measured, doubt counted"]
+        told += ["chance: that of keeping every limit"] * bool(found.table["chance"].notna().any())
+        told += ["rank: by what a design may add to those measured, doubt counted"]
     else:
         told += ["doubt: one standard deviation of what the design itself is worth"]
     show.out.print("; ".join(told))
@@ -110,7 +111,8 @@ def _row(one: dict[str, Any], found: Predictions) -> dict[str, Any]:
     for name, unit in found.units.items():
         lead = "" if name == "predicted" else f"{name}_"
         row[f"{name} [{unit}]" if unit else name] = one[name]
-        row["90 %" if not lead else f"{name} 90 %"] = f"{show._number(one[f'{lead}low'])} to {show._number(one[f'{lead}high'])}"
+        ends = f"{show._number(one[f'{lead}low'])} to {show._number(one[f'{lead}high'])}"
+        row[f"{name} 90 %" if lead else "90 %"] = None if one[name] is None else ends
         if not lead:
             row["doubt"] = one["belief_std"]
     if "chance" in one:

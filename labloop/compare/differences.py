@@ -156,6 +156,5 @@ def best_free(picks: pd.DataFrame, plan: Plan) -> str | None:
     y, numbers, proposers = rows["y"].to_numpy(float), rows["round"].to_numpy(), rows["proposer"].to_numpy(dtype=object)
     means = {number: y[numbers == number].mean() for number in set(numbers)}
     gains = y - np.array([means[number] for number in numbers])
-    by = {name: gains[proposers == name] for name in dict.fromkeys(proposers)}
-    known = {name: mine for name, mine in by.items() if len(mine) > 1} or by
-    return str(max(known, key=lambda name: known[name].mean()))
+    by = {name: gains[proposers == name].mean() for name in dict.fromkeys(proposers)}
+    return str(max(by, key=lambda name: by[name]))

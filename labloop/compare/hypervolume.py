@@ -27,7 +27,7 @@ RAYS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class HypervolumeGain:
-    """What an arm's wells add, in units of the range of each objective."""
+    """What an arm's wells add, in units of the standard deviation of each objective."""
 
     arm: str
     n_wells: int
@@ -86,7 +86,7 @@ def compare_fronts(
         return None
     every = np.concatenate([before, *arms.values()])
     point, unit = goal.reference(every), goal.scale(every)
-    directions = rays(goal.m, goal.weights, RAYS)
+    directions = rays(goal.m, n=RAYS)
     reached = {name: _reached(goal, Y, point, unit, directions) for name, Y in arms.items()}
     start = _reached(goal, before, point, unit, directions).max(0, initial=0.0)
     volume = unit_volume(goal.m)

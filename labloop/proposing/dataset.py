@@ -29,6 +29,16 @@ class Properties:
     censored: Array
     n_replicates: Array
 
+    @property
+    def judged(self) -> Array:
+        """Which columns (k,) are of properties that a judge can learn: at least two designs are measured in them."""
+        return np.isfinite(self.Y).sum(0) > 1
+
+    @property
+    def limits_judged(self) -> bool:
+        """Whether all that has limits can be learned."""
+        return bool(self.judged[np.isfinite(self.goal.bounds).any(0)].all())
+
     def take(self, rows: Array) -> Properties:
         """Keep only these rows."""
         return replace(

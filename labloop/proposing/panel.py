@@ -69,9 +69,13 @@ class Panel(Judgement):
         return np.column_stack([mean for mean, _ in found]), np.column_stack([std for _, std in found])
 
     def told(self, X: Designs, ids: tuple[str, ...]) -> dict[str, Any]:
-        """Tell by design what was predicted of every property in the lab's unit, and the chance that it keeps the limits."""
+        """Tell by design what was predicted of every property in the lab's unit, and the chance that it keeps the limits.
+
+        NaN of properties that nobody measured, and of a chance that one of them has a part in.
+        """
         mean, std = self.beliefs(X)
-        values, chance = self.goal.to_value(mean), self.chances(X, mean, std)
+        chance = self.chances(X, mean, std) if self.properties.limits_judged else np.full(len(X), np.nan)
+        values, std = (np.where(self.properties.judged, one, np.nan) for one in (self.goal.to_value(mean), std))
         return {
             one: {
                 "chance": float(chance[i]),
@@ -81,9 +85,13 @@ class Panel(Judgement):
         }
 
     def chances(self, X: Designs, mean: ByProperty, std: ByProperty) -> Values:
-        """Tell the chance that designs keep every limit and can be made at all, (m,)."""
-        out = self.goal.chances(mean, std)
+        """Tell the chance that designs keep every limit and can be made at all, (m,); what nobody measured counts as kept."""
+        out = self.within(mean, std)
         return out if self.success is None else out * self.success(X)
+
+    def within(self, mean: ByProperty, std: ByProperty) -> Values:
+        """Tell the chance that designs of such mean and std (m, k) keep every limit, (m,)."""
+        return self.goal.chances(np.where(self.properties.judged, mean, np.nan), std)
 
     @cached_property
     def _scale(self) -> tuple[FloatArray, FloatArray]:
@@ -115,7 +123,7 @@ class View:
         goal = panel.goal
         self.panel, self.beta, self.m = panel, beta, goal.m
         mean, std = panel.beliefs(panel.whole.X)
-        good = goal.chances(mean, std) >= LIKELY
+        good = panel.within(mean, std) >= LIKELY
         known = mean[good] if good.any() else mean[:0]
         self.point, self.unit = goal.reference(mean), goal.scale(panel.properties.Y)
         front = (known[:, : self.m] - self.point) / self.unit
@@ -211,7 +219,9 @@ def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) ->
     goal = data.properties.goal
     parts = [(j, data.of(j)) for j in range(1, len(goal.names))]
     others = tuple(
-        believing(surrogate.fit(part, seed=derive(seed, j)) if len(part) > 1 else _unknown(0.0 if j < goal.m else np.nan))
+        believing(
+            surrogate.fit(part, seed=derive(seed, j)) if data.properties.judged[j] else _unknown(0.0 if j < goal.m else np.nan)
+        )
         for j, part in parts
     )
     fields: Mapping[str, Any] = {

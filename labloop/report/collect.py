@@ -44,12 +44,13 @@ def collect(campaign: Memory) -> ReportData:
     picked = results["round"].value_counts()
     data, now = state.dataset(campaign), state.outlook(campaign)
     return ReportData(
-        name=campaign.name, description=config.description, objective=config.objective, plate_shape=config.plate.shape,
+        name=campaign.name, description=config.description, objective=config.objective,
         planned_rounds=config.rounds,
         rounds=tuple(
             RoundInfo(
                 number=entry.number, state=entry.state, n_picks=int(picked.get(entry.number, 0)),
                 incumbent=np.nan if entry.incumbent is None else entry.incumbent,
+                shape=campaign.at(entry.number).config.plate.shape,
             ) for entry in entries
         ),
         measurements=_measurements(campaign, texts, config.objective), properties=_properties(campaign, texts),

@@ -38,6 +38,8 @@ class RoundInfo:
     n_picks: int
     incumbent: float = math.nan
     """The best y known when the round was proposed."""
+    shape: tuple[int, int] = (8, 12)
+    """Rows and columns of its plates."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,8 +52,6 @@ class ReportData:
     name: str
     description: str = ""
     objective: Objective = field(default_factory=Objective)
-    plate_shape: tuple[int, int] = (8, 12)
-    """Rows and columns."""
     planned_rounds: int | None = None
     rounds: tuple[RoundInfo, ...] = ()
     measurements: pd.DataFrame = field(default_factory=_no_rows(*MEASUREMENTS))

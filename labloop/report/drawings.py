@@ -197,14 +197,14 @@ class Drawings:
     @cached_property
     def plates(self) -> list[dict[str, Any]]:
         """Title, words, figures of each plate and what each of them shows, the latest plate first."""
-        wells, shape = self.facts.data.wells, self.facts.data.plate_shape
+        wells, shapes = self.facts.data.wells, {one.number: one.shape for one in self.facts.data.rounds}
         keys = wells[["round", "plate"]].drop_duplicates().sort_values(["round", "plate"], kind="stable").to_numpy().tolist()
         lead, *others = self._read
         found = []
         for i, (number, plate) in enumerate(reversed(keys)):
             if i == PLATES:
                 break
-            mine = wells[wells["plate"] == plate].to_dict("records")
+            mine, shape = wells[wells["plate"] == plate].to_dict("records"), shapes[number]
             here = [self._well(well, lead) for well in mine]
             specs: dict[str, Spec] = {}
             names: dict[str, str] = {}

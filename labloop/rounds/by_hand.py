@@ -81,7 +81,7 @@ def pick(
         data = state.dataset(memory, normalised=False) if here is None else round_data(memory, here.number)
         designs, ids, lines = _read(memory, content, name, data)
         _keep_limits(memory, here, name, designs, lines, wells)
-        each = memory.config.plate.replicates
+        each = (memory if here is None else memory.at(here.number)).config.plate.replicates
         if wells is not None and not 1 <= wells <= len(ids) * each:
             of = f" of {each} wells each (plate.replicates)" if each > 1 else ""
             raise CampaignError(
@@ -234,11 +234,12 @@ def _keep_limits(
     number = len(memory.ledger.rounds(memory.name)) + 1 if here is None else here.number
     config = RoundConfig(arms={"any": Arm(proposers={"any": {}})}) if here is None else memory.round_config(here, by_hand=False)
     seed = derive(memory.config.seed, "round", number) if here is None else memory.seed(number)
-    terms = terms_of(memory if here is None else memory.at(number), number, config, seed=seed)
+    then = memory if here is None else memory.at(number)
+    terms = terms_of(then, number, config, seed=seed)
     if terms.none:
         return
-    total = sum(config.designs(memory.config.plate).values())
-    most = min(total, len(designs), total if wells is None else max(1, wells // memory.config.plate.replicates))
+    total = sum(config.designs(then.config.plate).values())
+    most = min(total, len(designs), total if wells is None else max(1, wells // then.config.plate.replicates))
     places = Placement.of(terms, total).place(designs.iloc[:most])
     faults = [
         Fault(line, columns_of(terms), f"{one}: leave it out, or put it further down", ", ".join(map(str, cells)))
@@ -281,7 +282,7 @@ def _told(memory: Memory, arm: str, by: str, n: int, here: Round | None, replace
     wells = None
     if here is not None:
         wells = memory.round_config(here).arms[arm].wells
-        spare = n - (wells or 0) // memory.config.plate.replicates
+        spare = n - (wells or 0) // memory.at(here.number).config.plate.replicates
         over = "" if spare <= 0 else f"; {spare} stand in reserve, in the order of the list"
         said += f" of round {here.number}, with {wells} wells{over}. Next: labloop propose {memory.name}"
     else:

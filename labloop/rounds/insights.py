@@ -35,8 +35,8 @@ def insight(
     data, objective, name = _of(memory, told, property)
     if len(data) < FEWEST:
         raise CampaignError(
-            f"{memory.name} has {len(data)} measured designs, too few to hold some out and see whether the judge knows them: "
-            f"ingest {FEWEST - len(data)} more ('{memory.to_ingest()}')"
+            f"{memory.name} has {len(data)} measured designs{f' of {name}' if name else ''}, too few to hold some out and see "
+            f"whether the judge knows them: ingest {FEWEST - len(data)} more ('{memory.to_ingest(objective.assay)}')"
         )
     place = _place(told, name, fits)
     if found := _noted(memory, place):

@@ -14,9 +14,8 @@ from labloop.compare.plan import Plan
 from labloop.compare.results import Comparison
 from labloop.errors import CampaignError
 from labloop.ledger.memory import Memory
-from labloop.ledger.states import RoundState
 from labloop.proposing.dataset import Dataset
-from labloop.rounds import state
+from labloop.rounds import planned, state
 from labloop.seeds import derive
 
 
@@ -33,9 +32,11 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
     if number is None:
         with_results = results.loc[results["y"].notna(), "round"]
         if with_results.empty:
-            last = memory.ledger.rounds(memory.name)[-1:]
-            first = "" if any(one.state != RoundState.CLOSED for one in last) else f"run 'labloop propose {memory.name}', then "
-            then = f"{first}ingest its plate: {memory.to_ingest()}"
+            last = state.rounds_now(memory)[-1:]
+            done = not last or last[0].state in planned.DONE
+            none = f"no well of round {last[0].number} has a value: " if done and last else ""
+            first = f"run 'labloop propose {memory.name}', then " if done else ""
+            then = f"{none}{first}ingest its plate: {memory.to_ingest()}"
             raise CampaignError(f"{memory.name} has no measured round to compare: {then}")
         number = int(with_results.max())
     entry = memory.round(number)
@@ -46,14 +47,19 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
         results[results["round"] == number], incumbent=entry.incumbent, runs=runs, pools=pools,
         objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
-    return _with_replicates(memory, found)
+    return _with_replicates(memory, found, [number])
 
 
-def _with_replicates(memory: Memory, found: Comparison) -> Comparison:
-    """Say that the wells of a comparison are designs, where each has several on its plate."""
-    if (n := memory.config.plate.replicates) == 1:
+def _with_replicates(memory: Memory, found: Comparison, numbers: Sequence[int]) -> Comparison:
+    """Say that the wells of a comparison of rounds are designs, where each has several on its plate."""
+    each = sorted({memory.at(number).config.plate.replicates for number in numbers})
+    if each == [1]:
         return found
-    return replace(found, notes=(f"Every design has {n} wells, which count as one here, with their mean.", *found.notes))
+    several = " or ".join(map(str, each))
+    of = ", by its round" if len(each) > 1 else ""
+    return replace(
+        found, notes=(f"Every design has {several} wells{of}, which count as one here, with their mean.", *found.notes)
+    )
 
 
 def _add_offers(pools: dict[str, set[str]], memory: Memory, runs: pd.DataFrame, number: int) -> None:
@@ -133,7 +139,7 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
         objective=memory.config.objective, runs=runs, pools=pools, seed=derive(memory.seed(measured[0]), "compare"),
         plan=plan_of(memory),
     )  # fmt: skip
-    return _with_replicates(memory, found)
+    return _with_replicates(memory, found, measured)
 
 
 def plan_of(memory: Memory) -> Plan:

@@ -44,7 +44,7 @@ class Predictions:
     logarithm); `allowed`, and the rule that it is `refused_by`; `known` (`measured`, `in the lab`, `failed` or `new`), and
     `measured`, the mean of its readings; `nearest_id`, `nearest_distance` and `nearest_value` of the nearest other design that is
     measured. Of several properties each has its name for `predicted`, `NAME_low` and so on, and `chance` is that of keeping every
-    limit.
+    limit; NaN of those that nobody measured.
     """
     columns: tuple[str, ...]
     """The design's."""
@@ -134,7 +134,11 @@ def _said(memory: Memory, told: Bench, X: FloatArray, ids: list[str]) -> dict[st
         found = _asked(told, memory, X[[first[one] for one in new]])
         known = {**known, **{one: {key: values[k].tolist() for key, values in found.items()} for k, one in enumerate(new)}}
         judging.keep(memory, name, known)
-    return {key: np.array([known[one][key] for one in ids], dtype=float) for key in _SAID}
+    said = {key: np.array([known[one][key] for one in ids], dtype=float) for key in _SAID}
+    if (several := told.data.properties) is not None:
+        said |= {key: np.where(several.judged, said[key], np.nan) for key in ("mean", "std", "belief")}
+        said["chance"] = said["chance"] if several.limits_judged else np.full(len(ids), np.nan)
+    return said
 
 
 def _asked(told: Bench, memory: Memory, X: FloatArray) -> dict[str, FloatArray]:
@@ -146,8 +150,10 @@ def _asked(told: Bench, memory: Memory, X: FloatArray) -> dict[str, FloatArray]:
     else:
         values, doubts = judge.beliefs(X)
         readings = [(mean, std), *(one(X) for one in judge.others)]
+        judged = judge.properties.judged  # what nobody measured has no number
         found = {
-            "mean": np.column_stack([one for one, _ in readings]), "std": np.column_stack([one for _, one in readings]),
+            "mean": np.where(judged, np.column_stack([one for one, _ in readings]), 0.0),
+            "std": np.where(judged, np.column_stack([one for _, one in readings]), 0.0),
             "belief": doubts, "worth": judge.worth(X, 0.0), "chance": judge.chances(X, values, doubts),
         }  # fmt: skip
     if not all(np.isfinite(one).all() for one in found.values()):
@@ -235,6 +241,11 @@ def _notes(memory: Memory, told: Bench, table: pd.DataFrame) -> list[str]:
         notes.append(kept.trust)
     else:
         notes.append(f"How far this judge can be trusted on designs that it has not seen: labloop why {memory.name}")
+    several = told.data.properties
+    if several is not None and not several.judged.all():
+        left = [name for name, known in zip(several.goal.names, several.judged.tolist(), strict=True) if not known]
+        more = "" if several.limits_judged else ", nor of the chance of keeping every limit"
+        notes.append(f"Nothing can be said of {' and '.join(left)}{more}, before 2 designs have a value of it")
     if n := int((~table["allowed"]).sum()):
         rules = table.loc[~table["allowed"], "refused_by"].astype(str).unique().tolist()
         said = "; ".join(rules[:3]) + ("; … (column refused_by)" if len(rules) > 3 else "")

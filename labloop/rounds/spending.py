@@ -32,17 +32,23 @@ def laid_out(memory: Memory, *, before: int | None = None) -> pd.DataFrame:
 
 
 def spent(memory: Memory, *, before: int | None = None) -> Spent:
-    """Count what the rounds so far have taken, at the present prices."""
-    wells, prices = laid_out(memory, before=before), memory.config.prices
-    if prices is None:
+    """Count what the rounds so far have taken, each at the prices that stood when it opened.
+
+    A round that had none, or those of another unit, is counted at the present ones.
+    """
+    wells, now = laid_out(memory, before=before), memory.config.prices
+    if now is None:
         return Spent(wells=len(wells), price=None)
-    ids = wells["design_id"].dropna()
-    counts = ids.groupby([wells.loc[ids.index, "round"], ids]).size()
-    known = memory.ledger.designs(memory.name, ids.unique().tolist())
-    price = prices.well * int(wells["control"].notna().sum())
-    for n, some in counts.groupby(counts):
-        designs = known.loc[some.index.get_level_values("design_id")].reset_index(drop=True)
-        price += float(prices.of(designs, memory.config.space, replicates=int(n)).sum())
+    known = memory.ledger.designs(memory.name, wells["design_id"].dropna().unique().tolist())
+    price = 0.0
+    for number in wells["round"].unique().tolist():
+        mine, then = wells[wells["round"] == number], memory.at(number).config.prices
+        prices = then if then is not None and then.unit == now.unit else now
+        price += prices.well * int(mine["control"].notna().sum())
+        counts = mine["design_id"].value_counts()
+        for n in counts.unique().tolist():
+            designs = known.loc[counts.index[counts == n]].reset_index(drop=True)
+            price += float(prices.of(designs, memory.config.space, replicates=n).sum())
     return Spent(wells=len(wells), price=price)
 
 

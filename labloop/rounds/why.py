@@ -81,7 +81,10 @@ def why(memory: Memory, what: str) -> Why:
     near = None if mine.empty else _nearest(memory, mine.iloc[0], one, places, data.y)
     measured = float(objective.to_value(data.y[[places[one]]])[0]) if one in places else None
     told_design = {key: value for key, value in told.design.items() if key in memory.config.space.columns}
-    parts = _sentences(told.subject, told_design, number, picks, offers, credits, near, measured, objective)
+    runs = memory.ledger.runs(memory.name)
+    own = set(runs.loc[(runs["round"] == number) & (runs["proposer"] == BY_CHANCE), "arm"])  # whose own proposer it is
+    by_chance = any(pick["proposer"] == BY_CHANCE and pick["arm"] not in own for pick in picks)
+    parts = _sentences(told.subject, told_design, number, picks, offers, credits, near, measured, objective, by_chance)
     return Why(
         campaign=memory.name, subject=told.subject, design_id=one, design=told_design, round=number, picks=picks, offers=offers,
         credits=credits, nearest=near, measured=measured, unit=objective.unit, said=" ".join(parts),
@@ -168,17 +171,17 @@ def _value(objective: Objective, y: float) -> float | None:
 def _sentences(
     subject: str, design: dict[str, Any], number: int | None, picks: Sequence[dict[str, Any]], offers: Sequence[dict[str, Any]],
     credits: dict[str, dict[str, int]], near: dict[str, Any] | None, measured: float | None, objective: Objective,
+    by_chance: bool,
 ) -> list[str]:  # fmt: skip
     unit = f" {objective.unit}" if objective.unit else ""
     written = ", ".join(_text(value) if len(design) == 1 else f"{name} {_text(value)}" for name, value in design.items())
     first = next((one for one in picks if one["predicted"] is not None), None)
-    scale = (first["high"] - first["low"]) / 4 if first and first["low"] is not None else None
+    even = objective.transform == "identity"  # under a logarithm each end has digits of its own
+    scale = (first["high"] - first["low"]) / 4 if even and first and first["low"] is not None else None
 
     def number_of(value: float) -> str:
         return spell(value, abs(value) if scale is None or scale <= 0 else scale, digits=3)
 
-    drew = {one["arm"] for one in offers if one["proposer"] == BY_CHANCE}  # whose own proposer it is
-    by_chance = any(one["proposer"] == BY_CHANCE and one["arm"] not in drew for one in picks)
     told = []
     if number is None:
         wanted = f"it was offered by {_offered(offers)}, but no arm picked it" if offers else "no proposer of labloop offered it"

@@ -54,7 +54,7 @@ class Normalised:
     note: str
 
 
-def normalise(readings: pd.DataFrame, method: Method, *, log: bool, shape: tuple[int, int], place: str) -> Normalised:
+def normalise(readings: pd.DataFrame, method: Method, *, log: bool, place: str) -> Normalised:
     """Normalise the readings of one assay, and refuse it where replicates agree less afterwards.
 
     Args:
@@ -84,7 +84,7 @@ def normalise(readings: pd.DataFrame, method: Method, *, log: bool, shape: tuple
         value = _by_control(raw, readings, codes, list(plates), place)
     else:
         scaled = np.log(raw) if log else raw
-        value = _by_designs(scaled, readings, codes, list(plates), method, shape, place)
+        value = _by_designs(scaled, readings, codes, list(plates), method, place)
         value = np.exp(value) if log else value
     if log and (value <= 0).any():
         raise QualityError(
@@ -159,12 +159,11 @@ def _by_designs(
     codes: Array,
     plates: list[str],
     method: Method,
-    shape: tuple[int, int],
     place: str,
 ) -> FloatArray:
     """Give every plate's designs the level and spread of the first plate's."""
     of_designs = (readings["design_id"].notna() & (readings["status"] == "ok")).to_numpy(dtype=bool)
-    flat = _polished(scaled, readings, codes, len(plates), of_designs, shape) if method == "b_score" else scaled
+    flat = _polished(scaled, readings, codes, len(plates), of_designs) if method == "b_score" else scaled
     level: Callable[[FloatArray], float] = lambda v: float(np.mean(v) if method == "z_score" else np.median(v))  # noqa: E731
     levels, spreads = np.zeros(len(plates)), np.zeros(len(plates))
     for i, plate in enumerate(plates):
@@ -181,17 +180,17 @@ def _by_designs(
     return np.asarray((flat - levels[codes]) * (spreads[0] / spreads)[codes] + levels[0])
 
 
-def _polished(
-    scaled: FloatArray, readings: pd.DataFrame, codes: Array, n: int, of_designs: Array, shape: tuple[int, int]
-) -> FloatArray:
+def _polished(scaled: FloatArray, readings: pd.DataFrame, codes: Array, n: int, of_designs: Array) -> FloatArray:
     """Take each plate's row and column effects off, those of the design wells, from all its wells."""
     out = scaled.copy()
     row, column = (readings[name].to_numpy(float) for name in ("row", "column"))
     placed = np.isfinite(row) & np.isfinite(column)
     for i in range(n):
         here = (codes == i) & placed
+        if not here.any():
+            continue
         mine = here & of_designs
-        grid = np.full(shape, np.nan)
+        grid = np.full((int(row[here].max()), int(column[here].max())), np.nan)
         grid[row[mine].astype(int) - 1, column[mine].astype(int) - 1] = scaled[mine]
         polish = median_polish(grid)
         out[here] -= polish.rows[row[here].astype(int) - 1] + polish.columns[column[here].astype(int) - 1]

@@ -106,15 +106,18 @@ def _rows(run: Campaign, answer: dict[str, Any] | None) -> list[dict[str, Any]]:
         return []
     designs = sorted(answer["designs"], key=lambda one: (one["rank"] is None, one["rank"] or 0))[:SHOWN]
     several = len(answer["units"]) > 1 or "predicted" not in answer["units"]
+    known = {"predicted": run.config.objective} if run.config.goal is None else run.config.goal.properties
     rows = []
     for one in designs:
         cells = design_cells(one, run.config.space.columns)
         said = []
         for name, unit in answer["units"].items():
             low, high = (one[f"{name}_{end}" if several else end] for end in ("low", "high"))
-            scale = (high - low) / 4 if low is not None and high is not None and high > low else None
+            even = known[name].transform == "identity"  # under a logarithm each end has digits of its own
+            scale = (high - low) / 4 if even and low is not None and high is not None and high > low else None
             value, ends = _spelled(one[name], scale), f"{_spelled(low, scale)} to {_spelled(high, scale)}"
-            said.append({"name": name if several else "", "value": f"{value} {unit}".rstrip(), "ends": ends})
+            value, ends = (f"{value} {unit}".rstrip(), ends) if one[name] is not None else ("–", "–")
+            said.append({"name": name if several else "", "value": value, "ends": ends})
         near = one["nearest_value"]
         rows.append({
             "rank": one["rank"], "row": one["row"], "cells": cells, "said": said, "refused": one["refused_by"],
