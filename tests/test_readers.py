@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from labloop.assays.ingest import AssayFile, ReadOptions, explain_assay, read_assay
 from labloop.assays.ingest import read as reading
 from labloop.assays.ingest.cells import Column, Part, Table
+from labloop.assays.ingest.designs import read_designs
 from labloop.assays.ingest.echo import EchoReport
 from labloop.assays.ingest.excel import Workbook
 from labloop.assays.ingest.fasta import FastaText
@@ -273,6 +274,47 @@ def test_a_grid_reads_alike_in_every_common_dialect(tmp_path, sep, encoding, new
     path.write_bytes(text.replace("\n", newline).encode(encoding))
     table = six6(path, assay="od").measurements
     assert table[["well", "value", "row"]].to_numpy().tolist() == [["A02", 0.5, 3], ["B01", 4.0, 4]]
+
+
+BUFFERS = {
+    "name": "buf",
+    "space": {
+        "parameters": [
+            {"type": "choice", "name": "buffer", "options": ["A", "B", "C", "D"]},
+            *({"type": "integer", "name": name, "low": 1, "high": 10} for name in ("enzyme", "substrate", "mg")),
+        ]
+    },
+    "objective": {"assay": "activity"},
+    "assays": {"activity": {}},
+}
+
+
+@pytest.mark.parametrize("above", ["", "measured by JM\n\n"], ids=["bare", "titled"])
+@pytest.mark.parametrize("sep", [",", ";"], ids=["comma", "semicolon"])
+def test_a_table_of_designs_whose_rows_look_like_a_plate_is_a_table(tmp_path, above, sep):
+    config = parse_config(BUFFERS, CampaignConfig)
+    rows = [[*"A123", "45.5"], [*"A223", "51"], [*"B123", "47.5"], ["C", "4", "5", "6", ""]]
+    header = [*config.space.columns, "value", "status"]
+    failed = [[*row, "" if row[4] else "failed_design"] for row in rows]
+    path = plate_file(tmp_path, above + "".join(sep.join(row) + "\n" for row in (header, *failed)))
+    known = laid_out("six6")["wells"]  # a plate that the readings must not land on
+    file = read_assay(path, config, wells=known, designs=pd.DataFrame(), options=ReadOptions(waiting=lambda: (P1,)))
+    assert file.measurements["value"].tolist()[:3] == [45.5, 51, 47.5]
+    assert file.designs["buffer"].tolist() == ["A", "A", "B", "C"]
+    book = openpyxl.Workbook()
+    for row in (header, *failed):
+        book.worksheets[0].append([float(cell) if cell[:1].isdigit() else cell for cell in row])
+    book.save(tmp_path / "designs.xlsx")
+    again = read_assay(tmp_path / "designs.xlsx", config, wells=known, designs=pd.DataFrame())
+    assert again.measurements["value"].tolist()[:3] == [45.5, 51, 47.5]
+    path = plate_file(tmp_path, "".join(sep.join(row) + "\n" for row in (header[:4], *(row[:4] for row in rows))), "list.csv")
+    assert read_designs(path, config)[1]["mg"].tolist() == [3, 3, 3, 6]
+
+
+def test_a_plate_below_lines_with_names_that_the_campaign_knows_is_a_plate(tmp_path):
+    for above in ("plate,value,note,sample,status\n", "plate,value\n"):
+        text = above + drawn(head="").replace(",1,2,3", f"{P1},1,2,3", 1)
+        assert six6(plate_file(tmp_path, text), plates=(P1,)).measurements["well"].tolist() == ["A02"]
 
 
 # ---- readers

@@ -49,7 +49,7 @@ class Workbook:
         passed: list[str] = []
         sheets, hidden = _sheets(content, name)
         for sheet in sheets:
-            grids = parts_of(sheet, form="Excel workbook", delimiter=",")
+            grids = parts_of(sheet, folded, form="Excel workbook", delimiter=",")
             if grids:
                 parts += grids
             elif (table := _long(sheet, folded, single=len(sheets) == 1)) is not None:
