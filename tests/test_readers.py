@@ -401,6 +401,36 @@ def test_without_openpyxl_excel_is_refused_with_what_to_install(tmp_path, monkey
         ingest(FOLDER / "a_sheet_a_plate.xlsx", READ["a_sheet_a_plate.xlsx"])
 
 
+@pytest.mark.parametrize(
+    ("held", "form", "value"),
+    [
+        (0.125, "0.0%", 12.5),
+        (0.9, "0.0%_)", 90),
+        (0.3, "0.0%_);(0.0%)", 30),
+        (-0.3, "0.0%_);(0.0%)", -30),
+        (0.25, "[Red]0%;General", 25),
+        (-0.25, "[Red]0%;General", -0.25),
+        (0.25, "General;0%", 0.25),
+        (0.5, "[<1]0%;0.0", 50),
+        (12.5, "[<1]0%;0.0", 12.5),
+        (0.5, "_(* 0.0%_)", 50),
+        (12.5, "0.0\\%", 12.5),
+        (12.5, '0.0"%"', 12.5),
+        (12.5, '0.0" (of 100%)"', 12.5),
+    ],
+)
+def test_a_number_is_a_percentage_where_the_part_of_its_format_that_applies_says_so(tmp_path, held, form, value):
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["plate", "well", "value"])
+    book.worksheets[0].append(["P1", "A1", held])
+    book.worksheets[0].cell(row=2, column=3).number_format = form
+    book.save(tmp_path / "cells.xlsx")
+    (part,) = Workbook().read((tmp_path / "cells.xlsx").read_bytes(), "cells.xlsx", known=("plate", "well", "value"))
+    (cell,) = part.table.columns["value"].texts
+    assert float(cell.removesuffix("%")) == value
+    assert cell.endswith("%") is (value == 100 * held)
+
+
 # ---- looking before storing
 
 

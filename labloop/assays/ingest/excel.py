@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import operator
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -112,7 +114,7 @@ def _text(cell: Any, formula: Any) -> str:
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, int | float):
-        if shown.endswith("%"):
+        if "%" in _section(value, shown):
             return f"{value * 100:.12g}%"
         return repr(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
     if isinstance(value, datetime | date):
@@ -120,6 +122,23 @@ def _text(cell: Any, formula: Any) -> str:
     if isinstance(value, time | timedelta):
         return str(value)
     return str(value).strip()
+
+
+_LITERAL = re.compile(r'"[^"]*"|\\.|[_*].|\[[^\]]*\]', re.DOTALL)
+"""What a number's format shows as it is, or not at all: text, a letter, the room of one, colours, a condition."""
+_CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)\s*([+-]?[0-9]+(?:\.[0-9]*)?)\]")
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "<>": operator.ne}
+
+
+def _section(value: float, shown: str) -> str:
+    """Give the part of a number's format that applies to a value: that of its sign, or whose condition it keeps; no literals."""
+    sections = _LITERAL.sub(lambda found: found[0] * bool(_CONDITION.fullmatch(found[0])), shown).split(";")[:3]
+    signs = (value >= 0 if len(sections) == 2 else value > 0, value < 0, True) if len(sections) > 1 else (True,)
+    for section, mine in zip(sections, signs):
+        told = _CONDITION.search(section)
+        if _COMPARE[told[1]](value, float(told[2])) if told else mine:
+            return section
+    return sections[-1]
 
 
 def _date(value: datetime | date, shown: str) -> str:
