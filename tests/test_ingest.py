@@ -172,8 +172,30 @@ def test_a_tube_in_another_place_than_labloop_laid_it_out_is_a_fault(read, tfbin
     assert error.faults[0].rule == f"is not the {column} of the row's sample, which is {own}"
 
 
-def test_a_lab_s_own_samples_say_nothing_where_the_row_has_its_well(read):
-    assert read("plate,well,sample,value\nP1,A01,S1,0.5\n").measurements["well"].tolist() == ["A01"]
+@pytest.mark.parametrize("own", ["S1", "rack_R01_A01", "TFBIND8"])
+def test_a_lab_s_own_samples_say_nothing_where_the_row_has_its_well(read, own):
+    file = read(f"plate,well,sample,value\nP1,A01,{own},0.5\n")
+    assert file.measurements["well"].tolist() == ["A01"]
+    assert "ignored sample" in file.dialect
+
+
+@pytest.mark.parametrize("other", ["TFBIND8_R01_B12", "tfbind8_r01_h12", "TFBIND8_R01_C03", "TFBIND8_R02_A01"])
+def test_labloop_s_own_sample_that_is_another_well_s_is_a_fault(read, tfbind8_config, other):
+    wells, designs = in_tubes(tfbind8_config)
+    own = "P1,A01,TFBIND8_R01_A01,0.5\nP1,C03,TFBIND8_R01_A01,0.7\nP1,H12,TFBIND8_R01_H12,0\n"
+    assert len(read(f"plate,well,sample,value\n{own}", wells=wells, designs=designs).measurements) == 3
+    error = refused(read, f"plate,well,sample,value\nP1,A01,{other},0.5\n", wells=wells, designs=designs)
+    assert [(one.row, one.column) for one in error.faults] == [(2, "sample")]
+    assert "which is TFBIND8_R01_A01" in error.faults[0].rule
+
+
+def test_labloop_s_own_sample_beside_another_design_is_a_fault(read, tfbind8_config):
+    _, designs = laid_out(tfbind8_config)
+    one, two = designs["dna"]
+    assert read(f"sample,dna,value\nTFBIND8_R01_A01,{one},0.5\nmine,{two},1\n").measurements["value"].tolist() == [0.5, 1]
+    assert faults(read, f"sample,dna,value\nTFBIND8_R01_A01,{two},0.5\nTFBIND8_R01_H12,{two},1\n") == [
+        (2, "sample", "TFBIND8_R01_A01"), (3, "sample", "TFBIND8_R01_H12"),
+    ]  # fmt: skip
 
 
 def test_a_known_design_that_the_file_writes_out_is_not_new(read, tfbind8_config):

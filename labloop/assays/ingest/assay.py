@@ -11,12 +11,13 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import add_plates, join, stack, take
-from labloop.assays.ingest.columns import find_columns, lacks_plate
+from labloop.assays.ingest.columns import find_columns, lacks_plate, tells_designs
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
 from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import Marks, find_marks, instants
 from labloop.assays.ingest.read import Opened
+from labloop.assays.ingest.tubes import ours
 from labloop.assays.ingest.values import find_values
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
@@ -188,7 +189,14 @@ def settle(
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], options, wells, file)):
             tables[i] = table
     table = stack(tables)
-    return table, find_columns(table.columns, config, assay, file=file, value=value)
+    found = find_columns(table.columns, config, assay, file=file, value=value)
+    if (
+        "sample" in found
+        and tells_designs(found, config.space)
+        and not ours(table.columns[found["sample"]], config.name, wells).any()
+    ):
+        del found["sample"]  # many labs have names of their own in a column so called
+    return table, found
 
 
 def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> Marks:

@@ -8,6 +8,7 @@ from labloop.assays.ingest.cells import fold
 from labloop.config.assay import ROLES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
+from labloop.space.design_space import DesignSpace
 
 _OWN: tuple[tuple[set[str], str], ...] = (
     ({"arm", "proposer", "rank", "design_id"}, "labloop's pick list"),
@@ -89,10 +90,7 @@ def find_columns(
         raise IngestError(f"{file}: column {twice[0]!r} is read as {uses}: mend assays.{assay}.columns so that each has its own")
     if "value" not in found:
         raise IngestError(f"{file}: has no column 'value'. {_listed(header)} Say which one it is:\n{_yaml(assay, ['value'])}")
-    designed = all(column in found for column in config.space.columns)
-    if designed or "design_id" in found or {"plate", "well"} <= found.keys():
-        found.pop("sample", None)  # many labs have names of their own in a column so called
-    elif "sample" not in found:
+    if not tells_designs(found, config.space) and "sample" not in found:
         half = next((name for name in ("plate", "well") if name in found), None)
         keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
         designs = [name for name in config.space.columns if name not in found]
@@ -103,6 +101,11 @@ def find_columns(
             f"\nor, where a row tells its design:\n{_yaml(assay, designs)}"
         )
     return found
+
+
+def tells_designs(found: Collection[str], space: DesignSpace) -> bool:
+    """Whether columns tell what a row is of without its tube's name."""
+    return all(column in found for column in space.columns) or "design_id" in found or {"plate", "well"} <= set(found)
 
 
 def _shared(config: CampaignConfig) -> dict[str, list[str]]:

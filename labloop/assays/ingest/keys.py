@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Column, Table
+from labloop.assays.ingest.columns import tells_designs
 from labloop.assays.ingest.parse import Marks, numbers, well_names
+from labloop.assays.ingest.tubes import designs_of_tubes, other_tubes
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault
-from labloop.plates.batch import tubes
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
 from labloop.types import Array, FloatArray
@@ -63,8 +64,9 @@ def resolve(
         differ = has_id & ~pd.isna(written.ids) & (named != written.ids)
         faults += table.mark(differ, place, "is not the design that the row writes out, which is {}", written.ids)
     of_tube = np.full(len(table), -1)
-    if "sample" in found:  # else other columns say it
-        named, of_tube, more = _tubes(table, found["sample"], config.name, wells)
+    beside = "sample" in found and tells_designs(found, config.space)
+    if "sample" in found and not beside:
+        named, of_tube, more = designs_of_tubes(table, found["sample"], config.name, wells)
         has_id = table.columns[found["sample"]].given
         faults += more
     own = np.where(pd.isna(written.ids), named, written.ids)
@@ -74,6 +76,8 @@ def resolve(
     spots = _spots(table, found, keyed=written.given | has_id, ours=ours, last=last)
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
+    if beside:
+        faults += other_tubes(table, found, config.name, wells, row_of=row_of, own=own)
     if (of_tube >= 0).any():
         row_of = of_tube
         plate, well = (np.where(of_tube >= 0, wells[name].to_numpy(dtype=object)[of_tube], np.nan) for name in ("plate", "well"))
@@ -101,25 +105,6 @@ def resolve(
 
 def _nothing(table: Table) -> Array:
     return np.full(len(table), np.nan, dtype=object)
-
-
-def _tubes(table: Table, place: str, campaign: str, wells: pd.DataFrame) -> tuple[Array, Array, list[Fault]]:
-    """Find designs by the names of their tubes, which plate map, order sheets and worklists have.
-
-    Returns:
-        The designs' ids (n,); each row's well where its tube fills no other, as a row of `wells`, else -1 (what was measured of a
-        tube that fills several belongs to none of them); and the faults.
-    """
-    laid = tubes(campaign, wells)
-    named = {str(name): (rows.index, rows["design_id"].iloc[0]) for name, rows in laid.groupby("sample")}
-    column = table.columns[place]
-    asked = [named.get(text.upper(), (laid.index[:0], np.nan)) for text in column.texts.tolist()]
-    ids = column.spread(np.array([one for _, one in asked], dtype=object))
-    alone = column.spread(np.array([rows[0] if len(rows) == 1 else -1 for rows, _ in asked], dtype=np.int64))
-    known = column.spread(np.array([len(rows) > 0 for rows, _ in asked], dtype=bool))
-    shown = ", ".join([*named][:3]) + (", …" if len(named) > 3 else "")
-    rule = f"is no sample that labloop named ({shown or 'there is none yet'}): mend it, or give plate and well"
-    return ids, alone, table.mark(column.given & ~known, place, rule)
 
 
 def _elsewhere(
