@@ -431,6 +431,37 @@ def test_a_number_is_a_percentage_where_the_part_of_its_format_that_applies_says
     assert cell.endswith("%") is (value == 100 * held)
 
 
+def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("sheets", [1, 2])
+@pytest.mark.parametrize("drawn", [False, True], ids=["list", "plate"])
+def test_text_of_a_workbook_that_could_be_thousands_is_not_guessed_and_numbers_are_sure(tmp_path, drawn, sheets):
+    def rows(plate: str, *values: Any) -> list[list[Any]]:
+        if drawn:
+            return [["", 1, 2, 3], *([letter, None, value] for letter, value in zip("ABC", values))]
+        return [["plate", "well", "value"], *([plate, f"{letter}2", value] for letter, value in zip("ABC", values))]
+
+    def book(*values: Any) -> AssayFile:
+        both = {P1: rows(P1, *values), P2: rows(P2, 1.234, 987, 2.105)}
+        return six6(workbook(tmp_path / "book.xlsx", **dict(list(both.items())[:sheets])))
+
+    assert book(1.234, 987, 2.105).measurements["value"].tolist()[:3] == [1.234, 987, 2.105]
+    assert book("1.2345", "987", "2.105").measurements["value"].tolist()[:3] == [1.2345, 987, 2.105]
+    assert book("987", 2.105, "35").measurements["value"].tolist()[:3] == [987, 2.105, 35]
+    for values in (["1.234", "987", "2.105"], ["1.234", 0.5, 987]):
+        with pytest.raises(IngestError, match=r"can be 1\.234 or 1234: .*make it a number in the spreadsheet"):
+            book(*values)
+
+
 # ---- looking before storing
 
 

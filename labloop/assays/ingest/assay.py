@@ -202,7 +202,7 @@ def settle(
 def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> Marks:
     """Find out what point and comma mean: from the numbers, the rest of the file, or the campaign."""
     names = [name for name in ("value", *numeric_columns(config.space)) if name in found]
-    marks = find_marks(np.concatenate([table.columns[found[name]].texts for name in names]).tolist(), table.delimiter)
+    marks = find_marks(table, [found[name] for name in names])
     declared = config.assays[assay].decimal
     return replace(marks, decimal=declared) if declared else replace(marks, decimal=marks.decimal or table.decimal)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -32,6 +32,8 @@ class Sheet:
     """Stripped cells; the row at index i is line i + 1."""
     name: str = ""
     """Of the workbook's sheet; '' for a text file."""
+    typed: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    """Cells that a workbook holds as text although they look like a number with a mark, by the indices of row and column."""
     ended: bool = True
     """Whether the text's last line has an end: a file that was cut short has none."""
 
@@ -77,6 +79,10 @@ class DrawnPlate:
     def shape(self) -> tuple[int, int]:
         """How far the plate reaches: its last row and its last column, counted from 1."""
         return row_number(self.cells[-1].letter), self.numbers[-1]
+
+    def place(self, cell: Cell) -> int:
+        """Index of the sheet's column in which a well's cell stands."""
+        return self.left + cell.column - self.numbers[0]
 
 
 def find_blocks(sheet: Sheet, known: Collection[str] = ()) -> list[list[DrawnPlate]]:

@@ -220,10 +220,15 @@ def stack(tables: Sequence[Table]) -> Table:
         name: Column.of([cell for table in tables for cell in (_cells(table, folded) or [""] * len(table))])
         for folded, name in names.items()
     }
+    typed: dict[str, frozenset[str]] = {}
+    for table in tables:
+        for name, texts in table.typed.items():
+            typed[names[fold(name)]] = typed.get(names[fold(name)], frozenset()) | texts
     return replace(
         first,
         columns=columns,
         lines=np.concatenate([table.lines for table in tables]),
+        typed=typed,
         places=np.concatenate([_places(table) for table in tables]),
         faults=tuple(fault for table in tables for fault in table.faults),
         remarks=tuple(dict.fromkeys(remark for table in tables for remark in table.remarks)),

@@ -75,7 +75,7 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
         cells, more = _by_id(table, found["design_id"], known, list(config.space.columns))
         faults += more
     else:
-        marks = find_marks(_numbers(table, found, config), table.delimiter)
+        marks = find_marks(table, [found[one] for one in numeric_columns(config.space)])
         texts = {one: table.columns[found[one]] for one in config.space.columns}
         written = {one: column.spread(pointed(one, column, config.space, marks)) for one, column in texts.items()}
         cells = pd.DataFrame(written, columns=list(config.space.columns), dtype=object)
@@ -118,11 +118,6 @@ def read_designs(
         rows = len({fault.row for fault in faults})
         raise DesignError(f"{name}: {count(rows, 'row')} of {len(read)} cannot be designs of {config.name}", faults) from error
     return read, config.space.decode_as_written(X)
-
-
-def _numbers(table: Table, found: Mapping[str, str], config: CampaignConfig) -> list[str]:
-    texts = [table.columns[found[one]].texts for one in numeric_columns(config.space)]
-    return np.concatenate(texts).tolist() if texts else []
 
 
 def _by_id(table: Table, place: str, known: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, list[Fault]]:

@@ -21,6 +21,7 @@ from labloop.assays.ingest.cells import Part, count, fold
 from labloop.assays.ingest.frame import header_at, is_remark
 from labloop.assays.ingest.grid import parts_of
 from labloop.assays.ingest.long import tabulate
+from labloop.assays.ingest.parse import is_marked
 from labloop.assays.ingest.titles import plate_said
 from labloop.errors import IngestError
 from labloop.registry import plugin
@@ -99,9 +100,12 @@ def _cells(values: Any, formulas: Any, name: str, last: Mapping[str, int]) -> li
         for one in (sheet, other):
             one.reset_dimensions()  # what the file claims as its size may be wrong
         rows: list[list[str]] = []
+        typed: dict[tuple[int, int], str] = {}
         for cells, written in islice(zip(sheet.iter_rows(), other.iter_rows()), last.get(sheet.title)):
             rows.append([_text(cell, again) for cell, again in zip(cells, written)])
-        sheets.append(Sheet(file=name, rows=rows, name=sheet.title))
+            texts = [(i, text) for i, (cell, text) in enumerate(zip(cells, rows[-1])) if isinstance(cell.value, str)]
+            typed.update({(len(rows) - 1, i): text for i, text in texts if is_marked(text)})
+        sheets.append(Sheet(file=name, rows=rows, name=sheet.title, typed=typed))
     return sheets
 
 
@@ -168,8 +172,12 @@ def _long(sheet: Sheet, known: Collection[str], *, single: bool) -> Part | None:
     places = None if single else np.full(len(table), f"sheet {sheet.name}", dtype=object)
     said, firm = plate_said(rows[:top])
     text = "\n".join(" ".join(filter(None, row)) for row in rows[:top])
+    typed: dict[str, frozenset[str]] = {}
+    for (row, column), cell in sheet.typed.items():
+        if top < row < end and column < len(header):
+            typed[header[column]] = typed.get(header[column], frozenset()) | {cell}
     return Part(
-        table=replace(table, places=places), where=f"sheet {sheet.name}", plate=said or sheet.name, firm=firm,
+        table=replace(table, places=places, typed=typed), where=f"sheet {sheet.name}", plate=said or sheet.name, firm=firm,
         texts=(f"{text}\n{sheet.name}",),
     )  # fmt: skip
 

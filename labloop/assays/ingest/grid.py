@@ -89,6 +89,7 @@ def parts_of(sheet: Sheet, known: Collection[str], *, form: str, delimiter: str)
                 if not any(is_reading(cell.text) for cell in cells) or (title is not None and _LAYOUT.fullmatch(title)):
                     passed.append(f"{'a layout' if any(cell.text for cell in cells) else 'an empty plate'} on {where}")
                     continue
+                typed = frozenset(filter(None, (sheet.typed.get((cell.row, block.place(cell))) for cell in cells)))
                 table = Table(
                     name=sheet.file,
                     columns={
@@ -99,6 +100,7 @@ def parts_of(sheet: Sheet, known: Collection[str], *, form: str, delimiter: str)
                     form=form,
                     delimiter=delimiter,
                     decimal=decimal,
+                    typed={"value": typed} if typed else {},
                     places=np.array(
                         [f"{f'sheet {sheet.name}, ' if sheet.name else ''}well {cell.letter}{cell.column}" for cell in cells],
                         dtype=object,

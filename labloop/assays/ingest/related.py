@@ -49,8 +49,7 @@ def related_rows(content: bytes, name: str, told: Related, config: CampaignConfi
     found = {one: _column(told.columns.get(one, one), header, name, f"history: columns: {{{one}: …}}")
              for one in config.space.columns}  # fmt: skip
     value = _column(told.value, header, name, "history: value") if told.value else _values(header, config, assay, told, name)
-    numeric = [table.columns[found[one]].texts for one in numeric_columns(config.space)] + [table.columns[value].texts]
-    marks = find_marks(np.concatenate(numeric).tolist(), table.delimiter)
+    marks = find_marks(table, [*(found[one] for one in numeric_columns(config.space)), value])
     read = readings(table.columns[value].texts, marks)
     column = table.columns[value]
     bad = column.spread(np.array([bool(rule) for rule in read.rule]) & ~read.nothing)
