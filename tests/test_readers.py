@@ -36,7 +36,8 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
-from labloop.plates.wells import parse_well
+from labloop.plates.vessel import Plate
+from labloop.plates.wells import parse_well, row_name
 from labloop.testing import ReaderContract
 
 FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"
@@ -315,6 +316,38 @@ def test_a_plate_below_lines_with_names_that_the_campaign_knows_is_a_plate(tmp_p
     for above in ("plate,value,note,sample,status\n", "plate,value\n"):
         text = above + drawn(head="").replace(",1,2,3", f"{P1},1,2,3", 1)
         assert six6(plate_file(tmp_path, text), plates=(P1,)).measurements["well"].tolist() == ["A02"]
+
+
+def picture(rows: int, columns: int, *, first: int = 1) -> str:
+    """A grid with 0.5 in the wells of the first two columns and rows up to G."""
+    lines = ["<>," + ",".join(map(str, range(first, columns + 1)))]
+    return "\n".join(
+        [*lines, *(",".join([row_name(r), *("0.5" if r < 8 and c < 3 else "" for c in range(first, columns + 1))])
+                   for r in range(1, rows + 1)), "end of data", ""]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 4), (4, 6), (6, 8)])
+def test_a_whole_smaller_plate_is_refused_unless_all_that_was_laid_out_is_in_it(tmp_path, shape):
+    path = plate_file(tmp_path, picture(*shape))
+    with pytest.raises(IngestError, match="a plate of {} x {} wells, the campaign's have 8 x 12".format(*shape)):
+        six6(path, plates=(P1,))
+    known = laid_out("six6")
+    corner = known["wells"][known["wells"]["well"].str[0] <= row_name(shape[0])]
+    file = read_assay(path, CONFIGS["six6"], wells=corner, designs=known["designs"], options=ReadOptions(plates=(P1,)))
+    assert len(file.measurements) == 2 * shape[0]
+
+
+@pytest.mark.parametrize(("shape", "first"), [((3, 3), 1), ((4, 2), 1), ((4, 5), 1), ((6, 8), 2)])
+def test_a_part_of_a_plate_that_is_no_whole_smaller_one_is_read(tmp_path, shape, first):
+    file = six6(plate_file(tmp_path, picture(*shape, first=first)), plates=(P1,))
+    assert len(file.measurements) == shape[0] * (3 - first)
+
+
+def test_a_plate_of_a_smaller_one_s_shape_is_read_where_the_campaign_s_have_it(tmp_path):
+    config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)})
+    options = {**laid_out("six6"), "options": ReadOptions(plates=(P1,))}
+    assert len(read_assay(plate_file(tmp_path, picture(6, 8)), config, **options).measurements) == 12
 
 
 # ---- readers

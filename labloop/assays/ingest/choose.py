@@ -14,6 +14,7 @@ from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import well_names
 from labloop.assays.ingest.titles import matches, mentions, same
 from labloop.errors import IngestError
+from labloop.plates.wells import SHAPES, parse_well
 from labloop.types import Array
 
 
@@ -141,11 +142,20 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     named = name_plates(parts, options, wells, file)
     read = choose_read(parts, [name for name, _ in named], options, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
-    for part, _, _ in drawn:
-        if part.grid is not None and (part.grid[0] > shape[0] or part.grid[1] > shape[1] or part.grid == (8, 12) != shape):
+    for part, name, _ in drawn:
+        if (
+            part.grid is not None
+            and part.grid != shape
+            and (
+                part.grid[0] > shape[0]
+                or part.grid[1] > shape[1]
+                or _smaller(part, part.grid, wells[wells["plate"].astype(str) == name])
+            )
+        ):
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
-                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out"
+                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, and of a part of it a "
+                "table, one row a well"
             )
     for name in dict.fromkeys(name for _, name, _ in drawn):
         where = [part.where for part, shown, _ in drawn if shown == name]
@@ -166,6 +176,12 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     if not len(joined):
         raise IngestError(f"{file}: every well of the plate is empty")
     return replace(joined, remarks=(*joined.remarks, *remarks))
+
+
+def _smaller(part: Part, grid: tuple[int, int], laid: pd.DataFrame) -> bool:
+    """Whether a picture is of a whole usual plate, from A1 on, outside of which something was laid out."""
+    inside = [row <= grid[0] and column <= grid[1] for row, column in map(parse_well, laid["well"].astype(str))]
+    return grid in SHAPES.values() and len(part.table) == grid[0] * grid[1] and not all(inside)
 
 
 def _untitled(part: Part, wells: pd.DataFrame) -> Part:
