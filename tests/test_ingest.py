@@ -250,9 +250,17 @@ def test_a_plate_name_of_two_rounds_needs_the_round(read, tfbind8_config):
     assert faults(read, "plate,well,round,value\nP1,A1,3,1\nP1,A1,one,1\n", **options) == [
         (2, "well", "A1"), (3, "round", "one"), (3, "well", "A1"),
     ]  # fmt: skip
+    assert faults(read, "plate,well,round,value\nP1,A1,,1\nP1,B12,2,1\n", **options) == [(2, "plate", "P1")]
     table = read("plate,well,round,value\nP1,A1,2,1\n", **options).measurements
     assert table["design_id"].tolist() == [wells["design_id"].iloc[1]]
     assert table["round"].tolist() == [2]
+
+
+def test_a_blank_round_is_the_one_in_which_the_plate_was_laid_out(read):
+    table = read("plate,well,round,value\nP1,A1,,1\nP1,B12,1,2\n").measurements
+    assert table["round"].tolist() == [1, 1]
+    assert table["well"].tolist() == ["A01", "B12"]
+    assert faults(read, "plate,well,round,value\nP1,C3,,1\nP1,B12,,2\nP1,A1,2,3\n") == [(2, "well", "C3"), (4, "well", "A1")]
 
 
 def test_a_space_of_every_kind_is_read(read, mixed):

@@ -275,21 +275,20 @@ def _layout(
 
     mine = both & known & ~bad
     names_of_wells = well_names(wells["well"].astype(str).to_numpy(dtype=object))[0]
-    keys = [wells["plate"].astype(str).to_numpy(dtype=object), names_of_wells]
-    asked = [spots.plate[mine], spots.well[mine]]
-    if "round" in found:
-        keys.append(wells["round"].to_numpy(dtype=float))
-        asked.append(spots.round[mine])
-    laid, looked_up = pd.MultiIndex.from_arrays(keys), pd.MultiIndex.from_arrays(asked)
-    once = ~laid.duplicated()
-    row_of[mine] = np.append(np.flatnonzero(once), -1)[laid[once].get_indexer(looked_up)]
-    if not once.all():
-        # Plates are named once a campaign; where a lab starts again with plate 1 each round, the file has to say which round.
-        unsure = np.zeros(len(table), dtype=bool)
-        unsure[mine] = looked_up.isin(laid[~once])
-        faults += table.mark(unsure, found["plate"], "is a plate of several rounds: add a column round")
-    rule = "of plate {} is empty: labloop laid nothing out there" + (" in that round" if "round" in found else "")
-    faults += table.mark(mine & (row_of < 0), found["well"], rule, spots.plate)
+    keys = [wells["plate"].astype(str).to_numpy(dtype=object), names_of_wells, wells["round"].to_numpy(dtype=float)]
+    dated = table.columns[found["round"]].given if "round" in found else np.zeros(len(table), dtype=bool)
+    for rows, n, when in ((mine & ~dated, 2, ""), (mine & dated, 3, " in that round")):
+        asked = [spots.plate[rows], spots.well[rows], spots.round[rows]][:n]
+        laid, looked_up = pd.MultiIndex.from_arrays(keys[:n]), pd.MultiIndex.from_arrays(asked)
+        once = ~laid.duplicated()
+        row_of[rows] = np.append(np.flatnonzero(once), -1)[laid[once].get_indexer(looked_up)]
+        if not once.all():
+            # Plates are named once a campaign; where a lab starts again with plate 1 each round, the file has to say which round.
+            unsure = np.zeros(len(table), dtype=bool)
+            unsure[rows] = looked_up.isin(laid[~once])
+            faults += table.mark(unsure, found["plate"], "is a plate of several rounds: say which in a column round")
+        rule = f"of plate {{}} is empty: labloop laid nothing out there{when}"
+        faults += table.mark(rows & (row_of < 0), found["well"], rule, spots.plate)
     return row_of, faults
 
 
