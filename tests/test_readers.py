@@ -400,6 +400,19 @@ def test_fasta_is_a_row_a_sequence_and_pairs_in_a_header_are_columns(tmp_path):
         FastaText().read(path.read_bytes(), path.name, known=("dna",))
 
 
+def test_fasta_for_designs_without_a_sequence_is_refused_with_what_to_send(tmp_path):
+    config = parse_config(BUFFERS, CampaignConfig)
+    path = plate_file(tmp_path, ">first value=3\nACGT\n", "some.fa")
+    nothing = {"wells": laid_out("six6")["wells"][:0], "designs": pd.DataFrame()}
+    for read in (read_designs, lambda *asked: read_assay(*asked, **nothing)):
+        with pytest.raises(
+            IngestError, match=r"is FASTA, but the designs of buf have no sequence: .*buffer, enzyme, substrate, mg"
+        ):
+            read(path, config)
+    path.write_text(">first enzyme=1 substrate=2 mg=3 value=5\nA\n")  # a choice may be written as a sequence
+    assert read_assay(path, config, **nothing).designs["buffer"].tolist() == ["A"]
+
+
 class Sticker:
     """A plug-in's reader: files that begin with a star hold one value of one well."""
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import add_plates, join, stack, take
-from labloop.assays.ingest.columns import find_columns, lacks_plate, tells_designs
+from labloop.assays.ingest.columns import check_sequences, find_columns, lacks_plate, tells_designs
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
 from labloop.assays.ingest.options import ReadOptions
@@ -189,6 +189,7 @@ def settle(
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], options, wells, file)):
             tables[i] = table
     table = stack(tables)
+    check_sequences(opened.reader, table.columns, config, file=file)
     found = find_columns(table.columns, config, assay, file=file, value=value)
     if (
         "sample" in found

@@ -9,6 +9,7 @@ from labloop.config.assay import ROLES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
 from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
 
 _OWN: tuple[tuple[set[str], str], ...] = (
     ({"arm", "proposer", "rank", "design_id"}, "labloop's pick list"),
@@ -123,6 +124,21 @@ def design_columns(header: Collection[str], config: CampaignConfig, *, file: str
         if place := place or _locate(name, header, file):
             found[name] = place
     return found
+
+
+def check_sequences(reader: str, header: Collection[str], config: CampaignConfig, *, file: str) -> None:
+    """See that a campaign whose designs have no sequence is not sent FASTA; one whose headers say the designs is.
+
+    Raises:
+        IngestError: it is.
+    """
+    if reader != "fasta" or any(isinstance(parameter, Sequence) for parameter in config.space):
+        return
+    if not tells_designs({*header, *design_columns(header, config, file=file)}, config.space):
+        raise IngestError(
+            f"{file}: is FASTA, but the designs of {config.name} have no sequence: send a table, one row a design, with "
+            f"{', '.join(config.space.columns)}"
+        )
 
 
 def lacks_plate(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import stack
-from labloop.assays.ingest.columns import design_columns, known_names
+from labloop.assays.ingest.columns import check_sequences, design_columns, known_names
 from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.long import NoRowsError
 from labloop.assays.ingest.parse import find_marks
@@ -62,6 +62,7 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
         table = stack([part.table for part in opened.parts])
     except IngestError as error:
         raise DesignError(str(error)) from error
+    check_sequences(opened.reader, table.columns, config, file=name)
     found = design_columns(table.columns, config, file=name)
     missing = [column for column in config.space.columns if column not in found]
     by_id = bool(missing) and "design_id" in found and known is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.choose import stack
-from labloop.assays.ingest.columns import known_names, value_column
+from labloop.assays.ingest.columns import check_sequences, known_names, value_column
 from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.parse import find_marks, readings, statuses
 from labloop.assays.ingest.read import open_file
@@ -46,6 +46,7 @@ def related_rows(content: bytes, name: str, told: Related, config: CampaignConfi
         raise IngestError(f"{name}: is a plate drawn as a grid: history needs a table, one row a measurement with its design")
     table = stack([part.table for part in opened.parts])
     header = list(table.columns)
+    check_sequences(opened.reader, header, config, file=name)
     found = {one: _column(told.columns.get(one, one), header, name, f"history: columns: {{{one}: …}}")
              for one in config.space.columns}  # fmt: skip
     value = _column(told.value, header, name, "history: value") if told.value else _values(header, config, assay, told, name)
