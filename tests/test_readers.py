@@ -186,6 +186,55 @@ def test_a_plate_that_cannot_be_told_is_refused_with_the_choices(tmp_path, head,
         six6(plate_file(tmp_path, drawn(head=head)), **options)
 
 
+@pytest.mark.parametrize(
+    ("heads", "names"),
+    [
+        (("Plate 1", "Plate 2"), ("Plate 1", "Plate 2")),
+        (("", ""), ("lines 1-9", "lines 11-19")),
+        (("Plate 1", "Plate 1"), ("lines 2-10", "lines 13-21")),
+    ],
+    ids=["counted", "untitled", "one title"],
+)
+def test_plates_that_only_their_titles_or_places_tell_apart_are_named_as_the_message_says(tmp_path, heads, names):
+    path = plate_file(tmp_path, "\n".join(drawn(f"0.{i}", head=head) for i, head in enumerate(heads, start=1)))
+    for plates in ((), (P1,)):
+        how = " ".join(f"--plate '{name}={plate}'" for name, plate in zip(names, (P1, P2)))
+        with pytest.raises(IngestError, match=re.escape(f"choose with {how}")):
+            six6(path, plates=plates, waiting=(P1, P2))
+    table = six6(path, plates=[f"{name}={plate}" for name, plate in zip(names, (P2, P1))]).measurements
+    assert table[["plate", "value"]].to_numpy().tolist() == [[P2, 0.1], [P1, 0.2]]
+
+
+def test_plates_of_untitled_pictures_with_several_reads_each_are_told_apart_by_their_first(tmp_path):
+    reads = [f"{read}\n{drawn(f'0.{i}')}" for i, read in enumerate(("450", "600", "450", "600"), start=1)]
+    path = plate_file(tmp_path, "\n".join(reads))
+    plates = (f"lines 2-10={P2}", f"lines 24-32={P1}")
+    assert six6(path, plates=plates, read="600").measurements["value"].tolist() == [0.2, 0.4]
+    with pytest.raises(IngestError, match=re.escape(f"--plate 'lines 2-10={P1}' --plate 'lines 24-32={P2}'")):
+        six6(path, read="600")
+
+
+def test_a_title_that_counts_a_plate_is_nothing_where_one_plate_is_meant(tmp_path):
+    assert six6(plate_file(tmp_path, drawn(head="Plate 1")), waiting=(P2,)).measurements["plate"].tolist() == [P2]
+    assert six6(plate_file(tmp_path, drawn(head="Plate 1")), plates=(P2,)).measurements["plate"].tolist() == [P2]
+    assert six6(plate_file(tmp_path, drawn(head=f"Plate 1\nID1: {P2}"))).measurements["plate"].tolist() == [P2]
+
+
+def test_plates_that_a_column_names_the_lab_s_way_are_given_labloop_s_names(tmp_path):
+    path = plate_file(tmp_path, "plate,well,value\n1a,A2,0.5\n1B,A2,0.25\n1a,B1,0.75\n")
+    with pytest.raises(IngestError, match="if it is one of them, say --plate '1a=NAME'"):
+        six6(path)
+    table = six6(path, plates=(f"1a={P2}", f"1b={P1}")).measurements
+    assert table[["plate", "value"]].to_numpy().tolist() == [[P2, 0.5], [P1, 0.25], [P2, 0.75]]
+    with pytest.raises(IngestError, match=r"row 3, well: .* stands in row 2 already"):
+        six6(path, plates=(f"1a={P1}", f"1b={P1}"))
+    with pytest.raises(IngestError, match="column 'plate' names no plate '1c'; it has 1a, 1B"):
+        six6(path, plates=(f"1c={P1}",))
+    path.write_text(f"plate,well,value\n{P1},A2,0.5\n")
+    with pytest.raises(IngestError, match="--plate says otherwise"):
+        six6(path, plates=(f"{P1}={P2}",))
+
+
 def test_a_name_that_begins_like_a_plates_is_another_plates(tmp_path):
     with pytest.raises(IngestError, match="does not say which plate"):
         six6(plate_file(tmp_path, drawn(head=f"ID1: {P1}0 and my-{P2}")))

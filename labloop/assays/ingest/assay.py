@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
-from labloop.assays.ingest.choose import add_plates, join, stack, take
+from labloop.assays.ingest.choose import add_plates, join, rename_plates, stack, take
 from labloop.assays.ingest.columns import check_sequences, find_columns, lacks_plate, tells_designs
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
@@ -183,14 +183,21 @@ def settle(
         raise IngestError(f"{file}: is a table without named reads, so --read {asked} means nothing: leave it out")
     tables = [part.table for part in opened.parts]
     lacking = [i for i, table in enumerate(tables) if lacks_plate(table.columns, config, assay, file=file)]
-    if options.plates and not lacking:
-        raise IngestError(f"{file}: its rows name their plates or designs themselves: leave --plate out")
+    if not lacking and not all("=" in plate for plate in options.plates):
+        raise IngestError(
+            f"{file}: its rows name their plates or designs themselves: leave --plate out, or say which of the file's plates is "
+            "labloop's with --plate 'NAME IN THE FILE=NAME'"
+        )
     if lacking and (options.plates or any(opened.parts[i].plate for i in lacking) or options.waiting()):
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], options, wells, file)):
             tables[i] = table
     table = stack(tables)
     check_sequences(opened.reader, table.columns, config, file=file)
     found = find_columns(table.columns, config, assay, file=file, value=value)
+    if options.plates and not lacking:
+        if "plate" not in found:
+            raise IngestError(f"{file}: its rows name their designs and no plates: leave --plate out")
+        table = rename_plates(table, found["plate"], options, wells)
     if (
         "sample" in found
         and tells_designs(found, config.space)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -60,30 +61,81 @@ def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame
             f"{file}: shows wells, but labloop has laid out no plate yet: propose a round first, or send a table that "
             "writes the designs out"
         )
-    pairs = {said.strip(): name.strip() for said, equals, name in (one.partition("=") for one in options.plates) if equals}
-    bare = [one.strip() for one in options.plates if "=" not in one]
-    for asked in (*bare, *pairs.values()):
-        if asked not in laid:
-            raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
+    bare, pairs = _asked(options, laid, file)
     found = [_in_file(part, laid, file) for part in parts]
-    open_groups = list(dict.fromkeys(part.plate for part, name in zip(parts, found) if name is None and part.plate not in pairs))
+    called = _called(parts, found)
+    open_groups = list(dict.fromkeys(one for one, name in zip(called, found) if name is None and one not in pairs))
     taken = {name for name in found if name}
     named: list[tuple[str, str]] = []
-    for part, name in zip(parts, found):
-        wanted = [pairs[part.plate]] if part.plate in pairs else bare
+    for part, name, one in zip(parts, found, called):
+        wanted = [pairs[one]] if one in pairs else bare
         if name is not None and wanted and name not in wanted:
             raise IngestError(
                 f"{file}: {part.where}: the file says that this is plate {name}, --plate says otherwise: mend what is wrong"
             )
         if name is not None:
             named.append((name, "named in the file"))
-        elif part.plate in pairs:
-            named.append((pairs[part.plate], f"{part.plate!r} by --plate"))
+        elif one in pairs:
+            named.append((pairs[one], f"{one!r} by --plate"))
         elif len(bare) == 1 and len(open_groups) == 1:
             named.append((bare[0], "by --plate"))
         else:
             named.append(_from_outside(part, open_groups, laid, taken, options, file))
     return named
+
+
+def _asked(options: ReadOptions, laid: Sequence[str], file: str) -> tuple[list[str], dict[str | None, str]]:
+    """Take `--plate` apart: plates by labloop's name alone, and pairs of the file's name and labloop's."""
+    split = [one.partition("=") for one in options.plates]
+    pairs: dict[str | None, str] = {said.strip(): name.strip() for said, equals, name in split if equals}
+    bare = [one.strip() for one in options.plates if "=" not in one]
+    for asked in (*bare, *pairs.values()):
+        if asked not in laid:
+            raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
+    return bare, pairs
+
+
+def _called(parts: Sequence[Part], found: Sequence[str | None]) -> list[str | None]:
+    """Give the name by which `--plate` speaks of each part's plate; None where the file names none and has one plate only.
+
+    Where several plates have one name, or none, it is the place of the plate's first picture.
+    """
+    seen: Counter[tuple[str | None, str | None]] = Counter()
+    plates: list[tuple[str | None, int]] = []
+    for part in parts:
+        plates.append((part.plate, seen[part.plate, part.read]))
+        seen[part.plate, part.read] += 1
+    twice = {plate for (plate, _), n in seen.items() if n > 1} | ({None} if len(set(plates)) > 1 else set())
+    places: dict[tuple[str | None, int], str] = {}
+    for part, plate in zip(parts, plates):
+        where = part.where.replace(",", "")  # a page takes several names with commas between
+        beside = sum(one.startswith(where) for one in places.values())
+        places.setdefault(plate, f"{where} ({beside + 1})" if beside else where)
+    return [
+        places[plate] if name is None and part.plate in twice and not part.firm else part.plate
+        for part, plate, name in zip(parts, plates, found)
+    ]
+
+
+def rename_plates(table: Table, place: str, options: ReadOptions, wells: pd.DataFrame) -> Table:
+    """Give the plates of a column labloop's names, as pairs of `--plate` tell them.
+
+    Raises:
+        IngestError: a pair's plate is not in the file, or not laid out, or has labloop's name already.
+    """
+    laid = list(dict.fromkeys(wells["plate"].astype(str)))
+    cells = table.columns[place].cells
+    for said, name in _asked(options, laid, table.name)[1].items():
+        mine = np.array([same(text, str(said)) for text in cells.tolist()], dtype=bool)
+        if not mine.any():
+            there = listed(filter(None, dict.fromkeys(cells.tolist())))
+            raise IngestError(f"{table.name}: --plate '{said}={name}': column {place!r} names no plate {said!r}; it has {there}")
+        if said in laid and said != name:
+            raise IngestError(
+                f"{table.name}: the file says that this is plate {said}, --plate says otherwise: mend what is wrong"
+            )
+        cells = np.where(mine, name, cells)
+    return replace(table, columns={**table.columns, place: Column.of(cells.tolist())})
 
 
 def _in_file(part: Part, laid: Sequence[str], file: str) -> str | None:

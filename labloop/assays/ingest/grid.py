@@ -77,7 +77,7 @@ def parts_of(sheet: Sheet, known: Collection[str], *, form: str, delimiter: str)
         after = blocks[0].bottom + 1
         text = "\n".join(" ".join(filter(None, row)) for row in section)
         said = plate_said(section)
-        if said[0] is not None:
+        if said[0] is not None and said != (plate, firm):
             (plate, firm), texts = said, (f"{text}\n{sheet.name}",)
         else:
             texts = (f"{text}\n{sheet.name}", *texts)  # a further read of the plate above, unless its own lines tell otherwise

@@ -269,7 +269,8 @@ def _layout(
     names = list(dict.fromkeys(wells["plate"].astype(str)))
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     rule = f"is no plate that labloop laid out ({shown or 'there is none yet'})"
-    faults = table.mark(both & ~known & ~keyed, found["plate"], rule)
+    rule += "; if it is one of them, say --plate '{}=NAME'" if names else ""
+    faults = table.mark(both & ~known & ~keyed, found["plate"], rule, spots.plate)
     bad = spots.no_well != ""
     faults += table.mark(both & bad & (known | ~keyed), found["well"], "{}", spots.no_well)
 
