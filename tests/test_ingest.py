@@ -346,6 +346,22 @@ def test_columns_that_mean_nothing_to_labloop_are_named_in_the_dialect(read):
     assert "ignored operator, lot" in read("operator,plate,well,value,lot\nkb,P1,A1,1,7\n").dialect
 
 
+def test_a_second_table_beside_the_first_is_not_passed_over(read, mixed):
+    for names in ("plate2,well2,value2", "Plate.1,Well.1,Value.1", "well 2,value 2,lot"):
+        message = str(refused(read, f"plate,well,value,{names}\nP1,A1,1,P1,B12,2\n"))
+        assert "look like a second table beside the first" in message
+    assert read("plate,well,value,value2\nP1,A1,1,2\n").measurements["value"].tolist() == [1]
+    config = parse_config({**MIXED, "assays": {"rate": {"columns": {"value": "y1", "well": "well1"}}}}, CampaignConfig)
+    text = f"{MIXED_HEADER},plate,well1,y1,y2\n7,3,coli,0.5,0.5,9,mine,A1,12,13\n"
+    assert read(text, config).measurements["value"].tolist() == [12]
+
+
+def test_two_columns_of_values_are_refused_unless_one_is_mapped(read, mixed):
+    assert "could both be 'value'" in str(refused(read, "plate,well,value,Value\nP1,A1,1,2\n"))
+    config = parse_config({**MIXED, "assays": {"rate": {"columns": {"value": "value"}}}}, CampaignConfig)
+    assert read(f"{MIXED_HEADER},Value\n7,3,coli,0.5,0.5,12,13\n", config).measurements["value"].tolist() == [12]
+
+
 def test_an_assay_that_the_campaign_lacks_is_refused(read, mixed):
     assert "rate, purity" in str(refused(read, f"{MIXED_HEADER}\n7,3,coli,0.5,0.5,12\n", mixed, assay="yield"))
     assert read(f"{MIXED_HEADER}\n7,3,coli,0.5,0.5,12\n", mixed, assay="purity").measurements["assay"].tolist() == ["purity"]

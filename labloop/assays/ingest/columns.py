@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 
 from labloop.assays.ingest.cells import fold
 from labloop.config.assay import ROLES
@@ -39,6 +40,14 @@ def value_column(header: Collection[str], config: CampaignConfig, assay: str, *,
         if place := _locate(name, header, file):
             return place
     return None
+
+
+def lost_column(header: Collection[str], config: CampaignConfig, assay: str) -> str | None:
+    """Find a column that is a property's by its name, but for a unit behind it: `potency (nM)`, `potency_nM`."""
+    unit = re.escape(config.property_of(assay).unit or "\0")
+    names = "|".join(map(re.escape, config.column_of(assay)))
+    shape = re.compile(rf"(?:{names})[\s_/-]*(?:\(.*\)|\[.*\]|(?:in )?{unit})", re.IGNORECASE)
+    return next((one for one in header if shape.fullmatch(one)), None)
 
 
 def find_columns(
@@ -89,6 +98,9 @@ def find_columns(
     if twice:
         uses = ", ".join(name for name, place in found.items() if place == twice[0])
         raise IngestError(f"{file}: column {twice[0]!r} is read as {uses}: mend assays.{assay}.columns so that each has its own")
+    alike = [one for one in header if fold(one) == "value"]
+    if found.get("value") in alike and len(alike) > 1 and "value" not in mapping:
+        raise IngestError(f"{file}: columns {' and '.join(map(repr, alike))} could both be 'value': rename one, or delete it")
     if "value" not in found:
         raise IngestError(f"{file}: has no column 'value'. {_listed(header)} Say which one it is:\n{_yaml(assay, ['value'])}")
     if not tells_designs(found, config.space) and "sample" not in found:
@@ -101,7 +113,20 @@ def find_columns(
             f"Say which they are, for instance:\n{_yaml(assay, keys)}"
             f"\nor, where a row tells its design:\n{_yaml(assay, designs)}"
         )
+    if beside := _beside(header, found):
+        raise IngestError(
+            f"{file}: columns {', '.join(beside)} look like a second table beside the first, which would be lost: put its rows "
+            "below the others, or delete it"
+        )
     return found
+
+
+def _beside(header: Collection[str], found: Mapping[str, str]) -> list[str]:
+    """Find a second table to the right of the first: columns of values and keys with the same names and a number behind."""
+    again = {fold(re.sub(r"[\s_.-]*[0-9]+$", "", one)): one for one in header if one not in found.values()}
+    keys = [one for name in ("plate", "well", "sample", "design_id") if (one := again.get(fold(found.get(name, ""))))]
+    value = again.get(fold(found["value"]))
+    return [*keys, value] if value and keys else []
 
 
 def tells_designs(found: Collection[str], space: DesignSpace) -> bool:
