@@ -322,6 +322,14 @@ def test_a_missing_value_column_shows_the_files_columns_and_the_yaml(read):
     assert "assays:\n      pbm:\n        columns:\n          value:" in message
 
 
+@pytest.mark.parametrize("sep", [";", ",", "\t"], ids=["semicolon", "comma", "tab"])
+def test_lines_above_a_list_are_not_taken_for_its_columns(read, sep):
+    above = "User: USER;Path: C:\\;Test ID: 3\nTest Name: X;Date: 03.02.2026;Time: 10:11:12\nID1: P1\n\n"
+    rows = "Well Row;Well Col;Content;Raw Data (450)\nA;1;Sample X1;1.25\nB;12;Sample X2;1.5\n"
+    message = str(refused(read, (above + rows).replace(";", sep)))
+    assert "Its columns are: Well Row, Well Col, Content, Raw Data (450)." in message
+
+
 def test_a_column_of_the_assay_s_own_name_holds_its_values_where_no_other_is_named(read):
     assert read("plate,well,PBM\nP1,A1,3\n").measurements["value"].tolist() == [3.0]
     assert read("plate,well,pbm,value\nP1,A1,3,4\n").measurements["value"].tolist() == [4.0]
@@ -600,6 +608,9 @@ def test_the_apostrophe_that_guards_a_formula_is_taken_off(read, tfbind8_config)
         (b"PK\x03\x04\x14\x00", "Excel workbook"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel workbook"),
         (b"%PDF-1.7\n", "PDF"),
+        (b'{"a": 1}', "is JSON, which labloop does not read: export CSV or Excel"),
+        (b'[\n  {"well": "A1", "value": 1},\n', "is JSON"),
+        (b'<?xml version="1.0"?>\n<plate/>\n', "is XML"),
         (b"\x1f\x8b\x08\x00", "gzip"),
         (bytes(range(256)), "save it as CSV"),
         (b"plate,well,value\nP1,A1,\x00\x00\n", "save it as CSV"),

@@ -537,6 +537,12 @@ def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
     return path
 
 
+def test_lines_above_a_workbook_s_list_are_not_taken_for_its_columns(tmp_path):
+    rows = [["User: USER", "Test ID: 3"], [], ["Well Row", "Well Col", "Raw Data (450)"], ["A", 1, 0.5], ["B", 2, 0.25]]
+    with pytest.raises(IngestError, match=r"Its columns are: Well Row, Well Col, Raw Data \(450\)\."):
+        six6(workbook(tmp_path / "list.xlsx", Results=rows))
+
+
 @pytest.mark.parametrize("sheets", [1, 2])
 @pytest.mark.parametrize("drawn", [False, True], ids=["list", "plate"])
 def test_text_of_a_workbook_that_could_be_thousands_is_not_guessed_and_numbers_are_sure(tmp_path, drawn, sheets):
