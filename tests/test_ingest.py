@@ -475,7 +475,8 @@ def test_dates_are_iso_8601_or_a_fault(read):
     table = read(header + "P1,A1,1,2026-03-31 14:05\nP1,B12,1,\n").measurements
     assert table["measured_at"].iloc[0] == "2026-03-31T14:05:00"
     assert pd.isna(table["measured_at"].iloc[1])
-    assert faults(read, header + "P1,A1,1,31/03/2026\n") == [(2, "measured_at", "31/03/2026")]
+    for cell in ("31/03/2026", "3026-03-31", "0206-03-31T14:05"):
+        assert faults(read, header + f"P1,A1,1,{cell}\n") == [(2, "measured_at", cell)]
 
 
 # ---- units

@@ -300,6 +300,9 @@ def instants(texts: Array) -> tuple[Array, Array]:
                 out[i] = datetime.fromisoformat(text).isoformat()
             except ValueError:
                 rules[i] = "is no date as ISO 8601 writes it, such as 2026-03-31 or 2026-03-31T14:05"
+                continue
+        if not 1900 < int(out[i][:4]) < 2100:
+            rules[i] = "is no year in which a well was measured: mend it"
     return out, rules
 
 
