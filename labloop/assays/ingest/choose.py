@@ -195,15 +195,7 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     read = choose_read(parts, [name for name, _ in named], options, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
     for part, name, _ in drawn:
-        if (
-            part.grid is not None
-            and part.grid != shape
-            and (
-                part.grid[0] > shape[0]
-                or part.grid[1] > shape[1]
-                or _smaller(part, part.grid, wells[wells["plate"].astype(str) == name])
-            )
-        ):
+        if part.grid is not None and _of_another_shape(part, part.grid, shape, wells[wells["plate"].astype(str) == name]):
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
                 f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, and of a part of it a "
@@ -230,10 +222,16 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     return replace(joined, remarks=(*joined.remarks, *remarks))
 
 
-def _smaller(part: Part, grid: tuple[int, int], laid: pd.DataFrame) -> bool:
-    """Whether a picture is of a whole usual plate, from A1 on, outside of which something was laid out."""
+def _of_another_shape(part: Part, grid: tuple[int, int], shape: tuple[int, int], laid: pd.DataFrame) -> bool:
+    """Whether a picture is of a plate larger than the lab's, or of a whole smaller one outside of which something was laid out.
+
+    Of 6 or 12 wells it is a whole plate only where the lab's are small: a large one's corner of that size is drawn as it is.
+    """
+    if grid == shape or grid[0] > shape[0] or grid[1] > shape[1]:
+        return grid != shape
+    whole = grid in SHAPES.values() and len(part.table) == grid[0] * grid[1]
     inside = [row <= grid[0] and column <= grid[1] for row, column in map(parse_well, laid["well"].astype(str))]
-    return grid in SHAPES.values() and len(part.table) == grid[0] * grid[1] and not all(inside)
+    return whole and 4 * len(part.table) >= min(96, shape[0] * shape[1]) and not all(inside)
 
 
 def _untitled(part: Part, wells: pd.DataFrame) -> Part:
