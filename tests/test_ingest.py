@@ -172,8 +172,30 @@ def test_a_tube_in_another_place_than_labloop_laid_it_out_is_a_fault(read, tfbin
     assert error.faults[0].rule == f"is not the {column} of the row's sample, which is {own}"
 
 
-def test_a_lab_s_own_samples_say_nothing_where_the_row_has_its_well(read):
-    assert read("plate,well,sample,value\nP1,A01,S1,0.5\n").measurements["well"].tolist() == ["A01"]
+@pytest.mark.parametrize("own", ["S1", "rack_R01_A01", "TFBIND8"])
+def test_a_lab_s_own_samples_say_nothing_where_the_row_has_its_well(read, own):
+    file = read(f"plate,well,sample,value\nP1,A01,{own},0.5\n")
+    assert file.measurements["well"].tolist() == ["A01"]
+    assert "ignored sample" in file.dialect
+
+
+@pytest.mark.parametrize("other", ["TFBIND8_R01_B12", "tfbind8_r01_h12", "TFBIND8_R01_C03", "TFBIND8_R02_A01"])
+def test_labloop_s_own_sample_that_is_another_well_s_is_a_fault(read, tfbind8_config, other):
+    wells, designs = in_tubes(tfbind8_config)
+    own = "P1,A01,TFBIND8_R01_A01,0.5\nP1,C03,TFBIND8_R01_A01,0.7\nP1,H12,TFBIND8_R01_H12,0\n"
+    assert len(read(f"plate,well,sample,value\n{own}", wells=wells, designs=designs).measurements) == 3
+    error = refused(read, f"plate,well,sample,value\nP1,A01,{other},0.5\n", wells=wells, designs=designs)
+    assert [(one.row, one.column) for one in error.faults] == [(2, "sample")]
+    assert "which is TFBIND8_R01_A01" in error.faults[0].rule
+
+
+def test_labloop_s_own_sample_beside_another_design_is_a_fault(read, tfbind8_config):
+    _, designs = laid_out(tfbind8_config)
+    one, two = designs["dna"]
+    assert read(f"sample,dna,value\nTFBIND8_R01_A01,{one},0.5\nmine,{two},1\n").measurements["value"].tolist() == [0.5, 1]
+    assert faults(read, f"sample,dna,value\nTFBIND8_R01_A01,{two},0.5\nTFBIND8_R01_H12,{two},1\n") == [
+        (2, "sample", "TFBIND8_R01_A01"), (3, "sample", "TFBIND8_R01_H12"),
+    ]  # fmt: skip
 
 
 def test_a_known_design_that_the_file_writes_out_is_not_new(read, tfbind8_config):
@@ -228,9 +250,17 @@ def test_a_plate_name_of_two_rounds_needs_the_round(read, tfbind8_config):
     assert faults(read, "plate,well,round,value\nP1,A1,3,1\nP1,A1,one,1\n", **options) == [
         (2, "well", "A1"), (3, "round", "one"), (3, "well", "A1"),
     ]  # fmt: skip
+    assert faults(read, "plate,well,round,value\nP1,A1,,1\nP1,B12,2,1\n", **options) == [(2, "plate", "P1")]
     table = read("plate,well,round,value\nP1,A1,2,1\n", **options).measurements
     assert table["design_id"].tolist() == [wells["design_id"].iloc[1]]
     assert table["round"].tolist() == [2]
+
+
+def test_a_blank_round_is_the_one_in_which_the_plate_was_laid_out(read):
+    table = read("plate,well,round,value\nP1,A1,,1\nP1,B12,1,2\n").measurements
+    assert table["round"].tolist() == [1, 1]
+    assert table["well"].tolist() == ["A01", "B12"]
+    assert faults(read, "plate,well,round,value\nP1,C3,,1\nP1,B12,,2\nP1,A1,2,3\n") == [(2, "well", "C3"), (4, "well", "A1")]
 
 
 def test_a_space_of_every_kind_is_read(read, mixed):
@@ -292,6 +322,14 @@ def test_a_missing_value_column_shows_the_files_columns_and_the_yaml(read):
     assert "assays:\n      pbm:\n        columns:\n          value:" in message
 
 
+@pytest.mark.parametrize("sep", [";", ",", "\t"], ids=["semicolon", "comma", "tab"])
+def test_lines_above_a_list_are_not_taken_for_its_columns(read, sep):
+    above = "User: USER;Path: C:\\;Test ID: 3\nTest Name: X;Date: 03.02.2026;Time: 10:11:12\nID1: P1\n\n"
+    rows = "Well Row;Well Col;Content;Raw Data (450)\nA;1;Sample X1;1.25\nB;12;Sample X2;1.5\n"
+    message = str(refused(read, (above + rows).replace(";", sep)))
+    assert "Its columns are: Well Row, Well Col, Content, Raw Data (450)." in message
+
+
 def test_a_column_of_the_assay_s_own_name_holds_its_values_where_no_other_is_named(read):
     assert read("plate,well,PBM\nP1,A1,3\n").measurements["value"].tolist() == [3.0]
     assert read("plate,well,pbm,value\nP1,A1,3,4\n").measurements["value"].tolist() == [4.0]
@@ -314,6 +352,22 @@ def test_a_mapping_to_a_column_that_is_not_there_is_refused(read):
 
 def test_columns_that_mean_nothing_to_labloop_are_named_in_the_dialect(read):
     assert "ignored operator, lot" in read("operator,plate,well,value,lot\nkb,P1,A1,1,7\n").dialect
+
+
+def test_a_second_table_beside_the_first_is_not_passed_over(read, mixed):
+    for names in ("plate2,well2,value2", "Plate.1,Well.1,Value.1", "well 2,value 2,lot"):
+        message = str(refused(read, f"plate,well,value,{names}\nP1,A1,1,P1,B12,2\n"))
+        assert "look like a second table beside the first" in message
+    assert read("plate,well,value,value2\nP1,A1,1,2\n").measurements["value"].tolist() == [1]
+    config = parse_config({**MIXED, "assays": {"rate": {"columns": {"value": "y1", "well": "well1"}}}}, CampaignConfig)
+    text = f"{MIXED_HEADER},plate,well1,y1,y2\n7,3,coli,0.5,0.5,9,mine,A1,12,13\n"
+    assert read(text, config).measurements["value"].tolist() == [12]
+
+
+def test_two_columns_of_values_are_refused_unless_one_is_mapped(read, mixed):
+    assert "could both be 'value'" in str(refused(read, "plate,well,value,Value\nP1,A1,1,2\n"))
+    config = parse_config({**MIXED, "assays": {"rate": {"columns": {"value": "value"}}}}, CampaignConfig)
+    assert read(f"{MIXED_HEADER},Value\n7,3,coli,0.5,0.5,12,13\n", config).measurements["value"].tolist() == [12]
 
 
 def test_an_assay_that_the_campaign_lacks_is_refused(read, mixed):
@@ -421,7 +475,8 @@ def test_dates_are_iso_8601_or_a_fault(read):
     table = read(header + "P1,A1,1,2026-03-31 14:05\nP1,B12,1,\n").measurements
     assert table["measured_at"].iloc[0] == "2026-03-31T14:05:00"
     assert pd.isna(table["measured_at"].iloc[1])
-    assert faults(read, header + "P1,A1,1,31/03/2026\n") == [(2, "measured_at", "31/03/2026")]
+    for cell in ("31/03/2026", "3026-03-31", "0206-03-31T14:05"):
+        assert faults(read, header + f"P1,A1,1,{cell}\n") == [(2, "measured_at", cell)]
 
 
 # ---- units
@@ -554,6 +609,9 @@ def test_the_apostrophe_that_guards_a_formula_is_taken_off(read, tfbind8_config)
         (b"PK\x03\x04\x14\x00", "Excel workbook"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel workbook"),
         (b"%PDF-1.7\n", "PDF"),
+        (b'{"a": 1}', "is JSON, which labloop does not read: export CSV or Excel"),
+        (b'[\n  {"well": "A1", "value": 1},\n', "is JSON"),
+        (b'<?xml version="1.0"?>\n<plate/>\n', "is XML"),
         (b"\x1f\x8b\x08\x00", "gzip"),
         (bytes(range(256)), "save it as CSV"),
         (b"plate,well,value\nP1,A1,\x00\x00\n", "save it as CSV"),

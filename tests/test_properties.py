@@ -229,6 +229,16 @@ def test_only_what_is_read_is_not_called_ignored(paint, tmp_path):
     assert "ignored cost, smell, ink" in paint.ingest(tmp_path / "more.csv", assay="gloss", dry_run=True).dialect
 
 
+@pytest.mark.parametrize("header", ["cost (EUR)", "Cost [EUR]", "cost_EUR", "cost in eur"])
+def test_a_property_whose_column_has_a_unit_in_its_name_is_not_passed_over(paint, tmp_path, header):
+    start(4, seed=5).rename(columns={"cost": header}).to_csv(tmp_path / "more.csv", index=False)
+    with pytest.raises(IngestError, match="looks like cost, but would be passed over: name it 'cost'"):
+        paint.ingest(tmp_path / "more.csv", dry_run=True)
+    assert paint.ingest(tmp_path / "more.csv", assay="gloss", dry_run=True).n_rows == 4
+    start(4, seed=5).drop(columns="cost").assign(cost_note=1).to_csv(tmp_path / "more.csv", index=False)
+    assert paint.ingest(tmp_path / "more.csv", dry_run=True).n_rows == 8
+
+
 @pytest.mark.parametrize("unit", ["unit", "cost_unit"])
 def test_the_unit_of_a_property_that_stands_alone_is_heeded(unit, tmp_path):
     run = Campaign.create(config(**TWO, assays={"cost": {"units": {"ct": 0.01}}}), home=tmp_path)

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from labloop.assays.ingest import AssayFile, ReadOptions, explain_assay, read_assay
 from labloop.assays.ingest import read as reading
 from labloop.assays.ingest.cells import Column, Part, Table
+from labloop.assays.ingest.designs import read_designs
 from labloop.assays.ingest.echo import EchoReport
 from labloop.assays.ingest.excel import Workbook
 from labloop.assays.ingest.fasta import FastaText
@@ -35,7 +36,8 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, IngestError
-from labloop.plates.wells import parse_well
+from labloop.plates.vessel import Plate
+from labloop.plates.wells import parse_well, row_name
 from labloop.testing import ReaderContract
 
 FOLDER = Path(__file__).parent.parent / "examples" / "data" / "assays"
@@ -184,6 +186,55 @@ def test_a_plate_that_cannot_be_told_is_refused_with_the_choices(tmp_path, head,
         six6(plate_file(tmp_path, drawn(head=head)), **options)
 
 
+@pytest.mark.parametrize(
+    ("heads", "names"),
+    [
+        (("Plate 1", "Plate 2"), ("Plate 1", "Plate 2")),
+        (("", ""), ("lines 1-9", "lines 11-19")),
+        (("Plate 1", "Plate 1"), ("lines 2-10", "lines 13-21")),
+    ],
+    ids=["counted", "untitled", "one title"],
+)
+def test_plates_that_only_their_titles_or_places_tell_apart_are_named_as_the_message_says(tmp_path, heads, names):
+    path = plate_file(tmp_path, "\n".join(drawn(f"0.{i}", head=head) for i, head in enumerate(heads, start=1)))
+    for plates in ((), (P1,)):
+        how = " ".join(f"--plate '{name}={plate}'" for name, plate in zip(names, (P1, P2)))
+        with pytest.raises(IngestError, match=re.escape(f"choose with {how}")):
+            six6(path, plates=plates, waiting=(P1, P2))
+    table = six6(path, plates=[f"{name}={plate}" for name, plate in zip(names, (P2, P1))]).measurements
+    assert table[["plate", "value"]].to_numpy().tolist() == [[P2, 0.1], [P1, 0.2]]
+
+
+def test_plates_of_untitled_pictures_with_several_reads_each_are_told_apart_by_their_first(tmp_path):
+    reads = [f"{read}\n{drawn(f'0.{i}')}" for i, read in enumerate(("450", "600", "450", "600"), start=1)]
+    path = plate_file(tmp_path, "\n".join(reads))
+    plates = (f"lines 2-10={P2}", f"lines 24-32={P1}")
+    assert six6(path, plates=plates, read="600").measurements["value"].tolist() == [0.2, 0.4]
+    with pytest.raises(IngestError, match=re.escape(f"--plate 'lines 2-10={P1}' --plate 'lines 24-32={P2}'")):
+        six6(path, read="600")
+
+
+def test_a_title_that_counts_a_plate_is_nothing_where_one_plate_is_meant(tmp_path):
+    assert six6(plate_file(tmp_path, drawn(head="Plate 1")), waiting=(P2,)).measurements["plate"].tolist() == [P2]
+    assert six6(plate_file(tmp_path, drawn(head="Plate 1")), plates=(P2,)).measurements["plate"].tolist() == [P2]
+    assert six6(plate_file(tmp_path, drawn(head=f"Plate 1\nID1: {P2}"))).measurements["plate"].tolist() == [P2]
+
+
+def test_plates_that_a_column_names_the_lab_s_way_are_given_labloop_s_names(tmp_path):
+    path = plate_file(tmp_path, "plate,well,value\n1a,A2,0.5\n1B,A2,0.25\n1a,B1,0.75\n")
+    with pytest.raises(IngestError, match="if it is one of them, say --plate '1a=NAME'"):
+        six6(path)
+    table = six6(path, plates=(f"1a={P2}", f"1b={P1}")).measurements
+    assert table[["plate", "value"]].to_numpy().tolist() == [[P2, 0.5], [P1, 0.25], [P2, 0.75]]
+    with pytest.raises(IngestError, match=r"row 3, well: .* stands in row 2 already"):
+        six6(path, plates=(f"1a={P1}", f"1b={P1}"))
+    with pytest.raises(IngestError, match="column 'plate' names no plate '1c'; it has 1a, 1B"):
+        six6(path, plates=(f"1c={P1}",))
+    path.write_text(f"plate,well,value\n{P1},A2,0.5\n")
+    with pytest.raises(IngestError, match="--plate says otherwise"):
+        six6(path, plates=(f"{P1}={P2}",))
+
+
 def test_a_name_that_begins_like_a_plates_is_another_plates(tmp_path):
     with pytest.raises(IngestError, match="does not say which plate"):
         six6(plate_file(tmp_path, drawn(head=f"ID1: {P1}0 and my-{P2}")))
@@ -275,6 +326,81 @@ def test_a_grid_reads_alike_in_every_common_dialect(tmp_path, sep, encoding, new
     assert table[["well", "value", "row"]].to_numpy().tolist() == [["A02", 0.5, 3], ["B01", 4.0, 4]]
 
 
+BUFFERS = {
+    "name": "buf",
+    "space": {
+        "parameters": [
+            {"type": "choice", "name": "buffer", "options": ["A", "B", "C", "D"]},
+            *({"type": "integer", "name": name, "low": 1, "high": 10} for name in ("enzyme", "substrate", "mg")),
+        ]
+    },
+    "objective": {"assay": "activity"},
+    "assays": {"activity": {}},
+}
+
+
+@pytest.mark.parametrize("above", ["", "measured by JM\n\n"], ids=["bare", "titled"])
+@pytest.mark.parametrize("sep", [",", ";"], ids=["comma", "semicolon"])
+def test_a_table_of_designs_whose_rows_look_like_a_plate_is_a_table(tmp_path, above, sep):
+    config = parse_config(BUFFERS, CampaignConfig)
+    rows = [[*"A123", "45.5"], [*"A223", "51"], [*"B123", "47.5"], ["C", "4", "5", "6", ""]]
+    header = [*config.space.columns, "value", "status"]
+    failed = [[*row, "" if row[4] else "failed_design"] for row in rows]
+    path = plate_file(tmp_path, above + "".join(sep.join(row) + "\n" for row in (header, *failed)))
+    known = laid_out("six6")["wells"]  # a plate that the readings must not land on
+    file = read_assay(path, config, wells=known, designs=pd.DataFrame(), options=ReadOptions(waiting=lambda: (P1,)))
+    assert file.measurements["value"].tolist()[:3] == [45.5, 51, 47.5]
+    assert file.designs["buffer"].tolist() == ["A", "A", "B", "C"]
+    book = openpyxl.Workbook()
+    for row in (header, *failed):
+        book.worksheets[0].append([float(cell) if cell[:1].isdigit() else cell for cell in row])
+    book.save(tmp_path / "designs.xlsx")
+    again = read_assay(tmp_path / "designs.xlsx", config, wells=known, designs=pd.DataFrame())
+    assert again.measurements["value"].tolist()[:3] == [45.5, 51, 47.5]
+    path = plate_file(tmp_path, "".join(sep.join(row) + "\n" for row in (header[:4], *(row[:4] for row in rows))), "list.csv")
+    assert read_designs(path, config)[1]["mg"].tolist() == [3, 3, 3, 6]
+
+
+def test_a_plate_below_lines_with_names_that_the_campaign_knows_is_a_plate(tmp_path):
+    for above in ("plate,value,note,sample,status\n", "plate,value\n"):
+        text = above + drawn(head="").replace(",1,2,3", f"{P1},1,2,3", 1)
+        assert six6(plate_file(tmp_path, text), plates=(P1,)).measurements["well"].tolist() == ["A02"]
+
+
+def picture(rows: int, columns: int, *, first: int = 1) -> str:
+    """A grid with 0.5 in the wells of the first two columns and rows up to G."""
+    lines = ["<>," + ",".join(map(str, range(first, columns + 1)))]
+    return "\n".join(
+        [*lines, *(",".join([row_name(r), *("0.5" if r < 8 and c < 3 else "" for c in range(first, columns + 1))])
+                   for r in range(1, rows + 1)), "end of data", ""]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 8)])
+def test_a_whole_smaller_plate_is_refused_unless_all_that_was_laid_out_is_in_it(tmp_path, shape):
+    path = plate_file(tmp_path, picture(*shape))
+    with pytest.raises(IngestError, match="a plate of {} x {} wells, the campaign's have 8 x 12".format(*shape)):
+        six6(path, plates=(P1,))
+    known = laid_out("six6")
+    corner = known["wells"][known["wells"]["well"].str[0] <= row_name(shape[0])]
+    file = read_assay(path, CONFIGS["six6"], wells=corner, designs=known["designs"], options=ReadOptions(plates=(P1,)))
+    assert len(file.measurements) == 2 * shape[0]
+
+
+@pytest.mark.parametrize(("shape", "first"), [((2, 3), 1), ((3, 4), 1), ((4, 5), 1), ((6, 8), 2)])
+def test_a_part_of_a_plate_that_is_no_whole_smaller_one_is_read(tmp_path, shape, first):
+    file = six6(plate_file(tmp_path, picture(*shape, first=first)), plates=(P1,))
+    assert len(file.measurements) == shape[0] * (3 - first)
+
+
+def test_a_plate_of_a_smaller_one_s_shape_is_read_where_the_campaign_s_have_it(tmp_path):
+    config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)})
+    options = {**laid_out("six6"), "options": ReadOptions(plates=(P1,))}
+    assert len(read_assay(plate_file(tmp_path, picture(6, 8)), config, **options).measurements) == 12
+    with pytest.raises(IngestError, match="a plate of 3 x 4 wells, the campaign's have 6 x 8"):
+        read_assay(plate_file(tmp_path, picture(3, 4)), config, **options)
+
+
 # ---- readers
 
 
@@ -325,6 +451,19 @@ def test_fasta_is_a_row_a_sequence_and_pairs_in_a_header_are_columns(tmp_path):
         FastaText().read(path.read_bytes(), path.name, known=("dna",))
 
 
+def test_fasta_for_designs_without_a_sequence_is_refused_with_what_to_send(tmp_path):
+    config = parse_config(BUFFERS, CampaignConfig)
+    path = plate_file(tmp_path, ">first value=3\nACGT\n", "some.fa")
+    nothing = {"wells": laid_out("six6")["wells"][:0], "designs": pd.DataFrame()}
+    for read in (read_designs, lambda *asked: read_assay(*asked, **nothing)):
+        with pytest.raises(
+            IngestError, match=r"is FASTA, but the designs of buf have no sequence: .*buffer, enzyme, substrate, mg"
+        ):
+            read(path, config)
+    path.write_text(">first enzyme=1 substrate=2 mg=3 value=5\nA\n")  # a choice may be written as a sequence
+    assert read_assay(path, config, **nothing).designs["buffer"].tolist() == ["A"]
+
+
 class Sticker:
     """A plug-in's reader: files that begin with a star hold one value of one well."""
 
@@ -357,6 +496,73 @@ def test_without_openpyxl_excel_is_refused_with_what_to_install(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(IngestError, match=r"labloop-toolkit\[excel\]"):
         ingest(FOLDER / "a_sheet_a_plate.xlsx", READ["a_sheet_a_plate.xlsx"])
+
+
+@pytest.mark.parametrize(
+    ("held", "form", "value"),
+    [
+        (0.125, "0.0%", 12.5),
+        (0.9, "0.0%_)", 90),
+        (0.3, "0.0%_);(0.0%)", 30),
+        (-0.3, "0.0%_);(0.0%)", -30),
+        (0.25, "[Red]0%;General", 25),
+        (-0.25, "[Red]0%;General", -0.25),
+        (0.25, "General;0%", 0.25),
+        (0.5, "[<1]0%;0.0", 50),
+        (12.5, "[<1]0%;0.0", 12.5),
+        (0.5, "_(* 0.0%_)", 50),
+        (12.5, "0.0\\%", 12.5),
+        (12.5, '0.0"%"', 12.5),
+        (12.5, '0.0" (of 100%)"', 12.5),
+    ],
+)
+def test_a_number_is_a_percentage_where_the_part_of_its_format_that_applies_says_so(tmp_path, held, form, value):
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["plate", "well", "value"])
+    book.worksheets[0].append(["P1", "A1", held])
+    book.worksheets[0].cell(row=2, column=3).number_format = form
+    book.save(tmp_path / "cells.xlsx")
+    (part,) = Workbook().read((tmp_path / "cells.xlsx").read_bytes(), "cells.xlsx", known=("plate", "well", "value"))
+    (cell,) = part.table.columns["value"].texts
+    assert float(cell.removesuffix("%")) == value
+    assert cell.endswith("%") is (value == 100 * held)
+
+
+def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_lines_above_a_workbook_s_list_are_not_taken_for_its_columns(tmp_path):
+    rows = [["User: USER", "Test ID: 3"], [], ["Well Row", "Well Col", "Raw Data (450)"], ["A", 1, 0.5], ["B", 2, 0.25]]
+    with pytest.raises(IngestError, match=r"Its columns are: Well Row, Well Col, Raw Data \(450\)\."):
+        six6(workbook(tmp_path / "list.xlsx", Results=rows))
+
+
+@pytest.mark.parametrize("sheets", [1, 2])
+@pytest.mark.parametrize("drawn", [False, True], ids=["list", "plate"])
+def test_text_of_a_workbook_that_could_be_thousands_is_not_guessed_and_numbers_are_sure(tmp_path, drawn, sheets):
+    def rows(plate: str, *values: Any) -> list[list[Any]]:
+        if drawn:
+            return [["", 1, 2, 3], *([letter, None, value] for letter, value in zip("ABC", values))]
+        return [["plate", "well", "value"], *([plate, f"{letter}2", value] for letter, value in zip("ABC", values))]
+
+    def book(*values: Any) -> AssayFile:
+        both = {P1: rows(P1, *values), P2: rows(P2, 1.234, 987, 2.105)}
+        return six6(workbook(tmp_path / "book.xlsx", **dict(list(both.items())[:sheets])))
+
+    assert book(1.234, 987, 2.105).measurements["value"].tolist()[:3] == [1.234, 987, 2.105]
+    assert book("1.2345", "987", "2.105").measurements["value"].tolist()[:3] == [1.2345, 987, 2.105]
+    assert book("987", 2.105, "35").measurements["value"].tolist()[:3] == [987, 2.105, 35]
+    for values in (["1.234", "987", "2.105"], ["1.234", 0.5, 987]):
+        with pytest.raises(IngestError, match=r"can be 1\.234 or 1234: .*make it a number in the spreadsheet"):
+            book(*values)
 
 
 # ---- looking before storing

@@ -22,7 +22,7 @@ import pandas as pd
 from labloop.errors import BatchError, LabloopError
 from labloop.plates.layout import LAYOUT_COLUMNS
 from labloop.plates.statuses import FORM_HELP
-from labloop.plates.wells import SHAPES, row_name
+from labloop.plates.wells import SHAPES, parse_well, row_name
 from labloop.runtime.files import write_all
 from labloop.runtime.spreadsheet import csv_bytes
 from labloop.space.objective import Objective
@@ -214,7 +214,9 @@ def wells_with_samples(batch: Batch) -> pd.DataFrame:
 
 def tubes(campaign: str, wells: pd.DataFrame) -> pd.DataFrame:
     """Give wells of any rounds, as the ledger has them, with their tubes' names as `sample`; the index counts theirs."""
-    rounds = [_in_order(mine).set_index("at") for _, mine in wells.assign(at=range(len(wells))).groupby("round")]
+    places = [parse_well(well) for well in wells["well"]]
+    wells = wells.assign(at=range(len(wells)), row=[row for row, _ in places], column=[column for _, column in places])
+    rounds = [_in_order(mine).set_index("at") for _, mine in wells.groupby("round")]
     named = [mine.assign(sample=sample_names(campaign, int(mine["round"].iloc[0]), mine)) for mine in rounds]
     return pd.concat(named) if named else wells.assign(sample="")
 

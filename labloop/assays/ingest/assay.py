@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
-from labloop.assays.ingest.choose import add_plates, join, stack, take
-from labloop.assays.ingest.columns import find_columns, lacks_plate
+from labloop.assays.ingest.choose import add_plates, join, rename_plates, stack, take
+from labloop.assays.ingest.columns import check_sequences, find_columns, lacks_plate, tells_designs
 from labloop.assays.ingest.excel_dates import explain_dates
 from labloop.assays.ingest.keys import Keys, numeric_columns, resolve
 from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import Marks, find_marks, instants
 from labloop.assays.ingest.read import Opened
+from labloop.assays.ingest.tubes import ours
 from labloop.assays.ingest.values import find_values
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
@@ -182,19 +183,34 @@ def settle(
         raise IngestError(f"{file}: is a table without named reads, so --read {asked} means nothing: leave it out")
     tables = [part.table for part in opened.parts]
     lacking = [i for i, table in enumerate(tables) if lacks_plate(table.columns, config, assay, file=file)]
-    if options.plates and not lacking:
-        raise IngestError(f"{file}: its rows name their plates or designs themselves: leave --plate out")
+    if not lacking and not all("=" in plate for plate in options.plates):
+        raise IngestError(
+            f"{file}: its rows name their plates or designs themselves: leave --plate out, or say which of the file's plates is "
+            "labloop's with --plate 'NAME IN THE FILE=NAME'"
+        )
     if lacking and (options.plates or any(opened.parts[i].plate for i in lacking) or options.waiting()):
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], options, wells, file)):
             tables[i] = table
     table = stack(tables)
-    return table, find_columns(table.columns, config, assay, file=file, value=value)
+    check_sequences(opened.reader, table.columns, config, file=file)
+    found = find_columns(table.columns, config, assay, file=file, value=value)
+    if options.plates and not lacking:
+        if "plate" not in found:
+            raise IngestError(f"{file}: its rows name their designs and no plates: leave --plate out")
+        table = rename_plates(table, found["plate"], options, wells)
+    if (
+        "sample" in found
+        and tells_designs(found, config.space)
+        and not ours(table.columns[found["sample"]], config.name, wells).any()
+    ):
+        del found["sample"]  # many labs have names of their own in a column so called
+    return table, found
 
 
 def marks_of(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> Marks:
     """Find out what point and comma mean: from the numbers, the rest of the file, or the campaign."""
     names = [name for name in ("value", *numeric_columns(config.space)) if name in found]
-    marks = find_marks(np.concatenate([table.columns[found[name]].texts for name in names]).tolist(), table.delimiter)
+    marks = find_marks(table, [found[name] for name in names])
     declared = config.assays[assay].decimal
     return replace(marks, decimal=declared) if declared else replace(marks, decimal=marks.decimal or table.decimal)
 

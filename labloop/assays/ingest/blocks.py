@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from labloop.assays.ingest.cells import listed
+from labloop.assays.ingest.cells import fold, listed
+from labloop.assays.ingest.frame import header_at
 from labloop.assays.ingest.titles import is_softmax
 from labloop.errors import IngestError
 from labloop.plates.wells import SHAPES, row_name, row_number
@@ -31,6 +32,8 @@ class Sheet:
     """Stripped cells; the row at index i is line i + 1."""
     name: str = ""
     """Of the workbook's sheet; '' for a text file."""
+    typed: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    """Cells that a workbook holds as text although they look like a number with a mark, by the indices of row and column."""
     ended: bool = True
     """Whether the text's last line has an end: a file that was cut short has none."""
 
@@ -77,23 +80,45 @@ class DrawnPlate:
         """How far the plate reaches: its last row and its last column, counted from 1."""
         return row_number(self.cells[-1].letter), self.numbers[-1]
 
+    def place(self, cell: Cell) -> int:
+        """Index of the sheet's column in which a well's cell stands."""
+        return self.left + cell.column - self.numbers[0]
 
-def find_blocks(sheet: Sheet) -> list[list[DrawnPlate]]:
+
+def find_blocks(sheet: Sheet, known: Collection[str] = ()) -> list[list[DrawnPlate]]:
     """Find every plate in a sheet, top to bottom; those that stand side by side under one header line come together.
+
+    Args:
+        known: folded names of columns that the campaign knows: rows below two of them are a table's, however they look.
 
     Raises:
         IngestError: a plate is cut short, has a gap, is too large, or is followed by rows that belong to no header.
     """
     found: list[list[DrawnPlate]] = []
     row, softmax = 0, is_softmax(sheet.rows)
+    header, width = _header(sheet, known)
     while row < len(sheet.rows):
         runs = _runs(sheet.rows[row])
+        if runs and header < row and _reach(sheet.rows[row]) <= width and sheet.cell(row, runs[0][0] - 1) not in ("", "<>"):
+            runs = []
         blocks = _read(sheet, row, runs, softmax=softmax) if runs else []
         if blocks:
             found.append(blocks)
             row = blocks[0].bottom
         row += 1
     return found
+
+
+def _header(sheet: Sheet, known: Collection[str]) -> tuple[int, int]:
+    """Find the header of a table with two names that the campaign knows: its row, and how many columns it names."""
+    row = header_at(sheet.rows, known)
+    cells = sheet.rows[row] if sheet.rows else []
+    return row, _reach(cells) if sum(fold(cell) in known for cell in cells) >= 2 else 0
+
+
+def _reach(cells: Sequence[str]) -> int:
+    """How many cells there are up to the last one that holds anything."""
+    return max((i for i, cell in enumerate(cells, start=1) if cell), default=0)
 
 
 def _runs(cells: Sequence[str]) -> list[tuple[int, range]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -74,6 +74,8 @@ class Table:
     """What stands between the cells. A lone `1,234` between commas has a decimal comma only if it was quoted."""
     decimal: Mark | None = None
     """The decimal mark, where the reader knows it; None where the cells have to show it."""
+    typed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By column, numbers with a mark that a spreadsheet holds as text: nobody knows what point and comma mean in them."""
     places: Array | None = None
     """(n,) where on the line each row stands, for rows that share one: `well A07`, `sheet P1`."""
     faults: tuple[Fault, ...] = ()

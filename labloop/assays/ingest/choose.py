@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import well_names
 from labloop.assays.ingest.titles import matches, mentions, same
 from labloop.errors import IngestError
+from labloop.plates.wells import SHAPES, parse_well
 from labloop.types import Array
 
 
@@ -59,30 +61,81 @@ def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame
             f"{file}: shows wells, but labloop has laid out no plate yet: propose a round first, or send a table that "
             "writes the designs out"
         )
-    pairs = {said.strip(): name.strip() for said, equals, name in (one.partition("=") for one in options.plates) if equals}
-    bare = [one.strip() for one in options.plates if "=" not in one]
-    for asked in (*bare, *pairs.values()):
-        if asked not in laid:
-            raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
+    bare, pairs = _asked(options, laid, file)
     found = [_in_file(part, laid, file) for part in parts]
-    open_groups = list(dict.fromkeys(part.plate for part, name in zip(parts, found) if name is None and part.plate not in pairs))
+    called = _called(parts, found)
+    open_groups = list(dict.fromkeys(one for one, name in zip(called, found) if name is None and one not in pairs))
     taken = {name for name in found if name}
     named: list[tuple[str, str]] = []
-    for part, name in zip(parts, found):
-        wanted = [pairs[part.plate]] if part.plate in pairs else bare
+    for part, name, one in zip(parts, found, called):
+        wanted = [pairs[one]] if one in pairs else bare
         if name is not None and wanted and name not in wanted:
             raise IngestError(
                 f"{file}: {part.where}: the file says that this is plate {name}, --plate says otherwise: mend what is wrong"
             )
         if name is not None:
             named.append((name, "named in the file"))
-        elif part.plate in pairs:
-            named.append((pairs[part.plate], f"{part.plate!r} by --plate"))
+        elif one in pairs:
+            named.append((pairs[one], f"{one!r} by --plate"))
         elif len(bare) == 1 and len(open_groups) == 1:
             named.append((bare[0], "by --plate"))
         else:
             named.append(_from_outside(part, open_groups, laid, taken, options, file))
     return named
+
+
+def _asked(options: ReadOptions, laid: Sequence[str], file: str) -> tuple[list[str], dict[str | None, str]]:
+    """Take `--plate` apart: plates by labloop's name alone, and pairs of the file's name and labloop's."""
+    split = [one.partition("=") for one in options.plates]
+    pairs: dict[str | None, str] = {said.strip(): name.strip() for said, equals, name in split if equals}
+    bare = [one.strip() for one in options.plates if "=" not in one]
+    for asked in (*bare, *pairs.values()):
+        if asked not in laid:
+            raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
+    return bare, pairs
+
+
+def _called(parts: Sequence[Part], found: Sequence[str | None]) -> list[str | None]:
+    """Give the name by which `--plate` speaks of each part's plate; None where the file names none and has one plate only.
+
+    Where several plates have one name, or none, it is the place of the plate's first picture.
+    """
+    seen: Counter[tuple[str | None, str | None]] = Counter()
+    plates: list[tuple[str | None, int]] = []
+    for part in parts:
+        plates.append((part.plate, seen[part.plate, part.read]))
+        seen[part.plate, part.read] += 1
+    twice = {plate for (plate, _), n in seen.items() if n > 1} | ({None} if len(set(plates)) > 1 else set())
+    places: dict[tuple[str | None, int], str] = {}
+    for part, plate in zip(parts, plates):
+        where = part.where.replace(",", "")  # a page takes several names with commas between
+        beside = sum(one.startswith(where) for one in places.values())
+        places.setdefault(plate, f"{where} ({beside + 1})" if beside else where)
+    return [
+        places[plate] if name is None and part.plate in twice and not part.firm else part.plate
+        for part, plate, name in zip(parts, plates, found)
+    ]
+
+
+def rename_plates(table: Table, place: str, options: ReadOptions, wells: pd.DataFrame) -> Table:
+    """Give the plates of a column labloop's names, as pairs of `--plate` tell them.
+
+    Raises:
+        IngestError: a pair's plate is not in the file, or not laid out, or has labloop's name already.
+    """
+    laid = list(dict.fromkeys(wells["plate"].astype(str)))
+    cells = table.columns[place].cells
+    for said, name in _asked(options, laid, table.name)[1].items():
+        mine = np.array([same(text, str(said)) for text in cells.tolist()], dtype=bool)
+        if not mine.any():
+            there = listed(filter(None, dict.fromkeys(cells.tolist())))
+            raise IngestError(f"{table.name}: --plate '{said}={name}': column {place!r} names no plate {said!r}; it has {there}")
+        if said in laid and said != name:
+            raise IngestError(
+                f"{table.name}: the file says that this is plate {said}, --plate says otherwise: mend what is wrong"
+            )
+        cells = np.where(mine, name, cells)
+    return replace(table, columns={**table.columns, place: Column.of(cells.tolist())})
 
 
 def _in_file(part: Part, laid: Sequence[str], file: str) -> str | None:
@@ -141,11 +194,12 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     named = name_plates(parts, options, wells, file)
     read = choose_read(parts, [name for name, _ in named], options, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
-    for part, _, _ in drawn:
-        if part.grid is not None and (part.grid[0] > shape[0] or part.grid[1] > shape[1] or part.grid == (8, 12) != shape):
+    for part, name, _ in drawn:
+        if part.grid is not None and _of_another_shape(part, part.grid, shape, wells[wells["plate"].astype(str) == name]):
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
-                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out"
+                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, and of a part of it a "
+                "table, one row a well"
             )
     for name in dict.fromkeys(name for _, name, _ in drawn):
         where = [part.where for part, shown, _ in drawn if shown == name]
@@ -166,6 +220,18 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     if not len(joined):
         raise IngestError(f"{file}: every well of the plate is empty")
     return replace(joined, remarks=(*joined.remarks, *remarks))
+
+
+def _of_another_shape(part: Part, grid: tuple[int, int], shape: tuple[int, int], laid: pd.DataFrame) -> bool:
+    """Whether a picture is of a plate larger than the lab's, or of a whole smaller one outside of which something was laid out.
+
+    Of 6 or 12 wells it is a whole plate only where the lab's are small: a large one's corner of that size is drawn as it is.
+    """
+    if grid == shape or grid[0] > shape[0] or grid[1] > shape[1]:
+        return grid != shape
+    whole = grid in SHAPES.values() and len(part.table) == grid[0] * grid[1]
+    inside = [row <= grid[0] and column <= grid[1] for row, column in map(parse_well, laid["well"].astype(str))]
+    return whole and 4 * len(part.table) >= min(96, shape[0] * shape[1]) and not all(inside)
 
 
 def _untitled(part: Part, wells: pd.DataFrame) -> Part:
@@ -220,10 +286,15 @@ def stack(tables: Sequence[Table]) -> Table:
         name: Column.of([cell for table in tables for cell in (_cells(table, folded) or [""] * len(table))])
         for folded, name in names.items()
     }
+    typed: dict[str, frozenset[str]] = {}
+    for table in tables:
+        for name, texts in table.typed.items():
+            typed[names[fold(name)]] = typed.get(names[fold(name)], frozenset()) | texts
     return replace(
         first,
         columns=columns,
         lines=np.concatenate([table.lines for table in tables]),
+        typed=typed,
         places=np.concatenate([_places(table) for table in tables]),
         faults=tuple(fault for table in tables for fault in table.faults),
         remarks=tuple(dict.fromkeys(remark for table in tables for remark in table.remarks)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 
 from labloop.assays.ingest.cells import fold
 from labloop.config.assay import ROLES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import IngestError
+from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Sequence
 
 _OWN: tuple[tuple[set[str], str], ...] = (
     ({"arm", "proposer", "rank", "design_id"}, "labloop's pick list"),
@@ -37,6 +40,14 @@ def value_column(header: Collection[str], config: CampaignConfig, assay: str, *,
         if place := _locate(name, header, file):
             return place
     return None
+
+
+def lost_column(header: Collection[str], config: CampaignConfig, assay: str) -> str | None:
+    """Find a column that is a property's by its name, but for a unit behind it: `potency (nM)`, `potency_nM`."""
+    unit = re.escape(config.property_of(assay).unit or "\0")
+    names = "|".join(map(re.escape, config.column_of(assay)))
+    shape = re.compile(rf"(?:{names})[\s_/-]*(?:\(.*\)|\[.*\]|(?:in )?{unit})", re.IGNORECASE)
+    return next((one for one in header if shape.fullmatch(one)), None)
 
 
 def find_columns(
@@ -87,12 +98,12 @@ def find_columns(
     if twice:
         uses = ", ".join(name for name, place in found.items() if place == twice[0])
         raise IngestError(f"{file}: column {twice[0]!r} is read as {uses}: mend assays.{assay}.columns so that each has its own")
+    alike = [one for one in header if fold(one) == "value"]
+    if found.get("value") in alike and len(alike) > 1 and "value" not in mapping:
+        raise IngestError(f"{file}: columns {' and '.join(map(repr, alike))} could both be 'value': rename one, or delete it")
     if "value" not in found:
         raise IngestError(f"{file}: has no column 'value'. {_listed(header)} Say which one it is:\n{_yaml(assay, ['value'])}")
-    designed = all(column in found for column in config.space.columns)
-    if designed or "design_id" in found or {"plate", "well"} <= found.keys():
-        found.pop("sample", None)  # many labs have names of their own in a column so called
-    elif "sample" not in found:
+    if not tells_designs(found, config.space) and "sample" not in found:
         half = next((name for name in ("plate", "well") if name in found), None)
         keys = ["plate", "well"] if half is None else [name for name in ("plate", "well") if name != half]
         designs = [name for name in config.space.columns if name not in found]
@@ -102,7 +113,25 @@ def find_columns(
             f"Say which they are, for instance:\n{_yaml(assay, keys)}"
             f"\nor, where a row tells its design:\n{_yaml(assay, designs)}"
         )
+    if beside := _beside(header, found):
+        raise IngestError(
+            f"{file}: columns {', '.join(beside)} look like a second table beside the first, which would be lost: put its rows "
+            "below the others, or delete it"
+        )
     return found
+
+
+def _beside(header: Collection[str], found: Mapping[str, str]) -> list[str]:
+    """Find a second table to the right of the first: columns of values and keys with the same names and a number behind."""
+    again = {fold(re.sub(r"[\s_.-]*[0-9]+$", "", one)): one for one in header if one not in found.values()}
+    keys = [one for name in ("plate", "well", "sample", "design_id") if (one := again.get(fold(found.get(name, ""))))]
+    value = again.get(fold(found["value"]))
+    return [*keys, value] if value and keys else []
+
+
+def tells_designs(found: Collection[str], space: DesignSpace) -> bool:
+    """Whether columns tell what a row is of without its tube's name."""
+    return all(column in found for column in space.columns) or "design_id" in found or {"plate", "well"} <= set(found)
 
 
 def _shared(config: CampaignConfig) -> dict[str, list[str]]:
@@ -120,6 +149,21 @@ def design_columns(header: Collection[str], config: CampaignConfig, *, file: str
         if place := place or _locate(name, header, file):
             found[name] = place
     return found
+
+
+def check_sequences(reader: str, header: Collection[str], config: CampaignConfig, *, file: str) -> None:
+    """See that a campaign whose designs have no sequence is not sent FASTA; one whose headers say the designs is.
+
+    Raises:
+        IngestError: it is.
+    """
+    if reader != "fasta" or any(isinstance(parameter, Sequence) for parameter in config.space):
+        return
+    if not tells_designs({*header, *design_columns(header, config, file=file)}, config.space):
+        raise IngestError(
+            f"{file}: is FASTA, but the designs of {config.name} have no sequence: send a table, one row a design, with "
+            f"{', '.join(config.space.columns)}"
+        )
 
 
 def lacks_plate(header: Collection[str], config: CampaignConfig, assay: str, *, file: str) -> bool:

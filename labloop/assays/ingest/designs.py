@@ -11,7 +11,7 @@ import pandas as pd
 
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import stack
-from labloop.assays.ingest.columns import design_columns, known_names
+from labloop.assays.ingest.columns import check_sequences, design_columns, known_names
 from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.long import NoRowsError
 from labloop.assays.ingest.parse import find_marks
@@ -62,6 +62,7 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
         table = stack([part.table for part in opened.parts])
     except IngestError as error:
         raise DesignError(str(error)) from error
+    check_sequences(opened.reader, table.columns, config, file=name)
     found = design_columns(table.columns, config, file=name)
     missing = [column for column in config.space.columns if column not in found]
     by_id = bool(missing) and "design_id" in found and known is not None
@@ -75,7 +76,7 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
         cells, more = _by_id(table, found["design_id"], known, list(config.space.columns))
         faults += more
     else:
-        marks = find_marks(_numbers(table, found, config), table.delimiter)
+        marks = find_marks(table, [found[one] for one in numeric_columns(config.space)])
         texts = {one: table.columns[found[one]] for one in config.space.columns}
         written = {one: column.spread(pointed(one, column, config.space, marks)) for one, column in texts.items()}
         cells = pd.DataFrame(written, columns=list(config.space.columns), dtype=object)
@@ -118,11 +119,6 @@ def read_designs(
         rows = len({fault.row for fault in faults})
         raise DesignError(f"{name}: {count(rows, 'row')} of {len(read)} cannot be designs of {config.name}", faults) from error
     return read, config.space.decode_as_written(X)
-
-
-def _numbers(table: Table, found: Mapping[str, str], config: CampaignConfig) -> list[str]:
-    texts = [table.columns[found[one]].texts for one in numeric_columns(config.space)]
-    return np.concatenate(texts).tolist() if texts else []
 
 
 def _by_id(table: Table, place: str, known: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, list[Fault]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import operator
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from labloop.assays.ingest.cells import Part, count, fold
 from labloop.assays.ingest.frame import header_at, is_remark
 from labloop.assays.ingest.grid import parts_of
 from labloop.assays.ingest.long import tabulate
+from labloop.assays.ingest.parse import is_marked
 from labloop.assays.ingest.titles import plate_said
 from labloop.errors import IngestError
 from labloop.registry import plugin
@@ -49,7 +52,7 @@ class Workbook:
         passed: list[str] = []
         sheets, hidden = _sheets(content, name)
         for sheet in sheets:
-            grids = parts_of(sheet, form="Excel workbook", delimiter=",")
+            grids = parts_of(sheet, folded, form="Excel workbook", delimiter=",")
             if grids:
                 parts += grids
             elif (table := _long(sheet, folded, single=len(sheets) == 1)) is not None:
@@ -97,9 +100,12 @@ def _cells(values: Any, formulas: Any, name: str, last: Mapping[str, int]) -> li
         for one in (sheet, other):
             one.reset_dimensions()  # what the file claims as its size may be wrong
         rows: list[list[str]] = []
+        typed: dict[tuple[int, int], str] = {}
         for cells, written in islice(zip(sheet.iter_rows(), other.iter_rows()), last.get(sheet.title)):
             rows.append([_text(cell, again) for cell, again in zip(cells, written)])
-        sheets.append(Sheet(file=name, rows=rows, name=sheet.title))
+            texts = [(i, text) for i, (cell, text) in enumerate(zip(cells, rows[-1])) if isinstance(cell.value, str)]
+            typed.update({(len(rows) - 1, i): text for i, text in texts if is_marked(text)})
+        sheets.append(Sheet(file=name, rows=rows, name=sheet.title, typed=typed))
     return sheets
 
 
@@ -112,7 +118,7 @@ def _text(cell: Any, formula: Any) -> str:
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, int | float):
-        if shown.endswith("%"):
+        if "%" in _section(value, shown):
             return f"{value * 100:.12g}%"
         return repr(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
     if isinstance(value, datetime | date):
@@ -120,6 +126,23 @@ def _text(cell: Any, formula: Any) -> str:
     if isinstance(value, time | timedelta):
         return str(value)
     return str(value).strip()
+
+
+_LITERAL = re.compile(r'"[^"]*"|\\.|[_*].|\[[^\]]*\]', re.DOTALL)
+"""What a number's format shows as it is, or not at all: text, a letter, the room of one, colours, a condition."""
+_CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)\s*([+-]?[0-9]+(?:\.[0-9]*)?)\]")
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "<>": operator.ne}
+
+
+def _section(value: float, shown: str) -> str:
+    """Give the part of a number's format that applies to a value: that of its sign, or whose condition it keeps; no literals."""
+    sections = _LITERAL.sub(lambda found: found[0] * bool(_CONDITION.fullmatch(found[0])), shown).split(";")[:3]
+    signs = (value >= 0 if len(sections) == 2 else value > 0, value < 0, True) if len(sections) > 1 else (True,)
+    for section, mine in zip(sections, signs):
+        told = _CONDITION.search(section)
+        if _COMPARE[told[1]](value, float(told[2])) if told else mine:
+            return section
+    return sections[-1]
 
 
 def _date(value: datetime | date, shown: str) -> str:
@@ -149,8 +172,12 @@ def _long(sheet: Sheet, known: Collection[str], *, single: bool) -> Part | None:
     places = None if single else np.full(len(table), f"sheet {sheet.name}", dtype=object)
     said, firm = plate_said(rows[:top])
     text = "\n".join(" ".join(filter(None, row)) for row in rows[:top])
+    typed: dict[str, frozenset[str]] = {}
+    for (row, column), cell in sheet.typed.items():
+        if top < row < end and column < len(header):
+            typed[header[column]] = typed.get(header[column], frozenset()) | {cell}
     return Part(
-        table=replace(table, places=places), where=f"sheet {sheet.name}", plate=said or sheet.name, firm=firm,
+        table=replace(table, places=places, typed=typed), where=f"sheet {sheet.name}", plate=said or sheet.name, firm=firm,
         texts=(f"{text}\n{sheet.name}",),
     )  # fmt: skip
 

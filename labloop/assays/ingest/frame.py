@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from labloop.assays.ingest.cells import fold
@@ -20,6 +21,8 @@ _WELL = re.compile(r"[A-Za-z]{1,2}0{0,2}[1-9][0-9]?")
 def header_at(rows: Sequence[Sequence[str]], known: Collection[str]) -> int:
     """Find the row that names the columns: the first, unless one further down has more names that the campaign knows.
 
+    Where it knows none, the first that is as wide as most rows, so that people can be told what the file has.
+
     Args:
         rows: the first rows of a file or a sheet.
         known: folded names.
@@ -29,7 +32,11 @@ def header_at(rows: Sequence[Sequence[str]], known: Collection[str]) -> int:
     if not scores or scores[first] >= 2:
         return first
     best = max(scores)
-    return scores.index(best) if best >= 2 else first
+    if best >= 2 or scores[first]:
+        return scores.index(best) if best >= 2 else first
+    widths = [max((i for i, cell in enumerate(row, start=1) if cell.strip()), default=0) for row in rows[:_ABOVE]]
+    ((usual, _),) = Counter(filter(None, widths)).most_common(1) or [(0, 0)]
+    return next((i for i, width in enumerate(widths) if width >= max(usual, 1)), first)
 
 
 def preamble(text: str, known: Collection[str]) -> tuple[int, list[str]]:
@@ -44,9 +51,10 @@ def preamble(text: str, known: Collection[str]) -> tuple[int, list[str]]:
             break
     heights = [header_at([cells_of(line, delimiter) for line in lines], known) for delimiter in DELIMITERS]
     names = [len(_names(lines[height], delimiter, known)) for height, delimiter in zip(heights, DELIMITERS)]
-    if max(names) < 2:
+    if max(names) == 1:
         return 0, []
-    height = heights[names.index(max(names))]
+    cells = [len(cells_of(lines[height], delimiter)) for height, delimiter in zip(heights, DELIMITERS)]
+    height = max(zip(names, cells, heights))[2]
     return (ends[height - 1], lines[:height]) if height else (0, [])
 
 

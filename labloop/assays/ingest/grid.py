@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from labloop.assays.ingest.blocks import DrawnPlate, Sheet, find_blocks
-from labloop.assays.ingest.cells import Column, Part, Table
+from labloop.assays.ingest.cells import Column, Part, Table, fold
 from labloop.assays.ingest.frame import cells_of
 from labloop.assays.ingest.parse import is_reading, shown_mark
 from labloop.assays.ingest.text import DELIMITERS, ENDS, decode, peek
@@ -42,7 +42,7 @@ class GridText:
         return "plate grids" if grids else None
 
     def read(self, content: bytes, name: str, *, known: Collection[str]) -> Sequence[Part]:
-        """Read every plate and read of the file.
+        """Read every plate and read of the file; none where it is a table with rows that look like one.
 
         Raises:
             IngestError: the file is no text, or a plate in it is cut short or has a gap.
@@ -52,18 +52,22 @@ class GridText:
         if found is None:
             raise IngestError(f"{name}: has no line of column numbers 1, 2, 3, … above a plate's rows")
         sheet = _sheet(text, found[1], name)
-        return parts_of(sheet, form=f"{encoding}, {DELIMITERS[found[1]]}-separated", delimiter=found[1])
+        form = f"{encoding}, {DELIMITERS[found[1]]}-separated"
+        return parts_of(sheet, {fold(one) for one in known}, form=form, delimiter=found[1])
 
 
-def parts_of(sheet: Sheet, *, form: str, delimiter: str) -> list[Part]:
+def parts_of(sheet: Sheet, known: Collection[str], *, form: str, delimiter: str) -> list[Part]:
     """Make a part of every plate and read that a sheet draws; layouts and empty plates are left out, with a remark.
+
+    Args:
+        known: folded names of columns that the campaign knows.
 
     Raises:
         IngestError: a plate is cut short or has a gap, or none was measured.
     """
     parts: list[Part] = []
     passed: list[str] = []
-    found = find_blocks(sheet)
+    found = find_blocks(sheet, known)
     drawn = {row for blocks in found for row in range(blocks[0].top, blocks[0].bottom + 1)}
     decimal = shown_mark("\n".join("\n".join(row) for i, row in enumerate(sheet.rows) if i not in drawn))
     texts: tuple[str, ...] = (sheet.name,)
@@ -73,7 +77,7 @@ def parts_of(sheet: Sheet, *, form: str, delimiter: str) -> list[Part]:
         after = blocks[0].bottom + 1
         text = "\n".join(" ".join(filter(None, row)) for row in section)
         said = plate_said(section)
-        if said[0] is not None:
+        if said[0] is not None and said != (plate, firm):
             (plate, firm), texts = said, (f"{text}\n{sheet.name}",)
         else:
             texts = (f"{text}\n{sheet.name}", *texts)  # a further read of the plate above, unless its own lines tell otherwise
@@ -85,6 +89,7 @@ def parts_of(sheet: Sheet, *, form: str, delimiter: str) -> list[Part]:
                 if not any(is_reading(cell.text) for cell in cells) or (title is not None and _LAYOUT.fullmatch(title)):
                     passed.append(f"{'a layout' if any(cell.text for cell in cells) else 'an empty plate'} on {where}")
                     continue
+                typed = frozenset(filter(None, (sheet.typed.get((cell.row, block.place(cell))) for cell in cells)))
                 table = Table(
                     name=sheet.file,
                     columns={
@@ -95,6 +100,7 @@ def parts_of(sheet: Sheet, *, form: str, delimiter: str) -> list[Part]:
                     form=form,
                     delimiter=delimiter,
                     decimal=decimal,
+                    typed={"value": typed} if typed else {},
                     places=np.array(
                         [f"{f'sheet {sheet.name}, ' if sheet.name else ''}well {cell.letter}{cell.column}" for cell in cells],
                         dtype=object,

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.cells import Column, Table
+from labloop.assays.ingest.columns import tells_designs
 from labloop.assays.ingest.parse import Marks, numbers, well_names
+from labloop.assays.ingest.tubes import designs_of_tubes, other_tubes
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault
-from labloop.plates.batch import tubes
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Sequence
 from labloop.types import Array, FloatArray
@@ -63,8 +64,9 @@ def resolve(
         differ = has_id & ~pd.isna(written.ids) & (named != written.ids)
         faults += table.mark(differ, place, "is not the design that the row writes out, which is {}", written.ids)
     of_tube = np.full(len(table), -1)
-    if "sample" in found:  # else other columns say it
-        named, of_tube, more = _tubes(table, found["sample"], config.name, wells)
+    beside = "sample" in found and tells_designs(found, config.space)
+    if "sample" in found and not beside:
+        named, of_tube, more = designs_of_tubes(table, found["sample"], config.name, wells)
         has_id = table.columns[found["sample"]].given
         faults += more
     own = np.where(pd.isna(written.ids), named, written.ids)
@@ -74,6 +76,8 @@ def resolve(
     spots = _spots(table, found, keyed=written.given | has_id, ours=ours, last=last)
     row_of, more = _layout(table, found, spots, wells, keyed=keyed)
     faults += [*spots.faults, *more]
+    if beside:
+        faults += other_tubes(table, found, config.name, wells, row_of=row_of, own=own)
     if (of_tube >= 0).any():
         row_of = of_tube
         plate, well = (np.where(of_tube >= 0, wells[name].to_numpy(dtype=object)[of_tube], np.nan) for name in ("plate", "well"))
@@ -101,25 +105,6 @@ def resolve(
 
 def _nothing(table: Table) -> Array:
     return np.full(len(table), np.nan, dtype=object)
-
-
-def _tubes(table: Table, place: str, campaign: str, wells: pd.DataFrame) -> tuple[Array, Array, list[Fault]]:
-    """Find designs by the names of their tubes, which plate map, order sheets and worklists have.
-
-    Returns:
-        The designs' ids (n,); each row's well where its tube fills no other, as a row of `wells`, else -1 (what was measured of a
-        tube that fills several belongs to none of them); and the faults.
-    """
-    laid = tubes(campaign, wells)
-    named = {str(name): (rows.index, rows["design_id"].iloc[0]) for name, rows in laid.groupby("sample")}
-    column = table.columns[place]
-    asked = [named.get(text.upper(), (laid.index[:0], np.nan)) for text in column.texts.tolist()]
-    ids = column.spread(np.array([one for _, one in asked], dtype=object))
-    alone = column.spread(np.array([rows[0] if len(rows) == 1 else -1 for rows, _ in asked], dtype=np.int64))
-    known = column.spread(np.array([len(rows) > 0 for rows, _ in asked], dtype=bool))
-    shown = ", ".join([*named][:3]) + (", …" if len(named) > 3 else "")
-    rule = f"is no sample that labloop named ({shown or 'there is none yet'}): mend it, or give plate and well"
-    return ids, alone, table.mark(column.given & ~known, place, rule)
 
 
 def _elsewhere(
@@ -284,27 +269,27 @@ def _layout(
     names = list(dict.fromkeys(wells["plate"].astype(str)))
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     rule = f"is no plate that labloop laid out ({shown or 'there is none yet'})"
-    faults = table.mark(both & ~known & ~keyed, found["plate"], rule)
+    rule += "; if it is one of them, say --plate '{}=NAME'" if names else ""
+    faults = table.mark(both & ~known & ~keyed, found["plate"], rule, spots.plate)
     bad = spots.no_well != ""
     faults += table.mark(both & bad & (known | ~keyed), found["well"], "{}", spots.no_well)
 
     mine = both & known & ~bad
     names_of_wells = well_names(wells["well"].astype(str).to_numpy(dtype=object))[0]
-    keys = [wells["plate"].astype(str).to_numpy(dtype=object), names_of_wells]
-    asked = [spots.plate[mine], spots.well[mine]]
-    if "round" in found:
-        keys.append(wells["round"].to_numpy(dtype=float))
-        asked.append(spots.round[mine])
-    laid, looked_up = pd.MultiIndex.from_arrays(keys), pd.MultiIndex.from_arrays(asked)
-    once = ~laid.duplicated()
-    row_of[mine] = np.append(np.flatnonzero(once), -1)[laid[once].get_indexer(looked_up)]
-    if not once.all():
-        # Plates are named once a campaign; where a lab starts again with plate 1 each round, the file has to say which round.
-        unsure = np.zeros(len(table), dtype=bool)
-        unsure[mine] = looked_up.isin(laid[~once])
-        faults += table.mark(unsure, found["plate"], "is a plate of several rounds: add a column round")
-    rule = "of plate {} is empty: labloop laid nothing out there" + (" in that round" if "round" in found else "")
-    faults += table.mark(mine & (row_of < 0), found["well"], rule, spots.plate)
+    keys = [wells["plate"].astype(str).to_numpy(dtype=object), names_of_wells, wells["round"].to_numpy(dtype=float)]
+    dated = table.columns[found["round"]].given if "round" in found else np.zeros(len(table), dtype=bool)
+    for rows, n, when in ((mine & ~dated, 2, ""), (mine & dated, 3, " in that round")):
+        asked = [spots.plate[rows], spots.well[rows], spots.round[rows]][:n]
+        laid, looked_up = pd.MultiIndex.from_arrays(keys[:n]), pd.MultiIndex.from_arrays(asked)
+        once = ~laid.duplicated()
+        row_of[rows] = np.append(np.flatnonzero(once), -1)[laid[once].get_indexer(looked_up)]
+        if not once.all():
+            # Plates are named once a campaign; where a lab starts again with plate 1 each round, the file has to say which round.
+            unsure = np.zeros(len(table), dtype=bool)
+            unsure[rows] = looked_up.isin(laid[~once])
+            faults += table.mark(unsure, found["plate"], "is a plate of several rounds: say which in a column round")
+        rule = f"of plate {{}} is empty: labloop laid nothing out there{when}"
+        faults += table.mark(rows & (row_of < 0), found["well"], rule, spots.plate)
     return row_of, faults
 
 

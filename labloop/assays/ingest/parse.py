@@ -16,7 +16,7 @@ from datetime import date, datetime
 import numpy as np
 import pandas as pd
 
-from labloop.assays.ingest.cells import Mark
+from labloop.assays.ingest.cells import Mark, Table
 from labloop.plates.statuses import STATUSES
 from labloop.plates.wells import parse_well, well_name
 from labloop.types import Array, FloatArray
@@ -74,8 +74,18 @@ _COMMA, _COMMA_GROUPED = _shapes(",")
 _UNSURE = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 
 
-def find_marks(texts: Sequence[str], delimiter: str) -> Marks:
-    """Find out what point and comma mean, from every numeric cell of the file; cells that can only be read one way decide."""
+def find_marks(table: Table, columns: Iterable[str]) -> Marks:
+    """Find out what point and comma mean in a table's numeric columns; cells that can only be read one way decide.
+
+    What is a number in a spreadsheet says nothing of what was typed there as text.
+    """
+    columns = list(columns)
+    marks = _marks([text for name in columns for text in table.columns[name].texts.tolist()], unsure=table.delimiter != ",")
+    typed = [text for name in columns for text in table.typed.get(name, ())]
+    return _marks(typed, unsure=True) if typed and _marks(typed, unsure=True).decimal is None else marks
+
+
+def _marks(texts: Sequence[str], *, unsure: bool) -> Marks:
     points = [text for text in texts if "." in text or text.count(",") > 1]
     commas = [text for text in texts if "," in text or text.count(".") > 1]
     point, comma = int(_shows(points, _POINT)), int(_shows(commas, _COMMA))
@@ -87,8 +97,7 @@ def find_marks(texts: Sequence[str], delimiter: str) -> Marks:
         return Marks(",", _shows(commas, _COMMA_GROUPED))
     if point:
         return Marks(".", "," in "".join(points) and _shows(points, _POINT_GROUPED))
-    unsure = delimiter != "," and _shows((*points, *commas), _UNSURE)
-    return Marks(None if unsure else ".", False)
+    return Marks(None if unsure and _shows((*points, *commas), _UNSURE) else ".", False)
 
 
 def shown_mark(text: str) -> Mark | None:
@@ -104,6 +113,11 @@ _LOOSE = re.compile(r"(?<![\w.,:/-])[0-9]+[.,][0-9]+(?![\w.,:/-])")
 def is_reading(text: str) -> bool:
     """Whether a cell looks like something that an instrument measured: a number, a bound, or a reader's word for a well."""
     return text.casefold() in _BEYOND or text.casefold() in _UNREAD or _NUMBERLIKE.fullmatch(_bare(text)) is not None
+
+
+def is_marked(text: str) -> bool:
+    """Whether a cell looks like a number with a point or a comma."""
+    return ("." in text or "," in text) and _NUMBERLIKE.fullmatch(_bare(text)) is not None
 
 
 _NUMBERLIKE = re.compile(r"[+-]?[.,]?[0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?")
@@ -159,7 +173,8 @@ def _number(text: str, marks: Marks) -> tuple[float, str]:
     text = _joined(text)
     if marks.decimal is None and _UNSURE.fullmatch(text):
         either = f"{text.replace(',', '.')} or {re.sub('[.,]', '', text)}"
-        return math.nan, f"can be {either}: write it without thousands, or save the file with commas between the columns"
+        how = "write it without thousands, make it a number in the spreadsheet, or save the file with commas between the columns"
+        return math.nan, f"can be {either}: {how}"
     decimal: Mark = marks.decimal or "."
     group = "," if decimal == "." else "."
     grouped = _POINT_GROUPED if decimal == "." else _COMMA_GROUPED
@@ -285,6 +300,9 @@ def instants(texts: Array) -> tuple[Array, Array]:
                 out[i] = datetime.fromisoformat(text).isoformat()
             except ValueError:
                 rules[i] = "is no date as ISO 8601 writes it, such as 2026-03-31 or 2026-03-31T14:05"
+                continue
+        if not 1900 < int(out[i][:4]) < 2100:
+            rules[i] = "is no year in which a well was measured: mend it"
     return out, rules
 
 

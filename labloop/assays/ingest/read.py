@@ -56,6 +56,7 @@ def open_file(content: bytes, name: str, known: Collection[str], *, reader: str 
         IngestError: no reader knows it, or several do and none is asked for, or it cannot be read.
         ConfigError: there is no reader of that name.
     """
+    asked = reader
     if reader is None:
         found = recognise(content, name)
         if not found:
@@ -71,6 +72,8 @@ def open_file(content: bytes, name: str, known: Collection[str], *, reader: str 
         what = f"what reader {reader!r} makes of it"
     plugin: Reader = _readers().get(reader) or create("readers", reader)
     parts: Sequence[Part] = plugin.read(content, name, known=known)
+    if not parts and asked is None and (table := _readers()[_GENERAL].recognise(content, name)) is not None:
+        reader, what, parts = _GENERAL, table, _readers()[_GENERAL].read(content, name, known=known)
     if not parts:
         raise IngestError(f"{name}: reader {reader!r} found no table in it")
     return Opened(reader, what, tuple(parts))

@@ -23,6 +23,8 @@ class Reader(Protocol):
     def read(self, content: bytes, name: str, *, known: Collection[str]) -> Sequence[Part]:
         """Read all tables, plates and reads of the file; which of them is meant is decided later.
 
+        Gives no part where the names that the campaign knows tell that the file is a long table: that reader then takes it.
+
         Args:
             known: column names that the campaign knows.
 

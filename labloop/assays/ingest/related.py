@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.choose import stack
-from labloop.assays.ingest.columns import known_names, value_column
+from labloop.assays.ingest.columns import check_sequences, known_names, value_column
 from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.parse import find_marks, readings, statuses
 from labloop.assays.ingest.read import open_file
@@ -46,11 +46,11 @@ def related_rows(content: bytes, name: str, told: Related, config: CampaignConfi
         raise IngestError(f"{name}: is a plate drawn as a grid: history needs a table, one row a measurement with its design")
     table = stack([part.table for part in opened.parts])
     header = list(table.columns)
+    check_sequences(opened.reader, header, config, file=name)
     found = {one: _column(told.columns.get(one, one), header, name, f"history: columns: {{{one}: …}}")
              for one in config.space.columns}  # fmt: skip
     value = _column(told.value, header, name, "history: value") if told.value else _values(header, config, assay, told, name)
-    numeric = [table.columns[found[one]].texts for one in numeric_columns(config.space)] + [table.columns[value].texts]
-    marks = find_marks(np.concatenate(numeric).tolist(), table.delimiter)
+    marks = find_marks(table, [*(found[one] for one in numeric_columns(config.space)), value])
     read = readings(table.columns[value].texts, marks)
     column = table.columns[value]
     bad = column.spread(np.array([bool(rule) for rule in read.rule]) & ~read.nothing)

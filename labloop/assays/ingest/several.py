@@ -11,7 +11,7 @@ import pandas as pd
 from labloop.assays.ingest.assay import AssayFile, named_assay, settle, understood
 from labloop.assays.ingest.cells import Table, count
 from labloop.assays.ingest.choose import take
-from labloop.assays.ingest.columns import value_column
+from labloop.assays.ingest.columns import lost_column, value_column
 from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.read import Opened, digest
 from labloop.config.assay import assay_options
@@ -40,6 +40,13 @@ def columns_of_properties(opened: Opened, config: CampaignConfig, assay: str | N
             f"{file}: which of the campaign's properties does it hold? Say it with {assay_options(wanted)}"
             + ("" if drawn else f", or name the columns so; its columns are {', '.join(header)}")
         )
+    for one in set(wanted) - set(columns) if columns else ():
+        if lost := lost_column(header, config, one):
+            name = config.column_of(one)[0]
+            raise IngestError(
+                f"{file}: column {lost!r} looks like {name}, but would be passed over: name it {name!r}, its unit in a column "
+                f"{name}_unit, or map it: assays: {{{one}: {{columns: {{value: {lost!r}}}}}}}"
+            )
     return columns
 
 

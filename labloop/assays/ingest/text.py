@@ -16,6 +16,7 @@ CELLS = 40_000_000
 """Cells of a text, by its separators and line ends: a million rows of forty columns."""
 _NOTHING = "is empty: see whether it was saved, or exported, to its end"
 _MARKUP = re.compile(r"\s*<(!doctype html|html|head|body|table)\b", re.IGNORECASE)
+_DATA = re.compile(r'\s*(?:(<\?xml\b)|\{\s*["}]|\[\s*[{\[])', re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PEEK = 1 << 16
 
@@ -56,6 +57,11 @@ def decode(content: bytes, name: str) -> tuple[str, str]:
         raise IngestError(f"{name}: {_NOTHING}")
     if _MARKUP.match(text):
         raise IngestError(f"{name}: is a web page, whatever its name says: open it in a spreadsheet and save it as CSV")
+    if found := _DATA.match(text):
+        kind = "XML" if found[1] else "JSON"
+        raise IngestError(
+            f"{name}: is {kind}, which labloop does not read: export CSV or Excel, a row a well or a plate as a grid"
+        )
     if len(text) > CELLS and sum(map(text.count, (*DELIMITERS, *ENDS))) > CELLS:
         raise IngestError(
             f"{name}: has more than {CELLS:,} cells, all that labloop reads at once: split it, or leave columns out"

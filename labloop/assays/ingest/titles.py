@@ -16,6 +16,8 @@ _PLATE_KEY = re.compile(r"(?:assay |micro)?plate(?: |_)?(?:number|name|id|barcod
 _PLATE_PAIR = re.compile(rf"({_PLATE_KEY.pattern}|plate)\s*[:=]\s*(.*)", re.IGNORECASE | re.DOTALL)
 _NUMBERED = re.compile(r"(?:plate|platte|sheet|tabelle|feuil|table|hoja|blad)?[ #_.-]*[0-9]{0,3}", re.IGNORECASE)
 """Names that programs give by counting; they need not be the lab's."""
+_COUNTED = re.compile(r"(?:plate|platte)[ #_.-]*[0-9]{1,3}", re.IGNORECASE)
+"""A title that counts a plate, above its picture."""
 _LABEL = re.compile(r"label\s*:\s*(.+)", re.IGNORECASE)
 _WAVELENGTH = re.compile(r"(?:measurement |emission )?wavelength|(?:mess|emissions)wellenlänge", re.IGNORECASE)
 _NO_TITLE = re.compile(
@@ -40,7 +42,8 @@ def plate_said(rows: Rows) -> tuple[str | None, bool]:
             said = (pair[2] or after) if pair else after if _PLATE_KEY.fullmatch(cell) and len(cells) == 2 else ""
             if said := said.strip():
                 return said, not _NUMBERED.fullmatch(said)
-    return None, False
+    titles = [cells[0] for row in rows if len(cells := [cell for cell in row if cell]) == 1 and _COUNTED.fullmatch(cells[0])]
+    return titles[-1] if titles else None, False
 
 
 def softmax_reads(rows: Rows) -> list[str]:
