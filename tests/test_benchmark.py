@@ -290,6 +290,21 @@ def test_what_is_finished_is_not_run_again(small, tmp_path, runs, caplog):
     assert len(runs) == 9
 
 
+def test_a_table_that_has_changed_is_another_task(small, tmp_path, runs):
+    path = tmp_path / "small.csv"
+    setting = {"q": 6, "out": tmp_path / "kept", **FAST}
+    first = benchmark([small], ["random"], 1, **setting)
+    rows = path.read_bytes()
+    pd.read_csv(path).assign(value=lambda table: 9.0 - table["value"] ** 2).to_csv(path, index=False)
+    other = benchmark([small], ["random"], 1, **setting)
+    assert len(runs) == 2
+    assert other["mean"][0] != first["mean"][0]
+    path.write_bytes(rows)
+    assert benchmark([small], ["random"], 1, **setting).equals(first)
+    assert len(runs) == 2
+    assert {job.content for job in jobs(["tfbind8", "oer"], ["random"], 1)} == {""}  # so that what was kept of them stays
+
+
 def test_labels_that_mean_the_same_run_once_and_keep_their_names(small, tmp_path, runs):
     names = ["mutate/parents=1/two_steps=0", "mutate/two_steps=0/parents=1"]
     for setting in ({**FAST}, {**FAST, "out": tmp_path / "kept"}):

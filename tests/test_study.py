@@ -185,6 +185,19 @@ def test_a_job_is_known_by_what_its_result_depends_on():
         assert not keys(**changes) & keys(), changes
 
 
+def test_a_lab_whose_table_has_changed_makes_other_jobs(tmp_path):
+    conditions, values = create("labs", "arylation", {}).table()
+    labs = {"mine": {"campaign": CAMPAIGNS / "arylation.yaml", "lab": {"lookup": {"path": str(tmp_path / "lab.csv")}}}}
+    told = config(labs=labs, arms=["random"], seeds=1, quantile=1.0)
+    found = []
+    for sign in (1, -1):
+        conditions.assign(value=sign * values).to_csv(tmp_path / "lab.csv", index=False)
+        found.append(study(told, out=tmp_path / "out").rows["batch_mean"].tolist())
+    assert found[0] == [-value for value in found[1]]
+    assert len(list((tmp_path / "out" / "jobs").iterdir())) == 2
+    assert {job.content for job in jobs(config())} == {""}
+
+
 def test_a_job_travels_as_json_and_to_other_processes():
     for job in jobs(read_study(STUDIES / "quick.yaml")):
         assert Job.model_validate(json.loads(job.model_dump_json())).key == job.key

@@ -44,7 +44,7 @@ from labloop.runtime.memory import keep_freed
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
 from labloop.studies.ranking import markdown
-from labloop.studies.tasks import STANDARD, STANDARD_TASKS, View, open_task
+from labloop.studies.tasks import STANDARD, STANDARD_TASKS, View, content, open_task
 
 log = logging.getLogger("labloop")
 
@@ -143,6 +143,8 @@ class Job:
     """The task as it was asked for, where `task` does not say all of it."""
     arm: dict[str, Any] | None = None
     """Where `method` names an arm: the arm and its judge, as a round of its own."""
+    content: str = ""
+    """Hash of the user's files that the task is read from, empty where there are none."""
 
     def told(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Give a result under the names that were asked for."""
@@ -151,14 +153,15 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What makes two jobs one and the same; the order of options and the place of the data files do not matter."""
+        """What makes two jobs one and the same: what stands in a table of one's own, not the order of options nor the place of
+        Design-Bench's files."""
         name, options = parse_plugin(self.method) if self.arm is None else (self.method, self.arm)
         parts = [version("labloop-toolkit"), self.task, name, options, self.seed, self.q, float(self.fraction), float(self.noise)]
-        return json.dumps(parts, sort_keys=True)
+        return json.dumps([*parts, self.content] if self.content else parts, sort_keys=True)
 
     def run(self) -> dict[str, Any]:
         """Train, propose and score in this process."""
-        task = open_task(self.task, self.data_dir)
+        task = open_task(self.task, self.data_dir, self.content)
         data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
         keep_freed()
         wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -219,14 +222,16 @@ def jobs(
     if not chosen:
         raise ConfigError(f"a benchmark needs a method; there are: {', '.join(available('proposers'))}")
     folder = None if data_dir is None else str(data_dir)
+    read = {view.task: content(view.task) for view in views}
     return [
         Job(
             task=view.task, method=method, seed=seed, q=view.q, fraction=view.fraction, noise=view.noise, data_dir=folder,
-            label=view.label, arm=arms[method].model_dump(mode="json", exclude_defaults=True) if method in arms else None,
+            label=view.label, content=read[view.task],
+            arm=arms[method].model_dump(mode="json", exclude_defaults=True) if method in arms else None,
         )
         for view in views
         for method in chosen
-        if method in methods or ALL not in methods or _takes(method, view.task, folder)
+        if method in methods or ALL not in methods or _takes(method, view.task, folder, read[view.task])
         for seed in seeds
     ]  # fmt: skip
 
@@ -260,10 +265,10 @@ def everyone() -> list[str]:
     return [name for name in [*first, *(one for one in available("proposers") if one not in first)] if _loadable(name)]
 
 
-def _takes(method: str, task: str, data_dir: str | None) -> bool:
+def _takes(method: str, task: str, data_dir: str | None, content: str) -> bool:
     """Whether a proposer can handle every parameter of a task's designs; said where it cannot."""
     name, _ = parse_plugin(method)
-    strange = open_task(task, data_dir).space.kinds - frozenset(describe("proposers", name)["kinds"])
+    strange = open_task(task, data_dir, content).space.kinds - frozenset(describe("proposers", name)["kinds"])
     if strange and "any" not in describe("proposers", name)["kinds"]:
         log.warning("%s is left out on %s: it takes no %s", method, task, ", ".join(sorted(strange)))
         return False

@@ -27,6 +27,7 @@ from labloop.rounds import related
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.studies.bench import ENDED, Bench
+from labloop.studies.labs.lab import content_of
 from labloop.studies.properties import COMPROMISE, came_to, check_properties, share_of
 from labloop.studies.simulate import _pick_arms
 from labloop.studies.standing_tables import markdown
@@ -146,6 +147,7 @@ def jobs(
         for noise in told.noise or config.noise:
             chosen = {**options, "noise": noise} if noise else options
             lab = create("labs", plugin, chosen)
+            content = content_of(lab)
             if set(lab.space.columns) != set(campaign.space.columns):
                 raise ConfigError(
                     f"labs.{name}: campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
@@ -159,7 +161,7 @@ def jobs(
                 Job(
                     lab=name, plugin=plugin, options=chosen, campaign=campaign, arm=arm, config=one, start=start,
                     noise=noise or options.get("noise", 0.0), quantile=told.quantile or config.quantile,
-                    batch=batch, rounds=config.rounds, seed=seed, history=history,
+                    batch=batch, rounds=config.rounds, seed=seed, history=history, content=content,
                 )
                 for start in told.starts or config.starts
                 if str(start) in wanted
