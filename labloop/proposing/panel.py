@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.proposing.belief import Correction, Judgement, believing
+from labloop.proposing.belief import Correction, Judgement, believing, fitted
 from labloop.proposing.dataset import Dataset, Properties
 from labloop.proposing.protocols import Belief, Posterior, Surrogate
 from labloop.proposing.refine import apart, best_first
@@ -211,7 +211,7 @@ def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) ->
     goal = data.properties.goal
     parts = [(j, data.of(j)) for j in range(1, len(goal.names))]
     others = tuple(
-        believing(surrogate.fit(part, seed=derive(seed, j)) if len(part) > 1 else _unknown(0.0 if j < goal.m else np.nan))
+        fitted(surrogate, part, seed=derive(seed, j)) if len(part) > 1 else believing(_unknown(0.0 if j < goal.m else np.nan))
         for j, part in parts
     )
     fields: Mapping[str, Any] = {
@@ -230,7 +230,7 @@ def of_several(surrogate: Surrogate) -> Surrogate:
 def panel_of(surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:
     """Fit a surrogate to every property."""
     surrogate = of_several(surrogate)
-    lead = Judgement(posterior=believing(surrogate.fit(data.lead, seed=seed)), data=data.lead, correction=Correction())
+    lead = Judgement(posterior=fitted(surrogate, data.lead, seed=seed), data=data.lead, correction=Correction())
     return panel(lead, surrogate, data, seed=seed)
 
 

@@ -34,9 +34,9 @@ from filelock import FileLock
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, LabloopError, MethodError
-from labloop.proposing.checks import check_plugins
+from labloop.proposing.checks import check_plugins, pool_of
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pipeline import decide, plan, train
+from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Pool
 from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text
@@ -165,7 +165,12 @@ class Job:
         data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
         keep_freed()
         wall, cpu = time.perf_counter(), _cpu_seconds()
-        pool = self._offer(data, derive(self.seed, "benchmark", "propose"))
+        try:
+            pool = self._offer(data, derive(self.seed, "benchmark", "propose"))
+        except MethodError:
+            raise
+        except FAILURES as error:
+            raise MethodError(f"{self.method} failed: {' '.join(str(error).split()) or type(error).__name__}") from error
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
         if len(pool) != self.q:
             raise MethodError(f"{self.method} offered {len(pool)} designs where {self.q} were asked for")
@@ -187,7 +192,7 @@ class Job:
         """Let the method propose, or the arm fill one plate."""
         if self.arm is None:
             name, options = parse_plugin(self.method)
-            return create("proposers", name, options).propose(data, self.q, seed=seed)  # type: ignore[no-any-return]
+            return pool_of(name, create("proposers", name, options).propose(data, self.q, seed=seed))
         config = RoundConfig(**self.arm)
         setting: dict[str, Any] = {"seed": seed, "number": 1, "rounds": 1}
         ((name, arm),) = config.arms.items()
@@ -320,7 +325,8 @@ def run_apart(job: Job) -> dict[str, Any]:
     if done.returncode == 1 and answer.startswith('{"error"'):
         raise MethodError(f"{where}: {json.loads(answer)['error']}")
     if done.returncode:
-        raise RuntimeError(f"{where} broke:\n{done.stderr[-4000:]}")
+        broke = MethodError if ":" in job.method else RuntimeError  # whose code is the user's own
+        raise broke(f"{where} broke:\n{done.stderr[-4000:]}")
     return json.loads(answer)  # type: ignore[no-any-return]
 
 

@@ -349,7 +349,7 @@ class _Loop:
                 if self.on_failure == "stop":
                     raise
                 reason = f"{training.proposer} failed: {' '.join(str(error).split()) or type(error).__name__}"
-                log.warning("round %d goes on without %s of arm %s, which %s", number, training.proposer, training.arm, reason)
+                log.warning("round %d: arm %s goes on without what failed: %s", number, training.arm, reason)
                 failed.setdefault(training.arm, []).append(reason)
                 config = config.without(training.arm, training.proposer)
             seconds[training.arm] = seconds.get(training.arm, 0.0) + time.perf_counter() - started

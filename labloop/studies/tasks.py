@@ -169,7 +169,7 @@ def open_task(spec: str, data_dir: str | None = None, content: str = "") -> Task
     )
 
 
-def _lab(spec: str, data_dir: str | None) -> tuple[Lab, float, float]:
+def _lab(spec: str, data_dir: str | None) -> tuple[Any, float, float]:
     """Make a landscape's lab; with the sign of its values, and the share of it that is visible."""
     name, options = _check(spec)
     sign = -1.0 if options.pop("direction", "max") == "min" else 1.0
