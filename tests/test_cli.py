@@ -258,6 +258,18 @@ def test_simulate_prints_one_object_an_arm_seed_and_round(lab, capsys):
     assert {(row["arm"], row["n_wells"]) for row in shared} >= {("free", 4), ("mutate", 4)}
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--rounds=0", "a simulation needs a round at least"), ("--rounds=-2", "a simulation needs a round at least"),
+        ("--seeds=0", "a simulation needs a seed at least"), ("--seeds=-1", "a simulation needs a seed at least"),
+        ("--start=-8", "a start of -8 designs was asked for"), ("--arms=", "arm '' is neither an arm of the round"),
+    ],
+)  # fmt: skip
+def test_a_simulation_of_nothing_is_refused(lab, capsys, option, said):
+    assert said in " ".join(run(capsys, "simulate", CAMPAIGN, "--lab", "tfbind8", option, code=1).split())
+
+
 def test_simulate_goes_on_without_an_arm_that_fails_and_says_so(lab, capsys, monkeypatch):
     propose = Mutate.propose
 

@@ -324,6 +324,12 @@ def test_a_study_that_makes_no_sense_is_refused_before_anything_runs(changes, sa
         jobs(config(**changes))
 
 
+@pytest.mark.parametrize("seeds", [0, -2])
+def test_a_study_without_a_seed_is_refused(seeds):
+    with pytest.raises(ConfigError, match="a study needs at least one seed"):
+        study(config(), seeds=seeds)
+
+
 def test_parts_of_a_study_are_asked_for_by_name():
     assert {job.arm for job in jobs(config(), arms=["mutate"])} == {"mutate"}
     assert {job.seed for job in jobs(config(), seeds=1)} == {0}

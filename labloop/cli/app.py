@@ -273,7 +273,7 @@ def simulate(
     with show.progress(json=common.json):
         table = run(
             campaign, lab, round_config=round, start=start, start_quantile=start_quantile, rounds=rounds, batch=batch,
-            seeds=seeds, arms=arms.split(",") if arms else None, mode=mode, on_failure=on_failure, workers=workers,
+            seeds=seeds, arms=None if arms is None else arms.split(","), mode=mode, on_failure=on_failure, workers=workers,
         )  # fmt: skip
     show.simulated(table, config.objective, json=common.json)
 
@@ -317,8 +317,9 @@ def study(
             show.note(f"{name}: the study ignores {told}.")
     with show.progress(json=common.json):
         result = run(
-            config, out=out or Path("out") / config.name, labs=labs.split(",") if labs else None,
-            arms=arms.split(",") if arms else None, starts=starts.split(",") if starts else None, seeds=seeds, workers=workers,
+            config, out=out or Path("out") / config.name, labs=None if labs is None else labs.split(","),
+            arms=None if arms is None else arms.split(","), starts=None if starts is None else starts.split(","), seeds=seeds,
+            workers=workers,
         )  # fmt: skip
     show.studied(result, json=common.json)
 

@@ -23,8 +23,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.rounds import by_backtest, state
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
+from labloop.studies.arms import pick_arms
 from labloop.studies.listed import MeasuredLab
-from labloop.studies.simulate import _Loop, _pick_arms
+from labloop.studies.simulate import _Loop
 from labloop.types import Array
 
 FEWEST = 40
@@ -147,7 +148,7 @@ def backtest(
             f"{memory.name} has several properties, and a backtest tries arms by one value: compare rounds that came back "
             f"(labloop compare {memory.name})"
         )
-    chosen = _pick_arms(config, arms, split=True)
+    chosen = pick_arms(config, arms, split=True)
     data = state.dataset(memory)
     if len(data) < FEWEST:
         raise CampaignError(f"{memory.name} has {len(data)} measured designs; a backtest needs {FEWEST}: {memory.to_ingest()}")

@@ -14,10 +14,9 @@ import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
-from labloop.config.round import Arm, RoundConfig
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
-from labloop.proposing.checks import check_judge
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, left_to_chance, plan, train
@@ -28,6 +27,7 @@ from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
 from labloop.runtime.yamlfile import at_hand
 from labloop.seeds import derive
+from labloop.studies.arms import pick_arms
 from labloop.studies.bench import ENDED, Bench, nothing, whole
 from labloop.studies.labs.lab import Lab
 from labloop.studies.properties import COMPROMISE, check_properties, compromise, dataset
@@ -94,9 +94,13 @@ def simulate(
         training and selection took.
 
     Raises:
-        ConfigError: an arm is unknown, or the batch does not fit the arms, or the quantile is not a share.
+        ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, or no round, seed or arm
+            or a start below 2 is asked for.
         MethodError: no proposer of any arm gave a single well; or one failed and `on_failure` is `stop`.
     """
+    for rule, keeps in (("a round", rounds > 0), ("a seed", seeds > 0), ("an arm", arms is None or len(arms) > 0)):
+        if not keeps:
+            raise ConfigError(f"a simulation needs {rule} at least")
     if not 0 < start_quantile <= 1:
         raise ConfigError(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
@@ -117,7 +121,7 @@ def simulate(
             f"but the lab measures {', '.join(lab.space.columns)}"
         )
     check_properties(campaign, lab)
-    config = _pick_arms(round_config, arms, split=mode == "separate")
+    config = pick_arms(round_config, arms, split=mode == "separate")
     bench = Bench(campaign=campaign, wells=batch)
     config = bench.in_designs(config)
     runs = (
@@ -156,38 +160,6 @@ def _run(job: tuple[_Loop, pd.DataFrame]) -> list[dict[str, Any]]:
 
 def _by(arms: list[str]) -> Any:
     return lambda column: column.map(arms.index) if column.name == "arm" else column
-
-
-def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) -> RoundConfig:
-    """Keep the arms asked for; a name that is no arm of the configuration may be a proposer of its own."""
-    arms = dict(config.arms)
-    if split:
-        arms = {}
-        for name, arm in config.arms.items():
-            alone = {p: arm.model_copy(update={"proposers": {p: options}}) for p, options in arm.proposers.items()}
-            arms.update({name: arm} if len(alone) == 1 else alone)
-    chosen = {} if names is not None else arms
-    for name in names or ():
-        if name in arms or name in config.arms:
-            chosen[name] = arms.get(name) or config.arms[name]
-        elif name in available("proposers") or ":" in name:
-            chosen[name] = _alone(name, config)
-        else:
-            raise ConfigError(
-                f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
-                f"nor a proposer ({', '.join(available('proposers'))})"
-            )
-    picked = config.model_copy(update={"arms": chosen})
-    check_judge(picked)
-    return picked
-
-
-def _alone(name: str, config: RoundConfig) -> Arm:
-    """Make a proposer an arm of its own; the judge as a proposer is selected from as the first arm is that has a selector."""
-    selecting = [arm for arm in config.arms.values() if set(arm.selector) != {"as_proposed"}]
-    if name == "judge_only" and selecting:
-        return selecting[0].model_copy(update={"proposers": {name: {}}})
-    return Arm(proposers={name: {}})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,10 @@ from labloop.registry import create
 from labloop.rounds import related
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
+from labloop.studies.arms import pick_arms
 from labloop.studies.bench import ENDED, Bench
 from labloop.studies.labs.lab import content_of
 from labloop.studies.properties import COMPROMISE, came_to, check_properties, share_of
-from labloop.studies.simulate import _pick_arms
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, standings
 from labloop.studies.study_config import StudyConfig, read_study
@@ -128,8 +128,10 @@ def jobs(
     """List a study's jobs, checked; those of a seed stand together, so that an interrupted study holds whole comparisons.
 
     Raises:
-        ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit.
+        ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit, or there is no seed.
     """
+    if seeds is not None and seeds < 1:
+        raise ConfigError("a study needs at least one seed")
     sizes = {str(size) for told in config.labs.values() for size in told.starts or config.starts}
     wanted = sizes if starts is None else {str(size) for size in starts}
     if strange := sorted(wanted - sizes):
@@ -166,7 +168,7 @@ def jobs(
                 for start in told.starts or config.starts
                 if str(start) in wanted
                 for arm, one in rounds.items()
-                for seed in range(seeds or config.seeds)
+                for seed in range(config.seeds if seeds is None else seeds)
             ]  # fmt: skip
     return sorted(found, key=lambda job: job.seed)
 
@@ -319,7 +321,7 @@ def _rounds(config: StudyConfig, names: Sequence[str]) -> dict[str, RoundConfig]
     for name in names:
         told = config.arms[name]
         if told is None:
-            arm, judge = _pick_arms(known, [name], split=False).arms[name], known.judge
+            arm, judge = pick_arms(known, [name], split=False).arms[name], known.judge
         else:
             arm = Arm(**told.model_dump(exclude={"judge"}, exclude_unset=True))
             judge = told.judge if "judge" in told.model_fields_set else known.judge

@@ -78,14 +78,14 @@ class View:
         head, options = _parts(spec)
         try:
             own = {
-                "q": int(options.pop("q", q)),
+                "q": _whole(options.pop("q", q)),
                 **{k: float(options.pop(k, v)) for k, v in (("fraction", fraction), ("noise", noise))},
             }
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"task {spec!r}: fraction, noise and q are numbers") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"task {spec!r}: fraction and noise are numbers, and q is a whole one") from error
         for good, rule in (
             (own["q"] >= 1, "q of at least 1"), (0 < own["fraction"] <= 1, "a fraction above 0 and up to 1"),
-            (own["noise"] >= 0, "a noise of 0 or more"),
+            (0 <= own["noise"] < np.inf, "a finite noise of 0 or more"),
         ):  # fmt: skip
             if not good:
                 raise ConfigError(f"task {spec!r} needs {rule}")
@@ -179,6 +179,12 @@ def _lab(spec: str, data_dir: str | None) -> tuple[Any, float, float]:
     elif _DESIGN_BENCH.fullmatch(name):
         name, options = "design_bench", {"task": name, "data_dir": data_dir, "source": "package", **options}
     return create("labs", name, options), sign, visible
+
+
+def _whole(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError
+    return int(value)
 
 
 def _parts(spec: str) -> tuple[str, dict[str, Any]]:
