@@ -337,6 +337,19 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, runs, monk
     assert len(finished(tmp_path / "kept")) == 4
 
 
+def test_a_line_that_is_no_result_is_left_out_and_its_job_runs_again(small, tmp_path, runs, caplog):
+    setting = {"q": 6, "out": tmp_path, **FAST}
+    first = benchmark([small], ["random"], 2, **setting)
+    path = tmp_path / "results.jsonl"
+    kept, lost = path.read_bytes().splitlines()
+    half = json.dumps({"key": json.loads(lost)["key"], "max": 1.0}).encode()
+    path.write_bytes(b"\n".join([b"[]", b'{"a": 1}', b"null", b"\xff\xfe", kept, half, b""]))
+    again = benchmark([small], ["random"], 2, **setting)
+    assert len(runs) == 3
+    pd.testing.assert_frame_equal(*(one[["seed", "max", "median"]] for one in (again, first)))
+    assert [f"line {i} is cut off or damaged" in caplog.text for i in range(1, 8)] == [True] * 4 + [False, True, False]
+
+
 def test_a_job_in_a_process_of_its_own_scores_the_same(small, tmp_path):
     job = Job(task=small, method="fakes:Near/shift=1", seed=4, q=5)
     apart, here = ensure(job, tmp_path / "kept"), job.run()

@@ -139,6 +139,17 @@ def test_what_is_finished_is_kept_and_never_redone(tmp_path, monkeypatch):
     assert set(more.rows["seed"]) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("spoilt", [b"{}", b"[]", b"null", b"\xff", b'{"rows": [], "range": null, "seen": [0, 1]}'])
+def test_a_result_that_is_not_whole_runs_again(tmp_path, spoilt):
+    told = config(arms=["random"], seeds=1)
+    first = study(told, out=tmp_path)
+    (path,) = (tmp_path / "jobs").iterdir()
+    path.write_bytes(spoilt)
+    again = study(told, out=tmp_path)
+    pd.testing.assert_frame_equal(*(one.rows.drop(columns=["seconds", "cpu_seconds"]) for one in (again, first)))
+    assert json.loads(path.read_bytes())["rows"]
+
+
 def test_arms_are_added_to_a_study_that_was_run(tmp_path, monkeypatch):
     first = study(config(arms=["random"]), out=tmp_path)
     ran = []

@@ -59,6 +59,9 @@ COLUMNS = (
     "share_without_value",
 )  # fmt: skip
 
+KEPT = tuple(name for name in COLUMNS if name != "share_without_value")
+"""What every line of the results has; those of earlier versions know of no designs without a value."""
+
 RESULTS, REPORT = "results.jsonl", "benchmark.md"
 
 
@@ -291,16 +294,18 @@ def ensure(job: Job, out: Path | None = None, *, in_process: bool = False) -> di
 
 
 def finished(out: Path) -> dict[str, dict[str, Any]]:
-    """Read the results in a folder by the key of their job; a line that was cut off by an interruption is left out."""
+    """Read the results in a folder by the key of their job; a line that is cut off, or no result, is left out."""
     rows: dict[str, dict[str, Any]] = {}
     path = out / RESULTS
-    for number, line in enumerate(path.read_text("utf-8").splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
-            log.warning("%s line %d is cut off: its job runs again", path, number)
-            continue
-        rows.setdefault(row.pop("key"), row)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and row.keys() >= {"key", *KEPT} and isinstance(row["key"], str):
+            rows.setdefault(row.pop("key"), row)
+        else:
+            log.warning("%s line %d is cut off or damaged: its job runs again", path, number)
     return rows
 
 

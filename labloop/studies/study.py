@@ -228,17 +228,29 @@ def attempt(job: Job) -> dict[str, Any]:
 
 
 def finished(job: Job, out: Path | None) -> dict[str, Any] | None:
-    """Read a job's result, None where there is none or what there is cannot be read."""
+    """Read a job's result, None where there is none, or what there is cannot be read or is not whole."""
     if out is None:
         return None
     path = _path(job, out)
     try:
-        return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
+        found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         log.warning("%s cannot be read (%s): its job runs again", path, error)
         return None
+    if not _is_whole(found, job.rounds):
+        log.warning("%s holds no result of %d rounds: its job runs again", path, job.rounds)
+        return None
+    return found  # type: ignore[no-any-return]
+
+
+def _is_whole(found: Any, rounds: int) -> bool:
+    """Does a result have its rows, one a round, with what is summed up of them, and the ends of the lab's values?"""
+    if not isinstance(found, dict) or not found.keys() >= {"rows", "range", "seen"} or not isinstance(found["rows"], list):
+        return False
+    needed = {"round", "n_wells", "n_failed", "coverage", "cpu_seconds", "seconds", "note", *MEASURES}
+    return len(found["rows"]) == rounds and all(isinstance(row, dict) and row.keys() >= needed for row in found["rows"])
 
 
 def conclude(
