@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from labloop.compare.figures import spell
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
@@ -90,8 +91,8 @@ def simulate(
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note, and `price`
         where the campaign has prices. Values are the lab's own, of a design with replicates the mean of its wells. `best` and
-        `top10_mean` are over all the arm's wells so far, the start left out; `batch_mean` over this round's; `seconds` is what
-        training and selection took.
+        `top10_mean` are over all the arm's wells so far, the start left out (the latter of all of them while they are fewer than
+        ten, so that it can fall); `batch_mean` over this round's; `seconds` is what training and selection took.
 
     Raises:
         ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, or no round, seed or arm
@@ -353,10 +354,12 @@ class _Loop:
 def summary(table: pd.DataFrame, *, column: str = "batch_mean") -> pd.DataFrame:
     """Mean and standard deviation over seeds, one row an arm, one column a round: `0.690 ± 0.012`; a dash where nothing is known.
 
-    One seed has no deviation.
+    One seed has no deviation. At least three digits of the largest mean are told, and two of how far apart means or seeds are.
     """
     grouped = table.groupby(["arm", "round"], sort=False)[column]
-    spread = grouped.std(ddof=1)
-    text = grouped.mean().map("{:.3f}".format) + spread.map(" ± {:.3f}".format).where(spread.notna(), "")
-    text = text.where(grouped.mean().notna(), "–")
+    mean, spread = grouped.mean(), grouped.std(ddof=1)
+    largest = mean.abs().max()
+    scale = min([largest, *(10 * one for one in (mean.max() - mean.min(), spread.max()) if one > 1e-9 * largest)])
+    text = mean.map(lambda one: spell(one, scale, digits=3))
+    text += spread.map(lambda one: f" ± {spell(one, scale, digits=3)}").where(spread.notna(), "")
     return text.unstack("round").rename(columns=lambda number: f"round {number}").reset_index()
