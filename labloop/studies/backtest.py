@@ -133,7 +133,7 @@ def backtest(
     Raises:
         CampaignError: too few designs are measured, or several properties, or no round came back to be replayed, or no arm
             chose anything.
-        ConfigError: no split, round, batch or arm is asked for.
+        ConfigError: no split, round, batch or arm is asked for, or more designs are to be chosen than are hidden.
     """
     config = preset("rounds/quick.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
@@ -159,6 +159,11 @@ def backtest(
         known = data.take(np.concatenate([start, hidden]))
         lab = MeasuredLab.of(known, memory.config.objective.to_value(known.y))
         n = batch or max(1, len(hidden) // 4 // rounds)
+        if n * rounds > len(hidden):
+            raise ConfigError(
+                f"{_many(rounds, 'round')} of {_many(n, 'design')} cannot be chosen from the {len(hidden)} that are hidden: take "
+                "a smaller batch" + (" or fewer rounds" if rounds > 1 else "")
+            )
         best = hidden[np.argsort(-data.y[hidden], kind="stable")[: _n_best(len(data), len(hidden))]]
         campaign = memory.config.model_copy(update={"space": lab.space})
         frame = lab.space.decode(data.X[start])
