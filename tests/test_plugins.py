@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import Field
 
 from labloop import registry
 from labloop.campaign.facade import Campaign
@@ -119,6 +120,8 @@ def test_a_module_that_the_user_allows_is_loaded_and_its_allowance_is_inherited(
     (mine / "campaign.yaml").write_text(CAMPAIGN)
     arm = {"proposers": "random", "selector": "mine_apart:Mine"}
     (mine / "round.yaml").write_text(yaml.safe_dump({"arms": {"a": arm}, "judge": None}))
+    for name in ("other_module", "more"):
+        (mine / f"{name}.py").touch()
     run(capsys, "check", "campaign.yaml", "round.yaml", "--plugins", "other_module", code=1)
     assert not (mine / "imported").exists()
     run(capsys, "check", "campaign.yaml", "round.yaml", "--plugins", "more,mine_apart")
@@ -151,6 +154,35 @@ def test_what_is_no_modules_name_is_not_allowed(mine, name, capsys):
         allow(name)
     (mine / "campaign.yaml").write_text(CAMPAIGN)
     assert "no module's name" in " ".join(run(capsys, "check", "campaign.yaml", "--plugins", f"{name},", code=1).split())
+
+
+def test_a_module_that_python_does_not_find_is_told(mine, capsys):
+    (mine / "campaign.yaml").write_text(CAMPAIGN)
+    for name in ("nomod", "nomod.inner"):
+        said = " ".join(run(capsys, "check", "campaign.yaml", "--plugins", name, code=1).split())
+        assert f"Python finds no module '{name}': install it, or name its folder in PYTHONPATH" in said
+    allow("mine_apart.inner")  # for which the package would have to be imported
+    assert allowed() == {"mine_apart.inner"}
+
+
+def test_a_kind_that_there_is_none_of_is_told_the_kinds_there_are():
+    with pytest.raises(ConfigError, match="no kind of plug-in 'proposer'; there are: proposers, surrogates, selectors, labs"):
+        create("proposer", "coms")
+
+
+def test_the_default_of_an_option_is_what_it_is_left_at():
+    @registry.plugin
+    class Options:
+        plain: int = 1
+        told: tuple[str, ...] = Field(default=("a",), min_length=1)
+        made: dict[str, int] = Field(default_factory=dict)
+        needed: str = Field(min_length=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda kind, name: Options)
+        assert registry.describe("proposers", "x")["options"] == {"plain": 1, "told": ("a",), "made": {}, "needed": "required"}
+    for kind, name in (("proposers", "judge_only"), ("surrogates", "auto")):
+        assert registry.describe(kind, name)["options"]["members"] == ("gp", "ensemble", "forest")
 
 
 # ---- proof before a call

@@ -14,7 +14,7 @@ from cyclopts import App, Group, Parameter, Token, convert
 from labloop import __version__
 from labloop.cli import show
 from labloop.cli.progress import PATIENCE, Log, Terminal
-from labloop.runtime.allowance import allow
+from labloop.runtime.allowance import allow_found
 
 if TYPE_CHECKING:
     from labloop.campaign.facade import Campaign
@@ -59,7 +59,7 @@ class Common:
     """Module whose plug-ins files may name by import path, my_module:MyMethod; once for each [default: $LABLOOP_PLUGINS]."""
 
     def __post_init__(self) -> None:
-        allow(*(name.strip() for told in self.plugins for name in told.split(",")))
+        allow_found(*(name.strip() for told in self.plugins for name in told.split(",")))
 
     def open(self, name: str) -> Campaign:
         from labloop.campaign.facade import Campaign
