@@ -365,7 +365,7 @@ def test_a_part_is_not_rounded_where_a_whole_number_is_wanted(lab, capsys, optio
 
 
 def test_a_fault_of_ours_ends_with_70(lab, capsys, monkeypatch):
-    monkeypatch.setattr("labloop.registry.describe", lambda *_: 1 / 0)
+    monkeypatch.setattr("labloop.registry.describe", None)
     assert "report it" in run(capsys, "methods", code=70)
 
 

@@ -209,15 +209,19 @@ def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) ->
     """Join the judge of the leading objective and a surrogate fitted to each of the goal's other properties."""
     assert data.properties is not None
     goal = data.properties.goal
-    parts = [(j, data.of(j)) for j in range(1, len(goal.names))]
-    others = tuple(
-        fitted(surrogate, part, seed=derive(seed, j)) if len(part) > 1 else believing(_unknown(0.0 if j < goal.m else np.nan))
-        for j, part in parts
-    )
+
+    def judged(j: int, part: Dataset) -> Belief:
+        if len(part) < 2:
+            return believing(_unknown(0.0 if j < goal.m else np.nan))
+        name = f"{lead.notes.get('judge', type(surrogate).__name__)} of {goal.names[j]}"
+        posterior = fitted(surrogate, part, seed=derive(seed, j), name=name)
+        return Judgement(posterior=posterior, data=part, notes={"judge": name})
+
+    others = tuple(judged(j, data.of(j)) for j in range(1, len(goal.names)))
     fields: Mapping[str, Any] = {
         name: getattr(lead, name) for name in ("posterior", "data", "correction", "past", "progress", "notes")
     }
-    if related := [one.notes() for other in others for one in getattr(other, "history", ())]:
+    if related := [one.notes() for other in others for one in getattr(getattr(other, "posterior", None), "history", ())]:
         fields = {**fields, "notes": {**lead.notes, "history": [*lead.notes.get("history", ()), *related]}}
     return Panel(**fields, properties=data.properties, whole=data, others=others, success=Success.learned(data))
 
