@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -17,6 +17,7 @@ from weakref import WeakSet
 import yaml
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as _validated
+from pydantic.fields import FieldInfo
 
 from labloop.errors import ConfigError, MethodError
 from labloop.runtime.allowance import VARIABLE, allow, allowed
@@ -67,6 +68,8 @@ def available(kind: Kind) -> dict[str, EntryPoint]:
 @cache
 def _registered(kind: Kind) -> EntryPoints:
     """Ask every installed package once a process: it takes longer than many a command."""
+    if kind not in PROTOCOLS:
+        raise ConfigError(f"there is no kind of plug-in {kind!r}; there are: {', '.join(PROTOCOLS)}")
     return entry_points(group=f"labloop.{kind}")
 
 
@@ -191,9 +194,19 @@ def describe(kind: Kind, name: str) -> dict[str, Any]:
     """
     cls = load(kind, name)
     summary = (inspect.getdoc(cls) or "").split("\n", 1)[0]
-    options = {field.name: "required" if field.default is MISSING else field.default for field in fields(cls)}
+    options = {field.name: _default(field) for field in fields(cls)}
     told = {key: str(getattr(cls, key, "")) for key in ("family", "source", "cost")}
     return {"name": name, "summary": summary, **told, "kinds": sorted(getattr(cls, "kinds", ())) or ["any"], "options": options}
+
+
+def _default(field: Field[Any]) -> Any:
+    """Tell an option's default; "required" where it has none."""
+    default = field.default
+    if isinstance(default, FieldInfo):
+        default = MISSING if default.is_required() else default.get_default(call_default_factory=True)
+    if default is MISSING and field.default_factory is not MISSING:
+        default = field.default_factory()
+    return "required" if default is MISSING else default
 
 
 def explain(name: str) -> list[dict[str, Any]]:

@@ -290,7 +290,7 @@ def wrong() -> dict[str, str]:
     import torch
 
     from labloop.methods._ascent import Networks, ascend
-    from labloop.proposing.belief import Judgement
+    from labloop.proposing.belief import Plain
     from labloop.proposing.dataset import Dataset
     from labloop.space.design_space import DesignSpace
     from labloop.space.parameters import Real
@@ -300,7 +300,6 @@ def wrong() -> dict[str, str]:
     X = np.full((3, 2), 0.5)
     made = {"space": space, "X": X, "y": np.zeros(3), "sem": np.zeros(3), "censored": np.zeros(3), "n_replicates": np.ones(3)}
     data = Dataset(**made, ids=("a", "b", "c"), pending=X[:1])
-    odd = types.SimpleNamespace(belief=lambda X: (X[:, 0], X))
     nets = Networks.draw([0, 1], (3, 8, 1), torch.device("cpu"))
     z = torch.zeros(2, 5, 3)
     tries: dict[str, Callable[[], Any]] = {
@@ -308,7 +307,7 @@ def wrong() -> dict[str, str]:
         "other columns": lambda: space.distance(X, X[:, :1]),
         "integers": lambda: space.ids(X.astype(np.int64)),
         "a field of another length": lambda: dataclasses.replace(data, y=np.zeros(2)),
-        "an answer of another shape": lambda: Judgement(posterior=odd, data=data).belief(X),
+        "an answer of another shape": lambda: Plain(posterior=lambda X: (X[:, 0], X)).belief(X),
         "a step for another number of columns": lambda: next(ascend(nets, z, torch.ones(2), 1)),
         "particles that change on their way": lambda: next(ascend(nets, z, torch.ones(3), 1, project=lambda z: z[0])),
         "an array for a tensor": lambda: cholesky(np.eye(2)),

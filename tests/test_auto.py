@@ -319,6 +319,14 @@ def test_a_forests_twins_are_out_of_the_bag_together() -> None:
     assert np.corrcoef(found.belief(flat.X)[0], flat.y)[0, 1] > 0.6
 
 
+def test_a_forest_learns_in_any_unit() -> None:
+    data = toy_data(TOY_SPACES["duplex"], 40)
+    plain, small = (_members.forest(replace(data, y=unit * data.y), 0) for unit in (1.0, 2.0**-40))
+    np.testing.assert_array_equal(small.mean, 2.0**-40 * plain.mean)
+    np.testing.assert_array_equal(small.belief(data.X)[1], 2.0**-40 * plain.belief(data.X)[1])
+    assert small.noise_std == 2.0**-40 * plain.noise_std
+
+
 def multiplied(n: int = 120) -> Dataset:
     """Measurements whose effects multiply, the better half kept out, as after a screen that found little."""
     plain = toy_data(TOY_SPACES["categorical"], n, noise=0.0)

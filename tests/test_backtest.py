@@ -111,6 +111,10 @@ def test_too_little_to_test_on_and_unknown_arms_are_said(campaign, tmp_path, tfb
     ):
         with pytest.raises(ConfigError, match=f"needs {said}"):
             backtest(campaign, ROUND, **nothing)
+    with pytest.raises(
+        ConfigError, match=r"3 rounds of 150 designs cannot be chosen from the 300 .* smaller batch or fewer rounds"
+    ):
+        backtest(campaign, ROUND, batch=150)
     space = {"parameters": [{"type": "real", "name": "heat", "low": 20, "high": 120}]}
     several = {"name": "ovens", "space": space, "objectives": {"gloss": {}, "cost": {"direction": "min"}}}
     with pytest.raises(CampaignError, match="has several properties"):
@@ -173,5 +177,5 @@ def test_of_arms_that_are_told_apart_the_next_best_stays_to_compare_with(campaig
     arms, said = kept(pairs=(0.8, False, ""), near=(0.7, False, ""), chance=(0.6, False, ""))
     assert arms == ["pairs", "near", "chance"]
     assert "was not told from near and chance" in said
-    with pytest.raises(CampaignError, match="only 1 arms chose designs in every split"):
+    with pytest.raises(CampaignError, match="only one arm chose designs in every split, and a round needs 2 to compare"):
         kept(pairs=(0.8, False, ""), near=(0.5, True, "no fit"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -71,6 +73,15 @@ def test_n_means_n_up_to_the_whole_space_with_both_strands_as_one(proposer: Prop
     assert set(pool.ids) | set(data.ids) == set(SMALL.listing_ids)
     with pytest.raises(MethodError, match="24 of the 25 new designs"):
         proposer.propose(data, 25, seed=0)
+
+
+@pytest.mark.usefixtures("short_search")
+@pytest.mark.parametrize("proposer", EVERYONE, ids=lambda p: type(p).__name__)
+def test_the_labs_unit_does_not_matter(proposer: Proposer) -> None:
+    data = toy_data(TOY_SPACES["duplex"])
+    small = replace(data, y=2.0**-40 * data.y)  # about 1e-12, as dissociation constants in mol/l are
+    pools = [proposer.propose(one, 20, seed=0) for one in (data, small)]
+    assert pools[0].ids == pools[1].ids
 
 
 # ---- search

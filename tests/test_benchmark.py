@@ -290,6 +290,21 @@ def test_what_is_finished_is_not_run_again(small, tmp_path, runs, caplog):
     assert len(runs) == 9
 
 
+def test_a_table_that_has_changed_is_another_task(small, tmp_path, runs):
+    path = tmp_path / "small.csv"
+    setting = {"q": 6, "out": tmp_path / "kept", **FAST}
+    first = benchmark([small], ["random"], 1, **setting)
+    rows = path.read_bytes()
+    pd.read_csv(path).assign(value=lambda table: 9.0 - table["value"] ** 2).to_csv(path, index=False)
+    other = benchmark([small], ["random"], 1, **setting)
+    assert len(runs) == 2
+    assert other["mean"][0] != first["mean"][0]
+    path.write_bytes(rows)
+    assert benchmark([small], ["random"], 1, **setting).equals(first)
+    assert len(runs) == 2
+    assert {job.content for job in jobs(["tfbind8", "oer"], ["random"], 1)} == {""}  # so that what was kept of them stays
+
+
 def test_labels_that_mean_the_same_run_once_and_keep_their_names(small, tmp_path, runs):
     names = ["mutate/parents=1/two_steps=0", "mutate/two_steps=0/parents=1"]
     for setting in ({**FAST}, {**FAST, "out": tmp_path / "kept"}):
@@ -320,6 +335,19 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, runs, monk
     assert table["seed"].tolist() == [0, 1, 2, 3]
     assert "line 3 is cut off" in caplog.text
     assert len(finished(tmp_path / "kept")) == 4
+
+
+def test_a_line_that_is_no_result_is_left_out_and_its_job_runs_again(small, tmp_path, runs, caplog):
+    setting = {"q": 6, "out": tmp_path, **FAST}
+    first = benchmark([small], ["random"], 2, **setting)
+    path = tmp_path / "results.jsonl"
+    kept, lost = path.read_bytes().splitlines()
+    half = json.dumps({"key": json.loads(lost)["key"], "max": 1.0}).encode()
+    path.write_bytes(b"\n".join([b"[]", b'{"a": 1}', b"null", b"\xff\xfe", kept, half, b""]))
+    again = benchmark([small], ["random"], 2, **setting)
+    assert len(runs) == 3
+    pd.testing.assert_frame_equal(*(one[["seed", "max", "median"]] for one in (again, first)))
+    assert [f"line {i} is cut off or damaged" in caplog.text for i in range(1, 8)] == [True] * 4 + [False, True, False]
 
 
 def test_a_job_in_a_process_of_its_own_scores_the_same(small, tmp_path):
@@ -360,7 +388,10 @@ def test_progress_is_told_job_by_job(small):
         (["tfbind8"], ["random"], {"q": 0}, "q of at least 1"),
         (["tfbind8"], ["random"], {"fraction": 0.0}, "fraction"),
         (["tfbind8"], ["random"], {"noise": -1.0}, "noise"),
-        (["tfbind8/noise=loud"], ["random"], {}, "are numbers"),
+        (["tfbind8"], ["random"], {"noise": float("inf")}, "a finite noise"),
+        (["tfbind8/q=2.5"], ["random"], {}, "q is a whole one"),
+        (["tfbind8/q=.inf"], ["random"], {}, "q is a whole one"),
+        (["tfbind8/noise=loud"], ["random"], {}, "fraction and noise are numbers"),
         (["tfbind8/q=0"], ["random"], {}, "q of at least 1"),
         (["oer/direction=down"], ["random"], {}, "direction is min or max"),
         (["oer/visible=1.5"], ["random"], {}, "visible is a share between 0 and 1"),

@@ -23,7 +23,7 @@ from labloop.methods.bonet import BONET
 from labloop.methods.mutate import Mutate
 from labloop.methods.random import Random
 from labloop.runtime.progress import listening, track
-from labloop.studies.simulate import draw_start, open_lab
+from labloop.studies.simulate import draw_start, open_lab, summary
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml")
 ROUND = {
@@ -258,6 +258,34 @@ def test_simulate_prints_one_object_an_arm_seed_and_round(lab, capsys):
     assert {(row["arm"], row["n_wells"]) for row in shared} >= {("free", 4), ("mutate", 4)}
 
 
+@pytest.mark.parametrize(
+    ("unit", "offset", "told"),
+    [
+        (1.0, 0.0, ["0.696 ± 0.008", "0.702 ± 0.017"]), (1e-9, 0.0, ["6.96e−10 ± 8.49e−12", "7.02e−10 ± 1.7e−11"]),
+        (1.0, 3e4, ["30,000.696 ± 0.008", "30,000.702 ± 0.017"]), (1e4, 0.0, ["6,960 ± 80", "7,020 ± 170"]),
+        (0.0, 0.0, ["0 ± 0"] * 2),
+    ],
+)  # fmt: skip
+def test_what_arms_found_is_told_by_the_digits_that_tell_them_apart(unit, offset, told):
+    rows = [
+        {"arm": arm, "round": number, "seed": seed, "batch_mean": offset + unit * (low + 0.012 * number * seed)}
+        for arm, low in (("one", 0.69), ("other", 0.81)) for number in (1, 2) for seed in (0, 1)
+    ]  # fmt: skip
+    assert summary(pd.DataFrame(rows)).iloc[0].tolist() == ["one", *told]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--rounds=0", "a simulation needs a round at least"), ("--rounds=-2", "a simulation needs a round at least"),
+        ("--seeds=0", "a simulation needs a seed at least"), ("--seeds=-1", "a simulation needs a seed at least"),
+        ("--start=-8", "a start of -8 designs was asked for"), ("--arms=", "arm '' is neither an arm of the round"),
+    ],
+)  # fmt: skip
+def test_a_simulation_of_nothing_is_refused(lab, capsys, option, said):
+    assert said in " ".join(run(capsys, "simulate", CAMPAIGN, "--lab", "tfbind8", option, code=1).split())
+
+
 def test_simulate_goes_on_without_an_arm_that_fails_and_says_so(lab, capsys, monkeypatch):
     propose = Mutate.propose
 
@@ -337,7 +365,7 @@ def test_a_part_is_not_rounded_where_a_whole_number_is_wanted(lab, capsys, optio
 
 
 def test_a_fault_of_ours_ends_with_70(lab, capsys, monkeypatch):
-    monkeypatch.setattr("labloop.registry.describe", lambda *_: 1 / 0)
+    monkeypatch.setattr("labloop.registry.describe", None)
     assert "report it" in run(capsys, "methods", code=70)
 
 

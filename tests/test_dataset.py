@@ -65,6 +65,12 @@ def test_censored_readings_keep_their_side_and_the_tightest_bound():
     assert flipped.censored.tolist() == [-1]
 
 
+@pytest.mark.parametrize("qualifiers", [["~", "="], ["="], ["=", "=", "="]])
+def test_qualifiers_are_one_a_value_and_of_three_kinds(qualifiers):
+    with pytest.raises(ValueError, match="qualifiers must be one a value, each of = < >"):
+        dataset([("AAAC", 3.0), ("CCCA", 1.0)], qualifiers=qualifiers)
+
+
 def test_the_fingerprint_tells_data_apart_and_forgets_row_order():
     rows = [("AAAC", 1.0), ("CCCA", 2.0), ("AAAC", 1.5)]
     assert dataset(rows).fingerprint == dataset(rows[::-1]).fingerprint

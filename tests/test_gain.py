@@ -128,6 +128,21 @@ def test_letters_are_picked_in_turn_by_what_they_add(words: tuple[Dataset, Judge
         assert (gain > gain[order[k]]).mean() < 0.02  # the draws are others
 
 
+def test_the_labs_unit_does_not_matter_to_picks(words: tuple[Dataset, Judgement, Pool]) -> None:
+    data, _, pool = words
+    small = replace(data, y=2.0**-50 * data.y)
+    judges = [Judgement(posterior=GP().fit(one, seed=0), data=one) for one in (data, small)]
+    for select in (Conservative(hope=1.0, refine=0), Conservative(beta=1.0, refine=0), Conservative(beta=-1.0, refine=0)):
+        picks = [select.select(pool, judge, judge.data, 12, seed=0).pool.ids for judge in judges]
+        assert picks[0] == picks[1], select
+    first = pool.X[:1]
+    gains = [
+        Gain.over(judge, first, hope=1.0, best=float(judge.data.y.max()), tail=TAIL * judge.data.y.std(), seed=0)(pool.X)
+        for judge in judges
+    ]
+    np.testing.assert_allclose(gains[0], gains[1] + 50 * np.log(2), atol=1e-6)
+
+
 def test_what_waits_counts_as_picked_and_a_large_pool_is_looked_at_where_it_may_add(
     words: tuple[Dataset, Judgement, Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

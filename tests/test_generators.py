@@ -115,6 +115,14 @@ def test_the_chance_to_be_above_a_level_is_the_mixtures():
     np.testing.assert_allclose(model.above(X, level), by_hand, atol=1e-6)
 
 
+@pytest.mark.parametrize("proposer", [Reinforce(**TINY, iterations=5, samples=16), DeltaCS(**TINY, rounds=2)])
+def test_the_labs_unit_does_not_matter(proposer):
+    data = toy_data(TOY_SPACES["duplex"])
+    one, other = (proposer.propose(replace(data, y=unit * data.y), 20, seed=0) for unit in (1.0, 2.0**-60))
+    assert one.ids == other.ids
+    np.testing.assert_array_equal(2.0**60 * other.score, one.score)
+
+
 def test_designs_drawn_more_often_come_first_and_mutants_fill_up():
     data = toy_data(TOY_SPACES["duplex"])
     new = data.space.listing()[data.space.fresh(data.space.listing(), known=data.taken)][:3]

@@ -14,7 +14,7 @@ import pytest
 
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
-from labloop.errors import DesignError, LabloopError, MethodError
+from labloop.errors import ConfigError, DesignError, LabloopError, MethodError
 from labloop.registry import create
 from labloop.space.design_space import DesignSpace
 from labloop.space.objective import Objective
@@ -111,6 +111,9 @@ def test_a_start_is_distinct_random_designs_of_the_worse_half() -> None:
     assert upper["value"].min() >= np.median(y)
     with pytest.raises(MethodError, match="16449"):
         start(lab, 17_000, seed=0)
+    for few in (-8, 0, 1, "offlin"):
+        with pytest.raises(ConfigError, match=f"a start of {few} designs was asked for: it has 2 at least, or is offline"):
+            start(lab, few, seed=0)  # type: ignore[arg-type]
 
 
 def test_a_start_needs_no_table() -> None:

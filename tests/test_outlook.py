@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +18,7 @@ from labloop.compare.prospect import Spread, found_best, next_plate, powers, sma
 from labloop.compare.statistics import holm
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, ConfigError
 from labloop.studies.demo import measure_plate
 from labloop.studies.simulate import draw_start, open_lab
 
@@ -141,7 +142,10 @@ def test_the_gain_that_stops_is_the_users(campaign, tmp_path):
     campaign.propose(ROUND, out=tmp_path / "out")
     campaign.ingest(measure_plate(campaign, open_lab("tfbind8"), tmp_path / "out", tmp_path / "back", number=1))
     assert "Stopping is reasonable" in campaign.plan(ROUND, worth=10.0).stop
-    assert "Go on" in campaign.plan(ROUND, worth=-1.0).stop
+    assert "is expected to gain more than what is worth a plate" in campaign.plan(ROUND, worth=0.0).stop
+    for worth in (-1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match=f"worth is {worth:g}"):
+            campaign.plan(ROUND, worth=worth)
 
 
 def test_noise_is_taken_from_designs_that_were_read_twice(campaign, tmp_path):

@@ -1,4 +1,6 @@
-"""A file never chooses what code runs: what is loaded is registered, or allowed outside of the file, and proved before a call."""
+"""A file never chooses what code runs: what is loaded is registered, or allowed outside of the file, and proved before a call.
+
+What a plug-in answers is proved as well."""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import Field
 
 from labloop import registry
 from labloop.campaign.facade import Campaign
@@ -21,10 +24,11 @@ from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, MethodError
 from labloop.registry import create, load
 from labloop.runtime.allowance import VARIABLE, allow, allowed
-from labloop.studies.simulate import draw_start, open_lab
+from labloop.studies.benchmark import Job
+from labloop.studies.simulate import draw_start, open_lab, simulate
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml").read_text()
 SMALL = "name: c\nspace: {parameters: [{type: sequence, name: s, length: 4}]}\n"
@@ -116,6 +120,8 @@ def test_a_module_that_the_user_allows_is_loaded_and_its_allowance_is_inherited(
     (mine / "campaign.yaml").write_text(CAMPAIGN)
     arm = {"proposers": "random", "selector": "mine_apart:Mine"}
     (mine / "round.yaml").write_text(yaml.safe_dump({"arms": {"a": arm}, "judge": None}))
+    for name in ("other_module", "more"):
+        (mine / f"{name}.py").touch()
     run(capsys, "check", "campaign.yaml", "round.yaml", "--plugins", "other_module", code=1)
     assert not (mine / "imported").exists()
     run(capsys, "check", "campaign.yaml", "round.yaml", "--plugins", "more,mine_apart")
@@ -148,6 +154,35 @@ def test_what_is_no_modules_name_is_not_allowed(mine, name, capsys):
         allow(name)
     (mine / "campaign.yaml").write_text(CAMPAIGN)
     assert "no module's name" in " ".join(run(capsys, "check", "campaign.yaml", "--plugins", f"{name},", code=1).split())
+
+
+def test_a_module_that_python_does_not_find_is_told(mine, capsys):
+    (mine / "campaign.yaml").write_text(CAMPAIGN)
+    for name in ("nomod", "nomod.inner"):
+        said = " ".join(run(capsys, "check", "campaign.yaml", "--plugins", name, code=1).split())
+        assert f"Python finds no module '{name}': install it, or name its folder in PYTHONPATH" in said
+    allow("mine_apart.inner")  # for which the package would have to be imported
+    assert allowed() == {"mine_apart.inner"}
+
+
+def test_a_kind_that_there_is_none_of_is_told_the_kinds_there_are():
+    with pytest.raises(ConfigError, match="no kind of plug-in 'proposer'; there are: proposers, surrogates, selectors, labs"):
+        create("proposer", "coms")
+
+
+def test_the_default_of_an_option_is_what_it_is_left_at():
+    @registry.plugin
+    class Options:
+        plain: int = 1
+        told: tuple[str, ...] = Field(default=("a",), min_length=1)
+        made: dict[str, int] = Field(default_factory=dict)
+        needed: str = Field(min_length=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda kind, name: Options)
+        assert registry.describe("proposers", "x")["options"] == {"plain": 1, "told": ("a",), "made": {}, "needed": "required"}
+    for kind, name in (("proposers", "judge_only"), ("surrogates", "auto")):
+        assert registry.describe(kind, name)["options"]["members"] == ("gp", "ensemble", "forest")
 
 
 # ---- proof before a call
@@ -389,3 +424,95 @@ def test_an_option_s_name_that_is_no_text_is_unknown():
 def test_numbers_that_are_not_finite_are_refused(given):
     with pytest.raises(ConfigError, match="beta: write a finite number"):
         create("selectors", "conservative", {"beta": given})
+
+
+# ---- plug-ins that break their contract
+
+
+ANSWERS = """
+import numpy as np
+
+from labloop.registry import plugin
+
+
+@plugin
+class Offers:
+    what: str = "nothing"
+
+    def propose(self, data, n, *, seed):
+        if self.what == "trouble":
+            raise RuntimeError("the weather is bad")
+        if self.what == "mistake":
+            raise TypeError("the code is bad")
+
+
+@plugin
+class Selects:
+    def select(self, pool, posterior, data, n, *, seed):
+        return None
+
+
+@plugin
+class Judges:
+    what: str
+
+    def fit(self, data, *, seed):
+        def posterior(X):
+            mean, std = np.zeros(len(X)), np.ones(len(X))
+            return {
+                "nan": (mean * np.nan, std), "below": (mean, -std), "short": (mean[1:], std), "none": None, "one": mean,
+                "endless": (mean, std * np.inf),
+            }[self.what]
+
+        return None if self.what == "unfitted" else posterior
+"""
+
+
+@pytest.fixture
+def answers(mine):
+    (mine / "answers_apart.py").write_text(ANSWERS)
+    allow("answers_apart")
+    yield mine
+    sys.modules.pop("answers_apart", None)
+
+
+def judged(what):
+    selector = {"conservative": {"refine": 0}}
+    return {"arms": {"one": {"proposers": "random", "selector": selector}}, "judge": {"answers_apart:Judges": {"what": what}}}
+
+
+@pytest.mark.parametrize(
+    ("round_", "said"),
+    [
+        (judged("nan"), "surrogate answers_apart:Judges has no finite mean and std of 0 or more for .* of .* designs"),
+        (judged("below"), "surrogate answers_apart:Judges has no finite mean and std of 0 or more"),
+        (judged("endless"), "surrogate answers_apart:Judges has no finite mean and std of 0 or more"),
+        (judged("short"), "Judges does not give .* designs as many means and stds: it breaks the surrogate's contract"),
+        (judged("none"), "answers_apart:Judges does not give .* designs as many means and stds"),
+        (judged("one"), "answers_apart:Judges does not give .* designs as many means and stds"),
+        (judged("unfitted"), "surrogate answers_apart:Judges fitted nothing, which cannot be called"),
+        ({"arms": {"one": {"proposers": "answers_apart:Offers"}}}, "Offers offered nothing, not a Pool: it breaks the"),
+        (
+            {"arms": {"one": {"proposers": "random", "selector": "answers_apart:Selects"}}},
+            "Selects was asked for 6 picks and gave nothing: it breaks the selector's contract",
+        ),
+    ],
+)  # fmt: skip
+def test_a_plug_in_that_breaks_its_contract_is_named(answers, round_, said):
+    campaign = CampaignConfig(name="c", space={"parameters": [{"type": "sequence", "name": "dna", "length": 8}]})
+    config = RoundConfig(**{"judge": None, **round_})
+    with pytest.raises(MethodError, match=said):
+        simulate(campaign, "tfbind8", round_config=config, start=20, rounds=1, batch=6, seeds=1, on_failure="stop")
+
+
+def test_a_benchmark_names_the_plug_in_that_it_cannot_go_on_with(answers, capsys):
+    for what, said in (
+        ("nothing", "Offers offered nothing, not a Pool"), ("trouble", "Offers/what=trouble failed: the weather is bad"),
+    ):  # fmt: skip
+        with pytest.raises(MethodError, match=said):
+            Job(task="tfbind8", method=f"answers_apart:Offers/what={what}", seed=0, q=2).run()
+    told = ["benchmark", "--tasks", "tfbind8", "--methods", "answers_apart:Offers/what=mistake", "--no-baselines", "--seeds", "1"]
+    printed = run(capsys, *told, "--in-process", code=1)
+    assert "TypeError: the code is bad" in printed
+    assert "a fault of the plug-in module answers_apart" in " ".join(printed.split())
+    assert "fault of labloop" not in printed

@@ -15,7 +15,7 @@ from labloop.cli import main
 from labloop.compare.hypervolume import _farthest, compare_fronts
 from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
-from labloop.errors import ConfigError, IngestError
+from labloop.errors import ConfigError, IngestError, MethodError
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.panel import panel_of
 from labloop.proposing.pool import Pool
@@ -629,6 +629,20 @@ def test_caution_takes_the_doubt_from_expected_gains():
     assert panel.at(2.0).bounds(far)[1].max() == 0
     hope = [panel.at(beta).gains(far).max() - panel.at(beta).gains(near).max() for beta in (1.0, 0.0, -1.0)]
     assert hope[0] < hope[1] < hope[2]
+
+
+def test_a_judge_that_cannot_say_of_one_property_is_refused_with_its_name():
+    class Halting:
+        fits = 0
+
+        def fit(self, data, *, seed):
+            Halting.fits += 1
+            value = 1.0 if Halting.fits == 1 else np.nan
+            return lambda X: (np.full(len(X), value), np.ones(len(X)))
+
+    _, data = panel_on(start(12), **TWO)
+    with pytest.raises(MethodError, match="surrogate Halting of cost has no finite mean and std of 0 or more for 12 of 12"):
+        panel_of(Halting(), data, seed=0).beliefs(data.X)
 
 
 def test_where_designs_fail_is_learned():

@@ -45,7 +45,7 @@ def test_every_function_that_speaks_of_a_tensors_shape_is_held_to_it(seen, room)
         ("other columns", "DesignSpace.distance: B is to be Float[ndarray, 'k d'], and is float64(3, 1)"),
         ("integers", "DesignSpace.ids: X is to be Float[ndarray, 'm d'], and is int64(3, 2)"),
         ("a field of another length", "Dataset: y is to be Float[ndarray, 'm'], and is float64(2,)"),
-        ("an answer of another shape", "Judgement.belief: what it returns is to be Float[ndarray, 'm'], and is float64(3, 2)"),
+        ("an answer of another shape", "Plain.belief: what it returns is to be Float[ndarray, 'm'], and is float64(3, 2)"),
         ("a step for another number of columns", "ascend: rate is to be Float[Tensor, 'r'], and is torch.float32(2,)"),
         (
             "particles that change on their way",

@@ -139,6 +139,17 @@ def test_what_is_finished_is_kept_and_never_redone(tmp_path, monkeypatch):
     assert set(more.rows["seed"]) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("spoilt", [b"{}", b"[]", b"null", b"\xff", b'{"rows": [], "range": null, "seen": [0, 1]}'])
+def test_a_result_that_is_not_whole_runs_again(tmp_path, spoilt):
+    told = config(arms=["random"], seeds=1)
+    first = study(told, out=tmp_path)
+    (path,) = (tmp_path / "jobs").iterdir()
+    path.write_bytes(spoilt)
+    again = study(told, out=tmp_path)
+    pd.testing.assert_frame_equal(*(one.rows.drop(columns=["seconds", "cpu_seconds"]) for one in (again, first)))
+    assert json.loads(path.read_bytes())["rows"]
+
+
 def test_arms_are_added_to_a_study_that_was_run(tmp_path, monkeypatch):
     first = study(config(arms=["random"]), out=tmp_path)
     ran = []
@@ -183,6 +194,19 @@ def test_a_job_is_known_by_what_its_result_depends_on():
         {"arms": {"random": {"proposers": {"mutate": {}}}}}, {"labs": {"tfbind8": {**told, "lab": {"tfbind8": {"failures": 1}}}}},
     ):  # fmt: skip
         assert not keys(**changes) & keys(), changes
+
+
+def test_a_lab_whose_table_has_changed_makes_other_jobs(tmp_path):
+    conditions, values = create("labs", "arylation", {}).table()
+    labs = {"mine": {"campaign": CAMPAIGNS / "arylation.yaml", "lab": {"lookup": {"path": str(tmp_path / "lab.csv")}}}}
+    told = config(labs=labs, arms=["random"], seeds=1, quantile=1.0)
+    found = []
+    for sign in (1, -1):
+        conditions.assign(value=sign * values).to_csv(tmp_path / "lab.csv", index=False)
+        found.append(study(told, out=tmp_path / "out").rows["batch_mean"].tolist())
+    assert found[0] == [-value for value in found[1]]
+    assert len(list((tmp_path / "out" / "jobs").iterdir())) == 2
+    assert {job.content for job in jobs(config())} == {""}
 
 
 def test_a_job_travels_as_json_and_to_other_processes():
@@ -309,6 +333,12 @@ def test_the_study_of_the_offline_arm_holds_labs_of_five_kinds():
 def test_a_study_that_makes_no_sense_is_refused_before_anything_runs(changes, said):
     with pytest.raises(ConfigError, match=said):
         jobs(config(**changes))
+
+
+@pytest.mark.parametrize("seeds", [0, -2])
+def test_a_study_without_a_seed_is_refused(seeds):
+    with pytest.raises(ConfigError, match="a study needs at least one seed"):
+        study(config(), seeds=seeds)
 
 
 def test_parts_of_a_study_are_asked_for_by_name():

@@ -13,6 +13,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labloop.runtime.allowance import allowed
+
 if TYPE_CHECKING:
     from cyclopts import App
 
@@ -50,11 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("stopped; run the same command again to go on where it stopped")
         return 130
-    except Exception:  # noqa: BLE001  (the last line of defence: a fault of ours must not look like the user's)
+    except Exception as error:  # noqa: BLE001  (the last line of defence: a fault of ours must not look like the user's)
         err.print(traceback.format_exc(), end="")
+        if module := _plugin_in(error):
+            complain(f"this is a fault of the plug-in module {module}, see the lines above: mend its code")
+            return 1
         complain("this is a fault of labloop, not of yours: please report it with the lines above")
         return 70
     return 0
+
+
+def _plugin_in(error: Exception) -> str:
+    """Name the allowed module that an error came through, the innermost one; '' where it is all labloop's."""
+    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((name for name in reversed(modules) if name in allowed()), "")
 
 
 def _whose(told: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from cyclopts import App, Group, Parameter, Token, convert
 from labloop import __version__
 from labloop.cli import show
 from labloop.cli.progress import PATIENCE, Log, Terminal
-from labloop.runtime.allowance import allow
+from labloop.runtime.allowance import allow_found
 
 if TYPE_CHECKING:
     from labloop.campaign.facade import Campaign
@@ -59,7 +59,7 @@ class Common:
     """Module whose plug-ins files may name by import path, my_module:MyMethod; once for each [default: $LABLOOP_PLUGINS]."""
 
     def __post_init__(self) -> None:
-        allow(*(name.strip() for told in self.plugins for name in told.split(",")))
+        allow_found(*(name.strip() for told in self.plugins for name in told.split(",")))
 
     def open(self, name: str) -> Campaign:
         from labloop.campaign.facade import Campaign
@@ -273,7 +273,7 @@ def simulate(
     with show.progress(json=common.json):
         table = run(
             campaign, lab, round_config=round, start=start, start_quantile=start_quantile, rounds=rounds, batch=batch,
-            seeds=seeds, arms=arms.split(",") if arms else None, mode=mode, on_failure=on_failure, workers=workers,
+            seeds=seeds, arms=None if arms is None else arms.split(","), mode=mode, on_failure=on_failure, workers=workers,
         )  # fmt: skip
     show.simulated(table, config.objective, json=common.json)
 
@@ -317,8 +317,9 @@ def study(
             show.note(f"{name}: the study ignores {told}.")
     with show.progress(json=common.json):
         result = run(
-            config, out=out or Path("out") / config.name, labs=labs.split(",") if labs else None,
-            arms=arms.split(",") if arms else None, starts=starts.split(",") if starts else None, seeds=seeds, workers=workers,
+            config, out=out or Path("out") / config.name, labs=None if labs is None else labs.split(","),
+            arms=None if arms is None else arms.split(","), starts=None if starts is None else starts.split(","), seeds=seeds,
+            workers=workers,
         )  # fmt: skip
     show.studied(result, json=common.json)
 

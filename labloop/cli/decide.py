@@ -123,8 +123,8 @@ def backtest(
     memory = common.open(campaign)
     with show.progress(json=common.json):
         told = run(
-            memory, round, arms=arms.split(",") if arms else None, splits=splits, rounds=rounds, batch=batch, replay=replay,
-            workers=workers, keep=keep,
+            memory, round, arms=None if arms is None else arms.split(","), splits=splits, rounds=rounds, batch=batch,
+            replay=replay, workers=workers, keep=keep,
         )  # fmt: skip
     if common.json:
         return show.dump(told.to_dict())

@@ -340,7 +340,7 @@ def simulated(table: pd.DataFrame, objective: Objective, *, json: bool) -> None:
         return dump(_records(table))
     from labloop.studies.simulate import summary
 
-    for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far")):
+    for column, title in (("batch_mean", "Mean of each plate"), ("top10_mean", "Mean of the ten best so far, or fewer")):
         seeds = table["seed"].nunique()
         told = f"{title} ({way(objective)}): {'one seed' if seeds == 1 else f'mean ± sd over {seeds} seeds'}"
         _table(_records(summary(table, column=column)), title=told)

@@ -94,7 +94,7 @@ class DeltaCS(ProxyModel):
 
 def masked_share(doubt: FloatArray, delta: float, strength: float) -> FloatArray:
     """δ(x) = δ − λ·σ(x) within 0 and 1, λ such that a mean σ takes `strength` of δ away, (m,)."""
-    return np.clip(delta * (1 - strength * doubt / max(float(doubt.mean()), 1e-12)), 0, 1)
+    return np.clip(delta * (1 - strength * doubt / (float(doubt.mean()) or 1.0)), 0, 1)
 
 
 def rewrite(

@@ -10,6 +10,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.odd import unit_of
 from labloop.proposing.pool import Pool
 from labloop.proposing.protocols import ALL_KINDS
 from labloop.proposing.search import search
@@ -54,11 +55,11 @@ class Forest:
         def seen(X: FloatArray) -> Array:
             return np.concatenate([X, described(data.space, X, told)], axis=-1).astype(np.float32)
 
-        twins = data.space.orbit(data.X)
-        model.fit(np.concatenate([seen(twin) for twin in twins]), np.tile(data.y, len(twins)))
+        twins, unit = data.space.orbit(data.X), unit_of(data.y - data.y.min())  # trees do not split variances below 2e-16
+        model.fit(np.concatenate([seen(twin) for twin in twins]), np.tile(data.y / unit, len(twins)))
 
         def mean(X: FloatArray) -> FloatArray:
-            return np.mean([model.predict(seen(twin)) for twin in data.space.orbit(X)], axis=0)
+            return unit * np.mean([model.predict(seen(twin)) for twin in data.space.orbit(X)], axis=0)
 
         X, score = search(data, mean, n, seed=seed, label="score forest")
         return Pool.best(data, X, score, n, proposer="forest", notes={"trees": self.trees})

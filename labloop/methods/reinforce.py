@@ -73,7 +73,7 @@ class Reinforce(ProxyModel):
         for _ in track(self.iterations, "reinforce: policy"):
             X, logp = policy.draw(self.samples, gen)
             reward = torch.tensor(model.score(data.space.project(X)))
-            reward = (reward - reward.mean()) / (reward.std() + 1e-8)
+            reward = (reward - reward.mean()) / (reward.std() + 1e-8 * model.view.scale)
             adam.zero_grad()
             (-(reward * logp).mean()).backward()  # type: ignore[no-untyped-call]
             adam.step()

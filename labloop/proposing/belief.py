@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from labloop.proposing.checks import posterior_of, prediction_of
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.protocols import Belief, Posterior
+from labloop.proposing.protocols import Belief, Posterior, Surrogate
 from labloop.types import Array, Designs, FloatArray, Others, Values
 
 LEAST = 16
@@ -44,6 +45,15 @@ class Plain:
 
     def belief(self, X: Designs) -> tuple[Values, Values]:
         return self.posterior(X)
+
+
+def fitted(surrogate: Surrogate, data: Dataset, *, seed: int, name: str = "") -> Belief:
+    """Fit a surrogate, which is told by its name.
+
+    Raises:
+        MethodError: it gives no posterior.
+    """
+    return believing(posterior_of(name or type(surrogate).__name__, surrogate.fit(data, seed=seed)))
 
 
 def believing(posterior: Posterior) -> Belief:
@@ -270,12 +280,20 @@ class Judgement:
         return float(getattr(self.posterior, "beyond_chance", np.inf))
 
     def raw(self, X: Designs) -> tuple[Values, Values]:
-        """Predict a reading of each design X (m, d) without the correction: mean (m,) and std (m,)."""
-        return self.posterior(X)
+        """Predict a reading of each design X (m, d) without the correction: mean (m,) and std (m,).
+
+        Raises:
+            MethodError: the surrogate cannot.
+        """
+        return prediction_of(self._name, self.posterior(X), len(X))
+
+    @property
+    def _name(self) -> str:
+        return str(self.notes.get("judge", type(self.posterior).__name__))
 
     def __call__(self, X: Designs) -> tuple[Values, Values]:
         """Predict a reading of each design X (m, d): mean (m,) and std (m,) of y."""
-        mean, std = self.posterior(X)
+        mean, std = self.raw(X)
         shift, wide = self.correction.reading(self._far(X))
         return mean + shift * std, wide * std
 
@@ -291,7 +309,7 @@ class Judgement:
 
     def _believed(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Give the corrected belief, mean (m,) and std (m,), and how far that was stretched (m,)."""
-        mean, std = self.posterior.belief(X)
+        mean, std = prediction_of(self._name, self.posterior.belief(X), len(X))
         if self.correction.none:
             return mean, std, np.ones(len(X))
         shift, stretch = self.correction.at(self._far(X))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from labloop.config.campaign import CampaignConfig
 from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
-from labloop.registry import Kind, Options, create, load
+from labloop.errors import ConfigError, MethodError
+from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.protocols import Posterior
+from labloop.registry import PROTOCOLS, Kind, Options, create, load
+from labloop.types import Values
 
 
 def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
@@ -58,3 +65,66 @@ def check_judge(config: RoundConfig) -> None:
     """
     for place, told in unjudged(config):
         raise ConfigError(f"{'.'.join(place)}: {told}")
+
+
+def pool_of(proposer: str, told: object) -> Pool:
+    """Take what a proposer offered.
+
+    Raises:
+        MethodError: it is no pool.
+    """
+    if not isinstance(told, Pool):
+        raise MethodError(f"{proposer} offered {_kind(told)}, not a Pool: {_breaks('proposers')}")
+    return told
+
+
+def picks_of(selector: str, told: object, n: int) -> Picks:
+    """Take what a selector chose of n that were asked for.
+
+    Raises:
+        MethodError: they are no picks, or not n.
+    """
+    if not isinstance(told, Picks) or len(told) != n:
+        chose = f"{len(told)} picks" if isinstance(told, Picks) else _kind(told)
+        raise MethodError(f"{selector} was asked for {n} picks and gave {chose}: {_breaks('selectors')}")
+    return told
+
+
+def posterior_of(surrogate: str, told: object) -> Posterior:
+    """Take what a surrogate fitted.
+
+    Raises:
+        MethodError: it cannot be asked.
+    """
+    if not callable(told):
+        raise MethodError(f"surrogate {surrogate} fitted {_kind(told)}, which cannot be called: {_breaks('surrogates')}")
+    return told
+
+
+def prediction_of(surrogate: str, told: Any, n: int) -> tuple[Values, Values]:
+    """Take what a surrogate says of n designs: mean (n,) and std (n,).
+
+    Raises:
+        MethodError: it is not so many finite numbers, with stds of 0 or more.
+    """
+    try:
+        mean, std = (np.asarray(part, dtype=float) for part in told)
+    except (TypeError, ValueError):
+        mean = std = np.zeros((0, 0))
+    if mean.shape != (n,) or std.shape != (n,):
+        raise MethodError(f"surrogate {surrogate} does not give {n} designs as many means and stds: {_breaks('surrogates')}")
+    if lost := int((~(np.isfinite(mean) & np.isfinite(std) & (std >= 0))).sum()):
+        raise MethodError(
+            f"surrogate {surrogate} has no finite mean and std of 0 or more for {lost} of {n} designs: measured values, or its "
+            "options, are beyond what it can compute with"
+        )
+    return mean, std
+
+
+def _kind(told: object) -> str:
+    return "nothing" if told is None else f"a {type(told).__name__}"
+
+
+def _breaks(kind: Kind) -> str:
+    suite = " (labloop.testing.ProposerContract)" if kind == "proposers" else f" ({PROTOCOLS[kind].replace(':', '.')})"
+    return f"it breaks the {kind[:-1]}'s contract{suite}"

@@ -17,6 +17,9 @@ from labloop.space.goal import Goal
 from labloop.space.objective import Objective
 from labloop.types import Array, ByProperty, Designs, FloatArray, Others, Values
 
+SIDES = {"=": 0, "<": -1, ">": 1}
+"""What a qualifier says of its value: the truth is that, below it, above it."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Properties:
@@ -106,7 +109,7 @@ class Dataset:
 
         Raises:
             DesignError: a design cannot be encoded in this space.
-            ValueError: a value is not finite, or lengths differ.
+            ValueError: a value is not finite, a qualifier is none, or lengths differ.
         """
         objective = objective or Objective()
         values = np.asarray(values, dtype=float)
@@ -117,7 +120,10 @@ class Dataset:
         X, of = _encode_distinct(space, designs)
         sides = np.zeros(len(values), dtype=np.int64)
         if qualifiers is not None:
-            sides = np.array([{"=": 0, "<": -1, ">": 1}[q] for q in qualifiers], dtype=np.int64) * objective.sign
+            told = list(qualifiers)
+            if len(told) != len(values) or not set(told) <= set(SIDES):
+                raise ValueError(f"qualifiers must be one a value, each of {' '.join(SIDES)}")
+            sides = np.array([SIDES[one] for one in told], dtype=np.int64) * objective.sign
         held = np.zeros((0, space.d)) if pending is None or pending.empty else space.encode(pending, strict=False)
         worth = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
         if len(worth) != len(values) or not (worth > 0).all():

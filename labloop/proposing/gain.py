@@ -59,6 +59,8 @@ out into corners, and found no better designs."""
 LOOKED_AT = 1_536
 SURE = 256
 """Candidates of a large pool that are looked at, see `in_turn`."""
+LEAST = 1e-12
+"""What a doubt is at least, in standard deviations of y."""
 JITTER = 1e-6
 JITTERS = (JITTER, 1e-4, 1e-2)
 
@@ -107,7 +109,7 @@ class Gain:
     def __call__(self, X: Designs, proposer: Array | None = None) -> Values:
         """Tell the gain of each design X (m, d), whoever proposed it; (m,)."""
         mean, std = self.judge.posterior.belief(X)
-        std = self.hope * np.maximum(std, 1e-12)
+        std = self.hope * np.maximum(std, LEAST * spread_of(self.judge.data))
         if not len(self.picks):
             return np.log(self._added(mean, std))
         parts = []
@@ -150,14 +152,15 @@ def in_turn(pool: Pool, judge: Judgement, data: Dataset, n: int, *, hope: float,
     measured, _ = judge.posterior.belief(data.X)
     before = np.concatenate([_waiting(data), data.X[np.argsort(-measured, kind="stable")[:BASELINE]]])
     mean, std = judge.posterior.belief(np.concatenate([before, pool.X]))
-    std = hope * np.maximum(std, 1e-12)
+    spread = spread_of(data)
+    std = hope * np.maximum(std, LEAST * spread)
     new = slice(len(before), None)
     alone = log_ei(mean[new], std[new], float(measured.max()))
     rows = np.union1d(thinned(np.argsort(-alone, kind="stable"), LOOKED_AT), np.argsort(-mean[new], kind="stable")[:SURE])
     kept = np.concatenate([np.arange(len(before)), len(before) + rows])
     draws = mean[kept] + std[kept] * _jointly(judge, np.concatenate([before, pool.X[rows]]), seed)
     top, drawn = draws[:, : len(before)].max(1), draws[:, len(before) :]
-    order, _ = greedy(drawn, top, min(n, len(rows)), tail=TAIL * _unit(data), worth=own * mean[new][rows])
+    order, _ = greedy(drawn, top, min(n, len(rows)), tail=TAIL * spread, worth=own * mean[new][rows])
     return rows[order]
 
 
@@ -177,7 +180,7 @@ def by_gain(
         The picks in their order, as many as were found, and behind them the best of all others by their gain over the picks.
     """
     steps = math.ceil(generations / EACH)
-    waiting, best, unit = _waiting(data), _best(judge, data), _unit(data)
+    waiting, best, unit = _waiting(data), _best(judge, data), spread_of(data)
     tail = MISSED * unit
     nothing = math.log(_fat_tail(HOPELESS * unit, tail))
     offered, front, picks = set(pool.ids), pool, pool.take(np.arange(0))
@@ -242,9 +245,9 @@ def _fat_tail(above: Any, tail: float) -> Any:
     return 0.1 * tail / (1 + (above / tail) ** 2)
 
 
-def _unit(data: Dataset) -> float:
+def spread_of(data: Dataset) -> float:
     """Give the standard deviation of y, and 1 where there is none."""
-    return float(data.y.std()) or 1.0
+    return (float(data.y.std()) if len(data) else 0.0) or 1.0
 
 
 def thinned(order: Array, m: int) -> Array:

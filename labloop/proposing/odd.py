@@ -52,5 +52,5 @@ def held(data: Dataset) -> Dataset:
 
 
 def unit_of(y: FloatArray) -> float:
-    """A power of two in which no square of y overflows, so that dividing by it loses nothing."""
+    """Give a power of two about as large as y, by which dividing loses nothing, and after which no square overflows or fades."""
     return float(2.0 ** np.floor(np.log2(np.abs(y).max()))) if y.any() else 1.0

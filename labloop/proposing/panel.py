@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.proposing.belief import Correction, Judgement, believing
+from labloop.proposing.belief import Correction, Judgement, believing, fitted
 from labloop.proposing.dataset import Dataset, Properties
 from labloop.proposing.protocols import Belief, Posterior, Surrogate
 from labloop.proposing.refine import apart, best_first
@@ -216,18 +216,20 @@ class View:
 def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:
     """Join the judge of the leading objective and a surrogate fitted to each of the goal's other properties."""
     assert data.properties is not None
-    goal = data.properties.goal
-    parts = [(j, data.of(j)) for j in range(1, len(goal.names))]
-    others = tuple(
-        believing(
-            surrogate.fit(part, seed=derive(seed, j)) if data.properties.judged[j] else _unknown(0.0 if j < goal.m else np.nan)
-        )
-        for j, part in parts
-    )
+    goal, known = data.properties.goal, data.properties.judged
+
+    def judged(j: int, part: Dataset) -> Belief:
+        if not known[j]:
+            return believing(_unknown(0.0 if j < goal.m else np.nan))
+        name = f"{lead.notes.get('judge', type(surrogate).__name__)} of {goal.names[j]}"
+        posterior = fitted(surrogate, part, seed=derive(seed, j), name=name)
+        return Judgement(posterior=posterior, data=part, notes={"judge": name})
+
+    others = tuple(judged(j, data.of(j)) for j in range(1, len(goal.names)))
     fields: Mapping[str, Any] = {
         name: getattr(lead, name) for name in ("posterior", "data", "correction", "past", "progress", "notes")
     }
-    if related := [one.notes() for other in others for one in getattr(other, "history", ())]:
+    if related := [one.notes() for other in others for one in getattr(getattr(other, "posterior", None), "history", ())]:
         fields = {**fields, "notes": {**lead.notes, "history": [*lead.notes.get("history", ()), *related]}}
     return Panel(**fields, properties=data.properties, whole=data, others=others, success=Success.learned(data))
 
@@ -240,7 +242,7 @@ def of_several(surrogate: Surrogate) -> Surrogate:
 def panel_of(surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:
     """Fit a surrogate to every property."""
     surrogate = of_several(surrogate)
-    lead = Judgement(posterior=believing(surrogate.fit(data.lead, seed=seed)), data=data.lead, correction=Correction())
+    lead = Judgement(posterior=fitted(surrogate, data.lead, seed=seed), data=data.lead, correction=Correction())
     return panel(lead, surrogate, data, seed=seed)
 
 

@@ -18,7 +18,8 @@ import pandas as pd
 from labloop.config.ramp import ramped
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
-from labloop.proposing.belief import Correction, Judgement, Past, believing
+from labloop.proposing.belief import Correction, Judgement, Past, fitted
+from labloop.proposing.checks import picks_of, pool_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, of_several, panel
@@ -133,7 +134,7 @@ def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
     smaller: dict[str, int] = {}
     while True:
         try:
-            pool = proposer.propose(data, training.n, seed=training.seed)
+            pool = pool_of(training.proposer, proposer.propose(data, training.n, seed=training.seed))
         except (MemoryError, RuntimeError) as error:
             batch = getattr(proposer, "batch_size", 0)
             if not out_of_memory(error) or batch < 2 * SMALLEST_BATCH:
@@ -162,7 +163,7 @@ def judge(
     seed_of = derive(seed, "round", number, "judge")
     related = of_cold(data) if is_cold(data) else None
     data = cold(data) if is_cold(data) else data
-    posterior = believing(surrogate.fit(data.lead, seed=seed_of))
+    posterior = fitted(surrogate, data.lead, seed=seed_of, name=name)
     if data.history:
         related = [one.notes() for one in getattr(posterior, "history", ())]
     before = past if isinstance(past, Past) else Past.of(*past) if past else None
@@ -260,7 +261,8 @@ def choose(
         made = create("selectors", selector, ramped(options, round_number=number, rounds=rounds))
         if terms is not None and terms.prices is not None and hasattr(made, "priced"):
             made = made.priced(terms.price)
-        return made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))  # type: ignore[no-any-return]
+        picks = made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))
+        return picks_of(selector, picks, n)
 
     def far(name: str, n: int) -> Picks:
         """An arm's choices, n of them or as many beyond its wells as it has; by contract the first are the same."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from labloop.errors import ConfigError
 from labloop.proposing.belief import believing
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.gain import log_ei
+from labloop.proposing.gain import LEAST, log_ei, spread_of
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Selector
 from labloop.proposing.selectors import AsProposed
@@ -59,7 +59,7 @@ class _Priced:
         """
         mean, std = believing(posterior).belief(pool.X)
         best = float(data.y[data.best]) if len(data) else float(np.min(mean, initial=0.0))
-        gain = np.exp(log_ei(mean, np.maximum(std, 1e-12), best))
+        gain = np.exp(log_ei(mean, np.maximum(std, LEAST * spread_of(data)), best))
         worth = gain / np.maximum(self.price(pool.X), 1e-12) ** self.power if len(pool) else gain
         order = np.lexsort((-mean, -worth))
         picks = AsProposed().select(pool.take(order), posterior, data, n, seed=seed)

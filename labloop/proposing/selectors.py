@@ -338,7 +338,7 @@ def _taught(order: Array, X: Designs, bound: Values, judge: Judgement, beta: flo
         return order
     std = judge.optimistic(X)[1]
     mean = bound + beta * std
-    covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9) ** 2
+    covariance, noise = correlation * std * std[:, None], max(judge.noise_std, 1e-9 * (float(std.max(initial=0)) or 1.0)) ** 2
     left, told = np.diag(covariance), np.zeros((len(X), len(X)))
     picked: list[int] = []
     open_ = np.ones(len(X), dtype=bool)

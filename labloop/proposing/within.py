@@ -18,6 +18,7 @@ from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
+from labloop.proposing.checks import picks_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.levels import Chooser, Offer, Work, at_levels, together
 from labloop.proposing.placed import Placement, as_listed, by_turns
@@ -106,7 +107,7 @@ def _offer(work: Work, name: str, pool: Pool) -> Offer:
     while n and not order and (work.posterior is not None or selector in ("as_proposed", "random")):
         try:
             seed = derive(work.setting["seed"], "round", work.setting["number"], "select", name)
-            picks = made.select(pool, work.posterior or _nobody, work.data, n, seed=seed)
+            picks = picks_of(selector, made.select(pool, work.posterior or _nobody, work.data, n, seed=seed), n)
             order = [place[one] for one in picks.pool.ids if one in place]
         except MethodError:
             n //= 2

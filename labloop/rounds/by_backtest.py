@@ -46,8 +46,8 @@ def round_of(memory: Memory) -> tuple[RoundConfig, dict[str, Any]]:
     able = [one for one in told["arms"] if not one["failed"]]
     if len(able) < FEWEST:
         raise CampaignError(
-            f"{memory.name}: in the last backtest only {len(able)} arms chose designs in every split, and a round needs "
-            f"{FEWEST} to compare: run 'labloop backtest {memory.name} --arms …' with others"
+            f"{memory.name}: in the last backtest {'only one' if able else 'no'} arm chose designs in every split, and a round "
+            f"needs {FEWEST} to compare: run 'labloop backtest {memory.name} --arms …' with {FEWEST} that can, or more"
         )
     close = [one["arm"] for i, one in enumerate(able) if i == 0 or not one["told_apart"]]
     arms = close[:MOST] if len(close) >= FEWEST else [one["arm"] for one in able[:FEWEST]]

@@ -17,7 +17,7 @@ from labloop.compare.prospect import Spread, found_best, next_plate, smallest
 from labloop.compare.statistics import variance
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, ConfigError
 from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
@@ -109,7 +109,10 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
 
     Raises:
         CampaignError: too few designs are measured to say anything.
+        ConfigError: `worth` is negative or not finite.
     """
+    if worth is not None and not 0 <= worth < math.inf:
+        raise ConfigError(f"worth is {worth:g}: give the smallest gain that is worth a plate, 0 or more")
     config = preset("rounds/default.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
     data, results = state.dataset(memory).lead, state.results(memory)  # wells are compared by the leading objective
@@ -218,7 +221,7 @@ def _stop(gains: tuple[ArmGain, ...], noise: Spread, worth: float | None) -> str
     if not known:
         return "No arm of this round has a plate behind it: spend one before thinking of the end."
     limit = worth if worth is not None else noise.sd if noise.known else 0.0
-    what = "worth a plate" if worth is not None else "the noise of one reading" if noise.known else "nothing"
+    what = "what is worth a plate" if worth is not None else "the noise of one reading" if noise.known else "nothing"
     best = max(known, key=lambda one: one.gain)
     if best.high <= limit:
         return (

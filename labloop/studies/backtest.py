@@ -23,8 +23,9 @@ from labloop.proposing.dataset import Dataset
 from labloop.rounds import by_backtest, state
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
+from labloop.studies.arms import pick_arms
 from labloop.studies.listed import MeasuredLab
-from labloop.studies.simulate import _Loop, _pick_arms
+from labloop.studies.simulate import _Loop
 from labloop.types import Array
 
 FEWEST = 40
@@ -132,7 +133,7 @@ def backtest(
     Raises:
         CampaignError: too few designs are measured, or several properties, or no round came back to be replayed, or no arm
             chose anything.
-        ConfigError: no split, round, batch or arm is asked for.
+        ConfigError: no split, round, batch or arm is asked for, or more designs are to be chosen than are hidden.
     """
     config = preset("rounds/quick.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
@@ -147,7 +148,7 @@ def backtest(
             f"{memory.name} has several properties, and a backtest tries arms by one value: compare rounds that came back "
             f"(labloop compare {memory.name})"
         )
-    chosen = _pick_arms(config, arms, split=True)
+    chosen = pick_arms(config, arms, split=True)
     data = state.dataset(memory)
     if len(data) < FEWEST:
         raise CampaignError(f"{memory.name} has {len(data)} measured designs; a backtest needs {FEWEST}: {memory.to_ingest()}")
@@ -158,6 +159,11 @@ def backtest(
         known = data.take(np.concatenate([start, hidden]))
         lab = MeasuredLab.of(known, memory.config.objective.to_value(known.y))
         n = batch or max(1, len(hidden) // 4 // rounds)
+        if n * rounds > len(hidden):
+            raise ConfigError(
+                f"{_many(rounds, 'round')} of {_many(n, 'design')} cannot be chosen from the {len(hidden)} that are hidden: take "
+                "a smaller batch" + (" or fewer rounds" if rounds > 1 else "")
+            )
         best = hidden[np.argsort(-data.y[hidden], kind="stable")[: _n_best(len(data), len(hidden))]]
         campaign = memory.config.model_copy(update={"space": lab.space})
         frame = lab.space.decode(data.X[start])

@@ -34,9 +34,9 @@ from filelock import FileLock
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, LabloopError, MethodError
-from labloop.proposing.checks import check_plugins
+from labloop.proposing.checks import check_plugins, pool_of
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pipeline import decide, plan, train
+from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Pool
 from labloop.registry import available, create, describe, parse_plugin
 from labloop.runtime.files import write_text
@@ -44,7 +44,7 @@ from labloop.runtime.memory import keep_freed
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
 from labloop.studies.ranking import markdown
-from labloop.studies.tasks import STANDARD, STANDARD_TASKS, View, open_task
+from labloop.studies.tasks import STANDARD, STANDARD_TASKS, View, content, open_task
 
 log = logging.getLogger("labloop")
 
@@ -58,6 +58,9 @@ COLUMNS = (
     "task", "method", "seed", "max", "median", "mean", "n_unique", "share_in_data", "seconds", "cpu_seconds", "peak_mb",
     "share_without_value",
 )  # fmt: skip
+
+KEPT = tuple(name for name in COLUMNS if name != "share_without_value")
+"""What every line of the results has; those of earlier versions know of no designs without a value."""
 
 RESULTS, REPORT = "results.jsonl", "benchmark.md"
 
@@ -143,6 +146,8 @@ class Job:
     """The task as it was asked for, where `task` does not say all of it."""
     arm: dict[str, Any] | None = None
     """Where `method` names an arm: the arm and its judge, as a round of its own."""
+    content: str = ""
+    """Hash of the user's files that the task is read from, empty where there are none."""
 
     def told(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Give a result under the names that were asked for."""
@@ -151,18 +156,24 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What makes two jobs one and the same; the order of options and the place of the data files do not matter."""
+        """What makes two jobs one and the same: what stands in a table of one's own, not the order of options nor the place of
+        Design-Bench's files."""
         name, options = parse_plugin(self.method) if self.arm is None else (self.method, self.arm)
         parts = [version("labloop-toolkit"), self.task, name, options, self.seed, self.q, float(self.fraction), float(self.noise)]
-        return json.dumps(parts, sort_keys=True)
+        return json.dumps([*parts, self.content] if self.content else parts, sort_keys=True)
 
     def run(self) -> dict[str, Any]:
         """Train, propose and score in this process."""
-        task = open_task(self.task, self.data_dir)
+        task = open_task(self.task, self.data_dir, self.content)
         data = task.data(fraction=self.fraction, noise=self.noise, seed=derive(self.seed, "benchmark", "data"))
         keep_freed()
         wall, cpu = time.perf_counter(), _cpu_seconds()
-        pool = self._offer(data, derive(self.seed, "benchmark", "propose"))
+        try:
+            pool = self._offer(data, derive(self.seed, "benchmark", "propose"))
+        except MethodError:
+            raise
+        except FAILURES as error:
+            raise MethodError(f"{self.method} failed: {' '.join(str(error).split()) or type(error).__name__}") from error
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
         if len(pool) != self.q:
             raise MethodError(f"{self.method} offered {len(pool)} designs where {self.q} were asked for")
@@ -184,7 +195,7 @@ class Job:
         """Let the method propose, or the arm fill one plate."""
         if self.arm is None:
             name, options = parse_plugin(self.method)
-            return create("proposers", name, options).propose(data, self.q, seed=seed)  # type: ignore[no-any-return]
+            return pool_of(name, create("proposers", name, options).propose(data, self.q, seed=seed))
         config = RoundConfig(**self.arm)
         setting: dict[str, Any] = {"seed": seed, "number": 1, "rounds": 1}
         ((name, arm),) = config.arms.items()
@@ -219,14 +230,16 @@ def jobs(
     if not chosen:
         raise ConfigError(f"a benchmark needs a method; there are: {', '.join(available('proposers'))}")
     folder = None if data_dir is None else str(data_dir)
+    read = {view.task: content(view.task) for view in views}
     return [
         Job(
             task=view.task, method=method, seed=seed, q=view.q, fraction=view.fraction, noise=view.noise, data_dir=folder,
-            label=view.label, arm=arms[method].model_dump(mode="json", exclude_defaults=True) if method in arms else None,
+            label=view.label, content=read[view.task],
+            arm=arms[method].model_dump(mode="json", exclude_defaults=True) if method in arms else None,
         )
         for view in views
         for method in chosen
-        if method in methods or ALL not in methods or _takes(method, view.task, folder)
+        if method in methods or ALL not in methods or _takes(method, view.task, folder, read[view.task])
         for seed in seeds
     ]  # fmt: skip
 
@@ -260,10 +273,10 @@ def everyone() -> list[str]:
     return [name for name in [*first, *(one for one in available("proposers") if one not in first)] if _loadable(name)]
 
 
-def _takes(method: str, task: str, data_dir: str | None) -> bool:
+def _takes(method: str, task: str, data_dir: str | None, content: str) -> bool:
     """Whether a proposer can handle every parameter of a task's designs; said where it cannot."""
     name, _ = parse_plugin(method)
-    strange = open_task(task, data_dir).space.kinds - frozenset(describe("proposers", name)["kinds"])
+    strange = open_task(task, data_dir, content).space.kinds - frozenset(describe("proposers", name)["kinds"])
     if strange and "any" not in describe("proposers", name)["kinds"]:
         log.warning("%s is left out on %s: it takes no %s", method, task, ", ".join(sorted(strange)))
         return False
@@ -281,16 +294,18 @@ def ensure(job: Job, out: Path | None = None, *, in_process: bool = False) -> di
 
 
 def finished(out: Path) -> dict[str, dict[str, Any]]:
-    """Read the results in a folder by the key of their job; a line that was cut off by an interruption is left out."""
+    """Read the results in a folder by the key of their job; a line that is cut off, or no result, is left out."""
     rows: dict[str, dict[str, Any]] = {}
     path = out / RESULTS
-    for number, line in enumerate(path.read_text("utf-8").splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
-            log.warning("%s line %d is cut off: its job runs again", path, number)
-            continue
-        rows.setdefault(row.pop("key"), row)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and row.keys() >= {"key", *KEPT} and isinstance(row["key"], str):
+            rows.setdefault(row.pop("key"), row)
+        else:
+            log.warning("%s line %d is cut off or damaged: its job runs again", path, number)
     return rows
 
 
@@ -315,7 +330,8 @@ def run_apart(job: Job) -> dict[str, Any]:
     if done.returncode == 1 and answer.startswith('{"error"'):
         raise MethodError(f"{where}: {json.loads(answer)['error']}")
     if done.returncode:
-        raise RuntimeError(f"{where} broke:\n{done.stderr[-4000:]}")
+        broke = MethodError if ":" in job.method else RuntimeError  # whose code is the user's own
+        raise broke(f"{where} broke:\n{done.stderr[-4000:]}")
     return json.loads(answer)  # type: ignore[no-any-return]
 
 

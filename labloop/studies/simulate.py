@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from labloop.compare.figures import spell
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
-from labloop.config.round import Arm, RoundConfig
+from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
 from labloop.proposing.belief import Judgement, Past
-from labloop.proposing.checks import check_judge
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.evidence import shared
 from labloop.proposing.pipeline import FAILURES, decide, left_to_chance, plan, train
@@ -28,6 +28,7 @@ from labloop.rounds import related
 from labloop.runtime.workers import Workers, spread
 from labloop.runtime.yamlfile import at_hand
 from labloop.seeds import derive
+from labloop.studies.arms import pick_arms
 from labloop.studies.bench import ENDED, Bench, nothing, whole
 from labloop.studies.labs.lab import Lab
 from labloop.studies.properties import COMPROMISE, check_properties, compromise, dataset
@@ -90,13 +91,17 @@ def simulate(
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note, and `price`
         where the campaign has prices. Values are the lab's own, of a design with replicates the mean of its wells. `best` and
-        `top10_mean` are over all the arm's wells so far, the start left out; `batch_mean` over this round's; `seconds` is what
-        training and selection took.
+        `top10_mean` are over all the arm's wells so far, the start left out (the latter of all of them while they are fewer than
+        ten, so that it can fall); `batch_mean` over this round's; `seconds` is what training and selection took.
 
     Raises:
-        ConfigError: an arm is unknown, or the batch does not fit the arms, or the quantile is not a share.
+        ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, or no round, seed or arm
+            or a start below 2 is asked for.
         MethodError: no proposer of any arm gave a single well; or one failed and `on_failure` is `stop`.
     """
+    for rule, keeps in (("a round", rounds > 0), ("a seed", seeds > 0), ("an arm", arms is None or len(arms) > 0)):
+        if not keeps:
+            raise ConfigError(f"a simulation needs {rule} at least")
     if not 0 < start_quantile <= 1:
         raise ConfigError(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
@@ -117,7 +122,7 @@ def simulate(
             f"but the lab measures {', '.join(lab.space.columns)}"
         )
     check_properties(campaign, lab)
-    config = _pick_arms(round_config, arms, split=mode == "separate")
+    config = pick_arms(round_config, arms, split=mode == "separate")
     bench = Bench(campaign=campaign, wells=batch)
     config = bench.in_designs(config)
     runs = (
@@ -156,38 +161,6 @@ def _run(job: tuple[_Loop, pd.DataFrame]) -> list[dict[str, Any]]:
 
 def _by(arms: list[str]) -> Any:
     return lambda column: column.map(arms.index) if column.name == "arm" else column
-
-
-def _pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) -> RoundConfig:
-    """Keep the arms asked for; a name that is no arm of the configuration may be a proposer of its own."""
-    arms = dict(config.arms)
-    if split:
-        arms = {}
-        for name, arm in config.arms.items():
-            alone = {p: arm.model_copy(update={"proposers": {p: options}}) for p, options in arm.proposers.items()}
-            arms.update({name: arm} if len(alone) == 1 else alone)
-    chosen = {} if names is not None else arms
-    for name in names or ():
-        if name in arms or name in config.arms:
-            chosen[name] = arms.get(name) or config.arms[name]
-        elif name in available("proposers") or ":" in name:
-            chosen[name] = _alone(name, config)
-        else:
-            raise ConfigError(
-                f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
-                f"nor a proposer ({', '.join(available('proposers'))})"
-            )
-    picked = config.model_copy(update={"arms": chosen})
-    check_judge(picked)
-    return picked
-
-
-def _alone(name: str, config: RoundConfig) -> Arm:
-    """Make a proposer an arm of its own; the judge as a proposer is selected from as the first arm is that has a selector."""
-    selecting = [arm for arm in config.arms.values() if set(arm.selector) != {"as_proposed"}]
-    if name == "judge_only" and selecting:
-        return selecting[0].model_copy(update={"proposers": {name: {}}})
-    return Arm(proposers={name: {}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,7 +322,7 @@ class _Loop:
                 if self.on_failure == "stop":
                     raise
                 reason = f"{training.proposer} failed: {' '.join(str(error).split()) or type(error).__name__}"
-                log.warning("round %d goes on without %s of arm %s, which %s", number, training.proposer, training.arm, reason)
+                log.warning("round %d: arm %s goes on without what failed: %s", number, training.arm, reason)
                 failed.setdefault(training.arm, []).append(reason)
                 config = config.without(training.arm, training.proposer)
             seconds[training.arm] = seconds.get(training.arm, 0.0) + time.perf_counter() - started
@@ -381,10 +354,12 @@ class _Loop:
 def summary(table: pd.DataFrame, *, column: str = "batch_mean") -> pd.DataFrame:
     """Mean and standard deviation over seeds, one row an arm, one column a round: `0.690 ± 0.012`; a dash where nothing is known.
 
-    One seed has no deviation.
+    One seed has no deviation. At least three digits of the largest mean are told, and two of how far apart means or seeds are.
     """
     grouped = table.groupby(["arm", "round"], sort=False)[column]
-    spread = grouped.std(ddof=1)
-    text = grouped.mean().map("{:.3f}".format) + spread.map(" ± {:.3f}".format).where(spread.notna(), "")
-    text = text.where(grouped.mean().notna(), "–")
+    mean, spread = grouped.mean(), grouped.std(ddof=1)
+    largest = mean.abs().max()
+    scale = min([largest, *(10 * one for one in (mean.max() - mean.min(), spread.max()) if one > 1e-9 * largest)])
+    text = mean.map(lambda one: spell(one, scale, digits=3))
+    text += spread.map(lambda one: f" ± {spell(one, scale, digits=3)}").where(spread.notna(), "")
     return text.unstack("round").rename(columns=lambda number: f"round {number}").reset_index()

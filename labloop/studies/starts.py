@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
-from labloop.errors import MethodError
+from labloop.errors import ConfigError, MethodError
 from labloop.seeds import derive, generator
 from labloop.space.objective import Objective
 from labloop.studies.labs.lab import Lab
@@ -34,8 +34,11 @@ def draw_start(
         The design columns, `value` and `status`, one row a distinct design.
 
     Raises:
+        ConfigError: fewer than two designs are asked for.
         MethodError: the part holds fewer than n designs.
     """
+    if n != "offline" and (isinstance(n, str) or n < 2):
+        raise ConfigError(f"a start of {n} designs was asked for: it has 2 at least, or is offline, which takes all of the part")
     objective = objective or Objective()
     rng = generator(seed, "start")
     if hasattr(lab, "table"):

@@ -26,9 +26,10 @@ from labloop.registry import create
 from labloop.rounds import related
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
+from labloop.studies.arms import pick_arms
 from labloop.studies.bench import ENDED, Bench
+from labloop.studies.labs.lab import content_of
 from labloop.studies.properties import COMPROMISE, came_to, check_properties, share_of
-from labloop.studies.simulate import _pick_arms
 from labloop.studies.standing_tables import markdown
 from labloop.studies.standings import MEASURES, standings
 from labloop.studies.study_config import StudyConfig, read_study
@@ -127,8 +128,10 @@ def jobs(
     """List a study's jobs, checked; those of a seed stand together, so that an interrupted study holds whole comparisons.
 
     Raises:
-        ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit.
+        ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit, or there is no seed.
     """
+    if seeds is not None and seeds < 1:
+        raise ConfigError("a study needs at least one seed")
     sizes = {str(size) for told in config.labs.values() for size in told.starts or config.starts}
     wanted = sizes if starts is None else {str(size) for size in starts}
     if strange := sorted(wanted - sizes):
@@ -146,6 +149,7 @@ def jobs(
         for noise in told.noise or config.noise:
             chosen = {**options, "noise": noise} if noise else options
             lab = create("labs", plugin, chosen)
+            content = content_of(lab)
             if set(lab.space.columns) != set(campaign.space.columns):
                 raise ConfigError(
                     f"labs.{name}: campaign {campaign.name} designs {', '.join(campaign.space.columns)}, "
@@ -159,12 +163,12 @@ def jobs(
                 Job(
                     lab=name, plugin=plugin, options=chosen, campaign=campaign, arm=arm, config=one, start=start,
                     noise=noise or options.get("noise", 0.0), quantile=told.quantile or config.quantile,
-                    batch=batch, rounds=config.rounds, seed=seed, history=history,
+                    batch=batch, rounds=config.rounds, seed=seed, history=history, content=content,
                 )
                 for start in told.starts or config.starts
                 if str(start) in wanted
                 for arm, one in rounds.items()
-                for seed in range(seeds or config.seeds)
+                for seed in range(config.seeds if seeds is None else seeds)
             ]  # fmt: skip
     return sorted(found, key=lambda job: job.seed)
 
@@ -224,17 +228,29 @@ def attempt(job: Job) -> dict[str, Any]:
 
 
 def finished(job: Job, out: Path | None) -> dict[str, Any] | None:
-    """Read a job's result, None where there is none or what there is cannot be read."""
+    """Read a job's result, None where there is none, or what there is cannot be read or is not whole."""
     if out is None:
         return None
     path = _path(job, out)
     try:
-        return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
+        found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         log.warning("%s cannot be read (%s): its job runs again", path, error)
         return None
+    if not _is_whole(found, job.rounds):
+        log.warning("%s holds no result of %d rounds: its job runs again", path, job.rounds)
+        return None
+    return found  # type: ignore[no-any-return]
+
+
+def _is_whole(found: Any, rounds: int) -> bool:
+    """Does a result have its rows, one a round, with what is summed up of them, and the ends of the lab's values?"""
+    if not isinstance(found, dict) or not found.keys() >= {"rows", "range", "seen"} or not isinstance(found["rows"], list):
+        return False
+    needed = {"round", "n_wells", "n_failed", "coverage", "cpu_seconds", "seconds", "note", *MEASURES}
+    return len(found["rows"]) == rounds and all(isinstance(row, dict) and row.keys() >= needed for row in found["rows"])
 
 
 def conclude(
@@ -317,7 +333,7 @@ def _rounds(config: StudyConfig, names: Sequence[str]) -> dict[str, RoundConfig]
     for name in names:
         told = config.arms[name]
         if told is None:
-            arm, judge = _pick_arms(known, [name], split=False).arms[name], known.judge
+            arm, judge = pick_arms(known, [name], split=False).arms[name], known.judge
         else:
             arm = Arm(**told.model_dump(exclude={"judge"}, exclude_unset=True))
             judge = told.judge if "judge" in told.model_fields_set else known.judge

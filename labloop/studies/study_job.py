@@ -49,6 +49,8 @@ class Job(BaseModel):
     seed: int
     history: tuple[dict[str, Any], ...] = ()
     """What the campaign's history knows: fields of `labloop.rounds.related.RelatedSource`."""
+    content: str = ""
+    """Hash of the files that the lab is read from, empty where there are none."""
 
     @property
     def key(self) -> str:
@@ -57,7 +59,7 @@ class Job(BaseModel):
         The lab's name in the study, what a campaign says of itself, and the judge of an arm that does not select by one do not
         matter, nor do settings at their defaults, so that a setting that labloop learns later does not make a job another.
         """
-        told = self.model_dump(mode="json", exclude={"lab", "campaign", "config", "history"})
+        told = self.model_dump(mode="json", exclude={"lab", "campaign", "config", "history", "content"})
         told["config"] = self.config.model_dump(mode="json", exclude_defaults=True, exclude=None if self.selects else {"judge"})
         told["campaign"] = self.campaign.model_dump(mode="json", include={"space", "objective", "seed"})
         if self.campaign.goal is not None:
@@ -66,6 +68,8 @@ class Job(BaseModel):
             told["bench"] = bench.told()
         if self.history:
             told["history"] = [one.sha256 for one in self._related]
+        if self.content:
+            told["content"] = self.content
         told["version"] = version("labloop-toolkit")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -89,10 +93,11 @@ class Job(BaseModel):
             LabloopError: the arm or the lab cannot do it.
         """
         options = json.dumps(self.options)
-        lab = _open(self.plugin, options)
+        lab = _open(self.plugin, options, self.content)
         begun = _begun(
             self.plugin,
             options,
+            self.content,
             self.start,
             derive(self.campaign.seed, "start", self.seed),
             self.quantile,
@@ -128,14 +133,17 @@ class Job(BaseModel):
 
 
 @cache
-def _open(plugin: str, options: str) -> Lab:
+def _open(plugin: str, options: str, content: str) -> Lab:
+    """Open a lab once a process; one whose files have changed is another."""
     return create("labs", plugin, json.loads(options))  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=4)
-def _begun(plugin: str, options: str, n: Start, seed: int, quantile: float, objective: Objective) -> pd.DataFrame:
+def _begun(
+    plugin: str, options: str, content: str, n: Start, seed: int, quantile: float, objective: Objective
+) -> pd.DataFrame:  # fmt: skip
     """The start data, which the arms of a seed share; a lab without a table surveys many designs for them."""
-    return draw_start(_open(plugin, options), n, seed=seed, quantile=quantile, objective=objective)
+    return draw_start(_open(plugin, options, content), n, seed=seed, quantile=quantile, objective=objective)
 
 
 def _range(lab: Lab) -> list[float] | None:

@@ -30,7 +30,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.registry import available, create, parse_plugin
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
-from labloop.studies.labs.lab import Lab
+from labloop.studies.labs.lab import Lab, content_of
 from labloop.studies.starts import survey
 from labloop.types import FloatArray
 
@@ -78,14 +78,14 @@ class View:
         head, options = _parts(spec)
         try:
             own = {
-                "q": int(options.pop("q", q)),
+                "q": _whole(options.pop("q", q)),
                 **{k: float(options.pop(k, v)) for k, v in (("fraction", fraction), ("noise", noise))},
             }
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"task {spec!r}: fraction, noise and q are numbers") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"task {spec!r}: fraction and noise are numbers, and q is a whole one") from error
         for good, rule in (
             (own["q"] >= 1, "q of at least 1"), (0 < own["fraction"] <= 1, "a fraction above 0 and up to 1"),
-            (own["noise"] >= 0, "a noise of 0 or more"),
+            (0 <= own["noise"] < np.inf, "a finite noise of 0 or more"),
         ):  # fmt: skip
             if not good:
                 raise ConfigError(f"task {spec!r} needs {rule}")
@@ -130,22 +130,28 @@ class Task:
         return (values - self.low) / (self.high - self.low)
 
 
+def content(spec: str) -> str:
+    """Hash the files of its user's that a landscape is read from; empty where there are none.
+
+    Raises:
+        ConfigError: nobody knows the name, or an option.
+        MethodError: a package is missing, or a file cannot be read.
+    """
+    return content_of(_lab(spec, None)[0])
+
+
 @cache
-def open_task(spec: str, data_dir: str | None = None) -> Task:
+def open_task(spec: str, data_dir: str | None = None, content: str = "") -> Task:
     """Open a landscape by its name and options.
+
+    Args:
+        content: what `content` gave: a file that changes is read again.
 
     Raises:
         ConfigError: nobody knows the name, or an option.
         MethodError: a package or file that the task needs is missing.
     """
-    name, options = _check(spec)
-    sign = -1.0 if options.pop("direction", "max") == "min" else 1.0
-    visible = options.pop("visible", 0.5)
-    if name == "tfbind8" and not options:
-        name, options = "design_bench", {"source": "table"}
-    elif _DESIGN_BENCH.fullmatch(name):
-        name, options = "design_bench", {"task": name, "data_dir": data_dir, "source": "package", **options}
-    lab = create("labs", name, options)
+    lab, sign, visible = _lab(spec, data_dir)
     if hasattr(lab, "visible") and hasattr(lab, "bounds"):
         designs, values = lab.visible()
         ends = lab.bounds()
@@ -161,6 +167,24 @@ def open_task(spec: str, data_dir: str | None = None) -> Task:
     return Task(
         lab=lab, space=lab.space, designs=designs.reset_index(drop=True), values=sign * values, low=low, high=high, sign=sign
     )
+
+
+def _lab(spec: str, data_dir: str | None) -> tuple[Any, float, float]:
+    """Make a landscape's lab; with the sign of its values, and the share of it that is visible."""
+    name, options = _check(spec)
+    sign = -1.0 if options.pop("direction", "max") == "min" else 1.0
+    visible = options.pop("visible", 0.5)
+    if name == "tfbind8" and not options:
+        name, options = "design_bench", {"source": "table"}
+    elif _DESIGN_BENCH.fullmatch(name):
+        name, options = "design_bench", {"task": name, "data_dir": data_dir, "source": "package", **options}
+    return create("labs", name, options), sign, visible
+
+
+def _whole(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError
+    return int(value)
 
 
 def _parts(spec: str) -> tuple[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.odd import unit_of
 from labloop.seeds import derive, generator, normal_seed
 from labloop.space.design_space import DesignSpace
 from labloop.surrogates import features
@@ -117,7 +118,7 @@ def _agreement(mean: FloatArray, y: FloatArray) -> float:
 
 def _forest(data: Dataset, seed: int, *, described: bool) -> Member:
     rng = generator(seed, "judge", "forest")
-    n = len(data)
+    n, unit = len(data), unit_of(data.y - data.y.min())  # trees do not split variances below 2e-16
     size = min(n, TREE_ROWS)
     bags = rng.multinomial(size, np.full(n, 1 / n), size=TREES)
     twins = _branches(data.space, data.X, described)
@@ -126,8 +127,9 @@ def _forest(data: Dataset, seed: int, *, described: bool) -> Member:
         rows = np.flatnonzero(bag)
         tree = DecisionTreeRegressor(max_features=1 / 3, random_state=normal_seed(derive(seed, "judge", "tree", i)))
         X = twins[:, rows].reshape(-1, twins.shape[-1])
-        trees.append(tree.fit(X, np.tile(data.y[rows], len(twins)), sample_weight=np.tile(bag[rows], len(twins)).astype(float)))
-    grown = _Forest(space=data.space, trees=tuple(trees), described=described)
+        y, weight = np.tile(data.y[rows] / unit, len(twins)), np.tile(bag[rows], len(twins)).astype(float)
+        trees.append(tree.fit(X, y, sample_weight=weight))
+    grown = _Forest(space=data.space, trees=tuple(trees), unit=unit, described=described)
     each = grown.each(data.X)
     unseen = bags == 0
     count = np.where(unseen.sum(0) > 1, unseen.sum(0), np.nan)
@@ -135,10 +137,10 @@ def _forest(data: Dataset, seed: int, *, described: bool) -> Member:
     variance = np.where(unseen, (each - mean) ** 2, 0).sum(0) / (count - 1)
     # Trees differ by their leaves' noise too; what the residuals have beyond a share of that is the reading's own.
     noise = np.nanmean((data.y - mean) ** 2 - BELIEVED * variance) if np.isfinite(mean).any() else data.y.var()
-    least = 0.05 * float(data.y.var())
+    noise = max(noise, 0.05 * float(data.y.var()))
     return Member(
-        belief=grown.belief, noise_std=float(np.sqrt(max(noise, least, 1e-12))), mean=mean, std=np.sqrt(BELIEVED * variance)
-    )  # fmt: skip
+        belief=grown.belief, noise_std=max(float(np.sqrt(noise)), 1e-6 * unit), mean=mean, std=np.sqrt(BELIEVED * variance)
+    )
 
 
 def _branches(space: DesignSpace, X: FloatArray, described: bool) -> Array:
@@ -156,13 +158,16 @@ BELIEVED = 0.5
 class _Forest:
     space: DesignSpace
     trees: tuple[DecisionTreeRegressor, ...]
+    unit: float
+    """Of what the trees say, in y."""
     described: bool = False
 
     def each(self, X: FloatArray) -> FloatArray:
         """Predict by every tree, averaged over twins, (trees, m)."""
         twins = _branches(self.space, X, self.described)
         # The trees themselves: what scikit-learn checks of each call costs several times what they do.
-        return np.stack([np.mean([tree.tree_.predict(twin)[:, 0] for twin in twins], axis=0) for tree in self.trees])
+        each = np.stack([np.mean([tree.tree_.predict(twin)[:, 0] for twin in twins], axis=0) for tree in self.trees])
+        return self.unit * each  # type: ignore[no-any-return]
 
     def belief(self, X: Designs) -> tuple[Values, Values]:
         each = self.each(X) if len(X) else np.zeros((2, 0))
