@@ -5,7 +5,8 @@ from __future__ import annotations
 from labloop.config.campaign import CampaignConfig
 from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, MethodError
+from labloop.proposing.dataset import Dataset
 from labloop.registry import Kind, Options, create, load
 
 
@@ -58,3 +59,16 @@ def check_judge(config: RoundConfig) -> None:
     """
     for place, told in unjudged(config):
         raise ConfigError(f"{'.'.join(place)}: {told}")
+
+
+def check_room(data: Dataset, wells: int) -> None:
+    """See that the space has so many designs left.
+
+    Raises:
+        MethodError: it has fewer.
+    """
+    if data.room < wells:
+        raise MethodError(
+            f"{wells} wells but only {int(data.room)} designs of this space are neither measured nor pending: "
+            "use a smaller plate, or widen the space"
+        )

@@ -24,7 +24,7 @@ from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
 from labloop.plates.batch import Batch, plate_names, write_batch
 from labloop.plates.layout import lay_out
-from labloop.proposing.checks import check_plugins
+from labloop.proposing.checks import check_plugins, check_room
 from labloop.proposing.history import is_cold
 from labloop.proposing.pipeline import decide, judged, left_to_chance
 from labloop.proposing.pool import Picks, Pool
@@ -133,6 +133,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
             f"('{memory.to_ingest()}'), or begin with a plate of random designs "
             f"('labloop propose {memory.name} config/rounds/first.yaml')"
         )
+    check_room(data, memory.config.plate.designs(config.plates))
     memory.ledger.open_round(
         memory.name, number, config=config.model_dump_json(), seed=derive(memory.config.seed, "round", number),
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
