@@ -84,6 +84,19 @@ def test_levels_are_those_that_the_arms_like_best(tmp_path: Path) -> None:
     assert 85 <= wells["temperature"].iloc[0] <= 115
 
 
+def test_designs_taken_as_proposed_keep_their_order_and_shares_at_a_level(tmp_path: Path) -> None:
+    """The judge may not choose among random designs because they have to be moved."""
+    run = started(config(plate=BLOCK, limits={"temperature": {"per": "2 columns", "at_most": 1}}), tmp_path)
+    arms = {"free": {"proposers": ["fakes:Near", "random"], "shares": {"fakes:Near": 2}, "pool": 40}}
+    picks = run.propose(rounds(arms=arms)).picks
+    assert picks["proposer"].value_counts().to_dict() == {"fakes:Near": 12, "random": 6}
+    runs = run.ledger.runs(run.name, 1).set_index("proposer")
+    offered = run.ledger.pool(run.name, 1, runs.loc["random", "key"]).sort_values("rank").head(7)
+    rest = ["base", "solvent", "loading"]
+    chosen = run.ledger.designs(run.name, picks.loc[picks["proposer"] == "random", "design_id"].tolist())
+    assert set(chosen[rest].itertuples(index=False)) <= set(offered[rest].itertuples(index=False))
+
+
 def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Path) -> None:
     limits = {"solvent": {"per": "plate", "at_most": 2}, "temperature": {"per": "round", "at_most": 3}}
     run = started(config(plate={"wells": 24}, limits=limits), tmp_path)

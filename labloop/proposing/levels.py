@@ -1,7 +1,8 @@
 """Which levels the parts of a batch have, where a limit allows only so many values of a parameter in each.
 
-With a judge a level is worth what the arms' best designs there are. Without one nobody knows which level is good, so that parts
-take turns: the level that fewest designs have, and of a number's values the one farthest from those that are there.
+With a judge a level is worth what the arms' best designs there are; an arm that does not choose by the judge keeps its own order.
+Without one nobody knows which level is good, so that parts take turns: the level that fewest designs have, and of a number's
+values the one farthest from those that are there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from labloop.config.round import RoundConfig
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.pool import Picks, Pool, by_shares
 from labloop.proposing.protocols import Posterior
 from labloop.proposing.search import keys
 from labloop.proposing.terms import Terms
@@ -28,6 +29,8 @@ LEVELS = 24
 """Values of a number that are weighed as levels, at most."""
 MOVED = 256
 """Candidates of an arm that are moved to levels, at least; four times its wells where that is more."""
+UNJUDGED = frozenset({"as_proposed", "random"})
+"""Selectors that choose alike whatever a judge says."""
 
 Chooser = Callable[..., dict[str, Picks]]
 Level = str | int | float
@@ -57,8 +60,14 @@ class Work:
     reserve: list[float] = field(default_factory=list)
     """What each resource holds back for every design to come: what a quarter of the candidates make do with, within its total."""
     taken: list[FloatArray] = field(default_factory=list)
+    found: dict[str, list[Picks]] = field(default_factory=dict)
+    """What each arm has in the parts so far."""
     free: dict[str, Counter[str]] = field(default_factory=dict)
     """Of a listable space, how many designs could be chosen when the round began, by parameter and its value."""
+
+    def judged(self, arm: str) -> bool:
+        """Whether an arm chooses by what the judge says."""
+        return self.posterior is not None and not set(self.config.arms[arm].selector) <= UNJUDGED
 
     def room(self, name: str, values: list[Level]) -> float:
         """Count the designs with one of some values of a parameter that may still be chosen; infinite where none lists them."""
@@ -76,7 +85,7 @@ def at_levels(
     work: Work, part: int, here: Mapping[str, int], offers: Mapping[str, Offer]
 ) -> tuple[dict[str, Offer], list[Allowed]]:  # fmt: skip
     """Choose the levels of one part; returns what the arms may choose from there, and the rules that its designs keep."""
-    rules, found = [], {arm: _left(work, offers[arm]) for arm in here}
+    rules, found = [], {arm: _left(work, arm, offers[arm]) for arm in here}
     for name, limit in work.terms.levels:
         values = work.levels.setdefault((name, id(limit), work.terms.scope(limit, part)), [])
         assert limit.at_most is not None
@@ -85,29 +94,55 @@ def at_levels(
             gains = {level: _gain(work, name, by_level, [*values, level], here) for level in by_level if level not in values}
             if not gains:
                 break
-            turns = dict.fromkeys(gains, (0.0, 0.0)) if work.posterior is not None else _turns(work, name, values, list(gains))
-            best = max(gains, key=lambda level: (gains[level][0], *turns[level], gains[level][1], str(level)))
+            turns = {} if any(map(work.judged, here)) else _turns(work, name, values, list(gains))
+            best = max(gains, key=lambda level: _rank(work, gains[level], turns.get(level, (0.0, 0.0)), level))
             full, worth = _gain(work, name, by_level, values, here)
             if values and work.posterior is not None and gains[best] <= (full, worth + 1e-9):
                 break
             values.append(best)
         found = {arm: together([by_level[value][arm] for value in values if value in by_level]) for arm in here}
         rules.append(Allowed(parameter=name, values=tuple(values)))
-    return found, rules
+    return {arm: _by_turns(work, arm, offer) for arm, offer in found.items()}, rules
 
 
-def _left(work: Work, offer: Offer) -> Offer:
-    """Leave out what earlier parts took; without a judge what differs from it by its levels alone, too."""
+def _rank(work: Work, gain: Gain, turn: tuple[float, float], level: Level) -> tuple[int | float | str, ...]:
+    """Order levels; whose turn it is comes first only where nobody can judge them."""
+    full, worth = gain
+    return (full, *turn, worth, str(level)) if work.posterior is None else (full, worth, *turn, str(level))
+
+
+def _left(work: Work, arm: str, offer: Offer) -> Offer:
+    """Leave out what earlier parts took; where no judge tells levels apart, what the arm has there at another level, too."""
     if not work.taken:
         return offer
-    limited = {name for name, _ in work.terms.levels} if work.posterior is None else set[str]()
-    space = work.data.space
-    columns = np.ones(offer.pool.X.shape[1], dtype=bool)
-    for parameter, block in zip(space.parameters, space.blocks, strict=True):
-        columns[block.start : block.stop] = parameter.name not in limited
-    gone = {key for X in work.taken for key in keys(X[:, columns])}
-    left = np.flatnonzero([key not in gone for key in keys(offer.pool.X[:, columns])])
-    return Offer(pool=offer.pool.take(left), worth=offer.worth[left]) if len(left) else offer
+    gone = {key for X in work.taken for key in keys(X)}
+    left = np.array([key not in gone for key in keys(offer.pool.X)], dtype=bool)
+    if not work.judged(arm) and work.found[arm]:
+        space, limited = work.data.space, {name for name, _ in work.terms.levels}
+        columns = np.ones(space.d, dtype=bool)
+        for parameter, block in zip(space.parameters, space.blocks, strict=True):
+            columns[block.start : block.stop] = parameter.name not in limited
+        bare = keys(offer.pool.X[:, columns])
+        moved = Counter(key for picks in work.found[arm] for key in keys(picks.pool.X[:, columns]))
+        moved.subtract(bare[i] for i in np.flatnonzero(~left))
+        for i in np.flatnonzero(left):
+            if moved[bare[i]] > 0:
+                left[i] = False
+                moved[bare[i]] -= 1
+    rows = np.flatnonzero(left)
+    return Offer(pool=offer.pool.take(rows), worth=offer.worth[rows]) if len(rows) else offer
+
+
+def _by_turns(work: Work, arm: str, offer: Offer) -> Offer:
+    """Let an arm's proposers have their turns again, as designs that are moved may come to be one."""
+    names = list(dict.fromkeys(offer.pool.proposer.tolist()))
+    if not work.config.arms[arm].as_proposed or len(names) < 2:
+        return offer
+    shares = work.config.arms[arm].shares or {}
+    had = Counter(name for picks in work.found[arm] for name in picks.pool.proposer.tolist())
+    of = [np.flatnonzero(offer.pool.proposer == name) for name in names]
+    turns = by_shares([offer.pool.take(rows) for rows in of], [shares.get(n, 1) for n in names], [had[n] for n in names])
+    return Offer(pool=offer.pool.take(np.concatenate(of)[turns]), worth=offer.worth)
 
 
 def _turns(work: Work, name: str, values: list[Level], levels: list[Level]) -> dict[Level, tuple[float, float]]:
@@ -141,7 +176,7 @@ def _worth(by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], h
     for arm, n in here.items():
         every = np.concatenate([np.zeros(0), *(by_level[value][arm].worth for value in values if value in by_level)])
         total += float(-np.sort(-every)[:n].sum())
-    return total
+    return round(total, 9)  # what is equal by more than rounding is equal
 
 
 def _by_level(
@@ -155,7 +190,7 @@ def _by_level(
         offer = offers[arm]
         cells = space.decode(offer.pool.X)[name].tolist() if len(offer.pool) else []
         texts = np.array([canonical_text(cell) for cell in cells], dtype=object)
-        own = _means(work.posterior, offer.pool.X)
+        own = _means(work.posterior, offer.pool.X) if work.judged(arm) else None
         for level in candidates:
             match = np.flatnonzero(texts == canonical_text(level))
             others = np.flatnonzero(texts != canonical_text(level))[: max(MOVED, 4 * n)]
@@ -187,7 +222,7 @@ def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:
 
 
 def _moved(work: Work, offer: Offer, rows: Array, name: str, level: Level, own: FloatArray | None) -> Offer:
-    """Move an arm's designs to a level; worth what the judge puts them at among its own, else less than they were."""
+    """Move an arm's designs to a level; worth what the judge puts them at among its `own`, else a little less than they were."""
     space = work.data.space
     X, worth, proposer = offer.pool.X[rows].copy(), offer.worth[rows], offer.pool.proposer[rows]
     if len(rows):

@@ -70,7 +70,7 @@ def choose_within(
             work.open[key] = work.open.get(key, 0) + size
     offers = {name: _offer(work, name, pools[name]) for name in arms}
     work.reserve.extend([_reserve(work, r, offers) for r in range(len(terms.resources))])
-    found: dict[str, list[Picks]] = {name: [] for name in arms}
+    work.found.update({name: [] for name in arms})
     work.taken.extend(picks.pool.X for picks in listed.values())
     for i, share in enumerate(shares.tolist()):
         here = {name: n for name, n in zip(arms, share, strict=True) if n}
@@ -78,10 +78,10 @@ def choose_within(
             continue
         there, rules = at_levels(work, i, here, offers)
         for name, picks in _filled(work, i, here, there, narrowed(data.space, *rules)).items():
-            found[name].append(picks)
+            work.found[name].append(picks)
     for (name, _, scope), values in work.levels.items():
         log.info("%s has %s in %s", name, ", ".join(map(canonical_text, values)), f"part {scope}" if scope else "the round")
-    chosen = {name: by_turns(Picks.joined(several), terms.space) for name, several in found.items()} | listed
+    chosen = {name: by_turns(Picks.joined(several), terms.space) for name, several in work.found.items()} | listed
     return {name: chosen[name] for name in config.arms if name in chosen}
 
 
