@@ -403,6 +403,62 @@ def test_a_level_is_chosen_that_has_designs_left_for_all_arms(tmp_path: Path) ->
         assert run.close() is not None
 
 
+GRID = {
+    "parameters": [
+        {"type": "choice", "name": "s", "options": ["a", "b", "c"]},
+        {"type": "integer", "name": "t", "low": 20, "high": 60},
+        {"type": "real", "name": "l", "low": 0.5, "high": 4, "step": 0.5},
+    ]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limits", "plate"),
+    [
+        ({"s": {"per": "round", "at_most": 1}, "t": {"per": "2 columns", "at_most": 2}}, {"rows": 5, "columns": 6}),
+        ({"t": {"per": "2 columns", "at_most": 2}, "s": {"per": "round", "at_most": 1}}, {"rows": 5, "columns": 6}),
+        ({"s": {"per": "campaign", "total": {"b": 2, "c": 0}}, "t": {"per": "1 row", "at_most": 1}}, {"rows": 5, "columns": 6}),
+    ],
+    ids=["one solvent", "one solvent last", "little of a solvent"],
+)
+def test_levels_leave_designs_enough_whatever_else_is_limited(
+    limits: dict[str, object], plate: dict[str, int], tmp_path: Path
+) -> None:
+    told = {"name": "both", "space": GRID, "plate": plate, "limits": limits}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    start = run.config.space.decode(run.config.space.listing()).sample(20, random_state=0)
+    start.assign(value=np.arange(20.0)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    assert len(placed(run.propose(rounds()))) == plate["rows"] * plate["columns"]
+
+
+def test_a_level_of_the_whole_round_has_designs_left_for_all_its_parts(tmp_path: Path) -> None:
+    """The judge likes a solvent of which all but a dozen designs were measured."""
+    limits = {"s": {"per": "round", "at_most": 1}, "t": {"per": "1 row", "at_most": 5}}
+    told = {"name": "both", "space": GRID, "plate": {"rows": 5, "columns": 6}, "limits": limits}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    every = run.config.space.decode(run.config.space.listing())
+    start = pd.concat([every[every["s"] == "a"].sample(316, random_state=0), every[every["s"] == "b"].head(20)])
+    start.assign(value=10.0 * (start["s"] == "a")).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    assert placed(run.propose(rounds(judge="fakes:Ridge")))["s"].unique().tolist() in (["b"], ["c"])
+
+
+def test_designs_that_take_next_to_nothing_are_looked_for_until_there_are_enough(tmp_path: Path) -> None:
+    """Few of all mixtures are without a component, and no proposer offers them."""
+    space = {
+        "parameters": [
+            {"type": "mixture", "name": "m", "components": ["x", "v", "w"], "step": 0.01},
+            {"type": "sequence", "name": "tag", "alphabet": "ACGT", "length": 8},
+        ]
+    }
+    told = {"name": "dear", "space": space, "plate": {"wells": 24}, "limits": {"x": {"per": "round", "total": 0.05}}}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    wells = placed(run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)))
+    assert len(wells) == 24
+    assert wells["x"].sum() <= 0.05 + 1e-9
+
+
 # ---- lists by hand
 
 

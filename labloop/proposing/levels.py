@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from labloop.config.round import RoundConfig
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool, by_shares
 from labloop.proposing.protocols import Posterior
+from labloop.proposing.room import Left, Level, Listed
 from labloop.proposing.search import keys
 from labloop.proposing.terms import Terms
 from labloop.space.constraints import Allowed
@@ -33,7 +35,8 @@ UNJUDGED = frozenset({"as_proposed", "random"})
 """Selectors that choose alike whatever a judge says."""
 
 Chooser = Callable[..., dict[str, Picks]]
-Level = str | int | float
+Room = Callable[[list[Level]], int]
+"""Says of values of a limited parameter how many of the designs that are needed they leave."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,23 +65,53 @@ class Work:
     taken: list[FloatArray] = field(default_factory=list)
     found: dict[str, list[Picks]] = field(default_factory=dict)
     """What each arm has in the parts so far."""
-    free: dict[str, Counter[str]] = field(default_factory=dict)
-    """Of a listable space, how many designs could be chosen when the round began, by parameter and its value."""
+    sizes: list[int] = field(default_factory=list)
+    """Designs of each part that are not listed by people."""
+
+    @cached_property
+    def listed(self) -> Listed:
+        """What a listable space has."""
+        return Listed.of(self.data, self.terms)
 
     def judged(self, arm: str) -> bool:
         """Whether an arm chooses by what the judge says."""
         return self.posterior is not None and not set(self.config.arms[arm].selector) <= UNJUDGED
 
-    def room(self, name: str, values: list[Level]) -> float:
-        """Count the designs with one of some values of a parameter that may still be chosen; infinite where none lists them."""
-        space = self.data.space
-        if not space.listable:
-            return np.inf
-        if name not in self.free:
-            X = space.listing()
-            self.free[name] = _values(space, name, X[space.fresh(X, known=self.data.taken)])
-        used = sum((_values(space, name, X) for X in self.taken), Counter[str]())
-        return sum(self.free[name][one] - used[one] for one in map(canonical_text, values))
+    def room(self, at: int, part: int) -> Room:
+        """Count what values of a limited parameter leave of the designs that are needed in a part, and in all parts to come that
+        the limit holds for together; nothing in a space that cannot be listed.
+
+        Args:
+            at: the limit, by its position; those before it are settled for this part.
+        """
+        if not self.data.space.listable:
+            return lambda values: 0
+        self.listed.take(self.taken)
+        name, limit = self.terms.levels[at]
+        same = tuple(i for i in range(part, len(self.sizes)) if self.terms.scope(limit, i) == self.terms.scope(limit, part))
+        counts = [
+            (self.listed.counter(name, self._within(at, parts)), sum(self.sizes[i] for i in parts))
+            for parts in dict.fromkeys([(part,), same])
+        ]
+        return lambda values: sum(min(count(values), needed) for count, needed in counts)
+
+    def _within(self, at: int, parts: tuple[int, ...]) -> Left:
+        """Gather the other limits that hold alike for several parts, the first of which is being filled."""
+        fixed, open_ = [], []
+        for i, (name, limit) in enumerate(self.terms.levels):
+            if i != at and len({self.terms.scope(limit, part) for part in parts}) == 1:
+                assert limit.at_most is not None
+                values = self.levels.get((name, id(limit), self.terms.scope(limit, parts[0])), [])
+                if len(values) == limit.at_most or (i < at and len(parts) == 1):
+                    fixed.append((name, values))
+                else:
+                    open_.append((name, values, limit.at_most - len(values)))
+        totals = []
+        for r, resource in enumerate(self.terms.resources):
+            key = (r, self.terms.scope(resource.limit, parts[0]))
+            if len({self.terms.scope(resource.limit, part) for part in parts}) == 1:
+                totals.append((r, self.left[key] - self.reserve[r] * self.open[key], self.reserve[r]))
+        return Left(fixed=fixed, open=open_, totals=totals)
 
 
 def at_levels(
@@ -86,17 +119,24 @@ def at_levels(
 ) -> tuple[dict[str, Offer], list[Allowed]]:  # fmt: skip
     """Choose the levels of one part; returns what the arms may choose from there, and the rules that its designs keep."""
     rules, found = [], {arm: _left(work, arm, offers[arm]) for arm in here}
-    for name, limit in work.terms.levels:
+    for at, (name, limit) in enumerate(work.terms.levels):
         values = work.levels.setdefault((name, id(limit), work.terms.scope(limit, part)), [])
         assert limit.at_most is not None
-        by_level = _by_level(work, name, here, found, values if len(values) == limit.at_most else None)
+        if len(values) < limit.at_most:
+            room = work.room(at, part)
+            candidates = _candidates(work, at, here, found, values, room)
+        by_level = _by_level(work, name, here, found, values if len(values) == limit.at_most else candidates)
         while len(values) < limit.at_most:
-            gains = {level: _gain(work, name, by_level, [*values, level], here) for level in by_level if level not in values}
+            gains = {
+                level: (room([*values, level]), _worth(by_level, [*values, level], here))
+                for level in by_level
+                if level not in values
+            }
             if not gains:
                 break
             turns = {} if any(map(work.judged, here)) else _turns(work, name, values, list(gains))
             best = max(gains, key=lambda level: _rank(work, gains[level], turns.get(level, (0.0, 0.0)), level))
-            full, worth = _gain(work, name, by_level, values, here)
+            full, worth = room(values), _worth(by_level, values, here)
             if values and work.posterior is not None and gains[best] <= (full, worth + 1e-9):
                 break
             values.append(best)
@@ -161,13 +201,7 @@ def _values(space: DesignSpace, name: str, X: FloatArray) -> Counter[str]:
 
 
 Gain = tuple[float, float]
-"""How many of a part's designs there are at some levels, and what the best of them are worth: a full part comes first."""
-
-
-def _gain(
-    work: Work, name: str, by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], here: Mapping[str, int]
-) -> Gain:  # fmt: skip
-    return min(work.room(name, values), sum(here.values())), _worth(by_level, values, here)
+"""How many of the designs that are needed some levels leave, and what the best of them are worth: full parts come first."""
 
 
 def _worth(by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], here: Mapping[str, int]) -> float:
@@ -180,11 +214,10 @@ def _worth(by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], h
 
 
 def _by_level(
-    work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer], only: list[Level] | None
+    work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer], candidates: list[Level]
 ) -> dict[Level, dict[str, Offer]]:  # fmt: skip
     """Give what each arm could choose at each level: the designs that have it, and the others moved there."""
     space = work.data.space
-    candidates = only if only is not None else _candidates(work, name, here, offers)
     found: dict[Level, dict[str, Offer]] = {level: {} for level in candidates}
     for arm, n in here.items():
         offer = offers[arm]
@@ -201,20 +234,28 @@ def _by_level(
     return found
 
 
-def _candidates(work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer]) -> list[Level]:
-    """List the values that could be levels: those of what the arms like best, or all where none of these has designs enough."""
-    space = work.data.space
+def _candidates(
+    work: Work, at: int, here: Mapping[str, int], offers: Mapping[str, Offer], values: list[Level], room: Room
+) -> list[Level]:  # fmt: skip
+    """List the values that could be levels: those of what the arms like best, or all where these leave fewer designs."""
+    space, (name, limit) = work.data.space, work.terms.levels[at]
     parameter = next(one for one in space if one.name == name)
     if isinstance(parameter, Choice):
         return list(parameter.options)
-    values = [space.decode(offers[arm].pool.X[: 4 * n])[name].to_numpy() for arm, n in here.items()]
-    distinct = np.unique(np.concatenate(values))
+    liked = [space.decode(offers[arm].pool.X[: 4 * n])[name].to_numpy() for arm, n in here.items()]
+    distinct = np.unique(np.concatenate(liked))
     some: list[Level] = distinct[
         np.unique(np.linspace(0, len(distinct) - 1, min(LEVELS, len(distinct))).round().astype(int))
     ].tolist()
-    if any(work.room(name, [value]) >= sum(here.values()) for value in some):
+    if not space.listable:
         return some
-    return np.unique(space.decode(space.listing())[name].to_numpy()).tolist()  # type: ignore[no-any-return]
+    every: list[Level] = np.unique(work.listed.values[name].astype(float)).tolist()
+
+    def most(levels: list[Level]) -> int:
+        """Count what the values of most designs leave, as many as the limit allows."""
+        return room([*values, *sorted(levels, key=lambda level: -room([level]))[: (limit.at_most or 0) - len(values)]])
+
+    return some if most(some) >= most(every) else every
 
 
 def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:

@@ -18,6 +18,7 @@ from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
+from labloop.plates.wells import well_name
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.levels import Chooser, Offer, Work, at_levels, together
 from labloop.proposing.placed import Placement, as_listed, by_turns
@@ -34,6 +35,8 @@ log = logging.getLogger("labloop")
 
 OFFERED_ONLY: Mapping[str, Any] = {"refine": 0, "beyond_chance": None}
 """Options by which a selector keeps to what it was offered."""
+DRAWN = (1, 4, 16, 64, 256)
+"""Random designs that are looked through for some within the totals, as long as there are too few: times the first ones."""
 REFILLS = 60
 """Times that an arm chooses again in place of designs beyond a total."""
 
@@ -62,6 +65,7 @@ def choose_within(
         listed = as_listed(begun, {name: pools[name] for name in by_hand}, by_hand, data, posterior or _nobody)
         work.levels.update(begun.levels)
         sizes = begun.rest(sum(wells[name] for name in arms))
+    work.sizes.extend(sizes)
     shares = apportion(np.array(sizes), np.array([wells[name] for name in arms]), generator(seed, "round", number, "limits"))
     for r, resource in enumerate(terms.resources):
         for i, size in enumerate(sizes):
@@ -132,6 +136,11 @@ def _filled(
         pools = {arm: _enough(work, arm, offers[arm].pool, keys, data, n) for arm, n in need.items()}
         if len({one for pool in pools.values() for one in pool.ids}) < sum(need.values()):
             pools = {arm: _with_any(work, arm, pool, keys, data, sum(need.values())) for arm, pool in pools.items()}
+        if (n := len({one for pool in pools.values() for one in pool.ids})) < sum(need.values()):
+            raise MethodError(
+                f"the campaign's limits leave {n} designs for the {sum(need.values())} that {_where(work, part)} still takes: "
+                "loosen one of them (limits, budget)"
+            )
         config = work.config.model_copy(update={"arms": {arm: arms[arm] for arm in need}})
         try:
             picks = work.choose(config, pools, work.posterior, data, need, **work.setting)
@@ -145,6 +154,14 @@ def _filled(
         for arm, one in arms.items():  # what a selector finds by itself it would find again, refused or not
             arms[arm] = one.model_copy(update={"selector": {name: _kept_to(told) for name, told in one.selector.items()}})
     raise MethodError(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
+
+
+def _where(work: Work, part: int) -> str:
+    """Name a part of the plates by its first well and its last."""
+    wells = work.terms.parts[part].wells
+    if not wells:
+        return "the round"
+    return f"{well_name(*wells[0])} to {well_name(*wells[-1])} of plate {work.terms.parts[part].plate + 1}"
 
 
 def _kept_to(told: Options) -> Options:
@@ -168,8 +185,13 @@ def _enough(work: Work, arm: str, pool: Pool, keys: list[tuple[int, tuple[int, .
 def _with_any(work: Work, arm: str, kept: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset, n: int) -> Pool:
     """Add whatever else there is to choose from behind a pool."""
     rng = generator(work.setting["seed"], "round", work.setting["number"], "any")
-    X = rng.permutation(data.space.listing()) if data.space.listable else data.space.sample(max(4 * n, 64), rng)
-    return _joined(work, kept, X, np.full(len(X), next(iter(work.config.arms[arm].proposers)), dtype=object), keys, data)
+    for times in (1,) if data.space.listable else DRAWN:
+        X = rng.permutation(data.space.listing()) if data.space.listable else data.space.sample(times * max(4 * n, 64), rng)
+        proposer = np.full(len(X), next(iter(work.config.arms[arm].proposers)), dtype=object)
+        kept = _joined(work, kept, X, proposer, keys, data)
+        if len(kept) >= n:
+            break
+    return kept
 
 
 def _joined(
