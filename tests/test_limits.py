@@ -16,7 +16,7 @@ from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError, ConfigError, DesignError
+from labloop.errors import CampaignError, ConfigError, DesignError, MethodError
 from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
@@ -442,6 +442,24 @@ def test_a_level_of_the_whole_round_has_designs_left_for_all_its_parts(tmp_path:
     start.assign(value=10.0 * (start["s"] == "a")).to_csv(tmp_path / "start.csv", index=False)
     run.ingest(tmp_path / "start.csv")
     assert placed(run.propose(rounds(judge="fakes:Ridge")))["s"].unique().tolist() in (["b"], ["c"])
+
+
+def test_a_round_that_no_batch_was_found_for_says_how_to_go_on(tmp_path: Path) -> None:
+    """Each limit can be kept, but not both: the eight loadings of one solvent at one temperature are no plate."""
+    both = {"s": {"per": "round", "at_most": 1}, "t": {"per": "2 columns", "at_most": 1}}
+    told = {"name": "both", "space": GRID, "plate": {"rows": 5, "columns": 6}, "limits": both}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    first = parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)
+    advice = (
+        "leave 8 designs for the 10 that A01 to E02 of plate 1 still takes: .* after labloop revise, close it .labloop close both"
+    )
+    with pytest.raises(MethodError, match=advice):
+        run.propose(first)
+    run.revise(parse_config({**told, "limits": {"t": both["t"]}}, CampaignConfig), reason="any solvent")
+    with pytest.raises(MethodError, match=advice):
+        run.propose(first)
+    run.close(reason="limits")
+    assert len(placed(run.propose(first))) == 30
 
 
 def test_designs_that_take_next_to_nothing_are_looked_for_until_there_are_enough(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, MethodError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
@@ -169,7 +169,13 @@ def _propose(memory: Memory, entry: Round) -> None:
     terms = spending.terms_of(memory.at(number), number, config, seed=seed)
     spare: dict[str, Picks] = {}
     past = past_of(memory, number)
-    picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
+    try:
+        picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
+    except MethodError as error:
+        raise MethodError(
+            f"{error}; round {number} keeps the campaign's file that it was opened with: after labloop revise, close it "
+            f"(labloop close {memory.name} --reason …) and propose again"
+        ) from error
     for drawn in left_to_chance(picks):
         log.warning(drawn)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
