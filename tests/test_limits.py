@@ -21,7 +21,7 @@ from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
-from labloop.proposing.terms import Terms
+from labloop.proposing.terms import Terms, cheapest
 from labloop.rounds import spending
 from labloop.space.design_space import DesignSpace
 from labloop.studies.ignored import ignored
@@ -262,6 +262,23 @@ def test_check_refuses_what_no_batch_can_keep(tmp_path: Path, more: dict[str, ob
     round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"]}}, "judge": None}))
     with pytest.raises(ConfigError, match=message):
         check_configs(campaign, round_)
+
+
+def test_a_price_below_which_no_design_is_counts_letters_and_components(tmp_path: Path) -> None:
+    space = {
+        "parameters": [
+            {"type": "sequence", "name": "dna", "alphabet": "ACGT", "length": [18, 20]},
+            {"type": "choice", "name": "host", "options": ["a", "b"]},
+            {"type": "mixture", "name": "m", "components": ["x", "w"], "step": 0.1},
+        ]
+    }
+    prices = {"unit": "EUR", "design": 1, "parameters": {"dna": 0.5, "host": {"a": 3, "b": 2}, "x": 4, "w": 6}}
+    told = {"name": "dear", "space": space, "plate": {"wells": 24, "replicates": 2}, "prices": prices, "budget": {"price": 260}}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    assert cheapest(run.config.prices, run.config.space, 2) == 1 + 18 * 0.5 + 2 * (2 + 4)
+    with pytest.raises(CampaignError, match="round 1 of dear costs at least 264 EUR, but 0 of the budget's 260 EUR are spent"):
+        run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig))
+    assert not len(run.ledger.rounds(run.name))
 
 
 def test_check_tells_limits_prices_and_budget(tmp_path: Path) -> None:
