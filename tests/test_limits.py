@@ -11,7 +11,7 @@ import yaml
 from fakes import Flat
 from test_vessels import COUPLING, ROUND, config, measure, started
 
-from labloop.campaign.checks import check_configs
+from labloop.campaign.checks import check_configs, check_start
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
@@ -243,6 +243,7 @@ def test_prices_and_budgets_that_make_no_sense_are_refused(more: dict[str, objec
     [
         ({"limits": {"loading": {"total": 20}}}, "loading: 24 designs take at least 24, more than 20 per plate"),
         ({"limits": {"solvent": {"at_most": 1}}, "narrow": True}, r"at most 1 value per plate leave 20 designs for 24"),
+        ({"narrow": True, "plate": {"wells": 96}}, "96 wells but only 80 designs of this space are neither measured nor pending"),
         ({"budget": {"wells": 20}}, "20 are fewer than the 24 of one round"),
         ({"budget": {"price": 50}, "prices": PRICES}, "price: 24 designs take at least 62.4, more than 50"),
         (
@@ -260,8 +261,40 @@ def test_check_refuses_what_no_batch_can_keep(tmp_path: Path, more: dict[str, ob
     campaign, round_ = tmp_path / "c.yaml", tmp_path / "r.yaml"
     campaign.write_text(yaml.safe_dump(told))
     round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"]}}, "judge": None}))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         check_configs(campaign, round_)
+    assert str(caught.value).startswith(f"{campaign}: ")
+
+
+def test_check_names_the_file_of_a_round_that_asks_for_more_wells_than_there_are(tmp_path: Path) -> None:
+    campaign, round_ = tmp_path / "c.yaml", tmp_path / "r.yaml"
+    campaign.write_text(yaml.safe_dump({**COUPLING, "plate": {"wells": 24}}))
+    round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"], "wells": 25}}, "judge": None}))
+    with pytest.raises(ConfigError, match=r"r\.yaml: arms ask for 25 wells"):
+        check_configs(campaign, round_)
+
+
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        (4, "4 measured designs, too few for a judge to learn from: measure 1 more"),
+        (57, "24 wells but only 23 designs of this space are neither measured nor pending"),
+        (56, None),
+    ],
+)
+def test_check_says_whether_a_round_could_begin_with_the_start_file(tmp_path: Path, n: int, message: str | None) -> None:
+    space = {"parameters": [{"type": "choice", "name": "s", "options": ["a", "b", "c", "d"]},
+                            {"type": "integer", "name": "t", "low": 1, "high": 20}]}  # fmt: skip
+    campaign, round_, data = tmp_path / "c.yaml", tmp_path / "r.yaml", tmp_path / "start.csv"
+    told = {"name": "few", "space": space, "plate": {"wells": 24}}
+    campaign.write_text(yaml.safe_dump(told))
+    round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"]}}, "judge": "gp"}))
+    every = parse_config(told, CampaignConfig).space
+    every.decode(every.listing())[:n].assign(value=np.arange(float(n))).to_csv(data, index=False)
+    start, refusal = check_start(campaign, data, round_)
+    assert start["lacks"] == (None if message is None else str(refusal))
+    assert (message or "None") in str(refusal)
+    assert check_start(campaign, data)[1] is None
 
 
 def test_a_price_below_which_no_design_is_counts_letters_and_components(tmp_path: Path) -> None:
