@@ -56,7 +56,7 @@ def propose(
 
     Raises:
         CampaignError: as `ensure_round`.
-        MethodError: proposers failed, and the round does not go on without them.
+        MethodError: proposers failed, and the round does not go on without them, or no batch keeps the limits.
     """
     if now and state.beyond_plan(memory):
         log.warning("%s: one more round than the %d that were planned", memory.name, memory.config.rounds)
@@ -79,6 +79,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None,
     Raises:
         CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
             another configuration or waits for the lab.
+        MethodError: the space has fewer designs left than the round's plates have wells.
     """
     if not now and (end := state.beyond_plan(memory)):
         raise CampaignError(f"{memory.name}: {end}")
