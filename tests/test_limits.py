@@ -375,6 +375,12 @@ def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
         run.propose(rounds(arms={"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}))
 
 
+def test_gain_per_price_needs_a_judge(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, prices=PRICES), tmp_path)
+    with pytest.raises(ConfigError, match="gain_per_price chooses by what a judge says, and this round has none"):
+        run.propose(rounds(arms={"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}, judge=None))
+
+
 def test_a_simulation_says_what_of_a_campaign_it_ignores():
     plain = load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
     assert ignored(plain, batch=24) == []
