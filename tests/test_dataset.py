@@ -20,6 +20,9 @@ from labloop.space.parameters import Choice, Sequence
 SPACE = DesignSpace(parameters=(Sequence(name="dna", length=4),), symmetries=("reverse_complement",))
 
 
+LONG = DesignSpace(parameters=(Sequence(name="dna", length=30),))
+
+
 def dataset(rows, **options):
     frame = pd.DataFrame(rows, columns=["dna", "value"])
     return Dataset.from_measurements(SPACE, frame[["dna"]], frame["value"], **options)
@@ -40,6 +43,17 @@ def test_replicates_and_strands_become_one_row_with_a_pooled_error():
 
 def test_without_replicates_the_noise_is_unknown_not_zero():
     assert np.isnan(dataset([("AAAC", 1.0), ("CCCA", 2.0)]).sem).all()
+
+
+def test_only_designs_that_may_be_proposed_take_room_in_a_space():
+    rows = [("AAAC", 1.0), ("GTTT", 3.0), ("CCCA", 5.0), ("ACAC", 0.0)]
+    assert dataset(rows, pending=pd.DataFrame({"dna": ["TTTT", "AAAC"]})).room == len(SPACE.listing()) - 4
+    rule = {"type": "gc_range", "parameter": "dna", "low": 0.5}
+    narrow = DesignSpace(parameters=SPACE.parameters, symmetries=SPACE.symmetries, constraints=[rule])
+    frame = pd.DataFrame(rows, columns=["dna", "value"])
+    data = Dataset.from_measurements(narrow, frame[["dna"]], frame["value"], pending=pd.DataFrame({"dna": ["TTTT", "CCCC"]}))
+    assert data.room == len(narrow.listing()) - 3
+    assert Dataset.from_measurements(LONG, pd.DataFrame({"dna": ["A" * 30]}), [1.0]).room == np.inf
 
 
 def test_a_minimised_objective_is_maximised_inside():

@@ -11,17 +11,17 @@ import yaml
 from fakes import Flat
 from test_vessels import COUPLING, ROUND, config, measure, started
 
-from labloop.campaign.checks import check_configs
+from labloop.campaign.checks import check_configs, check_start
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError, ConfigError, DesignError
+from labloop.errors import CampaignError, ConfigError, DesignError, MethodError
 from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
-from labloop.proposing.terms import Terms
+from labloop.proposing.terms import Terms, cheapest
 from labloop.rounds import spending
 from labloop.space.design_space import DesignSpace
 from labloop.studies.ignored import ignored
@@ -91,6 +91,19 @@ def test_designs_of_random_that_were_moved_to_a_level_are_not_said_to_be_left_to
     assert len(moved)
     for one in moved["design_id"]:
         assert "at random" not in run.why(one).said
+
+
+def test_designs_taken_as_proposed_keep_their_order_and_shares_at_a_level(tmp_path: Path) -> None:
+    """The judge may not choose among random designs because they have to be moved."""
+    run = started(config(plate=BLOCK, limits={"temperature": {"per": "2 columns", "at_most": 1}}), tmp_path)
+    arms = {"free": {"proposers": ["fakes:Near", "random"], "shares": {"fakes:Near": 2}, "pool": 40}}
+    picks = run.propose(rounds(arms=arms)).picks
+    assert picks["proposer"].value_counts().to_dict() == {"fakes:Near": 12, "random": 6}
+    runs = run.ledger.runs(run.name, 1).set_index("proposer")
+    offered = run.ledger.pool(run.name, 1, runs.loc["random", "key"]).sort_values("rank").head(7)
+    rest = ["base", "solvent", "loading"]
+    chosen = run.ledger.designs(run.name, picks.loc[picks["proposer"] == "random", "design_id"].tolist())
+    assert set(chosen[rest].itertuples(index=False)) <= set(offered[rest].itertuples(index=False))
 
 
 def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Path) -> None:
@@ -239,6 +252,7 @@ def test_prices_and_budgets_that_make_no_sense_are_refused(more: dict[str, objec
     [
         ({"limits": {"loading": {"total": 20}}}, "loading: 24 designs take at least 24, more than 20 per plate"),
         ({"limits": {"solvent": {"at_most": 1}}, "narrow": True}, r"at most 1 value per plate leave 20 designs for 24"),
+        ({"narrow": True, "plate": {"wells": 96}}, "96 wells but only 80 designs of this space are neither measured nor pending"),
         ({"budget": {"wells": 20}}, "20 are fewer than the 24 of one round"),
         ({"budget": {"price": 50}, "prices": PRICES}, "price: 24 designs take at least 62.4, more than 50"),
         (
@@ -256,8 +270,57 @@ def test_check_refuses_what_no_batch_can_keep(tmp_path: Path, more: dict[str, ob
     campaign, round_ = tmp_path / "c.yaml", tmp_path / "r.yaml"
     campaign.write_text(yaml.safe_dump(told))
     round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"]}}, "judge": None}))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         check_configs(campaign, round_)
+    assert str(caught.value).startswith(f"{campaign}: ")
+
+
+def test_check_names_the_file_of_a_round_that_asks_for_more_wells_than_there_are(tmp_path: Path) -> None:
+    campaign, round_ = tmp_path / "c.yaml", tmp_path / "r.yaml"
+    campaign.write_text(yaml.safe_dump({**COUPLING, "plate": {"wells": 24}}))
+    round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"], "wells": 25}}, "judge": None}))
+    with pytest.raises(ConfigError, match=r"r\.yaml: arms ask for 25 wells"):
+        check_configs(campaign, round_)
+
+
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        (4, "4 measured designs, too few for a judge to learn from: measure 1 more"),
+        (57, "24 wells but only 23 designs of this space are neither measured nor pending"),
+        (56, None),
+    ],
+)
+def test_check_says_whether_a_round_could_begin_with_the_start_file(tmp_path: Path, n: int, message: str | None) -> None:
+    space = {"parameters": [{"type": "choice", "name": "s", "options": ["a", "b", "c", "d"]},
+                            {"type": "integer", "name": "t", "low": 1, "high": 20}]}  # fmt: skip
+    campaign, round_, data = tmp_path / "c.yaml", tmp_path / "r.yaml", tmp_path / "start.csv"
+    told = {"name": "few", "space": space, "plate": {"wells": 24}}
+    campaign.write_text(yaml.safe_dump(told))
+    round_.write_text(yaml.safe_dump({"arms": {"free": {"proposers": ["random"]}}, "judge": "gp"}))
+    every = parse_config(told, CampaignConfig).space
+    every.decode(every.listing())[:n].assign(value=np.arange(float(n))).to_csv(data, index=False)
+    start, refusal = check_start(campaign, data, round_)
+    assert start["lacks"] == (None if message is None else str(refusal))
+    assert (message or "None") in str(refusal)
+    assert check_start(campaign, data)[1] is None
+
+
+def test_a_price_below_which_no_design_is_counts_letters_and_components(tmp_path: Path) -> None:
+    space = {
+        "parameters": [
+            {"type": "sequence", "name": "dna", "alphabet": "ACGT", "length": [18, 20]},
+            {"type": "choice", "name": "host", "options": ["a", "b"]},
+            {"type": "mixture", "name": "m", "components": ["x", "w"], "step": 0.1},
+        ]
+    }
+    prices = {"unit": "EUR", "design": 1, "parameters": {"dna": 0.5, "host": {"a": 3, "b": 2}, "x": 4, "w": 6}}
+    told = {"name": "dear", "space": space, "plate": {"wells": 24, "replicates": 2}, "prices": prices, "budget": {"price": 260}}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    assert cheapest(run.config.prices, run.config.space, 2) == 1 + 18 * 0.5 + 2 * (2 + 4)
+    with pytest.raises(CampaignError, match="round 1 of dear costs at least 264 EUR, but 0 of the budget's 260 EUR are spent"):
+        run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig))
+    assert not len(run.ledger.rounds(run.name))
 
 
 def test_check_tells_limits_prices_and_budget(tmp_path: Path) -> None:
@@ -346,6 +409,12 @@ def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
         run.propose(rounds(arms={"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}))
 
 
+def test_gain_per_price_needs_a_judge(tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, prices=PRICES), tmp_path)
+    with pytest.raises(ConfigError, match="gain_per_price chooses by what a judge says, and this round has none"):
+        run.propose(rounds(arms={"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}, judge=None))
+
+
 def test_a_simulation_says_what_of_a_campaign_it_ignores():
     plain = load_config(preset("campaigns/hartmann6.yaml"), CampaignConfig)
     assert ignored(plain, batch=24) == []
@@ -422,6 +491,80 @@ def test_a_level_is_chosen_that_has_designs_left_for_all_arms(tmp_path: Path) ->
         assert (wells.groupby((wells["column"] - 1) // 2)["temperature"].nunique() == 1).all()
         measure(run, out, number, lambda designs, seed: designs["temperature"].to_numpy(float))
         assert run.close() is not None
+
+
+GRID = {
+    "parameters": [
+        {"type": "choice", "name": "s", "options": ["a", "b", "c"]},
+        {"type": "integer", "name": "t", "low": 20, "high": 60},
+        {"type": "real", "name": "l", "low": 0.5, "high": 4, "step": 0.5},
+    ]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limits", "plate"),
+    [
+        ({"s": {"per": "round", "at_most": 1}, "t": {"per": "2 columns", "at_most": 2}}, {"rows": 5, "columns": 6}),
+        ({"t": {"per": "2 columns", "at_most": 2}, "s": {"per": "round", "at_most": 1}}, {"rows": 5, "columns": 6}),
+        ({"s": {"per": "campaign", "total": {"b": 2, "c": 0}}, "t": {"per": "1 row", "at_most": 1}}, {"rows": 5, "columns": 6}),
+    ],
+    ids=["one solvent", "one solvent last", "little of a solvent"],
+)
+def test_levels_leave_designs_enough_whatever_else_is_limited(
+    limits: dict[str, object], plate: dict[str, int], tmp_path: Path
+) -> None:
+    told = {"name": "both", "space": GRID, "plate": plate, "limits": limits}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    start = run.config.space.decode(run.config.space.listing()).sample(20, random_state=0)
+    start.assign(value=np.arange(20.0)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    assert len(placed(run.propose(rounds()))) == plate["rows"] * plate["columns"]
+
+
+def test_a_level_of_the_whole_round_has_designs_left_for_all_its_parts(tmp_path: Path) -> None:
+    """The judge likes a solvent of which all but a dozen designs were measured."""
+    limits = {"s": {"per": "round", "at_most": 1}, "t": {"per": "1 row", "at_most": 5}}
+    told = {"name": "both", "space": GRID, "plate": {"rows": 5, "columns": 6}, "limits": limits}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    every = run.config.space.decode(run.config.space.listing())
+    start = pd.concat([every[every["s"] == "a"].sample(316, random_state=0), every[every["s"] == "b"].head(20)])
+    start.assign(value=10.0 * (start["s"] == "a")).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    assert placed(run.propose(rounds(judge="fakes:Ridge")))["s"].unique().tolist() in (["b"], ["c"])
+
+
+def test_a_round_that_no_batch_was_found_for_says_how_to_go_on(tmp_path: Path) -> None:
+    """Each limit can be kept, but not both: the eight loadings of one solvent at one temperature are no plate."""
+    both = {"s": {"per": "round", "at_most": 1}, "t": {"per": "2 columns", "at_most": 1}}
+    told = {"name": "both", "space": GRID, "plate": {"rows": 5, "columns": 6}, "limits": both}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    first = parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)
+    advice = (
+        "leave 8 designs for the 10 that A01 to E02 of plate 1 still takes: .* after labloop revise, close it .labloop close both"
+    )
+    with pytest.raises(MethodError, match=advice):
+        run.propose(first)
+    run.revise(parse_config({**told, "limits": {"t": both["t"]}}, CampaignConfig), reason="any solvent")
+    with pytest.raises(MethodError, match=advice):
+        run.propose(first)
+    run.close(reason="limits")
+    assert len(placed(run.propose(first))) == 30
+
+
+def test_designs_that_take_next_to_nothing_are_looked_for_until_there_are_enough(tmp_path: Path) -> None:
+    """Few of all mixtures are without a component, and no proposer offers them."""
+    space = {
+        "parameters": [
+            {"type": "mixture", "name": "m", "components": ["x", "v", "w"], "step": 0.01},
+            {"type": "sequence", "name": "tag", "alphabet": "ACGT", "length": 8},
+        ]
+    }
+    told = {"name": "dear", "space": space, "plate": {"wells": 24}, "limits": {"x": {"per": "round", "total": 0.05}}}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    wells = placed(run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)))
+    assert len(wells) == 24
+    assert wells["x"].sum() <= 0.05 + 1e-9
 
 
 # ---- lists by hand

@@ -16,6 +16,7 @@ from labloop.compare.measures import plates as plates_of
 from labloop.compare.pairs import pair_of
 from labloop.compare.prospect import Spread, found_best, next_plate, powers, smallest
 from labloop.compare.statistics import holm
+from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
@@ -174,6 +175,17 @@ def test_replicates_of_the_plate_count_as_readings_of_one_design(tmp_path, tfbin
     assert {one.replicates for one in told.shown} == {2, 4, 6}
     assert set(told.best) == {2, 4, 6}
     assert told.reading.sd**2 >= told.noise.sd**2 / 2
+
+
+@pytest.mark.parametrize(("measured", "said"), [(25, True), (24, False)])
+def test_a_plan_says_where_a_space_has_fewer_designs_left_than_the_plate_has_wells(tmp_path, measured, said):
+    parameters = [{"type": "choice", "name": "s", "options": ["a", "b"]}, {"type": "integer", "name": "t", "low": 1, "high": 24}]
+    told = {"name": "small", "space": {"parameters": parameters}, "plate": {"wells": 24}}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    every = run.config.space.decode(run.config.space.listing()).head(measured)
+    every.assign(value=range(measured)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    assert ("24 wells but only 23 designs of this space" in " ".join(run.plan(ROUND).notes)) == said
 
 
 def test_too_little_to_plan_by_is_said(tmp_path, tfbind8_config):

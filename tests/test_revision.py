@@ -12,11 +12,12 @@ from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError
+from labloop.errors import ConfigError, MethodError
 from labloop.rounds.revision import changes
 from labloop.seeds import generator
 
 CHEAP = parse_config({"arms": {"near": {"proposers": "fakes:Near"}}, "judge": "fakes:Flat"}, RoundConfig)
+RANDOM = parse_config({"arms": {"free": {"proposers": "random"}}, "judge": "fakes:Flat"}, RoundConfig)
 
 REACTION = {
     "name": "reaction",
@@ -92,6 +93,22 @@ def test_what_is_withdrawn_stays_in_the_dataset_and_is_never_proposed(tmp_path):
     assert set(proposed["solvent"]) <= {"water", "toluene"}
     assert proposed["temperature"].between(40, 60).all()
     assert not proposed["tag"].str.contains("T").any()
+
+
+@pytest.mark.parametrize(("hours", "fits"), [(6, True), (5, False)])
+def test_what_was_measured_of_withdrawn_options_takes_no_room_on_a_plate(tmp_path, hours, fits):
+    raw = {**REACTION, "space": {"parameters": REACTION["space"]["parameters"][1:3]}, "plate": {"wells": 12}}
+    run = Campaign.create(parse_config(raw, CampaignConfig), home=tmp_path / "home")
+    every = run.config.space.decode(run.config.space.listing())
+    every[every["solvent"] == "DMF"].assign(value=range(24)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    run.revise(changed(raw, hours={"high": hours}, solvent={"options": ["water", "toluene"]}), reason="DMF is banned")
+    if fits:
+        assert len(run.propose(RANDOM).wells) == 12
+    else:
+        with pytest.raises(MethodError, match="12 wells but only 10 designs of this space are neither measured nor pending"):
+            run.propose(RANDOM)
+        assert not len(run.ledger.rounds(run.name)), "a round that cannot be is not opened"
 
 
 def test_a_space_may_be_narrowed_and_widened_again_and_again(tmp_path):

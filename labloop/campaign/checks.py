@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from labloop.campaign.start import start_file
 from labloop.config.campaign import CampaignConfig
@@ -11,8 +15,9 @@ from labloop.config.limits import shown
 from labloop.config.ramp import ramped
 from labloop.config.read import load_config
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError, IngestError, SpaceError
-from labloop.proposing.checks import check_judge, unjudged
+from labloop.errors import ConfigError, LabloopError, MethodError, SpaceError
+from labloop.proposing.checks import check_judge, check_room, unjudged
+from labloop.proposing.dataset import Dataset
 from labloop.proposing.terms import Terms, cheapest
 from labloop.registry import create
 from labloop.rounds import exports, related
@@ -80,24 +85,37 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     if round_config is not None:
         round_ = load_config(round_config, RoundConfig)
         _make(round_config, round_, rounds=config.rounds)
-        understood["arms"] = _check_round(round_, config)
+        with _of(round_config):
+            round_.designs(config.plate)
+        with _of(campaign):
+            understood["arms"] = _check_round(round_, config)
         understood["costs"] += _paid(round_, config)
         understood["allocation"] = _allocation(round_, config)
-    try:
+    with _of(campaign):
         there = config.anchored(at_hand(campaign).parent)
         understood["history"] = related.told(there)
         if there.schedule is not None:
             there.schedule.each(lambda one: _check_round(one, there))
         understood["schedule"] = [] if config.schedule is None else config.schedule.described()
         exports.rehearse(config, plates=1 if round_ is None else round_.plates)
-    except ConfigError as error:
-        raise ConfigError(f"{campaign}: {error}") from error
     return understood
 
 
-def check_start(campaign: Path | str, data: Path | str) -> tuple[dict[str, Any], IngestError | None]:
-    """Tell how a start file is understood with a campaign's file, see `labloop.campaign.start`."""
-    return start_file(data, load_config(campaign, CampaignConfig).anchored(at_hand(campaign).parent))
+def check_start(
+    campaign: Path | str, data: Path | str, round_config: Path | str | None = None
+) -> tuple[dict[str, Any], LabloopError | None]:  # fmt: skip
+    """Tell how a start file is understood with a campaign's file, and why a round could not begin with it, see `start_file`."""
+    round_ = None if round_config is None else load_config(round_config, RoundConfig)
+    return start_file(data, load_config(campaign, CampaignConfig).anchored(at_hand(campaign).parent), round_)
+
+
+@contextmanager
+def _of(path: Path | str) -> Iterator[None]:
+    """Name the file that has to be changed."""
+    try:
+        yield
+    except (ConfigError, MethodError) as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _costs(config: CampaignConfig) -> list[str]:
@@ -138,6 +156,7 @@ def _check_round(config: RoundConfig, campaign: CampaignConfig) -> list[dict[str
     money = budget.price - controls if budget is not None and budget.price is not None else None
     seed = derive(derive(campaign.seed, "round", 1), "round", 1, "layout")
     Terms.of(campaign, plates=config.plates, seed=seed, money=money).check(n)
+    check_room(Dataset.from_measurements(campaign.space, pd.DataFrame(columns=list(campaign.space.columns)), []), n)
     each = plate.replicates
     return [
         {

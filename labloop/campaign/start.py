@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest import explain_assay, read_assay
+from labloop.assays.ingest.cells import count
 from labloop.assays.readings import MEASURED
 from labloop.config.campaign import CampaignConfig
-from labloop.errors import IngestError, LabloopError
+from labloop.config.round import RoundConfig
+from labloop.errors import IngestError, LabloopError, MethodError
 from labloop.proposing.belief import believing
+from labloop.proposing.checks import check_room
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.history import ENOUGH as FEWEST_MEASURED
 from labloop.proposing.insight import spearman
 from labloop.proposing.protocols import Surrogate
 from labloop.registry import create
@@ -30,7 +34,9 @@ MOST = 300
 """Designs of a related campaign that predict those of the file at most."""
 
 
-def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any], IngestError | None]:
+def start_file(
+    path: Path | str, config: CampaignConfig, round_config: RoundConfig | None = None
+) -> tuple[dict[str, Any], LabloopError | None]:  # fmt: skip
     """Read a file as the first `ingest` would and tell what was understood, as plain values; nothing is stored.
 
     Returns:
@@ -40,7 +46,8 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
         a Gaussian process predicts designs that are left out, `correlation` and log `density`, where there is anything to choose;
         `history`: how the values of each related campaign or file agree with those of this file, `common` designs measured in
         both and the rank `correlation` over them, or over all of the file's, the other's `predicted` from what it measured;
-        and why it would be refused, with every fault by its row.
+        `lacks`: why the round, where one is given, could not begin with the file;
+        and why it would be refused, with every fault by its row, or why the round would.
 
     Raises:
         IngestError: the file is not there.
@@ -53,6 +60,7 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
     found: dict[str, Any] = {
         "file": told.file, "reader": told.reader, "what": told.what, "read_as": told.dialect, "columns": dict(told.columns or {}),
         "refused": None if told.refusal is None else str(told.refusal), "sees": {}, "history": [],
+        "lacks": None,
     }  # fmt: skip
     if told.refusal is not None:
         return found, told.refusal
@@ -71,7 +79,30 @@ def start_file(path: Path | str, config: CampaignConfig) -> tuple[dict[str, Any]
         table = values.merge(file.designs, on="design_id", how="left")
         own = Dataset.from_measurements(config.space, table, table["value"].to_numpy(float), objective=config.objective)
         found |= {"sees": _sees(own, config), "history": _related(own, config)}
-    return found, None
+    lacks = None if round_config is None else _lacking(rows, good, file.designs, config, round_config)
+    return found | {"lacks": None if lacks is None else str(lacks)}, lacks
+
+
+def _lacking(
+    rows: pd.DataFrame, good: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig, round_config: RoundConfig
+) -> LabloopError | None:  # fmt: skip
+    """Say why a round could not begin with what was measured."""
+    measured = set(good["design_id"].dropna())
+    failed = set(rows.loc[rows["status"] == "failed_design", "design_id"].dropna()) - measured
+    table = designs.set_index("design_id")[list(config.space.columns)]
+    data = Dataset.from_measurements(
+        config.space, table.loc[sorted(measured)], np.zeros(len(measured)), pending=table.loc[sorted(failed)]
+    )
+    if round_config.judge is not None and not config.begins_with_history and len(data) < FEWEST_MEASURED:
+        return IngestError(
+            f"{count(len(data), 'measured design')}, too few for a judge to learn from: measure {FEWEST_MEASURED - len(data)} "
+            "more, or begin with a plate of random designs (config/rounds/first.yaml)"
+        )
+    try:
+        check_room(data, sum(round_config.designs(config.plate).values()))
+    except MethodError as error:
+        return error
+    return None
 
 
 def _best(values: pd.DataFrame, designs: pd.DataFrame, config: CampaignConfig) -> list[dict[str, Any]]:

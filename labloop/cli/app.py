@@ -220,7 +220,7 @@ def check(campaign: Path, round: Path | None = None, *, data: Path | None = None
 
     with show.progress(json=common.json, what="checking", after=PATIENCE):
         understood = check_configs(campaign, round)
-        told, refusal = (None, None) if data is None else check_start(campaign, data)
+        told, refusal = (None, None) if data is None else check_start(campaign, data, round)
     if told is not None:
         understood["start"] = told
     show.checked(understood, json=common.json)

@@ -330,7 +330,7 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     start = understood.get("start")
     if start is not None:
         started(start, understood["objective"], say=out.print, table=_table, number=_number)
-    if start is None or start["refused"] is None:
+    if start is None or (start["refused"] is None and start["lacks"] is None):
         out.print("All good.", style="bold green")
 
 

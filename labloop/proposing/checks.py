@@ -10,6 +10,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
+from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
 from labloop.registry import PROTOCOLS, Kind, Options, create, load
@@ -128,3 +129,16 @@ def _kind(told: object) -> str:
 def _breaks(kind: Kind) -> str:
     suite = " (labloop.testing.ProposerContract)" if kind == "proposers" else f" ({PROTOCOLS[kind].replace(':', '.')})"
     return f"it breaks the {kind[:-1]}'s contract{suite}"
+
+
+def check_room(data: Dataset, wells: int) -> None:
+    """See that the space has so many designs left.
+
+    Raises:
+        MethodError: it has fewer.
+    """
+    if data.room < wells:
+        raise MethodError(
+            f"{wells} wells but only {int(data.room)} designs of this space are neither measured nor pending: "
+            "use a smaller plate, or widen the space"
+        )

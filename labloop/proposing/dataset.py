@@ -204,6 +204,14 @@ class Dataset:
         return self.X[[one not in self.borrowed for one in self.ids]] if self.borrowed else self.X
 
     @cached_property
+    def room(self) -> float:
+        """How many designs of the space may still be proposed; infinite where none lists them."""
+        if not self.space.listable:
+            return np.inf
+        held = np.concatenate([self.measured, self.pending])
+        return len(self.space.listing()) - len(self.space.fresh(held[self.space.feasible(held)]))
+
+    @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of everything a method can see."""
         digest = hashlib.sha256(self.space.model_dump_json().encode())

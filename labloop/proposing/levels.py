@@ -1,7 +1,8 @@
 """Which levels the parts of a batch have, where a limit allows only so many values of a parameter in each.
 
-With a judge a level is worth what the arms' best designs there are. Without one nobody knows which level is good, so that parts
-take turns: the level that fewest designs have, and of a number's values the one farthest from those that are there.
+With a judge a level is worth what the arms' best designs there are; an arm that does not choose by the judge keeps its own order.
+Without one nobody knows which level is good, so that parts take turns: the level that fewest designs have, and of a number's
+values the one farthest from those that are there.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from labloop.config.round import RoundConfig
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.pool import Picks, Pool, by_shares
 from labloop.proposing.protocols import Posterior
+from labloop.proposing.room import Left, Level, Listed
 from labloop.proposing.search import keys
 from labloop.proposing.terms import Terms
 from labloop.space.constraints import Allowed
@@ -28,9 +31,12 @@ LEVELS = 24
 """Values of a number that are weighed as levels, at most."""
 MOVED = 256
 """Candidates of an arm that are moved to levels, at least; four times its wells where that is more."""
+UNJUDGED = frozenset({"as_proposed", "random"})
+"""Selectors that choose alike whatever a judge says."""
 
 Chooser = Callable[..., dict[str, Picks]]
-Level = str | int | float
+Room = Callable[[list[Level]], int]
+"""Says of values of a limited parameter how many of the designs that are needed they leave."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,57 +63,126 @@ class Work:
     reserve: list[float] = field(default_factory=list)
     """What each resource holds back for every design to come: what a quarter of the candidates make do with, within its total."""
     taken: list[FloatArray] = field(default_factory=list)
-    free: dict[str, Counter[str]] = field(default_factory=dict)
-    """Of a listable space, how many designs could be chosen when the round began, by parameter and its value."""
+    found: dict[str, list[Picks]] = field(default_factory=dict)
+    """What each arm has in the parts so far."""
+    sizes: list[int] = field(default_factory=list)
+    """Designs of each part that are not listed by people."""
 
-    def room(self, name: str, values: list[Level]) -> float:
-        """Count the designs with one of some values of a parameter that may still be chosen; infinite where none lists them."""
-        space = self.data.space
-        if not space.listable:
-            return np.inf
-        if name not in self.free:
-            X = space.listing()
-            self.free[name] = _values(space, name, X[space.fresh(X, known=self.data.taken)])
-        used = sum((_values(space, name, X) for X in self.taken), Counter[str]())
-        return sum(self.free[name][one] - used[one] for one in map(canonical_text, values))
+    @cached_property
+    def listed(self) -> Listed:
+        """What a listable space has."""
+        return Listed.of(self.data, self.terms)
+
+    def judged(self, arm: str) -> bool:
+        """Whether an arm chooses by what the judge says."""
+        return self.posterior is not None and not set(self.config.arms[arm].selector) <= UNJUDGED
+
+    def room(self, at: int, part: int) -> Room:
+        """Count what values of a limited parameter leave of the designs that are needed in a part, and in all parts to come that
+        the limit holds for together; nothing in a space that cannot be listed.
+
+        Args:
+            at: the limit, by its position; those before it are settled for this part.
+        """
+        if not self.data.space.listable:
+            return lambda values: 0
+        self.listed.take(self.taken)
+        name, limit = self.terms.levels[at]
+        same = tuple(i for i in range(part, len(self.sizes)) if self.terms.scope(limit, i) == self.terms.scope(limit, part))
+        counts = [
+            (self.listed.counter(name, self._within(at, parts)), sum(self.sizes[i] for i in parts))
+            for parts in dict.fromkeys([(part,), same])
+        ]
+        return lambda values: sum(min(count(values), needed) for count, needed in counts)
+
+    def _within(self, at: int, parts: tuple[int, ...]) -> Left:
+        """Gather the other limits that hold alike for several parts, the first of which is being filled."""
+        fixed, open_ = [], []
+        for i, (name, limit) in enumerate(self.terms.levels):
+            if i != at and len({self.terms.scope(limit, part) for part in parts}) == 1:
+                assert limit.at_most is not None
+                values = self.levels.get((name, id(limit), self.terms.scope(limit, parts[0])), [])
+                if len(values) == limit.at_most or (i < at and len(parts) == 1):
+                    fixed.append((name, values))
+                else:
+                    open_.append((name, values, limit.at_most - len(values)))
+        totals = []
+        for r, resource in enumerate(self.terms.resources):
+            key = (r, self.terms.scope(resource.limit, parts[0]))
+            if len({self.terms.scope(resource.limit, part) for part in parts}) == 1:
+                totals.append((r, self.left[key] - self.reserve[r] * self.open[key], self.reserve[r]))
+        return Left(fixed=fixed, open=open_, totals=totals)
 
 
 def at_levels(
     work: Work, part: int, here: Mapping[str, int], offers: Mapping[str, Offer]
 ) -> tuple[dict[str, Offer], list[Allowed]]:  # fmt: skip
     """Choose the levels of one part; returns what the arms may choose from there, and the rules that its designs keep."""
-    rules, found = [], {arm: _left(work, offers[arm]) for arm in here}
-    for name, limit in work.terms.levels:
+    rules, found = [], {arm: _left(work, arm, offers[arm]) for arm in here}
+    for at, (name, limit) in enumerate(work.terms.levels):
         values = work.levels.setdefault((name, id(limit), work.terms.scope(limit, part)), [])
         assert limit.at_most is not None
-        by_level = _by_level(work, name, here, found, values if len(values) == limit.at_most else None)
+        if len(values) < limit.at_most:
+            room = work.room(at, part)
+            candidates = _candidates(work, at, here, found, values, room)
+        by_level = _by_level(work, name, here, found, values if len(values) == limit.at_most else candidates)
         while len(values) < limit.at_most:
-            gains = {level: _gain(work, name, by_level, [*values, level], here) for level in by_level if level not in values}
+            gains = {
+                level: (room([*values, level]), _worth(by_level, [*values, level], here))
+                for level in by_level
+                if level not in values
+            }
             if not gains:
                 break
-            turns = dict.fromkeys(gains, (0.0, 0.0)) if work.posterior is not None else _turns(work, name, values, list(gains))
-            best = max(gains, key=lambda level: (gains[level][0], *turns[level], gains[level][1], str(level)))
-            full, worth = _gain(work, name, by_level, values, here)
+            turns = {} if any(map(work.judged, here)) else _turns(work, name, values, list(gains))
+            best = max(gains, key=lambda level: _rank(work, gains[level], turns.get(level, (0.0, 0.0)), level))
+            full, worth = room(values), _worth(by_level, values, here)
             if values and work.posterior is not None and gains[best] <= (full, worth + 1e-9):
                 break
             values.append(best)
         found = {arm: together([by_level[value][arm] for value in values if value in by_level]) for arm in here}
         rules.append(Allowed(parameter=name, values=tuple(values)))
-    return found, rules
+    return {arm: _by_turns(work, arm, offer) for arm, offer in found.items()}, rules
 
 
-def _left(work: Work, offer: Offer) -> Offer:
-    """Leave out what earlier parts took; without a judge what differs from it by its levels alone, too."""
+def _rank(work: Work, gain: Gain, turn: tuple[float, float], level: Level) -> tuple[int | float | str, ...]:
+    """Order levels; whose turn it is comes first only where nobody can judge them."""
+    full, worth = gain
+    return (full, *turn, worth, str(level)) if work.posterior is None else (full, worth, *turn, str(level))
+
+
+def _left(work: Work, arm: str, offer: Offer) -> Offer:
+    """Leave out what earlier parts took; where no judge tells levels apart, what the arm has there at another level, too."""
     if not work.taken:
         return offer
-    limited = {name for name, _ in work.terms.levels} if work.posterior is None else set[str]()
-    space = work.data.space
-    columns = np.ones(offer.pool.X.shape[1], dtype=bool)
-    for parameter, block in zip(space.parameters, space.blocks, strict=True):
-        columns[block.start : block.stop] = parameter.name not in limited
-    gone = {key for X in work.taken for key in keys(X[:, columns])}
-    left = np.flatnonzero([key not in gone for key in keys(offer.pool.X[:, columns])])
-    return Offer(pool=offer.pool.take(left), worth=offer.worth[left]) if len(left) else offer
+    gone = {key for X in work.taken for key in keys(X)}
+    left = np.array([key not in gone for key in keys(offer.pool.X)], dtype=bool)
+    if not work.judged(arm) and work.found[arm]:
+        space, limited = work.data.space, {name for name, _ in work.terms.levels}
+        columns = np.ones(space.d, dtype=bool)
+        for parameter, block in zip(space.parameters, space.blocks, strict=True):
+            columns[block.start : block.stop] = parameter.name not in limited
+        bare = keys(offer.pool.X[:, columns])
+        moved = Counter(key for picks in work.found[arm] for key in keys(picks.pool.X[:, columns]))
+        moved.subtract(bare[i] for i in np.flatnonzero(~left))
+        for i in np.flatnonzero(left):
+            if moved[bare[i]] > 0:
+                left[i] = False
+                moved[bare[i]] -= 1
+    rows = np.flatnonzero(left)
+    return Offer(pool=offer.pool.take(rows), worth=offer.worth[rows]) if len(rows) else offer
+
+
+def _by_turns(work: Work, arm: str, offer: Offer) -> Offer:
+    """Let an arm's proposers have their turns again, as designs that are moved may come to be one."""
+    names = list(dict.fromkeys(offer.pool.proposer.tolist()))
+    if not work.config.arms[arm].as_proposed or len(names) < 2:
+        return offer
+    shares = work.config.arms[arm].shares or {}
+    had = Counter(name for picks in work.found[arm] for name in picks.pool.proposer.tolist())
+    of = [np.flatnonzero(offer.pool.proposer == name) for name in names]
+    turns = by_shares([offer.pool.take(rows) for rows in of], [shares.get(n, 1) for n in names], [had[n] for n in names])
+    return Offer(pool=offer.pool.take(np.concatenate(of)[turns]), worth=offer.worth)
 
 
 def _turns(work: Work, name: str, values: list[Level], levels: list[Level]) -> dict[Level, tuple[float, float]]:
@@ -126,13 +201,7 @@ def _values(space: DesignSpace, name: str, X: FloatArray) -> Counter[str]:
 
 
 Gain = tuple[float, float]
-"""How many of a part's designs there are at some levels, and what the best of them are worth: a full part comes first."""
-
-
-def _gain(
-    work: Work, name: str, by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], here: Mapping[str, int]
-) -> Gain:  # fmt: skip
-    return min(work.room(name, values), sum(here.values())), _worth(by_level, values, here)
+"""How many of the designs that are needed some levels leave, and what the best of them are worth: full parts come first."""
 
 
 def _worth(by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], here: Mapping[str, int]) -> float:
@@ -141,21 +210,20 @@ def _worth(by_level: Mapping[Level, Mapping[str, Offer]], values: list[Level], h
     for arm, n in here.items():
         every = np.concatenate([np.zeros(0), *(by_level[value][arm].worth for value in values if value in by_level)])
         total += float(-np.sort(-every)[:n].sum())
-    return total
+    return round(total, 9)  # what is equal by more than rounding is equal
 
 
 def _by_level(
-    work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer], only: list[Level] | None
+    work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer], candidates: list[Level]
 ) -> dict[Level, dict[str, Offer]]:  # fmt: skip
     """Give what each arm could choose at each level: the designs that have it, and the others moved there."""
     space = work.data.space
-    candidates = only if only is not None else _candidates(work, name, here, offers)
     found: dict[Level, dict[str, Offer]] = {level: {} for level in candidates}
     for arm, n in here.items():
         offer = offers[arm]
         cells = space.decode(offer.pool.X)[name].tolist() if len(offer.pool) else []
         texts = np.array([canonical_text(cell) for cell in cells], dtype=object)
-        own = _means(work.posterior, offer.pool.X)
+        own = _means(work.posterior, offer.pool.X) if work.judged(arm) else None
         for level in candidates:
             match = np.flatnonzero(texts == canonical_text(level))
             others = np.flatnonzero(texts != canonical_text(level))[: max(MOVED, 4 * n)]
@@ -166,20 +234,28 @@ def _by_level(
     return found
 
 
-def _candidates(work: Work, name: str, here: Mapping[str, int], offers: Mapping[str, Offer]) -> list[Level]:
-    """List the values that could be levels: those of what the arms like best, or all where none of these has designs enough."""
-    space = work.data.space
+def _candidates(
+    work: Work, at: int, here: Mapping[str, int], offers: Mapping[str, Offer], values: list[Level], room: Room
+) -> list[Level]:  # fmt: skip
+    """List the values that could be levels: those of what the arms like best, or all where these leave fewer designs."""
+    space, (name, limit) = work.data.space, work.terms.levels[at]
     parameter = next(one for one in space if one.name == name)
     if isinstance(parameter, Choice):
         return list(parameter.options)
-    values = [space.decode(offers[arm].pool.X[: 4 * n])[name].to_numpy() for arm, n in here.items()]
-    distinct = np.unique(np.concatenate(values))
+    liked = [space.decode(offers[arm].pool.X[: 4 * n])[name].to_numpy() for arm, n in here.items()]
+    distinct = np.unique(np.concatenate(liked))
     some: list[Level] = distinct[
         np.unique(np.linspace(0, len(distinct) - 1, min(LEVELS, len(distinct))).round().astype(int))
     ].tolist()
-    if any(work.room(name, [value]) >= sum(here.values()) for value in some):
+    if not space.listable:
         return some
-    return np.unique(space.decode(space.listing())[name].to_numpy()).tolist()  # type: ignore[no-any-return]
+    every: list[Level] = np.unique(work.listed.values[name].astype(float)).tolist()
+
+    def most(levels: list[Level]) -> int:
+        """Count what the values of most designs leave, as many as the limit allows."""
+        return room([*values, *sorted(levels, key=lambda level: -room([level]))[: (limit.at_most or 0) - len(values)]])
+
+    return some if most(some) >= most(every) else every
 
 
 def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:
@@ -187,7 +263,7 @@ def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:
 
 
 def _moved(work: Work, offer: Offer, rows: Array, name: str, level: Level, own: FloatArray | None) -> Offer:
-    """Move an arm's designs to a level; worth what the judge puts them at among its own, else less than they were."""
+    """Move an arm's designs to a level; worth what the judge puts them at among its `own`, else a little less than they were."""
     space = work.data.space
     X, worth, proposer = offer.pool.X[rows].copy(), offer.worth[rows], offer.pool.proposer[rows]
     if len(rows):

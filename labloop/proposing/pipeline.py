@@ -19,7 +19,7 @@ from labloop.config.ramp import ramped
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, fitted
-from labloop.proposing.checks import picks_of, pool_of
+from labloop.proposing.checks import check_room, picks_of, pool_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, of_several, panel
@@ -70,19 +70,18 @@ class TrainedPool:
 
 
 def plan(config: RoundConfig, data: Dataset, *, wells: int, seed: int, number: int, rounds: int) -> list[Training]:
-    """List every arm's trainings. An arm offers at least the whole plate, so that wells freed by agreement can be refilled."""
-    room = len(data.space.listing()) - len(data.taken) if data.space.listable else np.inf
-    if room < wells:
-        raise MethodError(
-            f"{wells} wells but only {int(room)} designs of this space are neither measured nor pending: "
-            "use a smaller plate, or widen the space"
-        )
+    """List every arm's trainings. An arm offers at least the whole plate, so that wells freed by agreement can be refilled.
+
+    Raises:
+        MethodError: the space has fewer designs left than the plate has wells.
+    """
+    check_room(data, wells)
     return [
         Training(
             arm=name,
             proposer=proposer,
             options=ramped(options, round_number=number, rounds=rounds),
-            n=int(min(pool_size(arm, data, wells), room)),
+            n=int(min(pool_size(arm, data, wells), data.room)),
             seed=derive(seed, "round", number, "propose", name, proposer),
         )
         for name, arm in config.arms.items()

@@ -95,7 +95,7 @@ class Pool:
             order = np.argsort(np.concatenate([np.arange(len(pool)) for pool in pools]), kind="stable")
             keep = order[np.sort(np.unique(ids[order].astype(str), return_index=True)[1])]
         else:
-            keep = _by_shares(pools, [shares.get(str(pool.proposer[0]), 1) if len(pool) else 1 for pool in pools])
+            keep = by_shares(pools, [shares.get(str(pool.proposer[0]), 1) if len(pool) else 1 for pool in pools])
         return cls(
             space=pools[0].space,
             X=np.concatenate([pool.X for pool in pools])[keep],
@@ -126,10 +126,14 @@ class Pool:
         return self.take(np.array([i for i, one in enumerate(self.ids) if one not in gone], dtype=np.int64))
 
 
-def _by_shares(pools: Sequence[Pool], shares: Sequence[int]) -> Array:
-    """Order the rows of pools that stand one behind the other: next comes whoever is furthest behind its share."""
+def by_shares(pools: Sequence[Pool], shares: Sequence[int], before: Sequence[int] | None = None) -> Array:
+    """Order the rows of pools that stand one behind the other: next comes whoever is furthest behind its share.
+
+    Args:
+        before: how many each has had already.
+    """
     first = np.cumsum([0, *(len(pool) for pool in pools)])
-    at, had = [0] * len(pools), [0] * len(pools)
+    at, had = [0] * len(pools), [0] * len(pools) if before is None else list(before)
     seen: set[str] = set()
     order: list[int] = []
     while True:

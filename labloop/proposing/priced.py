@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,8 @@ class GainPerPrice:
 
     The gain is the judge's, of what a design is worth (without the noise of a reading). Needs the campaign's `prices`.
     """
+
+    by_judge: ClassVar[bool] = True
 
     power: Annotated[float, Field(ge=0, le=4)] = 1.0
     """Price to this power: 0 asks for gain alone, 1 for gain per price."""

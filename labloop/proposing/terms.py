@@ -15,7 +15,8 @@ from labloop.plates.layout import PlatePart, parts_of
 from labloop.space.constraints import Allowed
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
-from labloop.space.parameters import Choice
+from labloop.space.parameters import Choice, Mixture
+from labloop.space.parameters import Sequence as Letters
 from labloop.types import FloatArray
 
 Amounts = Callable[[pd.DataFrame], FloatArray]
@@ -171,6 +172,11 @@ def cheapest(prices: Prices, space: DesignSpace, replicates: int) -> float:
         elif isinstance(parameter, Choice) and isinstance(price, Mapping):
             known = {canonical_text(option): one for option, one in price.items()}
             least += replicates * min(known.get(canonical_text(option), 0.0) for option in parameter.options)
+        elif isinstance(parameter, Letters) and isinstance(price, float):
+            least += price * parameter.shortest
+        elif isinstance(parameter, Mixture):
+            amounts = [prices.parameters.get(component, 0.0) for component in parameter.components]
+            least += replicates * min(one for one in amounts if isinstance(one, float))
     return float(least)
 
 

@@ -18,6 +18,7 @@ from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
+from labloop.plates.wells import well_name
 from labloop.proposing.checks import picks_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.levels import Chooser, Offer, Work, at_levels, together
@@ -35,6 +36,8 @@ log = logging.getLogger("labloop")
 
 OFFERED_ONLY: Mapping[str, Any] = {"refine": 0, "beyond_chance": None}
 """Options by which a selector keeps to what it was offered."""
+DRAWN = (1, 4, 16, 64, 256)
+"""Random designs that are looked through for some within the totals, as long as there are too few: times the first ones."""
 REFILLS = 60
 """Times that an arm chooses again in place of designs beyond a total."""
 
@@ -63,6 +66,7 @@ def choose_within(
         listed = as_listed(begun, {name: pools[name] for name in by_hand}, by_hand, data, posterior or _nobody)
         work.levels.update(begun.levels)
         sizes = begun.rest(sum(wells[name] for name in arms))
+    work.sizes.extend(sizes)
     shares = apportion(np.array(sizes), np.array([wells[name] for name in arms]), generator(seed, "round", number, "limits"))
     for r, resource in enumerate(terms.resources):
         for i, size in enumerate(sizes):
@@ -71,7 +75,7 @@ def choose_within(
             work.open[key] = work.open.get(key, 0) + size
     offers = {name: _offer(work, name, pools[name]) for name in arms}
     work.reserve.extend([_reserve(work, r, offers) for r in range(len(terms.resources))])
-    found: dict[str, list[Picks]] = {name: [] for name in arms}
+    work.found.update({name: [] for name in arms})
     work.taken.extend(picks.pool.X for picks in listed.values())
     for i, share in enumerate(shares.tolist()):
         here = {name: n for name, n in zip(arms, share, strict=True) if n}
@@ -79,10 +83,10 @@ def choose_within(
             continue
         there, rules = at_levels(work, i, here, offers)
         for name, picks in _filled(work, i, here, there, narrowed(data.space, *rules)).items():
-            found[name].append(picks)
+            work.found[name].append(picks)
     for (name, _, scope), values in work.levels.items():
         log.info("%s has %s in %s", name, ", ".join(map(canonical_text, values)), f"part {scope}" if scope else "the round")
-    chosen = {name: by_turns(Picks.joined(several), terms.space) for name, several in found.items()} | listed
+    chosen = {name: by_turns(Picks.joined(several), terms.space) for name, several in work.found.items()} | listed
     return {name: chosen[name] for name in config.arms if name in chosen}
 
 
@@ -133,6 +137,11 @@ def _filled(
         pools = {arm: _enough(work, arm, offers[arm].pool, keys, data, n) for arm, n in need.items()}
         if len({one for pool in pools.values() for one in pool.ids}) < sum(need.values()):
             pools = {arm: _with_any(work, arm, pool, keys, data, sum(need.values())) for arm, pool in pools.items()}
+        if (n := len({one for pool in pools.values() for one in pool.ids})) < sum(need.values()):
+            raise MethodError(
+                f"the campaign's limits leave {n} designs for the {sum(need.values())} that {_where(work, part)} still takes: "
+                "loosen one of them (limits, budget)"
+            )
         config = work.config.model_copy(update={"arms": {arm: arms[arm] for arm in need}})
         try:
             picks = work.choose(config, pools, work.posterior, data, need, **work.setting)
@@ -146,6 +155,14 @@ def _filled(
         for arm, one in arms.items():  # what a selector finds by itself it would find again, refused or not
             arms[arm] = one.model_copy(update={"selector": {name: _kept_to(told) for name, told in one.selector.items()}})
     raise MethodError(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
+
+
+def _where(work: Work, part: int) -> str:
+    """Name a part of the plates by its first well and its last."""
+    wells = work.terms.parts[part].wells
+    if not wells:
+        return "the round"
+    return f"{well_name(*wells[0])} to {well_name(*wells[-1])} of plate {work.terms.parts[part].plate + 1}"
 
 
 def _kept_to(told: Options) -> Options:
@@ -169,8 +186,13 @@ def _enough(work: Work, arm: str, pool: Pool, keys: list[tuple[int, tuple[int, .
 def _with_any(work: Work, arm: str, kept: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset, n: int) -> Pool:
     """Add whatever else there is to choose from behind a pool."""
     rng = generator(work.setting["seed"], "round", work.setting["number"], "any")
-    X = rng.permutation(data.space.listing()) if data.space.listable else data.space.sample(max(4 * n, 64), rng)
-    return _joined(work, kept, X, np.full(len(X), next(iter(work.config.arms[arm].proposers)), dtype=object), keys, data)
+    for times in (1,) if data.space.listable else DRAWN:
+        X = rng.permutation(data.space.listing()) if data.space.listable else data.space.sample(times * max(4 * n, 64), rng)
+        proposer = np.full(len(X), next(iter(work.config.arms[arm].proposers)), dtype=object)
+        kept = _joined(work, kept, X, proposer, keys, data)
+        if len(kept) >= n:
+            break
+    return kept
 
 
 def _joined(

@@ -17,8 +17,9 @@ from labloop.compare.prospect import Spread, found_best, next_plate, smallest
 from labloop.compare.statistics import variance
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError, ConfigError
+from labloop.errors import CampaignError, ConfigError, MethodError
 from labloop.ledger.memory import Memory
+from labloop.proposing.checks import check_room
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
 from labloop.rounds.outcome import plan_of
@@ -137,7 +138,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
         campaign=memory.name, objective=memory.config.objective, wells=wells, replicates=each,
         reading=reading, noise=one,
         shown=tuple(_shown(wells, reading, noise, levels, each)), best=best, gains=gains, incumbent=incumbent,
-        stop=_stop(gains, one, worth), notes=tuple(_notes(reading, noise, recent, wells)),
+        stop=_stop(gains, one, worth), notes=(*_lacking(memory, sum(wells.values())), *_notes(reading, noise, recent, wells)),
     )  # fmt: skip
 
 
@@ -239,6 +240,14 @@ def _skewed(recent: pd.DataFrame) -> bool:
     if len(y) < 8 or not y.std() > 0:
         return False
     return float((y**3).mean() / y.std() ** 3) > SKEWED
+
+
+def _lacking(memory: Memory, wells: int) -> list[str]:
+    try:
+        check_room(state.dataset(memory), wells)
+    except MethodError as error:
+        return [f"There is no such plate: {error}."]
+    return []
 
 
 def _notes(reading: Spread, noise: Spread, recent: pd.DataFrame, wells: Mapping[str, int]) -> list[str]:

@@ -18,13 +18,13 @@ from labloop.compare.results import Comparison
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import CampaignError
+from labloop.errors import CampaignError, MethodError
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import STATES, TRAINING, RoundState
 from labloop.plates.batch import Batch, plate_names, write_batch
 from labloop.plates.layout import lay_out
-from labloop.proposing.checks import check_plugins
+from labloop.proposing.checks import check_plugins, check_room
 from labloop.proposing.history import is_cold
 from labloop.proposing.pipeline import decide, judged, left_to_chance
 from labloop.proposing.pool import Picks, Pool
@@ -56,7 +56,7 @@ def propose(
 
     Raises:
         CampaignError: as `ensure_round`.
-        MethodError: proposers failed, and the round does not go on without them.
+        MethodError: proposers failed, and the round does not go on without them, or no batch keeps the limits.
     """
     if now and state.beyond_plan(memory):
         log.warning("%s: one more round than the %d that were planned", memory.name, memory.config.rounds)
@@ -79,6 +79,7 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None,
     Raises:
         CampaignError: there is nothing to learn from, all planned rounds are done and `now` is not set, or an open round has
             another configuration or waits for the lab.
+        MethodError: the space has fewer designs left than the round's plates have wells.
     """
     if not now and (end := state.beyond_plan(memory)):
         raise CampaignError(f"{memory.name}: {end}")
@@ -133,6 +134,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
             f"('{memory.to_ingest()}'), or begin with a plate of random designs "
             f"('labloop propose {memory.name} config/rounds/first.yaml')"
         )
+    check_room(data, memory.config.plate.designs(config.plates))
     memory.ledger.open_round(
         memory.name, number, config=config.model_dump_json(), seed=derive(memory.config.seed, "round", number),
         fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
@@ -168,7 +170,13 @@ def _propose(memory: Memory, entry: Round) -> None:
     terms = spending.terms_of(memory.at(number), number, config, seed=seed)
     spare: dict[str, Picks] = {}
     past = past_of(memory, number)
-    picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
+    try:
+        picks, posterior = decide(config, offered, data, wells, past=past, terms=terms, spare=spare, **setting)
+    except MethodError as error:
+        raise MethodError(
+            f"{error}; round {number} keeps the campaign's file that it was opened with: after labloop revise, close it "
+            f"(labloop close {memory.name} --reason …) and propose again"
+        ) from error
     for drawn in left_to_chance(picks):
         log.warning(drawn)
     table = pd.concat([_table(arm, chosen) for arm, chosen in picks.items()], ignore_index=True)
