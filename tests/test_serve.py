@@ -376,7 +376,7 @@ def test_a_body_without_a_length_is_refused_while_it_comes(untouched, ann, known
 def test_a_file_is_understood_then_stored_in_the_name_of_who_is_logged_in(bench, bench_page):
     answer = bench_page.drop((bench / "start.csv").read_bytes(), name="start.csv")
     where = answer.headers["location"]
-    assert "100 rows : 100 measured" in bench_page.seen(where)
+    assert "100 readings : 100 measured" in bench_page.seen(where)
     assert Campaign.open("tfbind8").ledger.files("tfbind8").empty  # a look stores nothing
     assert bench_page.fill(f"{where}/store").headers["location"] == "/c/tfbind8"
     assert "Stored. 100 readings: 100 measured, 0 without a value." in bench_page.seen("/c/tfbind8")

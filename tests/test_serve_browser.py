@@ -91,7 +91,7 @@ def test_a_whole_round_is_done_on_the_page(served, bench, tmp_path_factory):
         drop(bench / "start.csv")
         page.text("100 readings: 100 measured", "Read as")
         page.press("Store it")
-        page.text("Stored. 100 rows")
+        page.text("Stored. 100 readings")
 
         # A plate, looked at and approved; its files are taken to the lab.
         work("Do what comes next")
