@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from labloop import Campaign
+from labloop.assays.ingest.related import not_ours, on_steps
 from labloop.campaign.checks import check_configs
 from labloop.cli import main
 from labloop.config.campaign import CampaignConfig
@@ -24,7 +25,7 @@ from labloop.proposing.history import cold, is_cold
 from labloop.proposing.pipeline import Training, judge, train
 from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal, Target
-from labloop.space.parameters import Choice, Real, Sequence
+from labloop.space.parameters import Choice, Mixture, Real, Sequence
 from labloop.surrogates.auto import Auto
 from labloop.surrogates.gp import GP
 from labloop.surrogates.lending import Lending
@@ -220,6 +221,17 @@ def test_a_round_stands_on_what_the_ledger_keeps_of_a_file(folder: Path):
     told = again.audit(made.picks["design_id"].iloc[0])
     assert any(step.what == "history" and "old.csv" in step.said and "SHA-256" in step.said for step in told.steps)
     assert [one.faults for one in again.ledger.verify()] == [()]
+
+
+def test_amounts_of_another_campaign_are_moved_to_the_steps_of_this_one():
+    space = DesignSpace(
+        parameters=(Real(name="dose", low=0, high=1, step=0.1), Mixture(name="m", components=("a", "b"), step=0.5))
+    )
+    old = pd.DataFrame({"dose": [0.12, 0.5, 1.2, "x"], "a": [0.4, 0.5, 0.3, 0.3], "b": [0.6, 0.5, 0.7, 0.9]}, dtype=object)
+    moved = on_steps(old, space)
+    assert moved["dose"].tolist() == [0.1, 0.5, 1.2, "x"]
+    assert moved[["a", "b"]].to_numpy().tolist() == [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.3, 0.9]]
+    assert not_ours(moved, space)[0].tolist() == [False, False, True, True]
 
 
 def test_a_file_that_changes_or_goes_is_told_and_equal_content_is_kept_once(folder: Path, caplog: pytest.LogCaptureFixture):

@@ -358,7 +358,9 @@ def test_a_second_table_beside_the_first_is_not_passed_over(read, mixed):
     for names in ("plate2,well2,value2", "Plate.1,Well.1,Value.1", "well 2,value 2,lot"):
         message = str(refused(read, f"plate,well,value,{names}\nP1,A1,1,P1,B12,2\n"))
         assert "look like a second table beside the first" in message
-    assert read("plate,well,value,value2\nP1,A1,1,2\n").measurements["value"].tolist() == [1]
+    for names in ("value2", "well_384,value_2", "sample 1,value 1"):
+        text = f"plate,well,sample,value,{names}\nP1,A1,mine,1,2,2\n"
+        assert read(text.replace(",2,2\n", ",2" * (1 + names.count(",")) + "\n")).measurements["value"].tolist() == [1]
     config = parse_config({**MIXED, "assays": {"rate": {"columns": {"value": "y1", "well": "well1"}}}}, CampaignConfig)
     text = f"{MIXED_HEADER},plate,well1,y1,y2\n7,3,coli,0.5,0.5,9,mine,A1,12,13\n"
     assert read(text, config).measurements["value"].tolist() == [12]

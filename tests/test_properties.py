@@ -230,11 +230,14 @@ def test_only_what_is_read_is_not_called_ignored(paint, tmp_path):
 
 
 @pytest.mark.parametrize("header", ["cost (EUR)", "Cost [EUR]", "cost_EUR", "cost in eur"])
-def test_a_property_whose_column_has_a_unit_in_its_name_is_not_passed_over(paint, tmp_path, header):
+def test_a_property_whose_column_has_a_unit_in_its_name_is_not_passed_over(paint, tmp_path, monkeypatch, header):
     start(4, seed=5).rename(columns={"cost": header}).to_csv(tmp_path / "more.csv", index=False)
     with pytest.raises(IngestError, match="looks like cost, but would be passed over: name it 'cost'"):
         paint.ingest(tmp_path / "more.csv", dry_run=True)
     assert paint.ingest(tmp_path / "more.csv", assay="gloss", dry_run=True).n_rows == 4
+    monkeypatch.setitem(paint.config.assays["smell"].columns, "value", header)
+    start(4, seed=5).drop(columns="smell").rename(columns={"cost": header}).to_csv(tmp_path / "more.csv", index=False)
+    assert paint.ingest(tmp_path / "more.csv", dry_run=True).n_rows == 8
     start(4, seed=5).drop(columns="cost").assign(cost_note=1).to_csv(tmp_path / "more.csv", index=False)
     assert paint.ingest(tmp_path / "more.csv", dry_run=True).n_rows == 8
 

@@ -362,7 +362,8 @@ def test_a_table_of_designs_whose_rows_look_like_a_plate_is_a_table(tmp_path, ab
 
 
 def test_a_plate_below_lines_with_names_that_the_campaign_knows_is_a_plate(tmp_path):
-    for above in ("plate,value,note,sample,status\n", "plate,value\n"):
+    line = f"Plate,{P1},Date,2026-01-02,Unit,OD,Value,Absorbance\n"
+    for above in ("plate,value,note,sample,status\n", "plate,value\n", line):
         text = above + drawn(head="").replace(",1,2,3", f"{P1},1,2,3", 1)
         assert six6(plate_file(tmp_path, text), plates=(P1,)).measurements["well"].tolist() == ["A02"]
 
@@ -379,8 +380,9 @@ def picture(rows: int, columns: int, *, first: int = 1) -> str:
 @pytest.mark.parametrize("shape", [(4, 6), (6, 8)])
 def test_a_whole_smaller_plate_is_refused_unless_all_that_was_laid_out_is_in_it(tmp_path, shape):
     path = plate_file(tmp_path, picture(*shape))
-    with pytest.raises(IngestError, match="a plate of {} x {} wells, the campaign's have 8 x 12".format(*shape)):
-        six6(path, plates=(P1,))
+    with pytest.raises(IngestError, match="a plate of {} x {} wells, the campaign's have 8 x 12.*--plate".format(*shape)):
+        six6(path, waiting=(P1,))
+    assert len(six6(path, plates=(P1,)).measurements) == 2 * shape[0]
     known = laid_out("six6")
     corner = known["wells"][known["wells"]["well"].str[0] <= row_name(shape[0])]
     file = read_assay(path, CONFIGS["six6"], wells=corner, designs=known["designs"], options=ReadOptions(plates=(P1,)))
@@ -395,7 +397,7 @@ def test_a_part_of_a_plate_that_is_no_whole_smaller_one_is_read(tmp_path, shape,
 
 def test_a_plate_of_a_smaller_one_s_shape_is_read_where_the_campaign_s_have_it(tmp_path):
     config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)})
-    options = {**laid_out("six6"), "options": ReadOptions(plates=(P1,))}
+    options = {**laid_out("six6"), "options": ReadOptions(waiting=lambda: (P1,))}
     assert len(read_assay(plate_file(tmp_path, picture(6, 8)), config, **options).measurements) == 12
     with pytest.raises(IngestError, match="a plate of 3 x 4 wells, the campaign's have 6 x 8"):
         read_assay(plate_file(tmp_path, picture(3, 4)), config, **options)
@@ -561,7 +563,7 @@ def test_text_of_a_workbook_that_could_be_thousands_is_not_guessed_and_numbers_a
     assert book("1.2345", "987", "2.105").measurements["value"].tolist()[:3] == [1.2345, 987, 2.105]
     assert book("987", 2.105, "35").measurements["value"].tolist()[:3] == [987, 2.105, 35]
     for values in (["1.234", "987", "2.105"], ["1.234", 0.5, 987]):
-        with pytest.raises(IngestError, match=r"can be 1\.234 or 1234: .*make it a number in the spreadsheet"):
+        with pytest.raises(IngestError, match=r"can be 1\.234 or 1234: .*name the mark"):
             book(*values)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.assays.ingest.read import content_of, printable
-from labloop.assays.ingest.related import not_ours, related_rows
+from labloop.assays.ingest.related import not_ours, on_steps, related_rows
 from labloop.config.campaign import CampaignConfig
 from labloop.config.history import Related
 from labloop.errors import CampaignError, ConfigError, IngestError, LabloopError
@@ -108,7 +108,8 @@ def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home
             f"history: campaign {told.campaign} has no column {', '.join(missing)} (it designs {', '.join(designs.columns)}): "
             "only campaigns of the same columns can be related"
         )
-    outside, why = not_ours(designs.astype(object), config.space, what="designs")
+    designs = on_steps(designs.astype(object), config.space)
+    outside, why = not_ours(designs, config.space, what="designs")
     where = f"campaign {told.campaign}" + (f" of {told.home}" if told.home is not None else "")
     return _source(told, config, where, designs[~outside].reset_index(drop=True), data.y[~outside], why)
 

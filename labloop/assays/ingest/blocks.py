@@ -110,10 +110,13 @@ def find_blocks(sheet: Sheet, known: Collection[str] = ()) -> list[list[DrawnPla
 
 
 def _header(sheet: Sheet, known: Collection[str]) -> tuple[int, int]:
-    """Find the header of a table with two names that the campaign knows: its row, and how many columns it names."""
+    """Find the header of a table, half of whose names and two the campaign knows: its row, and how many columns it names.
+
+    A line above a plate, such as `Plate, P1, Unit, OD`, has texts between such names.
+    """
     row = header_at(sheet.rows, known)
-    cells = sheet.rows[row] if sheet.rows else []
-    return row, _reach(cells) if sum(fold(cell) in known for cell in cells) >= 2 else 0
+    names = [cell for cell in sheet.rows[row] if cell] if sheet.rows else []
+    return row, _reach(sheet.rows[row]) if sum(fold(one) in known for one in names) >= max(2, len(names) / 2) else 0
 
 
 def _reach(cells: Sequence[str]) -> int:

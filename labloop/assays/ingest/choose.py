@@ -18,6 +18,9 @@ from labloop.errors import IngestError
 from labloop.plates.wells import SHAPES, parse_well
 from labloop.types import Array
 
+WAITS = "the only plate that waits for results"
+"""How a plate is told that nobody named."""
+
 
 def choose_read(parts: Sequence[Part], plates: Sequence[str], options: ReadOptions, file: str) -> str | None:
     """Tell which read is meant, by the file's name for it; None where the file names none.
@@ -170,7 +173,7 @@ def _from_outside(
         if len(spoken) == 1:
             return spoken[0], "named by the file's name"
         if len(waiting) == 1:
-            return waiting[0], "the only plate that waits for results"
+            return waiting[0], WAITS
     how = f"--plate {(waiting or laid)[0]}"
     if len(groups) > 1:
         how = " ".join(f"--plate '{group}={name}'" for group, name in zip(groups, waiting or laid))
@@ -194,12 +197,18 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     named = name_plates(parts, options, wells, file)
     read = choose_read(parts, [name for name, _ in named], options, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
-    for part, name, _ in drawn:
-        if part.grid is not None and _of_another_shape(part, part.grid, shape, wells[wells["plate"].astype(str) == name]):
+    for part, name, how in drawn:
+        laid = wells[wells["plate"].astype(str) == name]
+        if part.grid is not None and _of_another_shape(part, part.grid, shape, laid, guessed=how == WAITS):
+            corner = part.grid[0] <= shape[0] and part.grid[1] <= shape[1] and part.grid != (8, 12)
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
-                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, and of a part of it a "
-                "table, one row a well"
+                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, "
+                + (
+                    f"or say that it is a corner of one: --plate {name}"
+                    if corner
+                    else "and of a part of it a table, one row a well"
+                )
             )
     for name in dict.fromkeys(name for _, name, _ in drawn):
         where = [part.where for part, shown, _ in drawn if shown == name]
@@ -222,16 +231,20 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     return replace(joined, remarks=(*joined.remarks, *remarks))
 
 
-def _of_another_shape(part: Part, grid: tuple[int, int], shape: tuple[int, int], laid: pd.DataFrame) -> bool:
+def _of_another_shape(part: Part, grid: tuple[int, int], shape: tuple[int, int], laid: pd.DataFrame, *, guessed: bool) -> bool:
     """Whether a picture is of a plate larger than the lab's, or of a whole smaller one outside of which something was laid out.
 
-    Of 6 or 12 wells it is a whole plate only where the lab's are small: a large one's corner of that size is drawn as it is.
+    Of fewer than 96 wells it is a corner of the lab's plate where that is named, or where a plate so much smaller is none.
+
+    Args:
+        guessed: nobody named the plate.
     """
     if grid == shape or grid[0] > shape[0] or grid[1] > shape[1]:
         return grid != shape
     whole = grid in SHAPES.values() and len(part.table) == grid[0] * grid[1]
     inside = [row <= grid[0] and column <= grid[1] for row, column in map(parse_well, laid["well"].astype(str))]
-    return whole and 4 * len(part.table) >= min(96, shape[0] * shape[1]) and not all(inside)
+    large = 4 * len(part.table) >= min(96, shape[0] * shape[1])
+    return whole and (guessed or grid == (8, 12)) and large and not all(inside)
 
 
 def _untitled(part: Part, wells: pd.DataFrame) -> Part:

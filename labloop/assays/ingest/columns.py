@@ -122,11 +122,17 @@ def find_columns(
 
 
 def _beside(header: Collection[str], found: Mapping[str, str]) -> list[str]:
-    """Find a second table to the right of the first: columns of values and keys with the same names and a number behind."""
-    again = {fold(re.sub(r"[\s_.-]*[0-9]+$", "", one)): one for one in header if one not in found.values()}
-    keys = [one for name in ("plate", "well", "sample", "design_id") if (one := again.get(fold(found.get(name, ""))))]
-    value = again.get(fold(found["value"]))
-    return [*keys, value] if value and keys else []
+    """Find a second table to the right of the first: columns of values and keys with the same names and one number behind."""
+    again: dict[str, dict[str, str]] = {}
+    for one in header:
+        if one not in found.values() and (match := re.fullmatch(r"(.*?)[\s_.-]*([0-9]+)", one)):
+            again.setdefault(match[2], {})[fold(match[1])] = one
+    used = [name for name in ("plate", "well") if name in found] or [name for name in ("design_id", "sample") if name in found]
+    for alike in again.values():
+        keys = [alike[fold(found[name])] for name in used if fold(found[name]) in alike]
+        if keys and fold(found["value"]) in alike:
+            return [*keys, alike[fold(found["value"])]]
+    return []
 
 
 def tells_designs(found: Collection[str], space: DesignSpace) -> bool:

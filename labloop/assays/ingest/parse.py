@@ -173,7 +173,7 @@ def _number(text: str, marks: Marks) -> tuple[float, str]:
     text = _joined(text)
     if marks.decimal is None and _UNSURE.fullmatch(text):
         either = f"{text.replace(',', '.')} or {re.sub('[.,]', '', text)}"
-        how = "write it without thousands, make it a number in the spreadsheet, or save the file with commas between the columns"
+        how = "write it without thousands, name the mark (assays.NAME.decimal), or save the file with commas between the columns"
         return math.nan, f"can be {either}: {how}"
     decimal: Mark = marks.decimal or "."
     group = "," if decimal == "." else "."

@@ -19,6 +19,7 @@ from labloop.config.history import Related
 from labloop.errors import DesignError, Fault, IngestError
 from labloop.plates.statuses import GONE
 from labloop.space.design_space import DesignSpace
+from labloop.space.parameters import Mixture, Real
 from labloop.types import Array, FloatArray
 
 
@@ -65,13 +66,30 @@ def related_rows(content: bytes, name: str, told: Related, config: CampaignConfi
         failed = status.spread(np.isin(statuses(status.texts)[0].astype(str), GONE))
     cells = {one: table.columns[place].spread(pointed(one, table.columns[place], config.space, marks))
              for one, place in found.items()}  # fmt: skip
-    frame = pd.DataFrame(cells, columns=list(config.space.columns), dtype=object)
+    frame = on_steps(pd.DataFrame(cells, columns=list(config.space.columns), dtype=object), config.space)
     outside, why = not_ours(frame, config.space)
     keep = ~(blank | failed | outside)
     skipped = [f"{n} rows {what}" for n, what in ((int((blank | failed).sum()), "without a value"),) if n]
     return RelatedRows(
         designs=frame[keep].reset_index(drop=True), values=values[keep], skipped=(*skipped, *why)
     )  # fmt: skip
+
+
+def on_steps(designs: pd.DataFrame, space: DesignSpace) -> pd.DataFrame:
+    """Move amounts (n rows) to the nearest steps of a space: another campaign may have had finer ones."""
+    moved = designs.copy()
+    for one in space.parameters:
+        if not isinstance(one, Real | Mixture):
+            continue
+        names = list(one.columns)
+        values = designs[names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        if isinstance(one, Real):
+            ours = ((values >= one.low) & (values <= one.high))[:, 0] & (one.step is not None)
+            moved.loc[ours, names] = one.decode(one.encode(values[ours, 0]))[:, None]
+        else:
+            ours = (values >= 0).all(1) & (np.abs(values.sum(1) - 1) <= 1e-3)
+            moved.loc[ours, names] = one.decode(values[ours])
+    return moved
 
 
 def not_ours(designs: pd.DataFrame, space: DesignSpace, *, what: str = "rows") -> tuple[Array, tuple[str, ...]]:

@@ -40,8 +40,10 @@ def columns_of_properties(opened: Opened, config: CampaignConfig, assay: str | N
             f"{file}: which of the campaign's properties does it hold? Say it with {assay_options(wanted)}"
             + ("" if drawn else f", or name the columns so; its columns are {', '.join(header)}")
         )
+    mapped = {place for told in config.assays.values() for place in told.columns.values()}
+    free = [one for one in header if one not in {*columns.values(), *mapped, *config.space.columns}]
     for one in set(wanted) - set(columns) if columns else ():
-        if lost := lost_column(header, config, one):
+        if lost := lost_column(free, config, one):
             name = config.column_of(one)[0]
             raise IngestError(
                 f"{file}: column {lost!r} looks like {name}, but would be passed over: name it {name!r}, its unit in a column "
