@@ -158,6 +158,16 @@ def test_a_number_off_the_steps_is_a_fault_and_no_other_number(written, kept):
         assert space.decode(space.encode(pd.DataFrame({"loading": [written]})))["loading"].tolist() == [kept]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "step", "decimals"), [(0, 1, 0.25, 1), (-5, 30, 0.7, 0), (0, 300, 1 / 3, 1), (0, 1, 0.0625, 2)]
+)
+def test_steps_that_are_written_with_fewer_decimals_are_read_again(low, high, step, decimals):
+    space = DesignSpace(parameters=(Real(name="a", low=low, high=high, step=step, decimals=decimals),))
+    designs = space.decode(space.sample(200, np.random.default_rng(0)))
+    assert not space.check(designs)
+    assert space.ids(space.encode(designs)) == space.ids(space.encode(space.decode(space.encode(designs))))
+
+
 def test_a_fraction_off_the_steps_is_a_fault_and_no_other_fraction():
     space = DesignSpace(parameters=(Mixture(name="metals", components=("Ni", "Fe"), step=0.05),))
     faults = space.check(pd.DataFrame({"Ni": [0.3, 0.3001, 0.33], "Fe": [0.7, 0.6999, 0.67]}))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from labloop.config.limits import Prices
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
 from labloop.ledger.memory import Memory
@@ -40,15 +41,23 @@ def spent(memory: Memory, *, before: int | None = None) -> Spent:
     if now is None:
         return Spent(wells=len(wells), price=None)
     known = memory.ledger.designs(memory.name, wells["design_id"].dropna().unique().tolist())
-    price = 0.0
+    price, lists = 0.0, list[tuple[Prices, list[int]]]()
     for number in wells["round"].unique().tolist():
-        mine, then = wells[wells["round"] == number], memory.at(number).config.prices
+        then = memory.at(number).config.prices
         prices = then if then is not None and then.unit == now.unit else now
+        same = next((numbers for one, numbers in lists if one == prices), None)
+        if same is None:
+            lists.append((prices, [number]))
+        else:
+            same.append(number)
+    for prices, numbers in lists:
+        mine = wells[wells["round"].isin(numbers)]
         price += prices.well * int(mine["control"].notna().sum())
-        counts = mine["design_id"].value_counts()
-        for n in counts.unique().tolist():
-            designs = known.loc[counts.index[counts == n]].reset_index(drop=True)
-            price += float(prices.of(designs, memory.config.space, replicates=n).sum())
+        ids = mine["design_id"].dropna()
+        counts = ids.groupby([mine.loc[ids.index, "round"], ids]).size()
+        for n, some in counts.groupby(counts):
+            designs = known.loc[some.index.get_level_values("design_id")].reset_index(drop=True)
+            price += float(prices.of(designs, memory.config.space, replicates=int(n)).sum())
     return Spent(wells=len(wells), price=price)
 
 

@@ -76,7 +76,10 @@ class _Number(ParameterBase):
                 faults.append(Fault(i, self.name, rule, str(cell)))
             else:
                 values[i] = value
-        return self._settle(values), faults
+        settled = self._settle(values)
+        for i in np.flatnonzero(np.abs(settled - values) > self._slack):
+            faults.append(Fault(int(i), self.name, self._off, str(cells[self.name].iloc[i])))
+        return settled, faults
 
     def _fault(self, value: float) -> str | None:
         if not math.isfinite(value):
@@ -87,6 +90,16 @@ class _Number(ParameterBase):
 
     def _settle(self, values: FloatArray) -> FloatArray:
         """Round to what the parameter can hold, so that equal designs compare equal."""
+        raise NotImplementedError
+
+    @property
+    def _slack(self) -> float:
+        """What is written may be so far off what it is settled to."""
+        return math.inf
+
+    @property
+    def _off(self) -> str:
+        """What is said of a number that is farther off."""
         raise NotImplementedError
 
     def encode(self, values: Array) -> FloatArray:
@@ -124,12 +137,13 @@ class Real(_Number):
         """Leave `decimals` out where nobody set it: a space of an older labloop keeps its text, and so its fingerprints."""
         return {name: value for name, value in handler(self).items() if name != "decimals" or value is not None}
 
-    def _fault(self, value: float) -> str | None:
-        if (rule := super()._fault(value)) is None and self.step is not None:
-            steps = (value - self.low) / self.step
-            if abs(steps - np.clip(round(steps), 0, self.size - 1)) > NEAR:
-                rule = f"is not {canonical_text(self.low)} plus steps of {canonical_text(self.step)} (a finer step takes it)"
-        return rule
+    @property
+    def _slack(self) -> float:
+        return math.inf if self.step is None else max(NEAR * self.step, 0.501 * 10.0**-self.places)
+
+    @property
+    def _off(self) -> str:
+        return f"is not {canonical_text(self.low)} plus steps of {canonical_text(self.step)} (a finer step takes it)"
 
     @property
     def places(self) -> int:
