@@ -14,7 +14,9 @@ import textwrap
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from pydantic import Field
 
@@ -25,6 +27,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
+from labloop.proposing.checks import prediction_of
 from labloop.registry import create, load
 from labloop.runtime.allowance import VARIABLE, allow, allowed
 from labloop.studies.benchmark import Job
@@ -479,6 +482,15 @@ def answers(mine):
 def judged(what):
     selector = {"conservative": {"refine": 0}}
     return {"arms": {"one": {"proposers": "random", "selector": selector}}, "judge": {"answers_apart:Judges": {"what": what}}}
+
+
+def test_what_a_surrogate_says_is_taken_in_any_form_that_can_only_mean_one_thing():
+    mean = np.array([1.0, 2.0])
+    column, grows = mean[:, None], torch.tensor(mean, requires_grad=True)
+    for told in ((mean, [0.5, 0.5]), (column, column / column / 2), (mean, 0.5), (grows, 0 * grows + 0.5)):
+        found = prediction_of("mine", told, 2)
+        assert [part.tolist() for part in found] == [[1, 2], [0.5, 0.5]]
+    assert prediction_of("mine", (mean, [-1e-17, 0]), 2)[1].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from labloop.proposing.protocols import Posterior
 from labloop.registry import PROTOCOLS, Kind, Options, create, load
 from labloop.types import Values
 
+ROUNDING = 1e-9
+"""A std is below 0 by rounding alone where it is by less than this share of the largest mean."""
+
 
 def check_plugins(config: RoundConfig, *, number: int, rounds: int) -> None:
     """Make every plug-in of a round's configuration once, so that a mistake shows before anything is stored or trained.
@@ -103,17 +106,20 @@ def posterior_of(surrogate: str, told: object) -> Posterior:
 
 
 def prediction_of(surrogate: str, told: Any, n: int) -> tuple[Values, Values]:
-    """Take what a surrogate says of n designs: mean (n,) and std (n,).
+    """Take what a surrogate says of n designs: mean (n,) and std (n,); columns (n, 1) and one std for all are taken as these.
 
     Raises:
         MethodError: it is not so many finite numbers, with stds of 0 or more.
     """
     try:
-        mean, std = (np.asarray(part, dtype=float) for part in told)
-    except (TypeError, ValueError):
+        mean, std = (np.asarray(part.detach().cpu() if hasattr(part, "detach") else part, dtype=float) for part in told)
+    except (TypeError, ValueError, RuntimeError):
         mean = std = np.zeros((0, 0))
+    mean, std = (part[:, 0] if part.shape == (n, 1) else part for part in (mean, std))
+    std = np.full(n, float(std)) if std.ndim == 0 else std
     if mean.shape != (n,) or std.shape != (n,):
         raise MethodError(f"surrogate {surrogate} does not give {n} designs as many means and stds: {_breaks('surrogates')}")
+    std = np.where((std < 0) & (std > -ROUNDING * np.abs(mean).max(initial=0)), 0.0, std)
     if lost := int((~(np.isfinite(mean) & np.isfinite(std) & (std >= 0))).sum()):
         raise MethodError(
             f"surrogate {surrogate} has no finite mean and std of 0 or more for {lost} of {n} designs: measured values, or its "
