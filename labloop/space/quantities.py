@@ -77,8 +77,8 @@ class _Number(ParameterBase):
             else:
                 values[i] = value
         settled = self._settle(values)
-        for i in np.flatnonzero(np.abs(settled - values) > self._slack):
-            faults.append(Fault(int(i), self.name, self._off, str(cells[self.name].iloc[i])))
+        off = np.flatnonzero(np.abs(settled - values) > self._slack).tolist()
+        faults += [Fault(i, self.name, self._off, str(cells[self.name].iloc[i])) for i in off]
         return settled, faults
 
     def _fault(self, value: float) -> str | None:
