@@ -17,7 +17,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.refine import refined
 from labloop.proposing.selectors import Conservative
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
+from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, Sequence
 from labloop.surrogates.ensemble import Ensemble
 from labloop.surrogates.gp import GP, FittedGP
 from labloop.surrogates.training import torch_generator
@@ -257,15 +257,30 @@ def test_mixtures_are_sought_beyond_the_pool_and_letters_are_not(words: tuple[Da
     assert (selector.select(few.take(np.arange(20)), known, letters, 6, seed=0).pool.proposer == "one").all()
 
 
-def test_options_alone_go_by_the_bound_whatever_the_hope() -> None:
-    space = DesignSpace(parameters=(Choice(name="s", options=tuple("abcdefgh")), Choice(name="t", options=tuple("uvwxyz"))))
+OPTIONS = (Choice(name="s", options=tuple("abcdefgh")), Choice(name="t", options=tuple("uvwxyz")))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "bound"),
+    [
+        (OPTIONS, True),
+        ((*OPTIONS, Real(name="heat", low=90, high=120, step=15)), True),
+        ((*OPTIONS[:1], Real(name="heat", low=90, high=120, step=5)), False),
+        ((*OPTIONS, Mixture(name="m", components=("a", "b"), step=0.25)), False),
+    ],
+    ids=["alone", "a number in steps", "as many numbers", "a mixture"],
+)
+def test_options_go_by_the_bound_whatever_the_hope(parameters: tuple[Parameter, ...], bound: bool) -> None:
+    space = DesignSpace(parameters=parameters)
     X = space.listing()[::4]
-    data = Dataset.from_measurements(space, space.decode(X), X @ np.arange(14.0))
+    data = Dataset.from_measurements(space, space.decode(X), X @ np.arange(float(space.d)))
     judge = Judgement(posterior=GP().fit(data, seed=0), data=data)
     rest = space.listing()[space.fresh(space.listing(), known=data.taken)]
     pool = Pool.of(space, rest, np.zeros(len(rest)), proposer="one")
     hope, plain = Conservative(hope=1.0, beyond_chance=99.0, beta=-0.5), Conservative(beta=-0.5)
-    assert hope.select(pool, judge, data, 9, seed=0).pool.ids == plain.select(pool, judge, data, 9, seed=0).pool.ids
+    one, other = (selector.select(pool, judge, data, 9, seed=0).pool for selector in (hope, plain))
+    assert (one.notes["selection"]["beta"] == other.notes["selection"]["beta"]) is bound
+    assert one.ids == other.ids or not bound
 
 
 class Guessing:

@@ -43,6 +43,8 @@ FRONT = 128
 """Picks by which refinement tells its progress."""
 FEW_NUMBERS = 0.2
 """Share of the sites that are numbers from which a batch is searched for pick by pick."""
+MOSTLY = 0.5
+"""Share of the sites that are numbers from which on a list of designs is one of numbers, and no longer of options."""
 JOINT = 384
 """Candidates that are ordered as one batch; the rest follow by their own bounds."""
 WIDE = 512
@@ -96,15 +98,15 @@ class Conservative:
     al., JMLR 15, 2014)."""
     hope: Annotated[float, Field(gt=0)] | None = None
     """Instead of going by the bound, choose each pick by what it adds, in expectation, to the best measured and to the picks
-    before it (`labloop.proposing.gain`), where a std counts for this many. Options alone and several properties go by `beta` as
-    they do without. Earlier plates correct what is told of such picks, and not which they are."""
+    before it (`labloop.proposing.gain`), where a std counts for this many. Options, alone or with fewer numbers in steps, and
+    several properties go by `beta` all the same. Earlier plates correct what is told of such picks, and not which they are."""
     own: Annotated[float, Field(ge=0, le=1_000)] = 0.0
     """What a sequence's own value counts for beside what it adds to the best, where it is chosen for that (`hope`), times what
     the judge explains of unseen measurements' variance over what it leaves: a plate of good designs is worth something, too."""
     beyond_chance: Annotated[float, Field(ge=0)] | None = None
     """What tells a judge from chance before any plate came back: its correlation with measurements that it has not seen, in
     standard errors of none. One that has less does not choose alone by what picks add: for what it lacks of this so large a share
-    of them is drawn at random, all where it lacks one or more. None: it always chooses alone, as it does among options alone."""
+    of them is drawn at random, all where it lacks one or more. None: it always chooses alone, as it does among options."""
     refine: Annotated[int, Field(ge=0)] = 0
     """Generations of local search on the bound around the pool's designs (`labloop.proposing.refine`); 0: the pool as it is.
     Where picks are searched for one by one, each has an eighth of them, as the search goes on from pick to pick. With several
@@ -194,7 +196,7 @@ class Conservative:
         """Say what a std counts for in what each pick adds; None where picks go by the bound."""
         if self.hope is None and _free(space):
             return max(-beta, LEAST_HOPE) if self.joint and self.beta <= 0 else None
-        return None if space.kinds == {"choice"} else self.hope
+        return None if _options(space) else self.hope
 
     def _own(self, judge: Judgement, space: DesignSpace) -> float:
         """Say what a design's own value counts for: nothing where the judge explains nothing, or there is more than letters."""
@@ -370,6 +372,13 @@ def _with_chance(pool: Pool, order: Array, share: float, data: Dataset, seed: in
 def _free(space: DesignSpace) -> bool:
     """Are a fair part of the sites numbers that vary too freely to be listed?"""
     return not space.listable and space.share_of_numbers >= FEW_NUMBERS
+
+
+def _options(space: DesignSpace) -> bool:
+    """Are options chosen, with fewer numbers than options beside them, and these in steps, if any?"""
+    numbers = space.kinds - {"choice"}
+    few = numbers <= {"real", "integer"} and space.share_of_numbers < MOSTLY and (space.listable or not numbers)
+    return "choice" in space.kinds and few
 
 
 def _letters(space: DesignSpace) -> bool:
