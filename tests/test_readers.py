@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -530,7 +530,10 @@ def test_a_number_is_a_percentage_where_the_part_of_its_format_that_applies_says
     assert cell.endswith("%") is (value == 100 * held)
 
 
-def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+Place = TypeVar("Place", Path, io.BytesIO)
+
+
+def workbook(path: Place, **sheets: list[list[Any]]) -> Place:
     book = openpyxl.Workbook()
     book.remove(book.worksheets[0])
     for name, rows in sheets.items():
@@ -781,15 +784,7 @@ CELLS = (
     sheets=st.dictionaries(st.sampled_from(["Sheet1", P1, "Raw"]), st.lists(st.lists(CELLS, max_size=5), max_size=6), min_size=1)
 )
 def test_whatever_a_workbook_holds_it_is_read_or_refused(bench, sheets):
-    book = openpyxl.Workbook()
-    book.remove(book.worksheets[0])
-    for name, rows in sheets.items():
-        sheet = book.create_sheet(name)
-        for row in rows:
-            sheet.append(row)
-    raw = io.BytesIO()
-    book.save(raw)
-    bench.meets("book.xlsx", raw.getvalue(), {"campaign": "six6"})
+    bench.meets("book.xlsx", workbook(io.BytesIO(), **sheets).getvalue(), {"campaign": "six6"})
 
 
 def test_nothing_of_a_refused_file_is_stored(campaign):

@@ -41,16 +41,12 @@ def spent(memory: Memory, *, before: int | None = None) -> Spent:
     if now is None:
         return Spent(wells=len(wells), price=None)
     known = memory.ledger.designs(memory.name, wells["design_id"].dropna().unique().tolist())
-    price, lists = 0.0, list[tuple[Prices, list[int]]]()
+    price, lists = 0.0, dict[str, tuple[Prices, list[int]]]()
     for number in wells["round"].unique().tolist():
         then = memory.at(number).config.prices
         prices = then if then is not None and then.unit == now.unit else now
-        same = next((numbers for one, numbers in lists if one == prices), None)
-        if same is None:
-            lists.append((prices, [number]))
-        else:
-            same.append(number)
-    for prices, numbers in lists:
+        lists.setdefault(prices.model_dump_json(), (prices, []))[1].append(number)
+    for prices, numbers in lists.values():
         mine = wells[wells["round"].isin(numbers)]
         price += prices.well * int(mine["control"].notna().sum())
         ids = mine["design_id"].dropna()

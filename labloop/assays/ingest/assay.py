@@ -21,6 +21,7 @@ from labloop.assays.ingest.tubes import ours
 from labloop.assays.ingest.values import find_values
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
+from labloop.plates.batch import tubes
 from labloop.plates.statuses import FORM_HELP
 from labloop.space.design_space import DesignSpace
 from labloop.types import Array
@@ -201,7 +202,7 @@ def settle(
     if (
         "sample" in found
         and tells_designs(found, config.space)
-        and not ours(table.columns[found["sample"]], config.name, wells).any()
+        and not ours(table.columns[found["sample"]], tubes(config.name, wells)).any()
     ):
         del found["sample"]  # many labs have names of their own in a column so called
     return table, found

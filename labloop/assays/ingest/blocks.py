@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from labloop.assays.ingest.cells import fold, listed
-from labloop.assays.ingest.frame import header_at
+from labloop.assays.ingest.frame import header_at, reach
 from labloop.assays.ingest.titles import is_softmax
 from labloop.errors import IngestError
 from labloop.plates.wells import SHAPES, row_name, row_number
@@ -99,7 +99,7 @@ def find_blocks(sheet: Sheet, known: Collection[str] = ()) -> list[list[DrawnPla
     header, width = _header(sheet, known)
     while row < len(sheet.rows):
         runs = _runs(sheet.rows[row])
-        if runs and header < row and _reach(sheet.rows[row]) <= width and sheet.cell(row, runs[0][0] - 1) not in ("", "<>"):
+        if runs and header < row and reach(sheet.rows[row]) <= width and sheet.cell(row, runs[0][0] - 1) not in ("", "<>"):
             runs = []
         blocks = _read(sheet, row, runs, softmax=softmax) if runs else []
         if blocks:
@@ -116,12 +116,7 @@ def _header(sheet: Sheet, known: Collection[str]) -> tuple[int, int]:
     """
     row = header_at(sheet.rows, known)
     names = [cell for cell in sheet.rows[row] if cell] if sheet.rows else []
-    return row, _reach(sheet.rows[row]) if sum(fold(one) in known for one in names) >= max(2, len(names) / 2) else 0
-
-
-def _reach(cells: Sequence[str]) -> int:
-    """How many cells there are up to the last one that holds anything."""
-    return max((i for i, cell in enumerate(cells, start=1) if cell), default=0)
+    return row, reach(sheet.rows[row]) if sum(fold(one) in known for one in names) >= max(2, len(names) / 2) else 0
 
 
 def _runs(cells: Sequence[str]) -> list[tuple[int, range]]:

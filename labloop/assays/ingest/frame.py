@@ -34,9 +34,14 @@ def header_at(rows: Sequence[Sequence[str]], known: Collection[str]) -> int:
     best = max(scores)
     if best >= 2 or scores[first]:
         return scores.index(best) if best >= 2 else first
-    widths = [max((i for i, cell in enumerate(row, start=1) if cell.strip()), default=0) for row in rows[:_ABOVE]]
+    widths = [reach(row) for row in rows[:_ABOVE]]
     ((usual, _),) = Counter(filter(None, widths)).most_common(1) or [(0, 0)]
     return next((i for i, width in enumerate(widths) if width >= max(usual, 1)), first)
+
+
+def reach(cells: Sequence[str]) -> int:
+    """How many cells there are up to the last one that holds anything."""
+    return max((i for i, cell in enumerate(cells, start=1) if cell.strip()), default=0)
 
 
 def preamble(text: str, known: Collection[str]) -> tuple[int, list[str]]:

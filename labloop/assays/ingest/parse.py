@@ -82,7 +82,8 @@ def find_marks(table: Table, columns: Iterable[str]) -> Marks:
     columns = list(columns)
     marks = _marks([text for name in columns for text in table.columns[name].texts.tolist()], unsure=table.delimiter != ",")
     typed = [text for name in columns for text in table.typed.get(name, ())]
-    return _marks(typed, unsure=True) if typed and _marks(typed, unsure=True).decimal is None else marks
+    alone = _marks(typed, unsure=True)
+    return alone if alone.decimal is None else marks
 
 
 def _marks(texts: Sequence[str], *, unsure: bool) -> Marks:

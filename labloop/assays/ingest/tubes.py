@@ -36,9 +36,9 @@ def designs_of_tubes(table: Table, place: str, campaign: str, wells: pd.DataFram
     return ids, alone, table.mark(column.given & ~known, place, rule)
 
 
-def ours(column: Column, campaign: str, wells: pd.DataFrame) -> Array:
-    """Whether each of a column's distinct texts is a tube's name of this campaign, (k,) bool, laid out or not."""
-    begin = {_END.sub("", name) for name in tubes(campaign, wells)["sample"]}
+def ours(column: Column, laid: pd.DataFrame) -> Array:
+    """Whether each of a column's distinct texts is a tube's name of the campaign of these, (k,) bool, laid out or not."""
+    begin = {_END.sub("", name) for name in laid["sample"]}
     upper = [text.upper() for text in column.texts.tolist()]
     ends = [_END.search(text) for text in upper]
     return np.array(
@@ -58,7 +58,7 @@ def other_tubes(
     place, column = found["sample"], table.columns[found["sample"]]
     laid = tubes(campaign, wells)
     said = column.spread(np.array([text.upper() for text in column.texts.tolist()], dtype=object))
-    mine = column.spread(ours(column, campaign, wells))
+    mine = column.spread(ours(column, laid))
     name = laid["sample"].reindex(row_of).to_numpy(dtype=object)
     faults = table.mark(
         mine & (row_of >= 0) & (name != said),
