@@ -140,3 +140,8 @@ class DesignError(_FaultyTable):
 
 class IngestError(_FaultyTable):
     """An assay file that was refused as a whole; `faults` names each cell. Nothing of it was stored."""
+
+
+def in_one_line(error: BaseException, most: int | None = None) -> str:
+    """Give what an error says in one line, cut to so many letters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -27,7 +27,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
-from labloop.proposing.checks import prediction_of
+from labloop.proposing.contracts import prediction_of
 from labloop.registry import create, load
 from labloop.runtime.allowance import VARIABLE, allow, allowed
 from labloop.studies.benchmark import Job

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Column, Connection, Table, Text, exc, select, text
 
+from labloop.errors import in_one_line
 from labloop.ledger import tables as t
 from labloop.ledger.database import ROWS, fetch_blocks
 from labloop.ledger.digest import BLOCK, RowDigest
@@ -287,8 +288,7 @@ def plain(said: object) -> str:
 
 def reason(error: BaseException) -> str:
     """Say what went wrong in one line, in the database's words where they are its own."""
-    found = getattr(error, "orig", None) or error
-    return plain(" ".join(str(found).split()) or type(found).__name__)
+    return plain(in_one_line(getattr(error, "orig", None) or error))
 
 
 def _span(first: int, last: int) -> str:

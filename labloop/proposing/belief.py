@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.proposing.checks import posterior_of, prediction_of
+from labloop.proposing.contracts import posterior_of, prediction_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief, Posterior, Surrogate
 from labloop.types import Array, Designs, FloatArray, Others, Values

@@ -19,7 +19,8 @@ from labloop.config.ramp import ramped
 from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, fitted
-from labloop.proposing.checks import check_room, picks_of, pool_of
+from labloop.proposing.checks import check_room
+from labloop.proposing.contracts import picks_of, pool_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, of_several, panel

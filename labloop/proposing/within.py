@@ -19,9 +19,9 @@ from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
 from labloop.plates.wells import well_name
-from labloop.proposing.checks import picks_of
+from labloop.proposing.contracts import picks_of
 from labloop.proposing.dataset import Dataset
-from labloop.proposing.levels import Chooser, Offer, Work, at_levels, together
+from labloop.proposing.levels import UNJUDGED, Chooser, Offer, Work, at_levels, together
 from labloop.proposing.placed import Placement, as_listed, by_turns
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior
@@ -108,7 +108,7 @@ def _offer(work: Work, name: str, pool: Pool) -> Offer:
     order: list[int] = []
     place = {one: i for i, one in enumerate(pool.ids)}
     n = len(set(pool.ids) - work.data.taken)
-    while n and not order and (work.posterior is not None or selector in ("as_proposed", "random")):
+    while n and not order and (work.posterior is not None or selector in UNJUDGED):
         try:
             seed = derive(work.setting["seed"], "round", work.setting["number"], "select", name)
             picks = picks_of(selector, made.select(pool, work.posterior or _nobody, work.data, n, seed=seed), n)

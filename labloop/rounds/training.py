@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from labloop.errors import CampaignError, MethodError
+from labloop.errors import CampaignError, MethodError, in_one_line
 from labloop.ledger import Round
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
@@ -99,7 +99,7 @@ def _train_one_by_one(memory: Memory, number: int) -> dict[str, str]:
         try:
             ensure_trained(memory, number, key)
         except FAILURES as error:
-            failed[key] = _reason(error)
+            failed[key] = in_one_line(error, 300)
             log.warning("%s: round %d: a training failed: %s", memory.name, number, failed[key])
     return failed
 
@@ -195,8 +195,4 @@ def _tried(job: tuple[Training, Dataset, Artifacts, tuple[str, ...]]) -> Trained
     try:
         return _train_kept(job)
     except FAILURES as error:
-        return _reason(error)
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        return in_one_line(error, 300)

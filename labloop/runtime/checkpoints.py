@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labloop.runtime.artifacts import Artifacts
+from labloop.runtime.files import hash_of
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,5 @@ def folder_of(proposer: Any, fingerprint: str, seed: int) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path) and value.is_file():
-        return hashlib.sha256(value.read_bytes()).hexdigest()
+        return hash_of(value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,11 @@ from filelock import FileLock, Timeout
 from labloop.errors import LabloopError
 
 _DRAFT = ".labloop-draft"
+
+
+def hash_of(path: Path) -> str:
+    """Give the SHA-256 of a file's bytes, in hex digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_all(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -33,8 +33,9 @@ from filelock import FileLock
 
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError, LabloopError, MethodError
-from labloop.proposing.checks import check_plugins, pool_of
+from labloop.errors import ConfigError, LabloopError, MethodError, in_one_line
+from labloop.proposing.checks import check_plugins
+from labloop.proposing.contracts import pool_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Pool
@@ -173,7 +174,7 @@ class Job:
         except MethodError:
             raise
         except FAILURES as error:
-            raise MethodError(f"{self.method} failed: {' '.join(str(error).split()) or type(error).__name__}") from error
+            raise MethodError(f"{self.method} failed: {in_one_line(error)}") from error
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
         if len(pool) != self.q:
             raise MethodError(f"{self.method} offered {len(pool)} designs where {self.q} were asked for")

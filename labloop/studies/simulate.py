@@ -16,7 +16,7 @@ from labloop.compare.figures import spell
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
-from labloop.errors import ConfigError, MethodError
+from labloop.errors import ConfigError, MethodError, in_one_line
 from labloop.proposing.belief import Judgement, Past
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.evidence import shared
@@ -321,7 +321,7 @@ class _Loop:
             except FAILURES as error:
                 if self.on_failure == "stop":
                     raise
-                reason = f"{training.proposer} failed: {' '.join(str(error).split()) or type(error).__name__}"
+                reason = f"{training.proposer} failed: {in_one_line(error)}"
                 log.warning("round %d: arm %s goes on without what failed: %s", number, training.arm, reason)
                 failed.setdefault(training.arm, []).append(reason)
                 config = config.without(training.arm, training.proposer)

@@ -23,7 +23,7 @@ from labloop.assays.ingest import ReadOptions, sha256_of
 from labloop.assays.ingest.cells import count
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import parse_config
-from labloop.errors import DesignError, IngestError, LabloopError, LedgerError
+from labloop.errors import DesignError, IngestError, LabloopError, LedgerError, in_one_line
 from labloop.ledger import Ledger
 from labloop.ledger.memory import Memory
 from labloop.rounds import intake
@@ -147,9 +147,9 @@ def _told(memory: Memory, errand: Errand) -> dict[str, Any]:
     except BaseException as error:  # noqa: BLE001 - whatever a reader raises, SystemExit too, is an answer about the file
         log = "".join(traceback.format_exception(error, limit=-30))[-20_000:]
         if digest and _has(memory.ledger, errand.campaign, digest):  # stored; only what follows from it failed
-            return {"kind": "stored", "said": f"stored, but then: {_sentence(error)}", "log": log}
+            return {"kind": "stored", "said": f"stored, but then: {in_one_line(error, 1_000)}", "log": log}
         if _is_passing(error):
-            return {"kind": "ledger", "said": _sentence(error)}
+            return {"kind": "ledger", "said": in_one_line(error, 1_000)}
         if isinstance(error, IngestError | DesignError):
             return {"kind": "refused", "said": error.summary, "faults": [asdict(one) for one in error.faults[:_MANY]]}
         if isinstance(error, LabloopError):
@@ -187,15 +187,11 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:1000] or type(error).__name__
-
-
 def _why(error: BaseException, memory: Memory, errand: Errand) -> str:
     if isinstance(error, MemoryError):
         room = f"{errand.memory / 2**30:.2g} GB of memory"
         return f"needs more than {room}: is it an assay file? If so: {memory.to_ingest()}"
-    what = _sentence(error)
+    what = in_one_line(error, 1_000)
     named = type(error).__name__ if what == type(error).__name__ else f"{type(error).__name__}: {what}"
     return (
         f"its reader fails over it ({named}); save the file in another way, such as CSV UTF-8, or send it to who keeps the reader"

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 
 from labloop.errors import MethodError
+from labloop.runtime.files import hash_of
 from labloop.space.design_space import DesignSpace
 
 
@@ -35,7 +36,7 @@ def content_of(lab: Any) -> str:
     read = [path for field in fields(lab) if isinstance(path := getattr(lab, field.name), Path) and path.is_file()]
     for path in read:
         try:
-            told.update(hashlib.sha256(path.read_bytes()).digest())
+            told.update(bytes.fromhex(hash_of(path)))
         except OSError as error:
             raise MethodError(f"lab {type(lab).__name__.lower()}: {path} cannot be read: {error.strerror}") from error
     return told.hexdigest() if read else ""
