@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 from labloop.errors import MethodError
 from labloop.methods.ensemble import EnsembleMean
 from labloop.methods.forest import Forest
+from labloop.methods.gp_mean import GPMean
 from labloop.methods.mutate import Mutate
 from labloop.methods.pairwise import Pairwise
 from labloop.methods.random import Random
@@ -19,7 +20,7 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.protocols import Proposer
 from labloop.proposing.search import search
 from labloop.space.design_space import DesignSpace
-from labloop.space.parameters import Real, Sequence
+from labloop.space.parameters import Choice, Real, Sequence
 from labloop.studies.labs import tfbind8
 from labloop.studies.simulate import draw_start as start
 from labloop.surrogates import ridge
@@ -137,6 +138,38 @@ def test_constraints_hold_where_parents_break_them() -> None:
     assert len(X) >= 30
     assert space.feasible(X).all()
     assert space.feasible(Mutate().propose(data, 30, seed=0).X).all()
+
+
+@pytest.mark.parametrize(("n", "sides"), [(12, 2), (60, 1)])
+def test_designs_of_numbers_are_found_apart_as_far_as_there_are_so_many(n: int, sides: int) -> None:
+    """One side holds 21 designs a twentieth apart at most: asked for 60, the others are near to them."""
+    space = DesignSpace(parameters=tuple(Real(name=name, low=0, high=1) for name in "ab"[:sides]))
+    data = Dataset.from_measurements(space, space.decode(space.sample(8, np.random.default_rng(0))), np.arange(8.0))
+
+    def peak(X: FloatArray) -> FloatArray:
+        return -np.square(X - 0.7).sum(1)
+
+    def nearest(X: FloatArray) -> FloatArray:
+        D = space.distance(X, X)
+        return np.where(np.eye(len(X), dtype=bool), np.inf, D).min(1)
+
+    one, same = search(data, peak, n, seed=0, label="toy"), search(data, peak, n, seed=0, label="toy", spaced=True)
+    X, scores = same
+    assert np.median(nearest(one[0][:n])) < 0.01
+    assert len(X) == n
+    assert (np.diff(scores) <= 0).all()
+    assert scores[0] == one[1][0]
+    assert (nearest(X) >= 0.05 - 1e-9).all() if sides == 2 else len(np.unique(np.round(X, 2))) > 15
+
+
+def test_a_plain_model_does_not_fill_a_plate_with_one_condition() -> None:
+    space = DesignSpace(parameters=(Choice(name="solvent", options=("DMF", "THF")), Real(name="loading", low=1, high=10)))
+    X = space.sample(15, np.random.default_rng(1))
+    data = Dataset.from_measurements(space, space.decode(X), X[:, -1] + X[:, 0])
+    for proposer in (GPMean(iterations=30, generations=10), Forest(trees=8), Pairwise()):
+        found = proposer.propose(data, 12, seed=0).X
+        D = space.distance(found, found) + 9 * np.eye(12)
+        assert D.min() >= 0.05 - 1e-9, type(proposer).__name__
 
 
 # ---- pairwise ridge

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from labloop.proposing.pool import Pool
-from labloop.proposing.refine import apart, refined
+from labloop.proposing.refine import refined
+from labloop.proposing.search import apart
 from labloop.proposing.selectors import Conservative
 from labloop.testing import TOY_SPACES, toy_data, toy_truth
 from labloop.types import Array, FloatArray

@@ -44,6 +44,6 @@ class EnsembleMean:
         def mean(X: FloatArray) -> FloatArray:
             return posterior.each(X).mean(0)
 
-        X, score = search(data, mean, n, seed=seed, label="score ensemble")
+        X, score = search(data, mean, n, seed=seed, label="score ensemble", spaced=True)
         notes = {"steps": posterior.steps, "out_of_bag_correlation": posterior.out_of_bag_correlation}
         return Pool.best(data, X, score, n, proposer="ensemble", notes=notes)

@@ -61,5 +61,5 @@ class Forest:
         def mean(X: FloatArray) -> FloatArray:
             return unit * np.mean([model.predict(seen(twin)) for twin in data.space.orbit(X)], axis=0)
 
-        X, score = search(data, mean, n, seed=seed, label="score forest")
+        X, score = search(data, mean, n, seed=seed, label="score forest", spaced=True)
         return Pool.best(data, X, score, n, proposer="forest", notes={"trees": self.trees})

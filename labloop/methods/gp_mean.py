@@ -34,5 +34,7 @@ class GPMean:
     def propose(self, data: Dataset, n: int, *, seed: int) -> Pool:
         """Offer the n new designs of the highest posterior mean; the score is that mean, in y."""
         fitted = GP(max_points=self.max_points, iterations=self.iterations).fit(data, seed=seed)
-        X, mean = search(data, lambda X: fitted.belief(X)[0], n, seed=seed, label="gp_mean", generations=self.generations)
+        X, mean = search(
+            data, lambda X: fitted.belief(X)[0], n, seed=seed, label="gp_mean", generations=self.generations, spaced=True
+        )
         return Pool.best(data, X, mean, n, proposer="gp_mean", notes=fitted.pool_notes)

@@ -54,7 +54,7 @@ class JudgeOnly:
             mean, std = judge.belief(X)
             return mean + self.optimism * std
 
-        X, found = search(data, score, n, seed=seed, label="judge only")
+        X, found = search(data, score, n, seed=seed, label="judge only", spaced=True)
         return Pool.best(data, X, found, n, proposer="judge_only", notes={f"weight_{k}": w for k, w in judge.weights.items()})
 
     def _several(self, data: Dataset, n: int, seed: int) -> Pool:

@@ -36,6 +36,6 @@ class Pairwise:
         if len(data) < 2:
             raise MethodError("pairwise needs at least two measured designs: start the campaign with some, or with `random`")
         model = fit(data, seed=derive(seed, "fit"))
-        X, score = search(data, model, n, seed=seed, label="score pairwise")
+        X, score = search(data, model, n, seed=seed, label="score pairwise", spaced=True)
         notes = {"strength": model.strength, "rows": model.rows, "features": model.features}
         return Pool.best(data, X, score, n, proposer="pairwise", notes=notes)

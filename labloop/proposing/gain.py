@@ -24,8 +24,8 @@ from scipy.special import erfcx, ndtr
 from labloop.proposing.belief import Judgement
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
-from labloop.proposing.refine import apart, refined
-from labloop.proposing.search import keys
+from labloop.proposing.refine import refined
+from labloop.proposing.search import apart, keys
 from labloop.runtime.progress import track
 from labloop.seeds import derive, generator
 from labloop.types import Array, Designs, FloatArray, Values

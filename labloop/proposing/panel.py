@@ -19,7 +19,8 @@ import numpy as np
 from labloop.proposing.belief import Correction, Judgement, believing, fitted
 from labloop.proposing.dataset import Dataset, Properties
 from labloop.proposing.protocols import Belief, Posterior, Surrogate
-from labloop.proposing.refine import apart, best_first
+from labloop.proposing.refine import best_first
+from labloop.proposing.search import apart
 from labloop.proposing.success import Success
 from labloop.seeds import derive, generator
 from labloop.space.goal import Goal

@@ -15,8 +15,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.search import children, keys
 from labloop.seeds import generator
-from labloop.space.design_space import DesignSpace
-from labloop.types import Array, Designs, FloatArray, Values
+from labloop.types import Array, FloatArray
 
 Bound = Callable[[FloatArray, Array], FloatArray]
 """Scores designs X (m, d) of proposers (m,), larger is better: one number a design (m,), or one for each niche (m, k)."""
@@ -85,31 +84,6 @@ def best_first(score: FloatArray) -> Array:
         return np.argsort(-score.reshape(len(score)), kind="stable")
     place = np.argsort(np.argsort(-score, axis=0, kind="stable"), axis=0, kind="stable")
     return np.lexsort((-score.max(1), place.min(1)))
-
-
-def apart(
-    space: DesignSpace, X: Designs, least: float, n: int, *, worth: Values | None = None, slack: float = 0.0
-) -> Array:  # fmt: skip
-    """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
-
-    Of rows whose `worth` (m,) is within `slack` of the first one's left, the farthest from all chosen comes next.
-    """
-    if least <= 0 and slack <= 0:
-        return np.arange(min(n, len(X)))
-    kept: list[int] = []
-    open_ = np.ones(len(X), dtype=bool)
-    near = np.full(len(X), np.inf)
-    while len(kept) < n and open_.any():
-        i = int(open_.argmax())
-        if kept and slack > 0 and worth is not None and np.isfinite(worth[i]):
-            rivals = np.flatnonzero(open_ & (worth >= worth[i] - slack))
-            i = int(rivals[near[rivals].argmax()])
-        kept.append(i)
-        near = np.minimum(near, space.distance(X, X[i : i + 1])[:, 0])
-        if least > 0:
-            open_ &= near >= least - 1e-9
-        open_[i] = False
-    return np.array(kept, dtype=np.int64)
 
 
 def _front(worth: FloatArray, n: int) -> FloatArray:

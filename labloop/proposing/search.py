@@ -18,11 +18,14 @@ Score = Callable[[FloatArray], FloatArray]
 CHUNK = 16_384
 GENERATIONS = 40
 POPULATION = 512
+APART = 0.05
+"""Least distance of two picks where a space has numbers or mixtures: a twentieth of a range."""
 
 
 def search(
-    data: Dataset, score: Score, n: int, *, seed: int, label: str, generations: int = GENERATIONS, population: int = POPULATION
-) -> tuple[Designs, Values]:
+    data: Dataset, score: Score, n: int, *, seed: int, label: str, generations: int = GENERATIONS, population: int = POPULATION,
+    spaced: bool = False,
+) -> tuple[Designs, Values]:  # fmt: skip
     """Find at least n distinct designs, neither measured nor pending, that score best; fewer only where no more were found.
 
     A space that can be listed is scored whole, so the answer is exact. Elsewhere an elite of the best designs so far (it
@@ -32,6 +35,8 @@ def search(
 
     Args:
         label: what progress is reported as.
+        spaced: numbers that vary too freely to be listed have a peak's whole neighbourhood for best designs, which is one design
+            to a lab: leave out what is nearer than `APART` to a better one, as far as n are left.
 
     Returns:
         Canonical X (m, d) and score (m,), best first.
@@ -39,7 +44,8 @@ def search(
     rng = generator(seed, "search", label)
     if data.space.listable:
         return _everything(data, score, n, label, rng)
-    return _evolve(data, score, n, label, rng, generations, max(population, n))
+    least = APART if spaced and data.space.kinds & {"real", "integer", "mixture"} else 0.0
+    return _evolve(data, score, n, label, rng, generations, max(population, n), least)
 
 
 def chunked(score: Score, X: Designs, label: str | None = None) -> Values:
@@ -60,7 +66,7 @@ def _everything(data: Dataset, score: Score, n: int, label: str, rng: np.random.
 
 
 def _evolve(
-    data: Dataset, score: Score, n: int, label: str, rng: np.random.Generator, generations: int, population: int
+    data: Dataset, score: Score, n: int, label: str, rng: np.random.Generator, generations: int, population: int, least: float
 ) -> tuple[FloatArray, FloatArray]:
     space = data.space
     measured = data.X[data.top(population // 2)]
@@ -76,14 +82,41 @@ def _evolve(
         X, new = _unseen(X, seen, known)
         scores = chunked(score, X)
         elite, elite_score = _best(np.concatenate([elite, X]), np.concatenate([elite_score, scores]), population)
-        found, found_score = _best(np.concatenate([found, X[new]]), np.concatenate([found_score, scores[new]]), population)
+        found, found_score = _best(np.concatenate([found, X[new]]), np.concatenate([found_score, scores[new]]), population, least)
     if len(found) < n:  # few designs are valid: chance may still know some that no parent leads to
         X, new = _unseen(space.sample(20 * n, rng), seen, known)
         found, found_score = _best(
             np.concatenate([found, X[new]]), np.concatenate([found_score, chunked(score, X[new])]), population
         )
     keep = space.fresh(found, known=data.taken)
+    if least:
+        keep = keep[_filled(apart(space, found[keep], least, n), len(keep), n)]
     return found[keep], found_score[keep]
+
+
+def apart(
+    space: DesignSpace, X: Designs, least: float, n: int, *, worth: Values | None = None, slack: float = 0.0
+) -> Array:  # fmt: skip
+    """Choose rows of X (m, d), which is in order of preference, at least so far from all chosen before: up to n indices.
+
+    Of rows whose `worth` (m,) is within `slack` of the first one's left, the farthest from all chosen comes next.
+    """
+    if least <= 0 and slack <= 0:
+        return np.arange(min(n, len(X)))
+    kept: list[int] = []
+    open_ = np.ones(len(X), dtype=bool)
+    near = np.full(len(X), np.inf)
+    while len(kept) < n and open_.any():
+        i = int(open_.argmax())
+        if kept and slack > 0 and worth is not None and np.isfinite(worth[i]):
+            rivals = np.flatnonzero(open_ & (worth >= worth[i] - slack))
+            i = int(rivals[near[rivals].argmax()])
+        kept.append(i)
+        near = np.minimum(near, space.distance(X, X[i : i + 1])[:, 0])
+        if least > 0:
+            open_ &= near >= least - 1e-9
+        open_[i] = False
+    return np.array(kept, dtype=np.int64)
 
 
 def keys(X: Designs) -> list[bytes]:
@@ -98,9 +131,19 @@ def _unseen(X: Designs, seen: set[bytes], known: set[bytes]) -> tuple[FloatArray
     return X[rows], np.array([mine[i] not in known for i in rows], dtype=bool)
 
 
-def _best(X: Designs, score: Values, n: int) -> tuple[FloatArray, FloatArray]:
-    order = np.argsort(-score, kind="stable")[:n]
-    return X[order], score[order]
+def _best(X: Designs, score: Values, n: int, least: float = 0.0) -> tuple[FloatArray, FloatArray]:
+    """Keep the n best, best first; of those in one cell of a grid of mesh `least` the best comes before all seconds."""
+    order = np.argsort(-score, kind="stable")
+    if least:
+        _, first = np.unique(np.floor(X[order] / least), axis=0, return_index=True)
+        order = order[_filled(np.sort(first)[:n], len(order), n)]
+    return X[order[:n]], score[order[:n]]
+
+
+def _filled(first: Array, m: int, n: int) -> Array:
+    """Give rows `first` of m and, where these are fewer than n, as many of the others; ascending."""
+    others = np.setdiff1d(np.arange(m), first)
+    return np.sort(np.append(first, others[: max(n - len(first), 0)]))
 
 
 def children(space: DesignSpace, one: Designs, other: Designs, rng: np.random.Generator) -> Designs:

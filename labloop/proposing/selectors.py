@@ -21,7 +21,8 @@ from labloop.proposing.gain import by_gain, in_turn
 from labloop.proposing.panel import Panel, View
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Belief, Posterior
-from labloop.proposing.refine import apart, refined
+from labloop.proposing.refine import refined
+from labloop.proposing.search import APART, apart
 from labloop.registry import plugin
 from labloop.seeds import generator
 from labloop.space.design_space import DesignSpace
@@ -31,8 +32,6 @@ log = logging.getLogger("labloop")
 
 ADAPTS = 1.0
 """What earlier plates change beta by at most."""
-APART = 0.05
-"""Least distance of two picks where a space has numbers or mixtures: a twentieth of a range."""
 SEARCHED = 0.02
 """The same where each pick is searched for, as far from those before it as that, however steep a peak is."""
 CLOSE = 0.01
