@@ -83,10 +83,13 @@ class ForbiddenMotifs(_SequenceConstraint):
             strands = [mask]
             if self.reverse_complement and sequence.complement is not None:
                 strands.append(mask[::-1, sequence.complement])
-            windows = np.lib.stride_tricks.sliding_window_view(codes, len(motif), axis=1)
+            places = codes.shape[1] - len(motif) + 1
             for strand in strands:
-                found = np.pad(strand, ((0, 0), (0, 1)))  # beyond a sequence's end stands no letter
-                good &= ~found[np.arange(len(motif)), windows].all(-1).any(-1)
+                fits = np.pad(strand, ((0, 0), (0, 1)))  # beyond a sequence's end stands no letter
+                found = np.ones((len(codes), places), dtype=bool)
+                for i, letters in enumerate(fits):
+                    found &= letters[codes[:, i : i + places]]
+                good &= ~found.any(1)
         return good
 
     def describe(self) -> str:
