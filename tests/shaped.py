@@ -217,7 +217,7 @@ def fit(folder: Path) -> None:
 
     letters = DesignSpace(parameters=(Sequence(name="s", length=17),))
     for options in ({}, {"network": "convolutional"}):
-        tiny = {"members": 6, "hidden": [8], "steps": 5, **options}
+        tiny = {"members": 6, "hidden": [8], "steps": 50, **options}
         data = measured(30, letters, qualifiers=["<", *"=" * 29])
         fitted = create("surrogates", "ensemble", tiny).fit(data, seed=0)
         fitted(data.X)
