@@ -35,7 +35,7 @@ class WarmRunner(Runner):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         if sys.platform == "linux":
-            multiprocessing.set_forkserver_preload([__name__, "scipy.stats"])  # by which plates are compared
+            multiprocessing.set_forkserver_preload([__name__, "scipy.stats", "labloop.report.page"])  # compare and show a round
             forkserver.ensure_running()  # imports while nothing is due yet
             # Prefect has no public word for it: this is where its own ways to start a process are chosen (3.8.8 and 3.9.1 alike).
             starter = _Fork(self._control_channel)

@@ -1,6 +1,6 @@
-"""Run a round with every array of a signature held against the shape that it is said to have; as a script, it prints what it saw.
+"""Run a round with every array of a signature held against the shape that it is said to have, and tell what was seen.
 
-In a process of its own: `labloop.types` gives its names a meaning where `jaxtyping` is loaded before it.
+For a process of its own, such as a fork: all of labloop is held from then on.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import json
 import pkgutil
 import re
+import runpy
 import sys
 import types
 from collections import Counter
@@ -23,15 +23,19 @@ from typing import Any, get_args, get_origin
 import jaxtyping
 from jaxtyping import AbstractArray, jaxtyped
 
+import labloop.types
+
 CALLS: Counter[str] = Counter()
 """What is held, and how often it was called."""
 SHAPES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float64", "Int")}
 NAMES = {"Designs", "Others", "Values", "ByProperty", "Distances", "Flags", "Rows", *SHAPES}
+MEANT = runpy.run_path(labloop.types.__file__)
+"""What `labloop.types` gives its names for a meaning now that `jaxtyping` is loaded."""
 
 
 def told(thing: Any) -> dict[str, Any]:
     """The annotations of a function or a class that speak of shapes; torch's modules import the words for type checkers only."""
-    names = SHAPES | vars(sys.modules[thing.__module__])
+    names = SHAPES | vars(sys.modules[thing.__module__]) | MEANT
     texts = vars(thing).get("__annotations__", {}) if inspect.isclass(thing) else thing.__annotations__
     return {key: eval(text, names) for key, text in texts.items() if NAMES & set(re.findall(r"\w+", str(text)))}
 
@@ -323,10 +327,11 @@ def wrong() -> dict[str, str]:
     return said
 
 
-if __name__ == "__main__":
+def seen() -> dict[str, Any]:
+    """Hold all rooms that compute and play; gives how often each was called, and what was said of wrong shapes."""
     hold_all("space", "proposing", "surrogates", "methods")
     play()
     with TemporaryDirectory() as made:
         fit(Path(made))
         train(Path(made))
-    sys.stdout.write(json.dumps({"calls": CALLS, "wrong": wrong()}))
+    return {"calls": CALLS, "wrong": wrong()}

@@ -21,6 +21,7 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Sequence
 from labloop.studies.labs.tfbind8 import SPACE as DUPLEX
 from labloop.studies.labs.tfbind8 import truth
+from labloop.surrogates.training import Adam
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 
 SMALL = COMs(hidden_sizes=(32, 32), epochs=1, min_steps=60, lr=4e-3, particle_train_gradient_steps=5,
@@ -179,7 +180,7 @@ def test_with_alpha_fixed_at_zero_it_is_gradient_ascent_on_a_plain_network():
     y = torch.tensor((data.y - data.y.mean()) / data.y.std(), dtype=torch.float32)
     gen = coms.torch_generator(3, "coms", "batches")
     rows = torch.randperm(len(data), generator=gen)
-    adam = torch.optim.Adam(plain.parameters(), lr=options.lr)
+    adam = Adam(plain.parameters(), lr=options.lr)  # whose steps are those of torch's, without its compiler
     for _ in range(10):
         for batch in rows[torch.randperm(len(data), generator=gen)].split(20):
             adam.zero_grad()

@@ -19,7 +19,7 @@ from labloop.runtime.progress import listening
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Sequence
 from labloop.surrogates.networks import StackedCNN, load_stacked
-from labloop.surrogates.training import rate_of
+from labloop.surrogates.training import Adam, rate_of
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data, toy_truth
 from labloop.types import FloatArray
 
@@ -384,7 +384,7 @@ def test_the_papers_settings_are_an_option_set() -> None:
 
 def test_the_papers_averages_reach_back_and_its_rates_stay() -> None:
     def ends(options: GTG, steps: int = 40) -> float:
-        adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        adam = Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
         rate = rate_of(adam, options.rate, steps, least=1e-5)
         for _ in range(steps):
             adam.step()

@@ -278,6 +278,7 @@ def test_no_wake_up_where_no_server_is_named(monkeypatch):
 
 def test_what_runs_are_forked_from_has_touched_neither_a_device_nor_a_thread():
     pytest.importorskip("prefect", reason="pip install 'labloop-toolkit[flows]'")
-    told = "import sys, threading, labloop.flows.warm; print('torch' in sys.modules, threading.active_count())"
+    held = "import sys, threading, scipy.stats, labloop.flows.warm, labloop.report.page"
+    told = f"{held}; print('torch' in sys.modules, threading.active_count())"
     environment = {**os.environ, "DO_NOT_TRACK": "1"}
     assert subprocess.check_output([sys.executable, "-c", told], text=True, env=environment).split() == ["False", "1"]

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from labloop.errors import DesignError, SpaceError
-from labloop.space.constraints import Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
+from labloop.space.constraints import Allowed, Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
 from labloop.space.quantities import to_digits
@@ -266,6 +266,18 @@ def test_missing_design_columns_are_named():
 def test_a_space_that_cannot_be_is_refused(broken):
     with pytest.raises(ValidationError):
         DesignSpace.model_validate(broken)
+
+
+@pytest.mark.parametrize(
+    "rule", [Excluded(combinations=({"base": "KOAc"},)), Allowed(parameter="base", values=("none", "KOtBu"))]
+)
+def test_a_rule_that_two_spaces_share_means_the_same_option_in_both(rule):
+    """Whichever place that has in either one's list."""
+    orders = (("KOAc", "none", "KOtBu"), ("none", "KOtBu", "KOAc"))
+    spaces = [DesignSpace(parameters=(Choice(name="base", options=one),), constraints=(rule,)) for one in orders]
+    for space in (*spaces, *spaces):
+        designs = pd.DataFrame({"base": orders[0]})
+        assert [fault.row for fault in space.check(designs)] == [0]
 
 
 def test_constraints_that_leave_nothing_say_so():

@@ -19,7 +19,7 @@ import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.compare.statistics import LEVEL, POWER
 from labloop.seeds import generator
-from labloop.types import FloatArray
+from labloop.types import Array, FloatArray
 
 DRAWS = 8_000
 """Plates that power is taken from: known to half a point."""
@@ -68,7 +68,7 @@ def powers(
         level: what the look may spend of the campaign's level, see `labloop.compare.plan`.
     """
     drawn = _Drawn.of(wells, sd, plates, seed)
-    return np.array([drawn.power(difference, level) for difference in differences])
+    return np.array([drawn.told(difference, level).mean() for difference in differences])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +95,14 @@ class _Drawn:
         n = len(wells) - 1
         return cls(pairs[:n], [_one_sided(gap / error, welch) for gap, error, welch in pairs[n:]])
 
-    def power(self, difference: float, level: float) -> float:
-        """How often the first arm, so far ahead, is told from the second one."""
+    def told(self, difference: float, level: float) -> Array:
+        """On which plates (DRAWS,) the first arm, so far ahead, is told from the second one; further ahead it is on them too."""
         ps = [_one_sided((gap + difference) / error, welch) for gap, error, welch in self.first]
-        return float((_holm_first(np.array([*ps, *self.others])) <= level).mean())
+        return _holm_first(np.array([*ps, *self.others])) <= level  # type: ignore[no-any-return]
+
+    def take(self, some: Array) -> _Drawn:
+        """Leave some of the plates."""
+        return _Drawn([(gap[some], error[some], welch[some]) for gap, error, welch in self.first], [p[some] for p in self.others])
 
 
 def _one_sided(t: FloatArray, freedom: FloatArray) -> FloatArray:
@@ -133,11 +137,14 @@ def smallest(wells: Sequence[int], sd: float, *, plates: int = 1, level: float =
 def _smallest(wells: tuple[int, ...], plates: int, level: float) -> float:
     scale = math.sqrt(2 / min(wells[:2]) / plates)
     low, high = 0.0, 60.0
-    drawn = _Drawn.of(wells, 1.0, plates, 0)
+    left, sure = _Drawn.of(wells, 1.0, plates, 0), 0  # plates that may still be told or not, and those that will be
     for _ in range(22):
         middle = (low + high) / 2
-        enough = drawn.power(middle * scale, level) >= POWER
-        low, high = (low, middle) if enough else (middle, high)
+        told = left.told(middle * scale, level)
+        if (sure + told.sum()) / DRAWS >= POWER:
+            high, left = middle, left.take(told)
+        else:
+            low, left, sure = middle, left.take(~told), sure + told.sum()
     return high * scale if high < 59 else math.nan
 
 

@@ -181,8 +181,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.length, self.width = length, width
         self.enter = nn.Linear(d // length, width)
-        self.place = nn.Embedding(length, width)
-        self.time = nn.Embedding(steps, depth * width)
+        # Given weights they draw none: drawing any on no device is what loads torch's compiler, for seconds.
+        self.place = nn.Embedding.from_pretrained(torch.empty(length, width), freeze=False)
+        self.time = nn.Embedding.from_pretrained(torch.empty(steps, depth * width), freeze=False)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
         self.layers = nn.ModuleList(nn.Linear(width * (1 if length == 1 else 5), width) for _ in range(depth))
         self.leave = nn.Linear(width, d // length)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -83,10 +84,13 @@ class ForbiddenMotifs(_SequenceConstraint):
             strands = [mask]
             if self.reverse_complement and sequence.complement is not None:
                 strands.append(mask[::-1, sequence.complement])
-            windows = np.lib.stride_tricks.sliding_window_view(codes, len(motif), axis=1)
+            places = codes.shape[1] - len(motif) + 1
             for strand in strands:
-                found = np.pad(strand, ((0, 0), (0, 1)))  # beyond a sequence's end stands no letter
-                good &= ~found[np.arange(len(motif)), windows].all(-1).any(-1)
+                fits = np.pad(strand, ((0, 0), (0, 1)))  # beyond a sequence's end stands no letter
+                found = np.ones((len(codes), places), dtype=bool)
+                for i, letters in enumerate(fits):
+                    found &= letters[codes[:, i : i + places]]
+                good &= ~found.any(1)
         return good
 
     def describe(self) -> str:
@@ -232,19 +236,33 @@ class MaxComponents(_Constraint):
         return f"holds at most {self.count} components of {self.parameter}"
 
 
-class Excluded(_Constraint):
-    """Combinations of values that must not occur together, such as a base with a solvent it does not dissolve in."""
+class _WrittenConstraint(_Constraint):
+    """A rule about values as a person writes them, which are read once for a space: a search asks many times."""
 
-    type: Literal["excluded"] = "excluded"
-    combinations: tuple[dict[str, str | int | float], ...] = Field(min_length=1)
-    """Each a mapping of parameters to values."""
+    @property
+    @abstractmethod
+    def _written(self) -> list[dict[str, str | int | float]]:
+        """Values by the names of their parameters."""
 
-    def check(self, parameters: Mapping[str, Parameter]) -> None:
-        for combination in self.combinations:
-            self._codes(combination, parameters)
+    @cached_property
+    def _read(self) -> list[tuple[Any, list[dict[str, Array]]]]:
+        """One entry: the parameters of the space that asked last, and what they make of what is written."""
+        return [(None, [])]
+
+    def _codes(self, parameters: Mapping[str, Parameter]) -> list[dict[str, Array]]:
+        """Read what is written.
+
+        Raises:
+            ValueError: it does not fit the parameters.
+        """
+        of, codes = self._read[0]
+        if of is not parameters:
+            codes = [self._code(one, parameters) for one in self._written]
+            self._read[0] = parameters, codes
+        return codes
 
     @staticmethod
-    def _codes(combination: Mapping[str, str | int | float], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
+    def _code(combination: Mapping[str, str | int | float], parameters: Mapping[str, Parameter]) -> dict[str, Array]:
         import pandas as pd
 
         codes = {}
@@ -258,11 +276,26 @@ class Excluded(_Constraint):
             codes[name] = code
         return codes
 
+
+class Excluded(_WrittenConstraint):
+    """Combinations of values that must not occur together, such as a base with a solvent it does not dissolve in."""
+
+    type: Literal["excluded"] = "excluded"
+    combinations: tuple[dict[str, str | int | float], ...] = Field(min_length=1)
+    """Each a mapping of parameters to values."""
+
+    @property
+    def _written(self) -> list[dict[str, str | int | float]]:
+        return list(self.combinations)
+
+    def check(self, parameters: Mapping[str, Parameter]) -> None:
+        self._codes(parameters)
+
     def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
         good = np.ones(len(next(iter(values.values()))), dtype=bool)
-        for combination in self.combinations:
+        for codes in self._codes(parameters):
             hit = np.ones_like(good)
-            for name, code in self._codes(combination, parameters).items():
+            for name, code in codes.items():
                 same = values[name] == code
                 hit &= same if same.ndim == 1 else same.all(1)
             good &= ~hit
@@ -272,7 +305,7 @@ class Excluded(_Constraint):
         return "avoids " + "; ".join(" with ".join(f"{k}={v}" for k, v in c.items()) for c in self.combinations)
 
 
-class Allowed(_Constraint):
+class Allowed(_WrittenConstraint):
     """A choice or a number may only have some of its values, such as the temperatures of the blocks that are free."""
 
     type: Literal["allowed"] = "allowed"
@@ -281,17 +314,20 @@ class Allowed(_Constraint):
     values: tuple[str | int | float, ...] = Field(min_length=1)
     """The values that are left."""
 
+    @property
+    def _written(self) -> list[dict[str, str | int | float]]:
+        return [{self.parameter: value} for value in self.values]
+
     def check(self, parameters: Mapping[str, Parameter]) -> None:
-        for value in self.values:
-            Excluded._codes({self.parameter: value}, parameters)
+        self._codes(parameters)
         if isinstance(parameters[self.parameter], Sequence):
             raise ValueError(f"allowed: {self.parameter!r} is a sequence, not a choice or a number")
 
     def holds(self, values: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> Array:
         held = values[self.parameter]
         good = np.zeros(len(held), dtype=bool)
-        for value in self.values:
-            good |= np.isclose(held, Excluded._codes({self.parameter: value}, parameters)[self.parameter], rtol=1e-9, atol=1e-12)
+        for codes in self._codes(parameters):
+            good |= np.isclose(held, codes[self.parameter], rtol=1e-9, atol=1e-12)
         return good
 
     def describe(self) -> str:

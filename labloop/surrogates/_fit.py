@@ -176,7 +176,8 @@ class _Objective:
             slope = inverse.addr_(weights, weights, alpha=-1).mul_(0.5)  # dL/dK
         penalty = prior.penalty()
         rest = slope.trace() * noise.sum() - weights.sum() * prior.mean.sum() + penalty
-        gradient = torch.autograd.grad([K, rest], self.parameters, [slope, torch.ones_like(rest)])
+        # As one number: to be given dL/dK itself, torch would load sympy, for longer than a small fit takes.
+        gradient = torch.autograd.grad((K * slope).sum() + rest, self.parameters)
         return float(value + penalty.detach()), torch.cat([g.flatten() for g in gradient]).cpu().numpy()
 
 
