@@ -174,8 +174,9 @@ def _enough(work: Work, arm: str, pool: Pool, keys: list[tuple[int, tuple[int, .
     """Keep what may be chosen; where that is little, add its neighbours, then any others: no proposer has an opinion of them."""
     kept = _affordable(work, pool, keys, data)
     rng = generator(work.setting["seed"], "round", work.setting["number"], "enough")
+    enough = 3 * n if work.judged(arm) else n  # neighbours of random designs are no random designs
     for steps in (1, 2, 3):
-        if len(kept) >= 3 * n or not len(pool):
+        if len(kept) >= enough or not len(pool):
             break
         parents = np.arange(max(4 * n, 64)) % len(pool)
         X = data.space.mutate(pool.X[parents], rng, steps=steps)
