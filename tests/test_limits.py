@@ -456,6 +456,15 @@ def test_gain_per_price_takes_what_is_cheap_where_gains_are_alike() -> None:
     assert order[1][:10].mean() < order[0][:10].mean()
 
 
+@pytest.mark.parametrize(
+    "told", [{"limits": {"solvent": {"per": "plate", "at_most": 2}}}, {"budget": {"price": 200}}], ids=["limit", "budget"]
+)
+def test_gain_per_price_knows_the_prices_within_limits(told: dict[str, object], tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, prices=PRICES, **told), tmp_path)
+    arms = {"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}
+    assert len(run.propose(rounds(arms=arms)).picks) == 18
+
+
 def test_gain_per_price_needs_prices(tmp_path: Path) -> None:
     run = started(config(plate=BLOCK), tmp_path)
     with pytest.raises(ConfigError, match="gain_per_price needs the campaign's prices"):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
@@ -24,9 +23,10 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.levels import UNJUDGED, Chooser, Offer, Work, at_levels, together
 from labloop.proposing.placed import Placement, as_listed, by_turns
 from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.priced import selector_of
 from labloop.proposing.protocols import Posterior
 from labloop.proposing.terms import Terms, narrowed
-from labloop.registry import Options, create
+from labloop.registry import Options
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
@@ -103,8 +103,8 @@ def _reserve(work: Work, r: int, offers: Mapping[str, Offer]) -> float:
 def _offer(work: Work, name: str, pool: Pool) -> Offer:
     """Order an arm's pool as its selector would, as far as that can tell; the rest follows as offered."""
     ((selector, options),) = work.config.arms[name].selector.items()
-    told = ramped(options, round_number=work.setting["number"], rounds=work.setting["rounds"])
-    made = create("selectors", selector, _kept_to(told))
+    number, rounds = work.setting["number"], work.setting["rounds"]
+    made = selector_of(selector, _kept_to(options), work.terms, number=number, rounds=rounds)
     order: list[int] = []
     place = {one: i for i, one in enumerate(pool.ids)}
     n = len(set(pool.ids) - work.data.taken)
