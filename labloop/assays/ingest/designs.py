@@ -18,7 +18,6 @@ from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.long import NoRowsError
 from labloop.assays.ingest.parse import find_marks
 from labloop.assays.ingest.read import Opened, content_of, open_file, printable
-from labloop.config.assay import ROLES
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault, IngestError
 from labloop.types import Array
@@ -36,7 +35,7 @@ class DesignCells:
     cells: pd.DataFrame
     """The space's columns, decimal points for decimal commas."""
     others: pd.DataFrame
-    """Columns that are none of labloop's, such as the names in a FASTA file."""
+    """All other columns, such as the names in a FASTA file."""
     columns: Mapping[str, str]
     """labloop's columns to the file's."""
     what: str
@@ -87,8 +86,8 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
     if faults:
         rows = len({fault.row for fault in faults})
         raise DesignError(f"{name}: {count(rows, 'row')} of {len(table)} cannot be read", sorted(faults, key=lambda one: one.row))
-    taken = {*found.values(), *ROLES, *config.space.columns}
-    others = {one: column.cells for one, column in table.columns.items() if one not in taken}
+    used = {found["design_id"]} if by_id else {found[one] for one in config.space.columns}
+    others = {one: column.cells for one, column in table.columns.items() if one not in used}
     return DesignCells(
         name=name, lines=table.lines, cells=cells, columns=found,
         others=pd.DataFrame(others, index=range(len(table)), dtype=object), what=f"{table.form}, {count(len(table), 'row')}",
