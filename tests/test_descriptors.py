@@ -425,7 +425,7 @@ def test_mutants_may_be_named_and_other_rows_are_no_harm(tmp_path):
         (SEQUENCES[:-2], "length: 3", "", "esm.csv has no vector of EED, EEE"),
         (SEQUENCES, "length: 30", "", "the rows of esm.csv must be named by sequences: 'AAA' is none"),
         (["A" * 30, "C" * 30], "length: 30", "", "sequences cannot each have a vector: name those that have one as the space's"),
-        (SEQUENCES[:3], "length: 3", "  library: shelf.csv\n", "library, design 2: protein 'EEE' has no vector in esm.csv"),
+        (SEQUENCES[:3], "length: 3", "  library: shelf.csv\n", "shelf.csv, row 3: protein 'EEE' has no vector in esm.csv"),
         (["AAA", "AAA"], "length: 3", "", "'AAA' stands there twice"),
     ],
     ids=["lacking", "length", "too many", "library", "twice"],
