@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labloop.campaign.checks import check_configs, check_start
 from labloop.config import CampaignConfig, load_config
 from labloop.errors import ConfigError
 from labloop.proposing.dataset import Dataset
@@ -157,6 +158,19 @@ def test_molecules_are_described_once_and_kept():
     D = squares(told.described["ecfp"])
     assert D[0, 1] < D[0, 2]  # alcohols are alike
     assert D[2, 3] < D[1, 3]
+
+
+def test_options_that_are_one_molecule_are_told(tmp_path):
+    pytest.importorskip("rdkit")
+    assert Choice(name="solvent", options=tuple(MOLECULES), smiles=MOLECULES).same == []
+    assert Choice(name="solvent", options=tuple(MOLECULES)).same == []
+    assert Choice(name="x", options=("OCC", "CCO", "CC"), smiles="options").same == [("OCC", "CCO")]
+    (tmp_path / "campaign.yaml").write_text(
+        "name: two\nspace: {parameters: [{type: choice, name: x, options: [ethanol, spirit, water], "
+        "smiles: {ethanol: OCC, spirit: CCO, water: O}}]}\nplate: {wells: 24, use: 2}\n"
+    )
+    (said,) = check_configs(tmp_path / "campaign.yaml")["doubts"]
+    assert said.startswith("ethanol and spirit of x are one molecule by their SMILES")
 
 
 def test_smiles_that_are_none_are_refused_with_their_option():
@@ -521,7 +535,6 @@ def test_designs_of_as_many_differing_letters_are_in_the_order_of_their_vectors(
 
 
 def test_check_counts_vectors_and_compares_them_on_the_start_file(tmp_path):
-    from labloop.campaign.checks import check_configs, check_start
 
     space = with_vectors(tmp_path).space
     designs = space.decode(space.listing()[::3])
