@@ -50,7 +50,8 @@ def propose_round(
 
     Args:
         campaign: the campaign's name.
-        config: the round's YAML file, the shipped default where none is given; `auto` takes arms by the last backtest.
+        config: the round's YAML file, `auto` for arms by the last backtest; where none is given an open round goes on as it was
+            opened, and a new one is the shipped default.
         out: folder for the plate's files.
         home: folder of ledger and reports, as `labloop --home`.
         ledger: database URL, as `labloop --ledger`.

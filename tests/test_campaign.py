@@ -156,6 +156,18 @@ def test_a_round_without_a_plate_gives_way_to_another_configuration_and_says_so(
     assert [one["state"] for one in campaign.status()["rounds"]] == ["CLOSED", "READY"]
 
 
+def test_without_a_configuration_the_open_round_goes_on_as_it_was_opened(campaign, caplog):
+    """It was closed, and the shipped default was trained in its place."""
+    assert campaign.ensure_round(ROUND) == 1
+    assert campaign.status()["next"] == f"finish round 1: labloop propose {campaign.name}"
+    assert campaign.ensure_round() == 1
+    batch = campaign.propose()
+    assert batch.round == 1
+    assert set(batch.picks["arm"]) == set(ROUND.arms)
+    assert campaign.propose().picks.equals(batch.picks)
+    assert not [one for one in caplog.records if "another configuration" in one.getMessage()]
+
+
 def test_results_in_parts_close_the_round_when_the_last_well_is_in(at_the_lab, lab, tmp_path):
     campaign = at_the_lab
     sheet = pd.read_csv(measure_plate(campaign, lab, tmp_path / "out", tmp_path / "back", number=1), dtype=str)

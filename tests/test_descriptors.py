@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labloop.campaign.checks import check_configs, check_start
 from labloop.config import CampaignConfig, load_config
 from labloop.errors import ConfigError
 from labloop.proposing.dataset import Dataset
@@ -157,6 +158,19 @@ def test_molecules_are_described_once_and_kept():
     D = squares(told.described["ecfp"])
     assert D[0, 1] < D[0, 2]  # alcohols are alike
     assert D[2, 3] < D[1, 3]
+
+
+def test_options_that_are_one_molecule_are_told(tmp_path):
+    pytest.importorskip("rdkit")
+    assert Choice(name="solvent", options=tuple(MOLECULES), smiles=MOLECULES).same == []
+    assert Choice(name="solvent", options=tuple(MOLECULES)).same == []
+    assert Choice(name="x", options=("OCC", "CCO", "CC"), smiles="options").same == [("OCC", "CCO")]
+    (tmp_path / "campaign.yaml").write_text(
+        "name: two\nspace: {parameters: [{type: choice, name: x, options: [ethanol, spirit, water], "
+        "smiles: {ethanol: OCC, spirit: CCO, water: O}}]}\nplate: {wells: 24, use: 2}\n"
+    )
+    (said,) = check_configs(tmp_path / "campaign.yaml")["doubts"]
+    assert said.startswith("ethanol and spirit of x are one molecule by their SMILES")
 
 
 def test_smiles_that_are_none_are_refused_with_their_option():
@@ -425,7 +439,7 @@ def test_mutants_may_be_named_and_other_rows_are_no_harm(tmp_path):
         (SEQUENCES[:-2], "length: 3", "", "esm.csv has no vector of EED, EEE"),
         (SEQUENCES, "length: 30", "", "the rows of esm.csv must be named by sequences: 'AAA' is none"),
         (["A" * 30, "C" * 30], "length: 30", "", "sequences cannot each have a vector: name those that have one as the space's"),
-        (SEQUENCES[:3], "length: 3", "  library: shelf.csv\n", "library, design 2: protein 'EEE' has no vector in esm.csv"),
+        (SEQUENCES[:3], "length: 3", "  library: shelf.csv\n", "shelf.csv, row 3: protein 'EEE' has no vector in esm.csv"),
         (["AAA", "AAA"], "length: 3", "", "'AAA' stands there twice"),
     ],
     ids=["lacking", "length", "too many", "library", "twice"],
@@ -521,7 +535,6 @@ def test_designs_of_as_many_differing_letters_are_in_the_order_of_their_vectors(
 
 
 def test_check_counts_vectors_and_compares_them_on_the_start_file(tmp_path):
-    from labloop.campaign.checks import check_configs, check_start
 
     space = with_vectors(tmp_path).space
     designs = space.decode(space.listing()[::3])

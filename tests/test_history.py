@@ -254,7 +254,44 @@ def test_a_file_that_changes_or_goes_is_told_and_equal_content_is_kept_once(fold
     assert [one.get("same_as") for one in sources()] == [None, 1, None, 3]
     assert [one["note"] for one in sources()[:3]] == ["", "", "it has changed since the round before"]
     assert "cannot be read any more" in sources()[3]["note"]
-    assert "history old.csv is another one" in caplog.text
+    assert "history old.csv: 100 designs (file old.csv)" in caplog.text
+
+
+def test_the_same_file_in_a_wider_space_is_not_said_to_have_changed(folder: Path, caplog: pytest.LogCaptureFixture):
+    campaign = Campaign.create("campaign.yaml")
+    campaign.ingest("start.csv")
+    campaign.ensure_round(RoundConfig.model_validate(ROUND))
+    campaign.close(reason="only to open the next")
+    old = pd.read_csv(folder / "old.csv")
+    wider = CAMPAIGN.replace("ACGT", "ACGTN")
+    assert wider != CAMPAIGN
+    with (folder / "old.csv").open("a") as file:
+        print(*["ANNNA" if name == "dna" else 1 for name in old.columns], sep=",", file=file)
+    campaign.ensure_round(RoundConfig.model_validate(ROUND))
+    campaign.close(reason="only to open the next")
+    (folder / "campaign.yaml").write_text(wider)
+    campaign.revise("campaign.yaml", reason="N is sold")
+    campaign.ensure_round(RoundConfig.model_validate(ROUND))
+    assert "it is the same, but gave 150 designs before the campaign was revised" in caplog.text
+    assert "has changed" not in caplog.text
+
+
+def test_a_campaign_of_other_columns_is_refused_as_soon_as_both_are_there(folder: Path):
+    """It was accepted, called well by `labloop check`, and stopped the first round."""
+    (folder / "first.yaml").write_text(
+        CAMPAIGN.replace("name: new", "name: first").replace("history: {file: old.csv}", "").replace("dna", "rna")
+    )
+    (folder / "campaign.yaml").write_text(CAMPAIGN.replace("{file: old.csv}", "[{campaign: first}]"))
+    assert "cannot be looked up from here" in check_configs("campaign.yaml")["history"][0]
+    Campaign.create("first.yaml")
+    for call in (check_configs, Campaign.create):
+        with pytest.raises(ConfigError, match=r"first has no column dna \(it designs rna\): .*take it out of history"):
+            call("campaign.yaml")
+    (folder / "campaign.yaml").write_text(CAMPAIGN)
+    campaign = Campaign.create("campaign.yaml")
+    (folder / "campaign.yaml").write_text(CAMPAIGN.replace("{file: old.csv}", "[{campaign: first}]"))
+    with pytest.raises(ConfigError, match="first has no column dna"):
+        campaign.revise("campaign.yaml", reason="related")
 
 
 def test_a_file_that_was_never_there_stops_a_round_with_its_name(folder: Path):

@@ -197,13 +197,37 @@ def test_a_unit_between_brackets_is_shown(tmp_path, capsys, unit):
     assert f"[{unit}]" in capsys.readouterr().out
 
 
+def test_all_other_columns_of_a_file_come_along(run, tmp_path):
+    """Those that labloop knows of files of readings were lost: note, sample, plate, well, value, status and more."""
+    theirs = {
+        "note": "a", "sample": "T1", "plate": "P", "well": "A1", "value": "5", "status": "ok", "measured_at": "2026-01-02",
+        "Lot": "7", "unit": "mg", "rank": "3", "row": "x", "chance": "low", "predicted": "0.5", "nearest_neighbour": "n",
+    }  # fmt: skip
+    asked = fresh().assign(**theirs)
+    for designs in (written(tmp_path / "ask.csv", asked), asked):
+        found = run.predict(designs, config=ROUND)
+        rows, renamed = found.table, {"unit", "rank", "row", "chance", "predicted"}
+        for name, text in theirs.items():
+            assert rows[f"{name}_in_file" if name in renamed else name].tolist() == [text] * len(asked), name
+        assert rows["row"].tolist() != ["x"] * len(asked)
+        assert rows.columns.is_unique
+        assert "The file's column unit is unit_in_file here" in found.notes
+    again = run.predict(found.write(tmp_path / "out.csv"), config=ROUND).table
+    assert again["rank_in_file"].tolist() == ["3"] * len(asked)
+    assert again["rank_in_file_in_file"].tolist() == found.table["rank"].astype(str).tolist()
+    assert "design_id_in_file" not in again  # as it says the same
+    stamped = run.predict(fresh().assign(on=pd.Timestamp("2026-01-02")), config=ROUND)
+    assert json.loads(stamped.write(tmp_path / "out.json").read_text())["designs"][0]["on"].startswith("2026-01-02")
+
+
 def test_fasta_is_asked_about_and_picked(tmp_path, tfbind8_config):
     run = Campaign.create(tfbind8_config, home=tmp_path / "home")
     rng = np.random.default_rng(0)
     letters = ["".join(rng.choice(list("ACGT"), 8)) for _ in range(40)]
     run.ingest(written(tmp_path / "start.csv", pd.DataFrame({"dna": letters, "value": rng.random(40)})))
-    (tmp_path / "ask.fasta").write_text(">first\nACGT\nACGT\n>second\nCCCCACGA\n")
+    (tmp_path / "ask.fasta").write_text(">first note=good\nACGT\nACGT\n>second\nCCCCACGA\n")
     found = run.predict(tmp_path / "ask.fasta", config=ROUND)
+    assert found.table["note"].tolist() == ["good", ""]
     assert found.table["name"].tolist() == ["first", "second"]
     assert found.table["row"].tolist() == [1, 4]
     assert run.pick(tmp_path / "ask.fasta", arm="chemist", by="Anna").designs == 2

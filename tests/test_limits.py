@@ -106,6 +106,59 @@ def test_designs_taken_as_proposed_keep_their_order_and_shares_at_a_level(tmp_pa
     assert set(chosen[rest].itertuples(index=False)) <= set(offered[rest].itertuples(index=False))
 
 
+def free(limits: dict[str, object], home: Path) -> Campaign:
+    """A campaign of an option and a number, of which no two draws are alike by themselves."""
+    parameters = [
+        {"type": "choice", "name": "solvent", "options": list("abcdef")},
+        {"type": "real", "name": "loading", "low": 1, "high": 10},
+        {"type": "real", "name": "time", "low": 0, "high": 1, "decimals": 9},
+    ]
+    told = {"name": "free", "space": {"parameters": parameters}, "objective": {"direction": "max"}, "plate": {"wells": 24}}
+    return Campaign.create(parse_config({**told, "limits": limits, "seed": 4}, CampaignConfig), home=home)
+
+
+@pytest.mark.parametrize("selector", ["as_proposed", "random"])
+def test_a_random_draw_has_one_level_of_several(selector: str, tmp_path: Path) -> None:
+    """It stood at each of them, so that a plate of 24 wells held six draws."""
+    run = free({"solvent": {"per": "plate", "at_most": 4}}, tmp_path)
+    arms = {"start": {"proposers": ["random"], "selector": selector, "pool": 60 if selector == "random" else 24}}
+    wells = placed(run.propose(parse_config({"arms": arms, "judge": None, "plates": 2}, RoundConfig)))
+    assert wells["time"].nunique() == len(wells) == 48
+    assert wells.groupby("plate")["solvent"].nunique().tolist() == [4, 4]
+
+
+def test_a_random_draw_goes_to_the_nearest_of_a_number_s_levels(tmp_path: Path) -> None:
+    run = free({"loading": {"per": "plate", "at_most": 3}}, tmp_path)
+    wells = placed(run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)))
+    offered = run.ledger.pool(run.name, 1, run.ledger.runs(run.name, 1)["key"].iloc[0]).set_index("time")["loading"]
+    levels = wells["loading"].unique()
+    assert len(levels) == 3
+    assert wells["time"].nunique() == 24
+    for time, loading in zip(wells["time"], wells["loading"], strict=True):
+        if time in offered.index:
+            assert loading == min(levels, key=lambda level: abs(level - offered[time]))
+
+
+def test_two_arms_of_the_same_draws_move_them_alike(tmp_path: Path) -> None:
+    run = free({"solvent": {"per": "plate", "at_most": 3}}, tmp_path)
+    arms = {name: {"proposers": ["random"], "wells": 12} for name in ("one", "other")}
+    batch = run.propose(parse_config({"arms": arms, "judge": None}, RoundConfig))
+    designs = batch.designs.loc[batch.picks["design_id"].unique()]
+    assert designs["time"].nunique() == len(designs)
+
+
+def test_draws_of_few_designs_stand_at_several_levels_where_there_are_too_few_otherwise(tmp_path: Path) -> None:
+    parameters = [
+        {"type": "choice", "name": "solvent", "options": list("abcdef")},
+        {"type": "choice", "name": "base", "options": list("xyzuvwts")},
+    ]
+    told = {"name": "few", "space": {"parameters": parameters}, "objective": {"direction": "max"}, "plate": {"wells": 24}}
+    limits = {"solvent": {"per": "plate", "at_most": 3}}
+    run = Campaign.create(parse_config({**told, "limits": limits}, CampaignConfig), home=tmp_path)
+    wells = placed(run.propose(parse_config({"arms": {"start": {"proposers": ["random"]}}, "judge": None}, RoundConfig)))
+    assert wells.groupby("solvent")["base"].nunique().tolist() == [8, 8, 8]
+
+
 def test_arms_share_at_most_so_many_solvents_a_plate_on_every_plate(tmp_path: Path) -> None:
     limits = {"solvent": {"per": "plate", "at_most": 2}, "temperature": {"per": "round", "at_most": 3}}
     run = started(config(plate={"wells": 24}, limits=limits), tmp_path)
@@ -401,6 +454,15 @@ def test_gain_per_price_takes_what_is_cheap_where_gains_are_alike() -> None:
         order[power] = terms.price(rule.select(pool, Flat().fit(data, seed=0), data, 50, seed=0).pool.X)
     assert (np.diff(order[1]) >= 0).all()
     assert order[1][:10].mean() < order[0][:10].mean()
+
+
+@pytest.mark.parametrize(
+    "told", [{"limits": {"solvent": {"per": "plate", "at_most": 2}}}, {"budget": {"price": 200}}], ids=["limit", "budget"]
+)
+def test_gain_per_price_knows_the_prices_within_limits(told: dict[str, object], tmp_path: Path) -> None:
+    run = started(config(plate=BLOCK, prices=PRICES, **told), tmp_path)
+    arms = {"offline": {"proposers": ["random"], "selector": "gain_per_price", "pool": 50}}
+    assert len(run.propose(rounds(arms=arms)).picks) == 18
 
 
 def test_gain_per_price_needs_prices(tmp_path: Path) -> None:

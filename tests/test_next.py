@@ -103,6 +103,14 @@ def test_a_scheduled_campaign_is_led_on_by_its_schedule(capsys):
     assert run.status()["next"] == "write the files of round 1 for the lab: labloop step other"
 
 
+def test_the_command_that_is_named_finishes_the_open_round(capsys):
+    _training()
+    assert main(["propose", "spacer"]) == 0
+    run = Campaign.open("spacer")
+    assert [one["state"] for one in run.status()["rounds"]] == ["EXPORTED"]
+    assert run.status()["next"].startswith("round 1 waits for")
+
+
 def test_of_another_folder_the_commands_are_told_to_name_it(capsys):
     begun()
     capsys.readouterr()

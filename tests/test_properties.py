@@ -12,6 +12,7 @@ from fakes import Flat
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
+from labloop.cli.properties import lines
 from labloop.compare.hypervolume import _farthest, compare_fronts
 from labloop.compare.statistics import holm
 from labloop.config import CampaignConfig, RoundConfig, load_config, parse_config, preset
@@ -361,6 +362,9 @@ def test_the_form_has_a_column_a_property_and_comes_back(paint, tmp_path):
     assert data.failed is not None
     assert len(data.failed) == 1
     assert paint.status()["failed_designs"] == 1
+    assert "1 design failed by itself: where designs fail is learned, and fewer such are proposed" in lines(paint.status())
+    assert any(one.startswith("2 designs failed by themselves") for one in lines({"failed_designs": 2}))
+    assert "1 design is a compromise that no other beats: labloop report shows them" in lines({"compromises": 1})
     filled.loc[1, "smell"] = 2.0
     filled.to_csv(tmp_path / "whole.csv", index=False)
     assert paint.ingest(tmp_path / "whole.csv").n_rows == 1

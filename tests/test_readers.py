@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from labloop.assays.ingest import AssayFile, ReadOptions, explain_assay, read_assay
 from labloop.assays.ingest import read as reading
 from labloop.assays.ingest.cells import Column, Part, Table
-from labloop.assays.ingest.designs import read_designs
+from labloop.assays.ingest.designs import cells_of_designs, read_designs
 from labloop.assays.ingest.echo import EchoReport
 from labloop.assays.ingest.excel import Workbook
 from labloop.assays.ingest.fasta import FastaText
@@ -568,6 +568,28 @@ def test_text_of_a_workbook_that_could_be_thousands_is_not_guessed_and_numbers_a
     for values in (["1.234", "987", "2.105"], ["1.234", 0.5, 987]):
         with pytest.raises(IngestError, match=r"can be 1\.234 or 1234: .*name the mark"):
             book(*values)
+
+
+def test_a_list_of_designs_in_a_workbook_may_have_one_column_and_stand_beside_other_sheets(tmp_path, caplog):
+    """A workbook of two sheets was refused, an empty one counting, where the space has one parameter."""
+    rows = [["dna"], ["ACGTAC"], ["TTTTTT"]]
+    space = {"parameters": [{"type": "sequence", "name": "dna", "alphabet": "ACGT", "length": 6}]}
+    config = parse_config({"name": "six", "space": space, "objective": {}}, CampaignConfig)
+
+    def read(**sheets: list[list[Any]]) -> list[str]:
+        content = workbook(tmp_path / "list.xlsx", **sheets).read_bytes()
+        return cells_of_designs(content, "list.xlsx", config).cells["dna"].tolist()
+
+    assert read(Sheet=rows, Sheet2=[]) == ["ACGTAC", "TTTTTT"]
+    assert not caplog.records
+    assert read(Sheet=rows, notes=[["hello"]]) == ["ACGTAC", "TTTTTT"]
+    assert "passed over 1 other sheet notes" in caplog.text
+    assert read(stock=[["sample", "note"], ["T1", "old"]], Sheet=rows) == ["ACGTAC", "TTTTTT"]
+    assert read(Sheet=[["dna", "note"], ["ACGTAC", "a"]], stock=[["sample", "note"], ["T1", "old"]]) == ["ACGTAC"]
+    assert read(One=rows, Two=[["dna"], ["GGGGGG"]]) == ["ACGTAC", "TTTTTT", "GGGGGG"]
+    for sheets in ({"one": [], "two": []}, {"one": [["hello"]], "two": [["there"]]}):
+        with pytest.raises(IngestError, match=r"no sheet holds .*write its names of columns into a sheet's first row.*dna"):
+            read(**sheets)
 
 
 # ---- looking before storing

@@ -124,6 +124,27 @@ def test_a_space_may_be_narrowed_and_widened_again_and_again(tmp_path):
     assert set(drawn["solvent"]) == {"water", "DMF", "toluene"}
 
 
+def test_whether_a_design_is_in_the_space_is_told_of_the_space_as_it_is_now(tmp_path):
+    """It was kept from the day that the design came."""
+    run = start(tmp_path)
+
+    def told() -> pd.DataFrame:
+        run.export_dataset(tmp_path / "all.csv")
+        return pd.read_csv(tmp_path / "all.csv")
+
+    assert told()["in_space"].all()
+    run.revise(changed(REACTION, solvent={"options": ["water", "DMF"]}), reason="toluene is gone")
+    assert (told()["in_space"] == (told()["solvent"] != "toluene")).all()
+    late = parse_config(REACTION, CampaignConfig).space
+    table = late.decode(late.sample(3, generator(2, "start"))).assign(solvent="toluene", value=5.0)
+    table.to_csv(tmp_path / "late.csv", index=False)
+    run.ingest(tmp_path / "late.csv")
+    assert len(told()) == 43
+    assert (told()["in_space"] == (told()["solvent"] != "toluene")).all()
+    run.revise(changed(REACTION), reason="toluene is back")
+    assert told()["in_space"].all()
+
+
 def test_new_motif_rules_hold_for_proposals_and_not_for_data(tmp_path):
     run = start(tmp_path)
     rule = {"type": "forbidden_motifs", "parameter": "tag", "motifs": ["AA", "CC"]}

@@ -170,15 +170,16 @@ def test_steps_through_a_library_stay_in_it_and_near():
     ("rows", "text", "said"),
     [
         (ROWS.replace("host", "strain"), SHELF, "designs.csv has no column 'host' (plate, dna, strain, dose)"),
-        (ROWS.replace("TTGTAC", "TTXTAC"), SHELF, "library, design 2: dna 'TTXTAC' letters 'X' are not in the alphabet"),
-        (ROWS.replace("2.5", "25"), SHELF, "library, design 3: dose '25'"),
+        (ROWS.replace("TTGTAC", "TTXTAC"), SHELF, "designs.csv, row 3: dna 'TTXTAC' letters 'X' are not in the alphabet"),
+        (ROWS.replace("2.5", "25"), SHELF, "designs.csv, row 4: dose '25'"),
         (ROWS.replace("yeast", ""), SHELF, "designs.csv, row 4: host is blank"),
         (ROWS[:39], SHELF.replace("name: host}", "name: host, options: [coli, yeast]}"), "1 different designs, where 2"),
         (ROWS, SHELF.replace("designs.csv", "no.csv"), "no.csv cannot be read"),
         (ROWS, SHELF.replace("designs.csv", "{dna: [ACGTAC, ACGTAA], host: [a]}"), "library has no column dose"),
+        (ROWS, SHELF.replace("designs.csv", "{dna: [ACGTAC, ACGTAA], host: [a, a], dose: [1, 25]}"), "library, design 2: dose"),
         (ROWS, SHELF.replace("designs.csv", "{dna: [A, C], host: [a], dose: [1]}"), "as many rows as the others"),
     ],
-    ids=["no column", "letter", "range", "blank", "one", "no file", "by value", "lengths"],
+    ids=["no column", "letter", "range", "blank", "one", "no file", "by value", "place by value", "lengths"],
 )
 def test_a_library_that_cannot_be_is_refused_with_its_place(tmp_path, rows, text, said):
     if "{" in text.split("library:")[1]:

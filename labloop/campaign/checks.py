@@ -23,7 +23,7 @@ from labloop.registry import create
 from labloop.rounds import exports, related
 from labloop.runtime.yamlfile import at_hand, read_yaml
 from labloop.seeds import derive, generator
-from labloop.space.parameters import Sequence
+from labloop.space.parameters import Choice, Sequence
 from labloop.space.vectors import summary
 
 
@@ -78,6 +78,11 @@ def check_configs(campaign: Path | str, round_config: Path | str | None = None) 
     understood["vectors"] = [
         f"{one.name}: {one.descriptors.sentence}" for one in space if isinstance(one, Sequence) and one.descriptors is not None
     ]
+    understood["doubts"] = [
+        f"{' and '.join(options)} of {one.name} are one molecule by their SMILES, and each counts for itself: if they are one "
+        "substance, leave all but one out"
+        for one in space if isinstance(one, Choice) for options in one.same
+    ]  # fmt: skip
     understood["rules"] = [f"Rule: {one.describe()}" for one in space.rules]
     understood["limits"] = [f"Limit: {told}" for told in shown(config.limits)]
     understood["costs"] = _costs(config)

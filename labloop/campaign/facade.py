@@ -21,7 +21,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.ledger.memory import Memory, open_ledger, stored_config
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import audit as auditing
-from labloop.rounds import by_hand, insights, intake, outlook, state, training, verbs
+from labloop.rounds import by_hand, insights, intake, outlook, related, state, training, verbs
 from labloop.rounds import predict as predicting
 from labloop.rounds import veto as vetoing
 from labloop.rounds import why as reasons
@@ -44,11 +44,12 @@ class Campaign(Memory):
             ledger: database URL; `$LABLOOP_LEDGER`, else a SQLite file in `home`.
 
         Raises:
-            ConfigError: the file does not make sense.
+            ConfigError: the file does not make sense, or a campaign of its history has other columns.
             CampaignError: a campaign of this name exists.
         """
         config = checked(config)
         place, opened = open_ledger(home, ledger, create=True)
+        related.check(config, opened, place)
         opened.add_campaign(config.name, config.model_dump_json())
         return cls(config, opened, place)
 

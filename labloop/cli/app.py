@@ -172,7 +172,8 @@ def propose(
 
     Args:
         campaign: the campaign's name.
-        config: the round's YAML file, or auto: arms by the last backtest [default: config/rounds/default.yaml].
+        config: the round's YAML file, or auto: arms by the last backtest [default: as the round that is open was opened, else
+            config/rounds/default.yaml].
         out: folder for pick list, plate map, manifest and the empty assay CSV.
         workers: train side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
         on_failure: a proposer that fails: `drop` goes on without it, `stop` trains the others and stops

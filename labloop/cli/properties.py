@@ -21,14 +21,17 @@ def lines(status: Mapping[str, Any]) -> list[str]:
     """Say how many compromises there are, or the best that keeps the limits, and what failed."""
     told = []
     if "compromises" in status:
-        told.append(f"{status['compromises']} designs are compromises that no other beats: labloop report shows them")
+        n = status["compromises"]
+        what = "design is a compromise" if n == 1 else "designs are compromises"
+        told.append(f"{n} {what} that no other beats: labloop report shows them")
     if status.get("best_that_keeps_limits") is not None:
         lead: Mapping[str, Any] = next(iter(status.get("properties", {}).values()), {})
         best = f"Best that keeps the limits: {spelt(status['best_that_keeps_limits'])} {lead.get('unit') or ''}".rstrip()
         unknown = ", ".join(status.get("taken_as_kept") or ())
         told.append(best + (f" (its {unknown} is not measured, and taken as kept)" if unknown else ""))
     if n := status.get("failed_designs"):
-        told.append(f"{n} designs failed by themselves: where designs fail is learned, and fewer such are proposed")
+        what = "design failed by itself" if n == 1 else "designs failed by themselves"
+        told.append(f"{n} {what}: where designs fail is learned, and fewer such are proposed")
     return told
 
 

@@ -315,6 +315,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
         out.print(Text(line))
     for line in understood["vectors"]:
         out.print(Text(f"Vectors: {line}"))
+    for line in understood["doubts"]:
+        out.print(Text(f"Warning: {line}", style="yellow"))
     copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""
     out.print(f"Plate: {plate['described']}, {plate['for_designs']} for designs{copies}")
     for told in (*understood["rules"], *understood["limits"], *understood["costs"]):

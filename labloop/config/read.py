@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from labloop.config.base import Place
 from labloop.config.mistakes import mistakes, untrue
-from labloop.config.tables import with_tables
+from labloop.config.tables import files_of, with_tables
 from labloop.errors import ConfigError
 from labloop.registry import find
 from labloop.runtime.yamlfile import at_hand, read_yaml, shipped
@@ -32,7 +32,7 @@ def load_config(path: Path | str, model: type[C]) -> C:
         values = with_tables(document.values, at_hand(path).parent, document.where)
     except ConfigError as error:
         raise ConfigError(f"{document.source}: {error}") from error
-    config = parse_config(values, model, source=document.source, where=document.where)
+    config = parse_config(values, model, source=document.source, where=document.where, files=files_of(document.values))
     mistaken = [*untrue(values, config), *(config.mistaken() if hasattr(config, "mistaken") else ())]
     faults = [f"{document.where(place)}: {said}" for place, said in mistaken]
     for one in config.plugins() if hasattr(config, "plugins") else ():
@@ -46,12 +46,14 @@ def load_config(path: Path | str, model: type[C]) -> C:
 
 
 def parse_config(
-    raw: Mapping[str, Any], model: type[C], *, source: str = "config", where: Callable[[Place], str] | None = None
-) -> C:
-    """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors, and `where` a place in it."""
+    raw: Mapping[str, Any], model: type[C], *, source: str = "config", where: Callable[[Place], str] | None = None,
+    files: Mapping[str, str] | None = None,
+) -> C:  # fmt: skip
+    """Check a mapping as a `CampaignConfig` or `RoundConfig`; `source` names it in errors, `where` a place in it, and `files` the
+    tables beside it, see `files_of`."""
     where = where or (lambda place: ".".join(str(part) for part in place) or "file")
     try:
-        return model.model_validate(raw)
+        return model.model_validate(raw, context=files)
     except ValidationError as error:
         if kind := _other(raw, model):
             raise ConfigError(f"{source}: this is a {kind} file, which stands in another place of the command") from error

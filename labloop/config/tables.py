@@ -75,6 +75,13 @@ def with_tables(values: Mapping[str, Any], folder: Path, where: Callable[[Place]
     return found
 
 
+def files_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Name the tables by whose rows designs are told: `library`, where a file names one."""
+    space = values.get("space")
+    named = space.get("library") if isinstance(space, dict) else None
+    return {"library": Path(named).name} if isinstance(named, str) else {}
+
+
 def _parameters(space: Any) -> list[tuple[int, dict[str, Any]]]:
     """List the parameters that have a name, with their places; what else stands there is refused with the rest of the file."""
     told = space.get("parameters") if isinstance(space, dict) else None

@@ -206,7 +206,7 @@ class Ledger:
         return self._store.answer(campaign, readings.newest)
 
     def designs(self, campaign: str, ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """Give designs by their id: the design's columns and `in_space`, indexed by `design_id`.
+        """Give designs by their id, indexed by `design_id`: the design's columns, and `in_space` as it was when each first came.
 
         Args:
             ids: which, in this order; unknown ones are left out. All the campaign's, sorted by id, if None.

@@ -8,8 +8,8 @@ values the one farthest from those that are there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from labloop.proposing.protocols import Posterior
 from labloop.proposing.room import Left, Level, Listed
 from labloop.proposing.search import keys
 from labloop.proposing.terms import Terms
+from labloop.seeds import generator
 from labloop.space.constraints import Allowed
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
@@ -140,7 +141,12 @@ def at_levels(
             if values and work.posterior is not None and gains[best] <= (full, worth + 1e-9):
                 break
             values.append(best)
-        found = {arm: together([by_level[value][arm] for value in values if value in by_level]) for arm in here}
+        there = [value for value in values if value in by_level]
+        every = {arm: together([by_level[value][arm] for value in there]) for arm in here}
+        found = {
+            arm: every[arm] if work.judged(arm) else _once(work, name, found[arm], there, every[arm], n)
+            for arm, n in here.items()
+        }
         rules.append(Allowed(parameter=name, values=tuple(values)))
     return {arm: _by_turns(work, arm, offer) for arm, offer in found.items()}, rules
 
@@ -234,6 +240,41 @@ def _by_level(
     return found
 
 
+def _once(work: Work, name: str, offer: Offer, levels: list[Level], every: Offer, n: int) -> Offer:
+    """Give each design of an arm that no judge orders at one level: its own, else a number's nearest, or an option that is drawn.
+
+    Where that is not possible its next level takes it; where they are fewer than `n`, copies at further levels stand behind.
+
+    Args:
+        every: the arm's designs at every level.
+    """
+    space = work.data.space
+    cells = space.decode(offer.pool.X)[name].tolist() if len(offer.pool) else []
+    texts = set(map(canonical_text, levels))
+    own = np.array([canonical_text(cell) in texts for cell in cells], dtype=bool)
+    rows = np.flatnonzero(~own)[: max(MOVED, 4 * n)]
+    several = [Offer(pool=offer.pool.take(np.flatnonzero(own)), worth=offer.worth[own])]
+    known = {*work.data.taken, *several[0].pool.ids, *(one for X in work.taken for one in space.ids(X))}
+    turns = {i: _turns_of(work, levels, cells[i], offer.pool.ids[i]) for i in rows.tolist()}
+    for turn in range(len(levels)):
+        for level in levels:
+            there = np.array([i for i in turns if canonical_text(turns[i][turn]) == canonical_text(level)], dtype=np.int64)
+            moved, kept = _at(work, offer, there, name, level, known)
+            several.append(moved)
+            known.update(moved.pool.ids)
+            turns = {i: order for i, order in turns.items() if i not in set(kept.tolist())}
+    once = together(several)
+    return once if len(once.pool) >= n else together([once, replace(every, worth=every.worth - 2)])
+
+
+def _turns_of(work: Work, levels: list[Level], cell: Level, design: str) -> list[Level]:
+    """Order levels for a design: a number's by their distance, options by chance, alike for all arms."""
+    if isinstance(cell, str):
+        order = generator(work.setting["seed"], "level", design).permutation(len(levels))
+        return [levels[i] for i in order.tolist()]
+    return sorted(levels, key=lambda level: abs(float(level) - float(cell)))
+
+
 def _candidates(
     work: Work, at: int, here: Mapping[str, int], offers: Mapping[str, Offer], values: list[Level], room: Room
 ) -> list[Level]:  # fmt: skip
@@ -264,25 +305,29 @@ def _means(posterior: Posterior | None, X: FloatArray) -> FloatArray | None:
 
 def _moved(work: Work, offer: Offer, rows: Array, name: str, level: Level, own: FloatArray | None) -> Offer:
     """Move an arm's designs to a level; worth what the judge puts them at among its `own`, else a little less than they were."""
-    space = work.data.space
-    X, worth, proposer = offer.pool.X[rows].copy(), offer.worth[rows], offer.pool.proposer[rows]
+    moved, _ = _at(work, offer, rows, name, level, work.data.taken)
+    if own is None or work.posterior is None or not len(moved.pool):
+        return moved
+    return replace(moved, worth=np.minimum(np.searchsorted(own, work.posterior(moved.pool.X)[0]) / len(own), 1 - 1e-6) - 1e-6)
+
+
+def _at(work: Work, offer: Offer, rows: Array, name: str, level: Level, known: Container[str]) -> tuple[Offer, Array]:
+    """Move an arm's designs to a level; returns those that are new and keep all rules there, and the rows that they were."""
+    space, X = work.data.space, offer.pool.X[rows].copy()
     if len(rows):
         parameter, block = next((p, b) for p, b in zip(space.parameters, space.blocks, strict=True) if p.name == name)
         table = space.decode(X[:1])
         table[name] = [level]
         X[:, block.start : block.stop] = parameter.encode(parameter.parse(table)[0])
         X = space.canonical(X)
-        good = space.feasible(X)
-        keep = np.flatnonzero(good)[space.fresh(X[good], known=work.data.taken)] if good.any() else np.zeros(0, dtype=np.int64)
-        X, worth, proposer = X[keep], worth[keep], proposer[keep]
-    if len(X):
-        if own is not None and work.posterior is not None:
-            worth = np.minimum(np.searchsorted(own, work.posterior(X)[0]) / len(own), 1 - 1e-6)
-        worth = worth - 1e-6
+        good = np.flatnonzero(space.feasible(X))
+        kept = good[space.fresh(X[good], known=known)] if len(good) else good
+        X, rows = X[kept], rows[kept]
     pool = Pool(
-        space=space, X=X, score=np.full(len(X), np.nan), proposer=proposer, ids=tuple(space.ids(X)), notes=offer.pool.notes
-    )
-    return Offer(pool=pool, worth=worth)
+        space=space, X=X, score=np.full(len(X), np.nan), proposer=offer.pool.proposer[rows], ids=tuple(space.ids(X)),
+        notes=offer.pool.notes,
+    )  # fmt: skip
+    return Offer(pool=pool, worth=offer.worth[rows] - 1e-6), rows
 
 
 def together(several: list[Offer]) -> Offer:

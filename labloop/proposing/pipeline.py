@@ -25,6 +25,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, of_several, panel
 from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.priced import selector_of
 from labloop.proposing.protocols import Posterior, Proposer
 from labloop.proposing.selectors import BY_CHANCE
 from labloop.proposing.terms import Terms
@@ -258,9 +259,7 @@ def choose(
     def select(name: str, n: int) -> Picks:
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
-        made = create("selectors", selector, ramped(options, round_number=number, rounds=rounds))
-        if terms is not None and terms.prices is not None and hasattr(made, "priced"):
-            made = made.priced(terms.price)
+        made = selector_of(selector, options, terms, number=number, rounds=rounds)
         picks = made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))
         return picks_of(selector, picks, n)
 

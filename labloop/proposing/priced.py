@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from labloop.config.ramp import ramped
 from labloop.errors import ConfigError
 from labloop.proposing.belief import believing
 from labloop.proposing.dataset import Dataset
@@ -16,11 +17,24 @@ from labloop.proposing.gain import LEAST, log_ei, spread_of
 from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.protocols import Posterior, Selector
 from labloop.proposing.selectors import AsProposed
-from labloop.registry import plugin
+from labloop.proposing.terms import Terms
+from labloop.registry import Options, create, plugin
 from labloop.types import FloatArray
 
 Price = Callable[[FloatArray], FloatArray]
 """Prices designs X (m, d), (m,)."""
+
+
+def selector_of(name: str, options: Options, terms: Terms | None, *, number: int, rounds: int) -> Selector:
+    """Make a selector as it is in a round; one that goes by prices is told the campaign's where it has any.
+
+    Args:
+        options: as the arm has them, schedules over the rounds included.
+    """
+    made: Selector = create("selectors", name, ramped(options, round_number=number, rounds=rounds))
+    if terms is not None and terms.prices is not None and hasattr(made, "priced"):
+        made = made.priced(terms.price)
+    return made
 
 
 @plugin

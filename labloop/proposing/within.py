@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from labloop.config.ramp import ramped
 from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
@@ -24,9 +23,10 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.levels import UNJUDGED, Chooser, Offer, Work, at_levels, together
 from labloop.proposing.placed import Placement, as_listed, by_turns
 from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.priced import selector_of
 from labloop.proposing.protocols import Posterior
 from labloop.proposing.terms import Terms, narrowed
-from labloop.registry import Options, create
+from labloop.registry import Options
 from labloop.seeds import derive, generator
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameter import canonical_text
@@ -103,8 +103,8 @@ def _reserve(work: Work, r: int, offers: Mapping[str, Offer]) -> float:
 def _offer(work: Work, name: str, pool: Pool) -> Offer:
     """Order an arm's pool as its selector would, as far as that can tell; the rest follows as offered."""
     ((selector, options),) = work.config.arms[name].selector.items()
-    told = ramped(options, round_number=work.setting["number"], rounds=work.setting["rounds"])
-    made = create("selectors", selector, _kept_to(told))
+    number, rounds = work.setting["number"], work.setting["rounds"]
+    made = selector_of(selector, _kept_to(options), work.terms, number=number, rounds=rounds)
     order: list[int] = []
     place = {one: i for i, one in enumerate(pool.ids)}
     n = len(set(pool.ids) - work.data.taken)
@@ -174,8 +174,9 @@ def _enough(work: Work, arm: str, pool: Pool, keys: list[tuple[int, tuple[int, .
     """Keep what may be chosen; where that is little, add its neighbours, then any others: no proposer has an opinion of them."""
     kept = _affordable(work, pool, keys, data)
     rng = generator(work.setting["seed"], "round", work.setting["number"], "enough")
+    enough = 3 * n if work.judged(arm) else n  # neighbours of random designs are no random designs
     for steps in (1, 2, 3):
-        if len(kept) >= 3 * n or not len(pool):
+        if len(kept) >= enough or not len(pool):
             break
         parents = np.arange(max(4 * n, 64)) % len(pool)
         X = data.space.mutate(pool.X[parents], rng, steps=steps)

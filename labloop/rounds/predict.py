@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.assays.ingest.designs import DesignCells, read_designs
+from labloop.assays.ingest.designs import read_designs
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, DesignError, LabloopError
 from labloop.ledger.memory import Memory
@@ -38,13 +38,13 @@ class Predictions:
     table: pd.DataFrame
     """One row a design, in the file's order.
 
-    Columns: `rank` (1 the best of those that are allowed; none of the others), `row` of the file, the file's own other columns,
-    `design_id`, the space's columns and what mutants are called; `predicted` with `low` and `high`, between which a reading lies
-    with 90 % probability, all in `unit`; `belief_std`, the doubt about the design's own value, in `unit` (in logarithms under a
-    logarithm); `allowed`, and the rule that it is `refused_by`; `known` (`measured`, `in the lab`, `failed` or `new`), and
-    `measured`, the mean of its readings; `nearest_id`, `nearest_distance` and `nearest_value` of the nearest other design that is
-    measured. Of several properties each has its name for `predicted`, `NAME_low` and so on, and `chance` is that of keeping every
-    limit; NaN of those that nobody measured.
+    Columns: `rank` (1 the best of those that are allowed; none of the others), `row` of the file, the file's own other columns
+    (one that has the name of one of these is `NAME_in_file`), `design_id`, the space's columns and what mutants are called;
+    `predicted` with `low` and `high`, between which a reading lies with 90 % probability, all in `unit`; `belief_std`, the doubt
+    about the design's own value, in `unit` (in logarithms under a logarithm); `allowed`, and the rule that it is `refused_by`;
+    `known` (`measured`, `in the lab`, `failed` or `new`), and `measured`, the mean of its readings; `nearest_id`,
+    `nearest_distance` and `nearest_value` of the nearest other design that is measured. Of several properties each has its name
+    for `predicted`, `NAME_low` and so on, and `chance` is that of keeping every limit; NaN of those that nobody measured.
     """
     columns: tuple[str, ...]
     """The design's."""
@@ -93,10 +93,12 @@ def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: Round
     """
     space = memory.config.space
     if isinstance(designs, pd.DataFrame):
-        read, X = None, space.encode(designs, strict=False)
+        name, X = "", space.encode(designs, strict=False)
+        lines, others = np.arange(1, len(X) + 1), designs.drop(columns=list(space.columns)).reset_index(drop=True)
+        others.columns = others.columns.map(str)
     else:
         read, table = read_designs(designs, memory.config, known=state.designs(memory))
-        X = space.encode(table, strict=False)
+        X, name, lines, others = space.encode(table, strict=False), read.name, read.lines, read.others
     if not len(X):
         raise DesignError("there is no design to predict: give one a row")
     told = judging.bench(memory, config)
@@ -108,14 +110,15 @@ def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: Round
          _allowed(memory, X), _neighbours(told.data, X, ids, memory.config.objective)],
         axis=1,
     )  # fmt: skip
-    table = pd.concat([_of_file(read, len(X), {"rank", "row", "chance", *ours.columns}), ours], axis=1)
+    theirs, renamed = _of_file(lines, others, ours)
+    table = pd.concat([theirs, ours], axis=1)
     worth = np.where(table["allowed"], said["worth"], np.nan)
     rank = pd.Series(-worth).rank(method="min").astype("Int64")
     table.insert(0, "rank", rank)
     return Predictions(
-        campaign=memory.name, file="" if read is None else read.name, table=table, columns=space.columns, units=_units(memory),
+        campaign=memory.name, file=name, table=table, columns=space.columns, units=_units(memory),
         judge=told.name, n_measured=len(told.data.lead), fingerprint=told.data.fingerprint,
-        notes=tuple(_notes(memory, told, table)),
+        notes=(*_notes(memory, told, table), *(f"The file's column {one} is {new} here" for one, new in renamed.items())),
     )  # fmt: skip
 
 
@@ -161,12 +164,23 @@ def _asked(told: Bench, memory: Memory, X: FloatArray) -> dict[str, FloatArray]:
     return found
 
 
-def _of_file(read: DesignCells | None, n: int, taken: set[str]) -> pd.DataFrame:
-    """What the file says of its rows besides the designs; a column that has the name of one of ours is left out."""
-    if read is None:
-        return pd.DataFrame({"row": np.arange(1, n + 1)})
-    others = read.others[[one for one in read.others.columns if one not in taken and not one.startswith("nearest_")]]
-    return pd.concat([pd.DataFrame({"row": read.lines}), others], axis=1)
+def _of_file(lines: Array, others: pd.DataFrame, ours: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """What the file says of its rows besides the designs; returns that, and how columns are called whose name one of ours has.
+
+    A column that says the same as ours of that name is left out.
+    """
+    taken, renamed = {"rank", "row", "chance", *ours.columns}, dict[str, str]()
+    same = [
+        one
+        for one in others.columns
+        if one in ours.columns and others[one].astype(str).tolist() == ours[one].astype(str).tolist()
+    ]
+    others = others.drop(columns=same)
+    for one in others.columns:
+        name = one
+        while name in taken or (name != one and name in others.columns):
+            name = renamed[one] = f"{name}_in_file"
+    return pd.concat([pd.DataFrame({"row": lines}), others.rename(columns=renamed)], axis=1), renamed
 
 
 def _properties(memory: Memory) -> dict[str, Objective]:
@@ -255,4 +269,6 @@ def _notes(memory: Memory, told: Bench, table: pd.DataFrame) -> list[str]:
 
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    return None if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
+    if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    return value if isinstance(value, str | int | float) else str(value)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labloop.assays.ingest.read import content_of, printable
+from labloop.assays.ingest.read import content_of, digest, printable
 from labloop.assays.ingest.related import not_ours, on_steps, related_rows
 from labloop.config.campaign import CampaignConfig
 from labloop.config.history import Related
-from labloop.errors import CampaignError, ConfigError, IngestError, LabloopError
+from labloop.errors import CampaignError, ConfigError, IngestError, LabloopError, LedgerError
 from labloop.ledger.memory import HISTORY, Memory, open_ledger, place_of, stored_config
 from labloop.ledger.store import Ledger
 from labloop.proposing.dataset import Dataset
@@ -50,6 +51,8 @@ class RelatedSource:
     skipped: tuple[str, ...] = ()
     note: str = ""
     """Such as that the file is gone and the ledger's copy is used."""
+    source: str = ""
+    """SHA-256 of the file's own bytes, or the fingerprint of the other campaign's data; '' in a ledger of an older labloop."""
 
     @property
     def sha256(self) -> str:
@@ -78,6 +81,7 @@ def read(config: CampaignConfig, ledger: Ledger | None, home: Path) -> list[Rela
 
     Raises:
         CampaignError: a campaign is not there, or is this one.
+        ConfigError: a campaign has other columns.
         IngestError: a file cannot be read, or has no design of the space.
     """
     return [_file(one, config) if one.file is not None else _campaign(one, config, ledger, home) for one in config.history]
@@ -86,7 +90,8 @@ def read(config: CampaignConfig, ledger: Ledger | None, home: Path) -> list[Rela
 def _file(told: Related, config: CampaignConfig) -> RelatedSource:
     assert told.file is not None
     name = printable(told.file.name)
-    rows = related_rows(content_of(told.file), name, told, config)
+    content = content_of(told.file)
+    rows = related_rows(content, name, told, config)
     own = _property(told, config)
     objective = own if told.direction in (None, own.direction) else own.model_copy(update={"direction": told.direction})
     good = np.ones(len(rows.values), dtype=bool) if objective.transform == "identity" else rows.values > 0
@@ -94,24 +99,43 @@ def _file(told: Related, config: CampaignConfig) -> RelatedSource:
     if not good.all():
         skipped.append(f"{int((~good).sum())} rows have no logarithm (transform {objective.transform})")
     designs, y = rows.designs[good].reset_index(drop=True), objective.to_y(rows.values[good])
-    return _source(told, config, f"file {name}", designs, y, tuple(skipped))
+    return replace(_source(told, config, f"file {name}", designs, y, tuple(skipped)), source=digest(content))
 
 
-def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> RelatedSource:
+def check(config: CampaignConfig, ledger: Ledger, home: Path) -> None:
+    """See that the related campaigns that are there have this one's columns; one that is not may yet come.
+
+    Raises:
+        ConfigError: one lacks some.
+    """
+    for told in config.history:
+        if told.campaign is not None:
+            with suppress(CampaignError, LedgerError):
+                _theirs(told, config, ledger, home)
+
+
+def _theirs(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> Memory:
     assert told.campaign is not None
     place, other = (home, ledger) if ledger is not None and told.home is None else open_ledger(told.home or home, None)
     theirs = Memory(stored_config(other, told.campaign), other, place)
+    columns = theirs.config.space.columns
+    if missing := [one for one in config.space.columns if one not in columns]:
+        raise ConfigError(
+            f"history: campaign {told.campaign} has no column {', '.join(missing)} (it designs {', '.join(columns)}): "
+            "only campaigns of the same columns can be related, so take it out of history"
+        )
+    return theirs
+
+
+def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> RelatedSource:
+    theirs = _theirs(told, config, ledger, home)
     data = state.dataset(theirs).lead
     designs = theirs.config.space.decode_as_written(data.X)
-    if missing := [one for one in config.space.columns if one not in designs.columns]:
-        raise CampaignError(
-            f"history: campaign {told.campaign} has no column {', '.join(missing)} (it designs {', '.join(designs.columns)}): "
-            "only campaigns of the same columns can be related"
-        )
     designs = on_steps(designs.astype(object), config.space)
     outside, why = not_ours(designs, config.space, what="designs")
     where = f"campaign {told.campaign}" + (f" of {told.home}" if told.home is not None else "")
-    return _source(told, config, where, designs[~outside].reset_index(drop=True), data.y[~outside], why)
+    found = _source(told, config, where, designs[~outside].reset_index(drop=True), data.y[~outside], why)
+    return replace(found, source=data.fingerprint)
 
 
 def _property(told: Related, config: CampaignConfig) -> Objective:
@@ -149,7 +173,7 @@ def now(memory: Memory) -> list[RelatedSource]:
     """Read what is related now; a file that is gone counts as the ledger keeps it.
 
     Raises:
-        CampaignError, IngestError: as `read`, where the ledger keeps nothing either.
+        CampaignError, ConfigError, IngestError: as `read`, where the ledger keeps nothing either.
     """
     if not memory.config.history:
         return []
@@ -158,7 +182,7 @@ def now(memory: Memory) -> list[RelatedSource]:
     for told in memory.config.history:
         try:
             one = read(memory.config.model_copy(update={"history": (told,)}), memory.ledger, memory.folder.parent)[0]
-        except (CampaignError, IngestError) as error:
+        except (CampaignError, ConfigError, IngestError) as error:
             old = known.get(told.label)
             if old is None:
                 raise
@@ -167,8 +191,11 @@ def now(memory: Memory) -> list[RelatedSource]:
             continue
         old = known.get(told.label)
         if old is not None and old.sha256 != one.sha256:
-            log.warning("%s: history %s is another one than in the round before", memory.name, told.label)
-            one = replace(one, note="it has changed since the round before")
+            if old.source and old.source == one.source:  # the space is wider, or a column is read otherwise
+                one = replace(one, note=f"it is the same, but gave {old.measured} designs before the campaign was revised")
+            else:
+                one = replace(one, note="it has changed since the round before")
+            log.warning("%s: history %s", memory.name, one.sentence)
         found.append(one)
     return found
 
@@ -189,6 +216,7 @@ def keep(memory: Memory, number: int, sources: Sequence[RelatedSource]) -> None:
         detail: dict[str, Any] = {
             "label": one.label, "from": one.origin, "column": one.column, "sha256": one.sha256, "designs": len(one.table["y"]),
             "measured": one.measured, "skipped": list(one.skipped), "note": one.note, "said": one.sentence,
+            "source": one.source,
         }  # fmt: skip
         told.append(detail | ({"same_as": stands[one.sha256]} if one.sha256 in stands else {"table": dict(one.table)}))
     memory.ledger.add_event(memory.name, HISTORY, {"sources": told}, number)
@@ -212,6 +240,7 @@ def _as_read(memory: Memory, every: Sequence[tuple[int, dict[str, Any]]], number
         one = RelatedSource(
             label=detail["label"], origin=detail["from"], column=detail["column"], table=tables.get(detail["sha256"], {}),
             measured=detail["measured"], skipped=tuple(detail["skipped"]), note=detail["note"],
+            source=detail.get("source", ""),
         )  # fmt: skip
         if one.sha256 != detail["sha256"]:
             raise CampaignError(f"what round {number} of {memory.name} knew of {one.label} is damaged: run 'labloop verify'")
@@ -237,7 +266,7 @@ def datasets(config: CampaignConfig) -> list[Dataset]:
     """Give what is related as datasets, without a ledger of this campaign.
 
     Raises:
-        CampaignError, IngestError: as `read`.
+        CampaignError, ConfigError, IngestError: as `read`.
     """
     return [one.dataset(config) for one in read(config, None, open_home())] if config.history else []
 
@@ -246,7 +275,8 @@ def told(config: CampaignConfig, home: Path | None = None) -> list[str]:
     """Say what is related, one sentence each, without a ledger of this campaign.
 
     Raises:
-        ConfigError: a file cannot be read, with what to do; a campaign that is not here is only said to be missing.
+        ConfigError: a file cannot be read, or a campaign has other columns, with what to do; a campaign that is not here is only
+            said to be missing.
     """
     said = []
     for i, one in enumerate(config.history):
@@ -254,7 +284,7 @@ def told(config: CampaignConfig, home: Path | None = None) -> list[str]:
         try:
             said.append(read(alone, None, home or open_home())[0].sentence)
         except LabloopError as error:
-            if one.file is not None:
+            if one.file is not None or isinstance(error, ConfigError):
                 raise ConfigError(f"history.{i}: {error}") from error
             said.append(f"{one.label}: cannot be looked up from here ({error})")
     return said

@@ -20,12 +20,12 @@ from labloop.runtime.spreadsheet import neutral, xlsx_bytes
 def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) -> pd.DataFrame:
     """Give one row a reading that stands, in the order they came in.
 
-    Columns: `design_id`, the design's own (mutants by name too), `in_space`; `assay`, `value`, `unit`, `qualifier`
-    (`=`, `<`, `>`), `status`; what the
-    reading's design came to, as methods see it: `y` (transformed, larger is better for the objective's assay), `sem` (of y, its
-    variance pooled over replicates) and `n_replicates`; `control`, `plate`, `well`, `round`; the `arms` that chose the design in
-    that round and the `proposers` that offered it, with + between; `measured_at`, `file`, `row` and `note`; `flags`, the
-    rules of quality control that speak of the reading. Empty where there is none.
+    Columns: `design_id`, the design's own (mutants by name too), `in_space` (whether the space as it is now allows it); `assay`,
+    `value`, `unit`, `qualifier` (`=`, `<`, `>`), `status`; what the reading's design came to, as methods see it: `y`
+    (transformed, larger is better for the objective's assay), `sem` (of y, its variance pooled over replicates) and
+    `n_replicates`; `control`, `plate`, `well`, `round`; the `arms` that chose the design in that round and the `proposers` that
+    offered it, with + between; `measured_at`, `file`, `row` and `note`; `flags`, the rules of quality control that speak of the
+    reading. Empty where there is none.
 
     Args:
         assay: only this assay's readings; all assays', if None. `labloop ingest` takes a file of one assay.
@@ -43,7 +43,8 @@ def tidy(memory: Memory, *, assay: str | None = None, controls: bool = False) ->
         rows = rows[rows["design_id"].notna()]
     known = memory.ledger.designs(memory.name, rows["design_id"].dropna().unique())
     space = memory.config.space
-    told = known.reindex(columns=[*space.columns, "in_space"])
+    told = known.reindex(columns=list(space.columns))
+    told["in_space"] = space.feasible(space.encode(told.reset_index(drop=True), strict=False)) if len(told) else False
     names = space.names(told)
     flags = standing_flags(memory).groupby("measurement")["rule"].agg("+".join).rename("flags")
     out = rows.join(flags, on="id").drop(columns="id").join(told.join(names), on="design_id")

@@ -73,7 +73,8 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None,
 
     Args:
         config: a round, or its YAML file; `auto` takes the arms from the campaign's last kept backtest, see
-            `labloop.rounds.by_backtest`.
+            `labloop.rounds.by_backtest`. Where none is given an open round goes on as it was opened, and the next one is the
+            shipped `rounds/default.yaml`.
         now: open another round although all that were planned are done.
 
     Raises:
@@ -84,18 +85,18 @@ def ensure_round(memory: Memory, config: RoundConfig | Path | str | None = None,
     if not now and (end := state.beyond_plan(memory)):
         raise CampaignError(f"{memory.name}: {end}")
     auto = str(config) == by_backtest.AUTO
-    if config is None:
-        config = preset("rounds/default.yaml")
-    if not isinstance(config, RoundConfig) and not auto:
+    if config is not None and not isinstance(config, RoundConfig) and not auto:
         config = load_config(config, RoundConfig)
     with memory.lock():
         intake.catch_up(memory)  # whoever stored the last wells may have died before it got there
         rounds = memory.ledger.rounds(memory.name)
         last = rounds[-1] if rounds else None
         open_ = last is not None and last.state not in (RoundState.MEASURED, RoundState.CLOSED)
-        if last is not None and open_ and auto and by_backtest.opened_so(memory, last):
+        if last is not None and open_ and (config is None or (auto and by_backtest.opened_so(memory, last))):
             return last.number
         told = None
+        if config is None:
+            config = load_config(preset("rounds/default.yaml"), RoundConfig)
         if not isinstance(config, RoundConfig):
             config, told = by_backtest.round_of(memory)
         if last is not None and open_ and parse_config(json.loads(last.config), RoundConfig, source="the open round") == config:

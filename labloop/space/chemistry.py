@@ -61,6 +61,19 @@ def molecules(smiles: Mapping[str, str]) -> dict[str, list[list[float]]]:
     return {name: (np.round(one, DIGITS) + 0.0).tolist() for name, one in sets.items() if one.size and one.any()}
 
 
+def one_molecule(smiles: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Group the options whose SMILES are one molecule, written alike or not; [] where there are none, or RDKit is not there."""
+    try:
+        chem = importlib.import_module("rdkit.Chem")
+    except ImportError:
+        return []
+    found: dict[str, list[str]] = {}
+    for option, text in smiles.items():
+        if (molecule := chem.MolFromSmiles(text)) is not None:
+            found.setdefault(chem.MolToSmiles(molecule), []).append(option)
+    return [tuple(options) for options in found.values() if len(options) > 1]
+
+
 def tanimoto(counts: FloatArray) -> FloatArray:
     """Similarity (k, k) of rows of counts (k, m): what both have over what either has."""
     total = counts.sum(1)

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labloop.errors import Fault
-from labloop.space.chemistry import molecules
+from labloop.space.chemistry import molecules, one_molecule
 from labloop.space.descriptors import placed, standardised
 from labloop.space.parameter import Block, ParameterBase, canonical_text, slim
 from labloop.types import Array, FloatArray
@@ -65,9 +65,8 @@ class Choice(ParameterBase):
         if self.smiles is None and self.computed is not None:
             raise ValueError(f"computed of {self.name!r} is what labloop keeps of its smiles: leave it out, or add them")
         if self.smiles is not None:
-            told = {one: one if self.smiles == "options" else self.smiles[one] for one in self._texts}
             if self.computed is None:
-                made = {name: tuple(map(tuple, rows)) for name, rows in molecules(told).items()}
+                made = {name: tuple(map(tuple, rows)) for name, rows in molecules(self._molecules).items()}
                 object.__setattr__(self, "computed", made)
             elif any(len(rows) != len(self.options) for rows in self.computed.values()):
                 raise ValueError(f"computed of {self.name!r} has not one row an option: leave it out, and it is made again")
@@ -85,6 +84,17 @@ class Choice(ParameterBase):
             table = standardised(np.array([[self.descriptors[one][name] for name in names] for one in self._texts]))
             sets["table"] = placed(table)
         return {name: one for name, one in sets.items() if one.size and one.any()}
+
+    @property
+    def same(self) -> list[tuple[str, ...]]:
+        """Options that are one molecule by their SMILES, as far as RDKit is there to say so."""
+        return one_molecule(self._molecules)
+
+    @property
+    def _molecules(self) -> dict[str, str]:
+        if self.smiles is None:
+            return {}
+        return {one: one if self.smiles == "options" else self.smiles[one] for one in self._texts}
 
     def joined(self, old: Self) -> Self:
         """Give a parameter whose options begin with those of an older one; what is known of each is the newer word."""

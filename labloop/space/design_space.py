@@ -13,12 +13,12 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
 from labloop.seeds import generator
 from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer, nearer_by_vectors
-from labloop.space.library import LARGEST, Listing, table
+from labloop.space.library import LARGEST, Listing, row, table
 from labloop.space.mutants import named
 from labloop.space.parameters import Parameter
 from labloop.space.shape import LISTABLE, Shape
@@ -35,7 +35,7 @@ class DesignSpace(Shape):
     """
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self, info: ValidationInfo) -> Self:
         columns = [column for parameter in self.parameters for column in parameter.columns]
         names = [parameter.name for parameter in self.parameters]
         for taken in (columns, names):
@@ -54,11 +54,11 @@ class DesignSpace(Shape):
             raise ValueError("reverse_complement: needs sequences of one length: leave symmetries out, or name one length")
         if self.symmetries and not self._strands:
             raise ValueError("reverse_complement needs a sequence parameter over ACGT")
-        self._check_library()
+        self._check_library(info.context)
         self._vectors_for(self.listing)
         return self
 
-    def _check_library(self) -> None:
+    def _check_library(self, read: dict[str, str] | None) -> None:
         if self.library is None:
             return
         told = table(self.library, self.columns)
@@ -68,7 +68,7 @@ class DesignSpace(Shape):
         X, faults = self._read(told)
         if faults:
             one, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-            raise ValueError(f"library, design {one.row + 1}: {one.column} {one.cell!r} {one.rule}{more}")
+            raise ValueError(f"{row(one.row, read)}: {one.column} {one.cell!r} {one.rule}{more}")
         if not 2 <= len(self.fresh(X)) <= LISTABLE:
             raise ValueError(f"library: {len(self.fresh(X)):,} different designs, where 2 to {LISTABLE:,} can be chosen from")
 

@@ -38,6 +38,12 @@ def table(library: Mapping[str, Sequence[object]], columns: Sequence[str]) -> pd
     return pd.DataFrame({name: list(library[name]) for name in columns}, columns=list(columns))
 
 
+def row(i: int, told: Mapping[str, object] | None) -> str:
+    """Name the design at place i: by its file's row where what a configuration is read with tells the file (`library`)."""
+    file = (told or {}).get("library")
+    return f"library, design {i + 1}" if file is None else f"{file}, row {i + 2}"
+
+
 @dataclass(frozen=True, eq=False)
 class Listing:
     """Listed designs X (N, d), and the distance of their space."""

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from labloop.assays.ingest.cells import Table, count
+from labloop.assays.ingest.cells import Part, Table, count
 from labloop.assays.ingest.choose import stack
 from labloop.assays.ingest.columns import check_sequences, design_columns, known_names
 from labloop.assays.ingest.keys import numeric_columns, pointed
 from labloop.assays.ingest.long import NoRowsError
 from labloop.assays.ingest.parse import find_marks
-from labloop.assays.ingest.read import content_of, open_file, printable
-from labloop.config.assay import ROLES
+from labloop.assays.ingest.read import Opened, content_of, open_file, printable
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import DesignError, Fault, IngestError
 from labloop.types import Array
+
+log = logging.getLogger("labloop")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,7 +35,7 @@ class DesignCells:
     cells: pd.DataFrame
     """The space's columns, decimal points for decimal commas."""
     others: pd.DataFrame
-    """Columns that are none of labloop's, such as the names in a FASTA file."""
+    """All other columns, such as the names in a FASTA file."""
     columns: Mapping[str, str]
     """labloop's columns to the file's."""
     what: str
@@ -53,7 +56,7 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
         IngestError: the file cannot be read.
     """
     try:
-        opened = open_file(content, name, known_names(config, config.objective.assay))
+        opened = _opened(content, name, config)
     except NoRowsError as error:
         raise DesignError(f"{name}: has no design: write one a row, under {', '.join(config.space.columns)}") from error
     if any(part.grid is not None for part in opened.parts):
@@ -83,12 +86,31 @@ def cells_of_designs(content: bytes, name: str, config: CampaignConfig, *, known
     if faults:
         rows = len({fault.row for fault in faults})
         raise DesignError(f"{name}: {count(rows, 'row')} of {len(table)} cannot be read", sorted(faults, key=lambda one: one.row))
-    taken = {*found.values(), *ROLES, *config.space.columns}
-    others = {one: column.cells for one, column in table.columns.items() if one not in taken}
+    used = {found["design_id"]} if by_id else {found[one] for one in config.space.columns}
+    others = {one: column.cells for one, column in table.columns.items() if one not in used}
     return DesignCells(
         name=name, lines=table.lines, cells=cells, columns=found,
         others=pd.DataFrame(others, index=range(len(table)), dtype=object), what=f"{table.form}, {count(len(table), 'row')}",
     )  # fmt: skip
+
+
+def _opened(content: bytes, name: str, config: CampaignConfig) -> Opened:
+    """Open a file and keep its tables of designs: a workbook may have sheets of other things, whose columns are known too."""
+    opened = first = open_file(content, name, known_names(config, config.objective.assay))
+    if not (lists := _lists(opened, config, name)):
+        with suppress(IngestError):  # perhaps a sheet of one column stands beside those
+            opened = open_file(content, name, (*config.space.columns, "design_id"))
+            lists = _lists(opened, config, name)
+    if not lists:
+        return first
+    passed = [f"passed over {part.where}" for part in opened.parts if part not in lists]
+    for remark in dict.fromkeys([*passed, *(one for part in opened.parts for one in part.table.remarks)]):
+        log.warning("%s: %s", name, remark)
+    return replace(opened, parts=tuple(lists))
+
+
+def _lists(opened: Opened, config: CampaignConfig, name: str) -> list[Part]:
+    return [part for part in opened.parts if part.grid is None and design_columns(part.table.columns, config, file=name)]
 
 
 def read_designs(

@@ -23,6 +23,7 @@ from labloop.assays.ingest.grid import parts_of
 from labloop.assays.ingest.long import tabulate
 from labloop.assays.ingest.parse import is_marked
 from labloop.assays.ingest.titles import plate_said
+from labloop.config.assay import ROLES
 from labloop.errors import IngestError
 from labloop.registry import plugin
 
@@ -48,21 +49,18 @@ class Workbook:
             IngestError: the workbook is damaged or locked, or no sheet can be read, or openpyxl is not installed.
         """
         folded = {fold(one) for one in known}
-        parts: list[Part] = []
-        passed: list[str] = []
         sheets, hidden = _sheets(content, name)
-        for sheet in sheets:
-            grids = parts_of(sheet, folded, form="Excel workbook", delimiter=",")
-            if grids:
-                parts += grids
-            elif (table := _long(sheet, folded, single=len(sheets) == 1)) is not None:
-                parts.append(table)
-            elif any(map(any, sheet.rows)):
-                passed.append(sheet.name)
-        if not parts:
+        filled = [sheet for sheet in sheets if any(map(any, sheet.rows))]
+        for least in (2, 1) if len(filled) > 1 else (0,):  # a list of designs may have one column
+            parts, passed = _parts(filled, folded, least)
+            if parts:
+                break
+        else:
+            own = [one for one in dict.fromkeys(known) if one not in ROLES][:4]
             raise IngestError(
                 f"{name}: no sheet holds a plate or a table with columns that the campaign knows (there are "
-                f"{', '.join(passed) or 'none'})"
+                f"{', '.join(passed) or 'only empty ones'}): write its names of columns into a sheet's first row, such as "
+                f"{', '.join(own) or 'plate, well, value'}"
             )
         remarks = [
             f"passed over {count(len(some), what)} {', '.join(some)}"
@@ -71,6 +69,21 @@ class Workbook:
         ]
         first = parts[0]
         return [replace(first, table=replace(first.table, remarks=(*first.table.remarks, *remarks))), *parts[1:]]
+
+
+def _parts(sheets: Sequence[Sheet], known: Collection[str], least: int) -> tuple[list[Part], list[str]]:
+    """Read plates and tables of at least so many known columns; returns them, and the names of the other sheets."""
+    parts: list[Part] = []
+    passed: list[str] = []
+    for sheet in sheets:
+        grids = parts_of(sheet, known, form="Excel workbook", delimiter=",")
+        if grids:
+            parts += grids
+        elif (table := _long(sheet, known, least)) is not None:
+            parts.append(table)
+        else:
+            passed.append(sheet.name)
+    return parts, passed
 
 
 def _sheets(content: bytes, name: str) -> tuple[list[Sheet], list[str]]:
@@ -153,14 +166,14 @@ def _date(value: datetime | date, shown: str) -> str:
     return text.removesuffix("T00:00:00")
 
 
-def _long(sheet: Sheet, known: Collection[str], *, single: bool) -> Part | None:
-    """Read a sheet as a long table; None where it has no column that the campaign knows."""
+def _long(sheet: Sheet, known: Collection[str], least: int) -> Part | None:
+    """Read a sheet as a long table; None where it has fewer columns that the campaign knows, of a workbook's only one any do."""
     rows = sheet.rows
     top = header_at(rows, known)
     header = list(rows[top]) if rows else []
     while header and not header[-1]:
         header.pop()
-    if not header or not (single or sum(fold(cell) in known for cell in header) >= 2):
+    if not header or sum(fold(cell) in known for cell in header) < least:
         return None
     end = _end(rows, top, len(header))
     body = list(_body(rows[top + 1 : end], len(header)))
@@ -169,7 +182,7 @@ def _long(sheet: Sheet, known: Collection[str], *, single: bool) -> Part | None:
         sheet.file, header, [list(column) for column in zip(*body)] or [[] for _ in header], range(top + 2, end + 1),
         form="Excel workbook", remarks=remarks,
     )  # fmt: skip
-    places = None if single else np.full(len(table), f"sheet {sheet.name}", dtype=object)
+    places = np.full(len(table), f"sheet {sheet.name}", dtype=object) if least else None
     said, firm = plate_said(rows[:top])
     text = "\n".join(" ".join(filter(None, row)) for row in rows[:top])
     typed: dict[str, frozenset[str]] = {}
