@@ -417,7 +417,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n, spread):
     assert 0.92 * campaigns <= covered <= 0.98 * campaigns
 
 
-@pytest.mark.parametrize("name", ["three arms, 4 looks", "equal arms, 10 looks", "arm-by-round shift .5 sd, 4 looks"])
+@pytest.mark.parametrize(
+    "name",
+    ["three arms, 4 looks", "equal arms, 10 looks", "arm-by-round shift .5 sd, 4 looks", "one arm lost 22 of its 24 wells"],
+)
 def test_equal_arms_hardly_ever_get_a_winner_at_any_look(name, monkeypatch):
     """A hundredth of what examples/benchmarks/comparison.py counts; were every look to spend 5 %, a third of these would win."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "examples" / "benchmarks"))

@@ -2,7 +2,8 @@
 
 Plates: wells are compared within their round, never across; a difference over several rounds is the mean of the rounds'
 differences weighted by n₁n₂/(n₁+n₂). Designs that both arms chose cannot tell them apart: only their own wells are tested, and
-the difference is scaled by the share that these are. Means by Welch's t (Biometrika 34, 1947), spreads pooled within arms; top-k
+the difference is scaled by the share that these are. Means by Welch's t (Biometrika 34, 1947), spreads pooled within arms, no arm
+being surer than `FOLD` times the other's wells would make it: two wells that chance put close look sure beside 24. Top-k
 means by relabelling wells within rounds, taken over all shifts of one arm; hit rates by Newcombe's hybrid (Statistics in Medicine
 17, 1998, method 10), rounds' limits combined with the weights above.
 
@@ -27,6 +28,8 @@ from labloop.types import Array, FloatArray
 
 _NAN = float("nan")
 _RELABELLINGS = 999
+FOLD = 2
+"""Up to so many times the other arm's measured wells in a round Welch's t keeps its level, however few these are."""
 TOO_FAR = "the readings lie too far apart to be squared"
 
 
@@ -54,13 +57,12 @@ def plates(pair: Pair, level: float = LEVEL) -> Found:
     estimate = float(pair.weights @ pair.gaps)
     if pair.same:
         return none(0.0, "the arms chose the same designs", 1.0)
-    spread, freedom = zip(*(variance(pair.own(side)) for side in (0, 1)), strict=True)
+    wells = np.array([[len(own) for own in pair.own(side)] for side in (0, 1)])
+    wells = np.minimum(wells, FOLD * wells[::-1])[:, parts > 0]
+    spread, freedom = [variance(pair.own(side))[0] for side in (0, 1)], (wells - 1).sum(axis=1).tolist()
     if min(freedom) < 1:
         return none(estimate, "needs two measured wells of each arm in a round")
-    errors = [
-        spread[side] * sum(part**2 / len(own) for part, own in zip(parts, pair.own(side), strict=True) if len(own))
-        for side in (0, 1)
-    ]
+    errors = (spread * (parts[parts > 0] ** 2 / wells).sum(axis=1)).tolist()
     if not math.isfinite(sum(errors)):
         return none(estimate, TOO_FAR)
     if sum(errors) == 0 or math.sqrt(sum(errors)) <= 1e-12 * abs(estimate):
