@@ -10,13 +10,16 @@ means by relabelling wells within rounds, taken over all shifts of one arm; hit 
 Arms: each round is one observation, its difference, and all count alike (Student's t). That keeps its level whatever the
 differences' spread from round to round is, and where it changes (Ibragimov & Müller, Journal of Business & Economic Statistics
 28, 2010, for levels below 8 %).
+
+Readings beyond the assay's range stand at their bounds in every estimate; interval and p hold wherever they lie between the worst
+and the best reading (`Pair.leaning`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -42,6 +45,9 @@ class Found:
     high: float
     p: float
     method: str
+    ends: tuple[float, float] | None = None
+    """The estimate with readings beyond the assay's range where they speak most against the first arm, and most for it; None
+    where they can lie nowhere else."""
 
 
 def none(estimate: float, why: str, p: float = _NAN) -> Found:
@@ -49,8 +55,30 @@ def none(estimate: float, why: str, p: float = _NAN) -> Found:
     return Found(estimate, _NAN, _NAN, p, f"none: {why}")
 
 
+def wherever(found: Found, against: Found, by: Found) -> Found:
+    """Say what holds wherever bounds lie: the widest interval and the largest p of a difference with all bounds as they were
+    read, with each where it speaks most against the first arm, and most for it."""
+    every, ends = (found, against, by), (against.estimate, by.estimate)
+    if not all(math.isfinite(one.low) for one in every):
+        return replace(none(found.estimate, next(one.method for one in every if not math.isfinite(one.low))[6:]), ends=ends)
+    p = max(one.p for one in every) if len({math.copysign(1, one.estimate) for one in every}) == 1 else 1.0
+    low, high = min(one.low for one in every), max(one.high for one in every)
+    return Found(found.estimate, low, high, p, f"{found.method}, wherever bounds lie", ends)
+
+
+def _wherever(pair: Pair, test: Callable[[Pair], Found]) -> Found:
+    if not pair.leaning:
+        return test(pair)
+    by, against = (test(one) for one in pair.leaning)
+    return wherever(test(pair), against, by)
+
+
 def plates(pair: Pair, level: float = LEVEL) -> Found:
     """Difference of the mean y of two arms on these plates."""
+    return _wherever(pair, lambda one: _plates(one, level))
+
+
+def _plates(pair: Pair, level: float) -> Found:
     if not pair.blocks:
         return none(_NAN, "no round in which both have measured wells")
     parts = pair.weights * np.array([block.factor for block in pair.blocks])
@@ -73,7 +101,8 @@ def plates(pair: Pair, level: float = LEVEL) -> Found:
 
 def arms(pair: Pair, level: float = LEVEL) -> Found:
     """Difference of two arms, with rounds as the sample."""
-    return over(pair.gaps, "rounds", "the rounds'", fewest=2, few="needs several rounds", level=level)
+    few = "needs several rounds"
+    return _wherever(pair, lambda one: over(one.gaps, "rounds", "the rounds'", fewest=2, few=few, level=level))
 
 
 def over(gaps: FloatArray, what: str, whose: str, *, fewest: int, few: str, level: float = LEVEL) -> Found:
@@ -103,6 +132,10 @@ def student(estimate: float, error: float, df: float, level: float, method: str)
 
 def top_means(pair: Pair, top_k: int, draws: Draws) -> Found:
     """Difference of the mean of each arm's k best own wells, k no larger than the smaller arm has."""
+    return _wherever(pair, lambda one: _top_means(one, top_k, draws))
+
+
+def _top_means(pair: Pair, top_k: int, draws: Draws) -> Found:
     blocks = [block for block in pair.blocks if block.factor]
     if not blocks:
         return none(0.0, "the arms chose the same designs", 1.0) if pair.blocks else none(_NAN, "no round with both")
@@ -198,9 +231,8 @@ def _newcombe(blocks: list[RoundPair], level: float) -> tuple[float, float, floa
         if not block.factor:
             continue
         part = share * block.factor
-        hits = [int((own > block.incumbent).sum()) for own in block.own]
         (p, low_p, high_p), (q, low_q, high_q) = (
-            (h / len(own), *wilson(h, len(own), level)) for h, own in zip(hits, block.own, strict=True)
+            (h / len(own), *wilson(h, len(own), level)) for h, own in zip(block.hits, block.own, strict=True)
         )
         estimate += part * (p - q)
         below += part**2 * ((p - low_p) ** 2 + (high_q - q) ** 2)
