@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,16 @@ def test_a_bound_on_the_bad_side_is_best_of_nothing(direction, bound):
 def test_qualifiers_are_one_a_value_and_of_three_kinds(qualifiers):
     with pytest.raises(ValueError, match="qualifiers must be one a value, each of = < >"):
         dataset([("AAAC", 3.0), ("CCCA", 1.0)], qualifiers=qualifiers)
+
+
+def test_nobody_writes_into_a_dataset_in_this_process_or_another():
+    y = np.array([1.0, 2.0])
+    data = replace(dataset([("AAAC", 1.0), ("CCCA", 2.0)]), y=y)
+    for one in (data, data.take(np.array([0])), pickle.loads(pickle.dumps(data)), replace(data, history=(data,)).history[0]):
+        for name in ("X", "y", "sem", "censored", "n_replicates", "pending"):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(one, name)[...] = 0
+    y[0] = 5.0  # whose array it was may go on with it
 
 
 def test_the_fingerprint_tells_data_apart_and_forgets_row_order():

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.errors import DesignError
+from labloop.proposing.sealed import Sealed
 from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal
 from labloop.space.objective import Objective
@@ -22,7 +23,7 @@ SIDES = {"=": 0, "<": -1, ">": 1}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Properties:
+class Properties(Sealed):
     """What designs came to in each property of a goal: all (n, k), in the goal's order of columns."""
 
     goal: Goal
@@ -50,13 +51,15 @@ class Properties:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dataset:
+class Dataset(Sealed):
     """Measured designs, replicates aggregated, in the order of their `design_id`; y is always maximised.
 
     Shapes: X (n, d), y (n,), sem (n,), censored (n,), n_replicates (n,), pending (p, d), failed (f, d).
 
     With several `properties` y is one number of them all, see `labloop.space.goal.Goal.scalar`: what methods of one objective
     learn from. `of` gives a property's own dataset.
+
+    Its arrays are read-only, as arms, proposers and the judge of a round are given one and the same: who changes one copies it.
     """
 
     space: DesignSpace
