@@ -43,6 +43,12 @@ class Properties(Sealed):
         """Whether all that has limits can be learned."""
         return bool(self.judged[np.isfinite(self.goal.bounds).any(0)].all())
 
+    @property
+    def sure(self) -> ByProperty:
+        """Y with objectives' bounds from above at the worst value of their column: how much better they are nobody knows."""
+        above = (self.censored < 0) & (np.arange(self.Y.shape[1]) < self.goal.m)
+        return np.where(above, np.fmin.reduce(self.Y, axis=0, initial=np.nan), self.Y)
+
     def take(self, rows: Array) -> Properties:
         """Keep only these rows."""
         return replace(
