@@ -153,6 +153,12 @@ class ProposerContract:
         offers(data, 12, seed=0)
         assert not offers.touched, f"global generators moved: {offers.touched}"
 
+    def test_leaves_the_dataset_as_it_was(self, data: Dataset, offers: Offers) -> None:
+        before = {name: value.copy() for name, value in _fields(data).items() if isinstance(value, np.ndarray)}
+        offers(data, 12, seed=0)  # which ends in an error where it writes: the arrays are read-only
+        for name, value in before.items():
+            np.testing.assert_array_equal(getattr(data, name), value, err_msg=name)
+
     def test_keeps_pending_designs_out(self, data: Dataset, offers: Offers) -> None:
         first = offers(data, 12, seed=0)
         pending = Dataset(**{**_fields(data), "pending": first.X})

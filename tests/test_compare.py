@@ -58,6 +58,14 @@ def equal_arms(rounds: int, seed: int = 0, *, shift: float = 0.0, names: str = "
     return picks_of(wells)
 
 
+def of_bounds(mine: list[float], others: list[float], *, bound: str, direction: str = "max", **options: object) -> Comparison:
+    """An arm `a` whose wells are all bounds on one side, against exact ones of `b`; in the lab's unit."""
+    objective = Objective(direction=direction)
+    wells = {(1, "a"): objective.to_y(mine).tolist(), (1, "b"): objective.to_y(others).tolist()}
+    status = [f"censored_{bound}"] * len(mine) + ["ok"] * len(others)
+    return quick(picks_of(wells, status=status), objective=objective, incumbent=objective.to_y([1100.0])[0], **options)
+
+
 # What an arm got
 
 
@@ -89,6 +97,55 @@ def test_values_are_given_in_the_labs_unit_too():
     assert low.mean_value_low < 4.0 < low.mean_value_high
     kd = quick(picks_of({(1, "a"): [-1.0, -3.0]}), objective=Objective(direction="min", transform="log10")).arms[0]
     assert (kd.best_value, kd.mean_value) == (pytest.approx(10.0), pytest.approx(100.0))
+
+
+@pytest.mark.parametrize(("direction", "bound", "at"), [("max", "low", 5000.0), ("min", "high", 200.0)])
+def test_bounds_on_the_bad_side_are_no_hits_and_no_best_value(direction, bound, at):
+    found = of_bounds([at] * 12, [1002.0 + i for i in range(12)], bound=bound, direction=direction)
+    arm = found.arms[0]
+    assert (arm.n_measured, arm.n_hits, arm.best_id) == (12, 0, None)
+    assert math.isnan(arm.best)
+    assert found.of("a", "b", "hit_rate").estimate == (0 if direction == "max" else -1)
+
+
+@pytest.mark.parametrize(("direction", "bound", "at"), [("max", "low", 5000.0), ("min", "high", 200.0), ("max", "high", 900.0)])
+def test_no_verdict_hangs_on_where_bounds_lie(direction, bound, at):
+    others = [1002.0 + i for i in range(12)]
+    found = of_bounds([at] * 12, others, bound=bound, direction=direction)
+    gap = found.of("a", "b")
+    assert not gap.decided
+    assert gap.bounds
+    assert gap.low < 0 < gap.high
+    assert gap.wells_needed is None
+    assert "read beyond the assay's range count at their bounds there" in found.sentence
+    exact = of_bounds([at] * 12, others, bound="none", direction=direction)
+    assert exact.of("a", "b").decided, "read exactly, the same values tell the arms apart"
+
+
+@pytest.mark.parametrize(("bound", "at"), [("low", 100.0), ("high", 5000.0)])
+def test_bounds_at_the_edge_of_all_readings_decide_as_readings_do(bound, at):
+    found = of_bounds([at] * 12, [1002.0 + i for i in range(12)], bound=bound)
+    assert found.of("a", "b").decided
+    assert not found.of("a", "b").bounds
+
+
+def test_a_verdict_that_holds_wherever_bounds_lie_is_given():
+    wells = {(1, "a"): [*normal(1, 23, 10.0), 20.0], (1, "b"): normal(2, 24)}
+    found = quick(picks_of(wells, status=[*["ok"] * 23, "censored_low", *["ok"] * 24]))
+    gap = found.of("a", "b")
+    assert gap.decided
+    assert gap.bounds
+    assert gap.estimate_low < gap.estimate == gap.estimate_high
+    assert gap.low < quick(picks_of(wells)).of("a", "b").low
+    assert gap.flipped().estimate_high == -gap.estimate_low
+    assert found.notes[0].startswith("1 well reads beyond the assay's range and is counted at the bound. A verdict holds")
+
+
+def test_rounds_as_the_sample_hold_wherever_bounds_lie():
+    wells = {(r, arm): normal(10 * r + ord(arm), 8, 2000.0 * (arm == "a")) for r in (1, 2, 3, 4) for arm in "ab"}
+    status = [f"censored_{'low' if arm == 'a' else 'none'}" for _, arm in wells for _ in range(8)]
+    assert quick(picks_of(wells)).of("a", "b").decided
+    assert not quick(picks_of(wells, status=status)).of("a", "b").decided
 
 
 def test_each_proposer_of_an_arm_has_its_own_row():
@@ -417,7 +474,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n, spread):
     assert 0.92 * campaigns <= covered <= 0.98 * campaigns
 
 
-@pytest.mark.parametrize("name", ["three arms, 4 looks", "equal arms, 10 looks", "arm-by-round shift .5 sd, 4 looks"])
+@pytest.mark.parametrize(
+    "name",
+    ["three arms, 4 looks", "equal arms, 10 looks", "arm-by-round shift .5 sd, 4 looks", "one arm lost 22 of its 24 wells"],
+)
 def test_equal_arms_hardly_ever_get_a_winner_at_any_look(name, monkeypatch):
     """A hundredth of what examples/benchmarks/comparison.py counts; were every look to spend 5 %, a third of these would win."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "examples" / "benchmarks"))

@@ -42,6 +42,15 @@ def test_a_campaign_is_one_observation():
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_what_hangs_on_where_bounds_lie_decides_nothing_over_campaigns():
+    picks = [equal_arms(4, seed=i, shift=5.0) for i in range(5)]
+    assert across({str(i): quick(one) for i, one in enumerate(picks)}).gaps[0].decided
+    bounds = [one.assign(censored=np.where(one["arm"] == "a", -1, 0)) for one in picks]
+    [gap] = across({str(i): quick(one) for i, one in enumerate(bounds)}).gaps
+    assert not gap.decided
+    assert gap.low < 0 < gap.high
+
+
 def test_luck_of_a_start_that_comes_again_in_every_round_decides_nothing_over_campaigns():
     one = begun(6, ahead=0.0, luck=2.0)
     assert any(found.of("a", "b").decided for found in one.values()), "within its one start a campaign cannot see it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -79,10 +80,37 @@ def test_censored_readings_keep_their_side_and_the_tightest_bound():
     assert flipped.censored.tolist() == [-1]
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["from above first", "from below first"])
+@pytest.mark.parametrize(("low", "high"), [(1.0, 5.0), (5.0, 1.0)], ids=["hemmed in", "contradictory"])
+def test_bounds_on_both_sides_are_their_middle_in_whatever_order(low, high, order):
+    rows = [("AAAC", high, "<"), ("AAAC", low, ">"), ("AAAC", 9.0, "<"), ("AAAC", -1.0, ">")][::order]
+    data = dataset([one[:2] for one in rows], qualifiers=[one[2] for one in rows])
+    assert (data.y.tolist(), data.censored.tolist()) == ([3.0], [0])
+
+
+@pytest.mark.parametrize(("direction", "bound"), [("max", "<"), ("min", ">")])
+def test_a_bound_on_the_bad_side_is_best_of_nothing(direction, bound):
+    sign = 1 if direction == "max" else -1
+    rows = [("AAAC", 5000.0 * sign), ("CCCA", 1000.0 * sign), ("ACAC", 2000.0 * sign), ("AACC", 4000.0 * sign)]
+    data = dataset(rows, qualifiers=[bound, "=", "=", bound], objective=Objective(direction=direction))
+    assert data.y[data.top(3)].tolist() == [2000, 1000, 5000]
+    assert data.top(1) == [data.best]
+
+
 @pytest.mark.parametrize("qualifiers", [["~", "="], ["="], ["=", "=", "="]])
 def test_qualifiers_are_one_a_value_and_of_three_kinds(qualifiers):
     with pytest.raises(ValueError, match="qualifiers must be one a value, each of = < >"):
         dataset([("AAAC", 3.0), ("CCCA", 1.0)], qualifiers=qualifiers)
+
+
+def test_nobody_writes_into_a_dataset_in_this_process_or_another():
+    y = np.array([1.0, 2.0])
+    data = replace(dataset([("AAAC", 1.0), ("CCCA", 2.0)]), y=y)
+    for one in (data, data.take(np.array([0])), pickle.loads(pickle.dumps(data)), replace(data, history=(data,)).history[0]):
+        for name in ("X", "y", "sem", "censored", "n_replicates", "pending"):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(one, name)[...] = 0
+    y[0] = 5.0  # whose array it was may go on with it
 
 
 def test_the_fingerprint_tells_data_apart_and_forgets_row_order():

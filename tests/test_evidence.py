@@ -97,6 +97,13 @@ def test_a_lucky_reading_is_worth_so_much_and_no_more():
     assert worth[1] == pytest.approx(2 * worth[0], rel=0.01)
 
 
+def test_bounds_from_above_earn_no_wells():
+    told = history({"a": 0.0, "b": 0.0})
+    bounds = told.assign(y=np.where(told["arm"] == "a", 50.0, told["y"]), censored=np.where(told["arm"] == "a", -1, 0))
+    found = share(bounds, ["a", "b"], wells=96, floor=8, incumbent={1: 1.0, 2: 1.5}, number=3, seed=0)
+    assert found.wells["a"] < found.wells["b"]
+
+
 def test_the_rules_are_read_and_faults_are_refused():
     assert config().allocation.rule == "equal"
     assert config(allocation="evidence").allocation.least(96, 2) == 8

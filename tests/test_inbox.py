@@ -345,6 +345,19 @@ def test_a_file_that_cannot_be_moved_is_named_and_holds_up_no_other(run, box, mo
     assert set(look(box).whole) == {"a.csv", "b.csv"}
 
 
+@pytest.mark.parametrize("mended", ["file", "folder", "where it would go"])
+def test_a_file_that_could_not_be_moved_is_tried_again_once_that_is_mended(run, box, monkeypatch, mended):
+    (box / "a.csv").write_text(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        assert inbox.take(run, box, "a.csv").waits
+    assert look(box).whole == ()
+    assert "tried again once what is allowed there changes" in look(box).why[0]
+    {"file": box / "a.csv", "folder": box, "where it would go": box / ".taken"}[mended].chmod(0o700)
+    assert look(box).whole == ("a.csv",)
+    assert inbox.take(run, box, "a.csv").accepted
+
+
 # ---- when a file is whole
 
 

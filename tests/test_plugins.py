@@ -433,9 +433,13 @@ def test_numbers_that_are_not_finite_are_refused(given):
 
 
 ANSWERS = """
+from dataclasses import replace
+
 import numpy as np
 
+from labloop.proposing.pool import Pool
 from labloop.registry import plugin
+from labloop.seeds import generator
 
 
 @plugin
@@ -447,12 +451,23 @@ class Offers:
             raise RuntimeError("the weather is bad")
         if self.what == "mistake":
             raise TypeError("the code is bad")
+        if self.what == "leaves":
+            raise SystemExit(3)
+        if self.what == "writes":
+            y = data.y
+            y *= -1
+        pool = Pool.best(data, data.space.sample(4 * n, generator(seed)), np.zeros(4 * n), n, proposer="offers")
+        if self.what == "scoreless":
+            return replace(pool, score=pool.score * np.nan)
 
 
 @plugin
 class Selects:
+    what: str = "nothing"
+
     def select(self, pool, posterior, data, n, *, seed):
-        return None
+        if self.what == "writes":
+            data.X[:] = 0
 
 
 @plugin
@@ -460,6 +475,9 @@ class Judges:
     what: str
 
     def fit(self, data, *, seed):
+        if self.what == "writes":
+            data.sem.sort()
+
         def posterior(X):
             mean, std = np.zeros(len(X)), np.ones(len(X))
             return {
@@ -484,6 +502,10 @@ def judged(what):
     return {"arms": {"one": {"proposers": "random", "selector": selector}}, "judge": {"answers_apart:Judges": {"what": what}}}
 
 
+def offered(what):
+    return {"arms": {"one": {"proposers": {"answers_apart:Offers": {"what": what}}}}}
+
+
 def test_what_a_surrogate_says_is_taken_in_any_form_that_can_only_mean_one_thing():
     mean = np.array([1.0, 2.0])
     column, grows = mean[:, None], torch.tensor(mean, requires_grad=True)
@@ -503,7 +525,15 @@ def test_what_a_surrogate_says_is_taken_in_any_form_that_can_only_mean_one_thing
         (judged("none"), "answers_apart:Judges does not give .* designs as many means and stds"),
         (judged("one"), "answers_apart:Judges does not give .* designs as many means and stds"),
         (judged("unfitted"), "surrogate answers_apart:Judges fitted nothing, which cannot be called"),
-        ({"arms": {"one": {"proposers": "answers_apart:Offers"}}}, "Offers offered nothing, not a Pool: it breaks the"),
+        (judged("writes"), "surrogate answers_apart:Judges writes into an array that is read-only, such as the dataset's"),
+        (offered("nothing"), "Offers offered nothing, not a Pool: it breaks the"),
+        (offered("writes"), "answers_apart:Offers writes into an array that is read-only, such as the dataset's"),
+        (offered("leaves"), r"answers_apart:Offers would have ended labloop \(exit status 3\): it breaks the proposer's"),
+        (offered("scoreless"), "answers_apart:Offers has no finite score for .* of .* designs"),
+        (
+            {"arms": {"one": {"proposers": "random", "selector": {"answers_apart:Selects": {"what": "writes"}}}}},
+            "answers_apart:Selects writes into an array that is read-only",
+        ),
         (
             {"arms": {"one": {"proposers": "random", "selector": "answers_apart:Selects"}}},
             "Selects was asked for 6 picks and gave nothing: it breaks the selector's contract",

@@ -596,6 +596,22 @@ def panel_on(table, **more):
     return panel_of(GP(iterations=30), data, seed=0), data
 
 
+def test_a_bound_from_above_adds_no_hypervolume():
+    made, table = config(**TWO), start(6)
+    parts = [
+        Dataset.from_measurements(
+            made.space, table[["a", "b"]], table[name].to_numpy(), objective=one,
+            qualifiers=[{1: "<", -1: ">"}[one.sign], *"====="],
+        ) for name, one in made.goal.properties.items()
+    ]  # fmt: skip
+    none = np.zeros((0, made.space.d))
+    known = Dataset.of_properties(made.goal, parts, pending=none, failed=none).properties
+    above, m = known.censored < 0, made.goal.m
+    assert above.sum() == len(parts)
+    np.testing.assert_array_equal(known.sure[:, :m][above[:, :m]], known.Y[:, :m].min(0))
+    np.testing.assert_array_equal(known.sure[~above], known.Y[~above])
+
+
 def test_what_nobody_measured_is_foretold_of_no_pick_and_counts_as_kept(tmp_path):
     limited = {**LIMITED, "constraints": {**LIMITED["constraints"], "cost": {"at_least": 1}}}
     run = Campaign.create(config(**limited), home=tmp_path)

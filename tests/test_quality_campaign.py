@@ -278,6 +278,26 @@ def test_an_overflow_beside_exact_replicates_counts_nowhere(tmp_path):
     assert agree.n_designs == len(told) - 1
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["from below first", "from above first"])
+@pytest.mark.parametrize(("low", "high"), [("3", "5"), ("5", "3")], ids=["hemmed in", "contradictory"])
+def test_bounds_on_both_sides_are_their_middle_everywhere(tmp_path, low, high, order):
+    run, form = first_round(tmp_path, plate={**promoter().plate.model_dump(), "replicates": 2})
+    design = designs_in(run, form.loc[[of_designs(run, form)[0]]])[0]
+    mine = [at for at in of_designs(run, form) if designs_in(run, form.loc[[at]])[0] == design]
+    form = form.astype({"F/OD": object})
+    form.loc[mine, "F/OD"] = [f">{low}", f"<{high}"][::order]
+    send(run, form, tmp_path / "a.csv")
+    data, told = run.dataset(), state.results(run)
+    at = data.ids.index(design)
+    assert data.censored[at] == 0
+    row = told[told["design_id"] == design].iloc[0]
+    assert (row["y"], row["censored"], row["status"]) == (pytest.approx(data.y[at]), 0, "ok")
+    assert data.y[at] == pytest.approx(run.config.objective.to_y(np.array([3.0, 5.0])).mean())
+    warned = [one for one in run.status().get("warnings", []) if design in one]
+    assert bool(warned) == (low == "5")
+    assert all("reads above 5 and below 3 in fluorescence, which cannot both be" in one for one in warned)
+
+
 ECHO = """Run ID,17001
 Run Date/Time,2026-03-31 14:05
 

@@ -317,6 +317,9 @@ def test_a_file_of_the_round_is_read_when_the_round_opens(tmp_path, lab):
     with pytest.raises(ConfigError, match=r"r\.yaml"):
         steps.step(run)
     assert "r.yaml: cannot be read" in run.status()["next"]
+    assert run.status()["next"].endswith(
+        "put it back, or where the campaign's files lie elsewhere now: labloop revise c CAMPAIGN.yaml --reason moved"
+    )
     (tmp_path / "r.yaml").write_text("arms: {free: {proposers: random}}\njudge: null\n")
     assert walk(run) == ["open", "train", "propose", "export", "the lab"]
 

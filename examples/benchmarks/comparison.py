@@ -67,6 +67,8 @@ class Setting:
     """Share of each plate that is out at a first look; the worst wells come last."""
     fade: float = 0.0
     """How much the last of 80 wells is worse than the first."""
+    left: int | None = None
+    """Wells of the first arm in each round that are not lost; None for all."""
     draw: Wells = normal
     better: float = 0.0
     """By how many standard deviations the first arm is better."""
@@ -80,6 +82,8 @@ SETTINGS = (
     Setting("arms come and go (each in half the rounds), 10 looks", rounds=10, arms=3, stay=0.5),
     Setting("half the designs shared", shared=0.5),
     Setting("lognormal values", draw=lognormal),
+    Setting("one arm lost 22 of its 24 wells", left=2),
+    Setting("one arm lost 19 of its 24 wells", left=5),
     Setting("half the plate out at a first look", out=0.5),
     Setting("a tenth of the plate out at a first look", out=0.1),
     Setting("arm-by-round shift .2 sd, 4 looks", shift=0.2),
@@ -104,7 +108,7 @@ def blocks(setting: Setting, number: int, rng: np.random.Generator) -> dict[tupl
     for i, first in enumerate(here):
         for second in here[i + 1 :]:
             depth = min(setting.wells[first], setting.wells[second])
-            own = tuple(y[arm][: depth - common] for arm in (first, second))
+            own = tuple(y[arm][: (setting.left or depth) if arm == 0 else depth][: depth - common] for arm in (first, second))
             wells = setting.wells[first], setting.wells[second]
             whole = RoundPair((own[0], own[1]), same, number=number, wells=wells)
             late = [round(setting.out * w) for w in wells]

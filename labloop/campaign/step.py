@@ -17,7 +17,7 @@ from labloop.campaign.inbox.filing import safe
 from labloop.campaign.inbox.taken import LATE
 from labloop.config.round import RoundConfig
 from labloop.config.schedule import Schedule
-from labloop.errors import LabloopError
+from labloop.errors import ConfigError, LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.report import report_of, write_report
@@ -89,12 +89,28 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
     number, done = told.get("round", 0), told["done"]
     turned_back = inbox.rejected(inbox_of(campaign), since=told["since"].timestamp())
     closed = not number or told["state"] == RoundState.CLOSED
+    can_learn = not closed or bool(number and done >= campaign.config.rounds) or _can_learn(campaign, _next_round(campaign, done))
     return Situation(
         **told, campaign=campaign.name, now=now, schedule=schedule, planned=campaign.config.rounds,
         files=files.whole, arriving=files.arriving, why=files.why, rejected=tuple(turned_back),
         settles=now + timedelta(seconds=files.settles) if files.settles is not None else None,
-        can_learn=not closed or bool(number and done >= campaign.config.rounds) or _can_learn(campaign, schedule.round(done)),
+        can_learn=can_learn,
     )  # fmt: skip
+
+
+def _next_round(campaign: Memory, done: int) -> RoundConfig:
+    """Read the schedule's next round.
+
+    Raises:
+        ConfigError: its file is gone, or does not make sense.
+    """
+    try:
+        return schedule_of(campaign).round(done)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        moved = f"labloop revise {campaign.name} CAMPAIGN.yaml --reason moved"
+        raise ConfigError(f"{error}: put it back, or where the campaign's files lie elsewhere now: {moved}") from error
 
 
 def asked(campaign: Memory) -> str:
@@ -171,8 +187,7 @@ def _ingest(campaign: Memory, action: Action) -> str:
 
 
 def _open(campaign: Memory, action: Action) -> str:
-    schedule, at = schedule_of(campaign), situation(campaign)
-    number = verbs.ensure_round(campaign, schedule.round(at.done))
+    number = verbs.ensure_round(campaign, _next_round(campaign, situation(campaign).done))
     return f"round {number} opened on {len(state.dataset(campaign))} measured designs"
 
 

@@ -29,7 +29,8 @@ from labloop.space.objective import Objective
 __all__ = ["COLUMNS", "LOST", "Comparison", "compare"]
 
 COLUMNS = ("round", "arm", "design_id", "proposer", "mean", "std", "lcb", "y", "status")
-"""What picks must have; with `rank`, an arm's own order of choice, arms of unequal wells are compared at equal depth."""
+"""What picks must have; with `rank`, an arm's own order of choice, arms of unequal wells are compared at equal depth, and with
+`censored`, as in a dataset, y are bounds where that says so; without it, where the status does."""
 _NAN = float("nan")
 _PLAN = Plan()
 
@@ -72,7 +73,8 @@ def compare(
     known = incumbent if isinstance(incumbent, Mapping) else dict.fromkeys(over, incumbent)
     y = pd.to_numeric(picks["y"]).astype(float)
     picks = picks.assign(
-        y=y.where(np.isfinite(y)), incumbent=[_number(known.get(int(r))) for r in picks["round"]],
+        y=y.where(np.isfinite(y)), censored=_sides(picks, objective),
+        incumbent=[_number(known.get(int(r))) for r in picks["round"]],
         arm=picks["arm"].astype(str), proposer=picks["proposer"].astype(str), status=picks["status"].astype(str),
     )  # fmt: skip
     names = list(dict.fromkeys(picks["arm"]))
@@ -87,7 +89,7 @@ def compare(
     pairs = [pair_of(by_arm, first, second, share=plan.share) for first, second in combinations(names, 2)]
     free = against_free(picks, plan, over)
     hits = tuple(
-        Hits(round=int(number), arm=arm, n_hits=int((rows["y"] > rows["incumbent"]).sum()), n_measured=len(rows))
+        Hits(round=int(number), arm=arm, n_hits=int(_beats(rows).sum()), n_measured=len(rows))
         for arm, mine in by_arm.items()
         for number, rows in mine[mine["y"].notna() & mine["incumbent"].notna()].groupby("round")
     )
@@ -109,25 +111,38 @@ def _summary(
     rows: pd.DataFrame, arm: str, proposer: str | None, objective: Objective, top_k: int,
     spent: Mapping[tuple[str, str | None], float], draws: Draws,
 ) -> ArmSummary:  # fmt: skip
-    y, known, numbers = (rows[name].to_numpy(dtype=float) for name in ("y", "incumbent", "round"))
+    y, known, numbers, side = (rows[name].to_numpy(dtype=float) for name in ("y", "incumbent", "round", "censored"))
     measured = np.flatnonzero(~np.isnan(y))  # as arrays: frames of so few rows take far longer
     failed = sum(rows["status"].iloc[i].startswith(LOST) for i in np.flatnonzero(np.isnan(y)))
-    y, known, numbers = y[measured], known[measured], numbers[measured]
+    n_against, hits = int((~np.isnan(known[measured])).sum()), int(_beats(rows).sum())
+    y, numbers, above = y[measured], numbers[measured], side[measured] < 0
     by_round = {int(number): y[numbers == number] for number in np.unique(numbers)}
     low, high, method = statistics.mean_limits(list(by_round.values()), draws, arm, proposer or "")
-    n_against, hits = int((~np.isnan(known)).sum()), int((y > known).sum())
     hit_low, hit_high = statistics.wilson(hits, n_against)
-    best, mean, top_mean = (float(y.max()), float(y.mean()), float(np.sort(y)[-top_k:].mean())) if len(y) else (_NAN,) * 3
+    order = np.lexsort((-y, above))  # best first; how good bounds from above are nobody knows
+    mean, top_mean = (float(y.mean()), float(y[order][:top_k].mean())) if len(y) else (_NAN, _NAN)
+    best = float(y[order[0]]) if len(y) and not above[order[0]] else _NAN
     values = objective.to_value(np.array([best, mean, top_mean, low, high])).tolist()
     return ArmSummary(
         arm=arm, proposer=proposer, rounds=tuple(by_round), n_wells=len(rows), n_measured=len(y), n_failed=failed,
         n_pending=len(rows) - len(y) - failed, best=best,
-        best_id=str(rows["design_id"].iloc[measured[y.argmax()]]) if len(y) else None,
+        best_id=str(rows["design_id"].iloc[measured[order[0]]]) if best == best else None,
         mean=mean, mean_low=low, mean_high=high, mean_method=method, top_mean=top_mean,
         n_hits=hits if n_against else None, hit_rate=hits / n_against if n_against else _NAN, hit_low=hit_low,
         hit_high=hit_high, best_value=values[0], mean_value=values[1], mean_value_low=min(values[3:]),
         mean_value_high=max(values[3:]), top_mean_value=values[2], seconds=spent.get((arm, proposer), _NAN),
     )  # fmt: skip
+
+
+def _sides(picks: pd.DataFrame, objective: Objective) -> pd.Series[int]:
+    if "censored" in picks:
+        return picks["censored"].astype(int)
+    return objective.sign * picks["status"].map({"censored_low": -1, "censored_high": 1}).fillna(0).astype(int)
+
+
+def _beats(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Say which wells are above their incumbent for sure."""
+    return (rows["y"] > rows["incumbent"]) & (rows["censored"] >= 0)
 
 
 def _spent(picks: pd.DataFrame, runs: pd.DataFrame | None, rounds: Sequence[int]) -> dict[tuple[str, str | None], float]:

@@ -8,7 +8,7 @@ in campaigns like these, a campaign counts once, with its arms' difference over 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from labloop.compare import measures, statistics
-from labloop.compare.figures import spell_apart
+from labloop.compare.figures import Difference, spell_apart
 from labloop.compare.measures import Found
 from labloop.compare.results import Comparison
 from labloop.space.objective import Objective
@@ -99,25 +99,32 @@ def across(found: Mapping[str, Comparison]) -> Across:
     arms = list(dict.fromkeys(arm.arm for one in found.values() for arm in one.arms))
     made: list[tuple[str, str, dict[str, float], Found]] = []
     for first, second in combinations(arms, 2):
-        by = {name: gap for name, one in found.items() if (gap := _gap(one, first, second)) is not None}
-        made.append((first, second, by, _tested(by)))
+        gaps = {name: gap for name, one in found.items() if (gap := _gap(one, first, second)) is not None}
+        made.append((first, second, {name: gap.estimate for name, gap in gaps.items()}, _tested([*gaps.values()])))
     corrected = statistics.holm([gap.p for *_, gap in made])
-    gaps = tuple(
+    told = tuple(
         Gap(first=first, second=second, by_campaign=by, estimate=gap.estimate, low=gap.low, high=gap.high, p=gap.p, p_holm=p,
             method=gap.method)
         for (first, second, by, gap), p in zip(made, corrected, strict=True)
     )  # fmt: skip
-    return Across(campaigns=tuple(found), objective=next(iter(found.values())).objective, gaps=gaps)
+    return Across(campaigns=tuple(found), objective=next(iter(found.values())).objective, gaps=told)
 
 
-def _gap(one: Comparison, first: str, second: str) -> float | None:
+def _gap(one: Comparison, first: str, second: str) -> Difference | None:
     try:
         gap = one.of(first, second)
     except KeyError:
         return None
-    return None if gap.refused or not math.isfinite(gap.estimate) else gap.estimate
+    return None if gap.refused or not math.isfinite(gap.estimate) else gap
 
 
-def _tested(by: Mapping[str, float]) -> Found:
+def _tested(gaps: Sequence[Difference]) -> Found:
     few = f"it takes {CAMPAIGNS} campaigns or more"
-    return measures.over(np.array(list(by.values())), "campaigns", "their", fewest=CAMPAIGNS, few=few)
+
+    def of(estimates: list[float]) -> Found:
+        return measures.over(np.array(estimates), "campaigns", "their", fewest=CAMPAIGNS, few=few)
+
+    found = of([gap.estimate for gap in gaps])
+    if not any(gap.bounds for gap in gaps):
+        return found
+    return measures.wherever(found, of([gap.estimate_low for gap in gaps]), of([gap.estimate_high for gap in gaps]))

@@ -67,17 +67,19 @@ def _corrected(
     for pair, gap, p_holm in zip(pairs, gaps, statistics.holm([gap.p for gap in gaps]), strict=True):
         mean = measure == "mean"
         may = allowed(plan, scope, rounds, waiting=pair.waiting, part=part)
+        ends = gap.ends or (gap.estimate, gap.estimate)
         kind, effect, (effect_low, effect_high) = _effect(measure, gap, objective)
-        needed = measures.wells_needed(pair, gap.estimate, may / len(pairs)) if mean and scope == "plates" else None
+        read = gap.ends is None  # what wells or rounds would show cannot be told where bounds may lie elsewhere
+        needed = measures.wells_needed(pair, gap.estimate, may / len(pairs)) if mean and read and scope == "plates" else None
         late = plan.arms(max(plan.rounds, ROUNDS, *rounds)) * part * 0.9 / len(pairs)
-        more = measures.rounds_needed(pair, gap.estimate, late) if scope == "arms" else None
+        more = measures.rounds_needed(pair, gap.estimate, late) if read and scope == "arms" else None
         behind = tuple(b.number for b in pair.blocks if b.gap * gap.estimate < 0) if mean else ()
         made.append(Difference(
             first=pair.first, second=pair.second, measure=measure, scope=scope, rounds=pair.rounds, n_first=pair.n(0),
             n_second=pair.n(1), n_shared=pair.n_shared, estimate=gap.estimate, low=gap.low, high=gap.high, method=gap.method,
             p=gap.p, p_holm=p_holm, p_looks=corrected(p_holm, plan.level, may) if mean and math.isfinite(gap.low) else _NAN,
             refused=pair.refused, behind=behind, wells_needed=needed, rounds_needed=more, effect=effect, effect_low=effect_low,
-            effect_high=effect_high, effect_kind=kind,
+            effect_high=effect_high, effect_kind=kind, estimate_low=ends[0], estimate_high=ends[1],
         ))  # fmt: skip
     return made
 

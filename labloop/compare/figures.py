@@ -29,6 +29,7 @@ class ArmSummary:
     n_failed: int
     n_pending: int
     best: float
+    """Bounds from above aside, which may hide anything; NaN where there is nothing else."""
     best_id: str | None
     mean: float
     mean_low: float
@@ -36,8 +37,10 @@ class ArmSummary:
     mean_method: str
     """How the interval was made, or why there is none."""
     top_mean: float
+    """Bounds from above come last in it."""
     n_hits: int | None
-    """Measured wells above the incumbent stored when their round was proposed; None where no incumbent is known."""
+    """Measured wells above the incumbent stored when their round was proposed; None where no incumbent is known. A bound from
+    above is none."""
     hit_rate: float
     hit_low: float
     hit_high: float
@@ -89,6 +92,15 @@ class Difference:
     effect_high: float
     effect_kind: Literal["difference", "ratio", "rate"]
     """`effect` is in the lab's unit: difference of values, ratio of values (log transforms), or difference of rates."""
+    estimate_low: float
+    estimate_high: float
+    """The estimate with readings beyond the assay's range where they speak most against the first arm, and most for it: as far as
+    the worst and the best reading. `estimate` has them at their bounds; interval and p hold for all of these."""
+
+    @property
+    def bounds(self) -> bool:
+        """Whether the estimate hangs on where readings beyond the assay's range lie."""
+        return self.estimate_low < self.estimate_high
 
     @property
     def decided(self) -> bool:
@@ -104,7 +116,7 @@ class Difference:
         return replace(
             self, first=self.second, second=self.first, n_first=self.n_second, n_second=self.n_first, estimate=-self.estimate,
             low=-self.high, high=-self.low, effect=turn(self.effect), effect_low=turn(self.effect_high),
-            effect_high=turn(self.effect_low),
+            effect_high=turn(self.effect_low), estimate_low=-self.estimate_high, estimate_high=-self.estimate_low,
         )  # fmt: skip
 
 

@@ -2,20 +2,24 @@
 
 Plates: wells are compared within their round, never across; a difference over several rounds is the mean of the rounds'
 differences weighted by n₁n₂/(n₁+n₂). Designs that both arms chose cannot tell them apart: only their own wells are tested, and
-the difference is scaled by the share that these are. Means by Welch's t (Biometrika 34, 1947), spreads pooled within arms; top-k
+the difference is scaled by the share that these are. Means by Welch's t (Biometrika 34, 1947), spreads pooled within arms, no arm
+being surer than `FOLD` times the other's wells would make it: two wells that chance put close look sure beside 24. Top-k
 means by relabelling wells within rounds, taken over all shifts of one arm; hit rates by Newcombe's hybrid (Statistics in Medicine
 17, 1998, method 10), rounds' limits combined with the weights above.
 
 Arms: each round is one observation, its difference, and all count alike (Student's t). That keeps its level whatever the
 differences' spread from round to round is, and where it changes (Ibragimov & Müller, Journal of Business & Economic Statistics
 28, 2010, for levels below 8 %).
+
+Readings beyond the assay's range stand at their bounds in every estimate; interval and p hold wherever they lie between the worst
+and the best reading (`Pair.leaning`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -27,6 +31,8 @@ from labloop.types import Array, FloatArray
 
 _NAN = float("nan")
 _RELABELLINGS = 999
+FOLD = 2
+"""Up to so many times the other arm's measured wells in a round Welch's t keeps its level, however few these are."""
 TOO_FAR = "the readings lie too far apart to be squared"
 
 
@@ -39,6 +45,9 @@ class Found:
     high: float
     p: float
     method: str
+    ends: tuple[float, float] | None = None
+    """The estimate with readings beyond the assay's range where they speak most against the first arm, and most for it; None
+    where they can lie nowhere else."""
 
 
 def none(estimate: float, why: str, p: float = _NAN) -> Found:
@@ -46,21 +55,42 @@ def none(estimate: float, why: str, p: float = _NAN) -> Found:
     return Found(estimate, _NAN, _NAN, p, f"none: {why}")
 
 
+def wherever(found: Found, against: Found, by: Found) -> Found:
+    """Say what holds wherever bounds lie: the widest interval and the largest p of a difference with all bounds as they were
+    read, with each where it speaks most against the first arm, and most for it."""
+    every, ends = (found, against, by), (against.estimate, by.estimate)
+    if not all(math.isfinite(one.low) for one in every):
+        return replace(none(found.estimate, next(one.method for one in every if not math.isfinite(one.low))[6:]), ends=ends)
+    p = max(one.p for one in every) if len({math.copysign(1, one.estimate) for one in every}) == 1 else 1.0
+    low, high = min(one.low for one in every), max(one.high for one in every)
+    return Found(found.estimate, low, high, p, f"{found.method}, wherever bounds lie", ends)
+
+
+def _wherever(pair: Pair, test: Callable[[Pair], Found]) -> Found:
+    if not pair.leaning:
+        return test(pair)
+    by, against = (test(one) for one in pair.leaning)
+    return wherever(test(pair), against, by)
+
+
 def plates(pair: Pair, level: float = LEVEL) -> Found:
     """Difference of the mean y of two arms on these plates."""
+    return _wherever(pair, lambda one: _plates(one, level))
+
+
+def _plates(pair: Pair, level: float) -> Found:
     if not pair.blocks:
         return none(_NAN, "no round in which both have measured wells")
     parts = pair.weights * np.array([block.factor for block in pair.blocks])
     estimate = float(pair.weights @ pair.gaps)
     if pair.same:
         return none(0.0, "the arms chose the same designs", 1.0)
-    spread, freedom = zip(*(variance(pair.own(side)) for side in (0, 1)), strict=True)
+    wells = np.array([[len(own) for own in pair.own(side)] for side in (0, 1)])
+    wells = np.minimum(wells, FOLD * wells[::-1])[:, parts > 0]
+    spread, freedom = [variance(pair.own(side))[0] for side in (0, 1)], (wells - 1).sum(axis=1).tolist()
     if min(freedom) < 1:
         return none(estimate, "needs two measured wells of each arm in a round")
-    errors = [
-        spread[side] * sum(part**2 / len(own) for part, own in zip(parts, pair.own(side), strict=True) if len(own))
-        for side in (0, 1)
-    ]
+    errors = (spread * (parts[parts > 0] ** 2 / wells).sum(axis=1)).tolist()
     if not math.isfinite(sum(errors)):
         return none(estimate, TOO_FAR)
     if sum(errors) == 0 or math.sqrt(sum(errors)) <= 1e-12 * abs(estimate):
@@ -71,7 +101,8 @@ def plates(pair: Pair, level: float = LEVEL) -> Found:
 
 def arms(pair: Pair, level: float = LEVEL) -> Found:
     """Difference of two arms, with rounds as the sample."""
-    return over(pair.gaps, "rounds", "the rounds'", fewest=2, few="needs several rounds", level=level)
+    few = "needs several rounds"
+    return _wherever(pair, lambda one: over(one.gaps, "rounds", "the rounds'", fewest=2, few=few, level=level))
 
 
 def over(gaps: FloatArray, what: str, whose: str, *, fewest: int, few: str, level: float = LEVEL) -> Found:
@@ -101,6 +132,10 @@ def student(estimate: float, error: float, df: float, level: float, method: str)
 
 def top_means(pair: Pair, top_k: int, draws: Draws) -> Found:
     """Difference of the mean of each arm's k best own wells, k no larger than the smaller arm has."""
+    return _wherever(pair, lambda one: _top_means(one, top_k, draws))
+
+
+def _top_means(pair: Pair, top_k: int, draws: Draws) -> Found:
     blocks = [block for block in pair.blocks if block.factor]
     if not blocks:
         return none(0.0, "the arms chose the same designs", 1.0) if pair.blocks else none(_NAN, "no round with both")
@@ -196,9 +231,8 @@ def _newcombe(blocks: list[RoundPair], level: float) -> tuple[float, float, floa
         if not block.factor:
             continue
         part = share * block.factor
-        hits = [int((own > block.incumbent).sum()) for own in block.own]
         (p, low_p, high_p), (q, low_q, high_q) = (
-            (h / len(own), *wilson(h, len(own), level)) for h, own in zip(hits, block.own, strict=True)
+            (h / len(own), *wilson(h, len(own), level)) for h, own in zip(block.hits, block.own, strict=True)
         )
         estimate += part * (p - q)
         below += part**2 * ((p - low_p) ** 2 + (high_q - q) ** 2)

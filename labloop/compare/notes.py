@@ -36,10 +36,12 @@ def notes(
     counted = {one.arm for one in hits}
     if unknown := [arm.arm for arm in arms if arm.n_measured and arm.arm not in counted]:
         told.append(f"Nothing was known when these rounds began, so hits cannot be counted: {', '.join(unknown)}.")
-    bounds = int((picks["status"].str.startswith("censored") & picks["y"].notna()).sum())
+    bounds = int(((picks["censored"] != 0) & picks["y"].notna()).sum())
     if bounds:
         read, are = ("1 well reads", "is") if bounds == 1 else (f"{bounds} wells read", "are")
         told.append(f"{read} beyond the assay's range and {are} counted at the bound.")
+        if any(pair.leaning for pair in pairs):
+            told[-1] += " A verdict holds wherever their truth lies, up to the worst and the best reading."
     told += _far(picks)
     for pair in pairs:
         told += _of_pair(pair, plan, top_k)

@@ -29,6 +29,8 @@ class RoundPair:
     """Wells that each arm was given in the round."""
     out: tuple[int, int] = (0, 0)
     """Those of them that have no result yet."""
+    sides: tuple[Array, Array] | None = None
+    """On which side of its y the truth of each own well is, as in `Dataset.censored`; None where all are exact."""
 
     @property
     def n(self) -> tuple[int, int]:
@@ -47,6 +49,21 @@ class RoundPair:
     def gap(self) -> float:
         """The first arm's mean minus the second's; 0 where they chose the same."""
         return self.factor * float(self.own[0].mean() - self.own[1].mean()) if self.factor else 0.0
+
+    @property
+    def hits(self) -> tuple[int, int]:
+        """Own wells of each arm that are above the incumbent for sure: a bound from above may hide anything."""
+        sides = self.sides or tuple(np.zeros(len(y)) for y in self.own)
+        first, second = (int(((y > self.incumbent) & (side >= 0)).sum()) for y, side in zip(self.own, sides))
+        return first, second
+
+    def leaning(self, arm: int, worst: float, best: float) -> RoundPair:
+        """Put bounds where they speak most for one arm (0 or 1): its own as high as they may be, the other's as low."""
+        if self.sides is None:
+            return self
+        low = [np.where(side < 0, worst, y) for y, side in zip(self.own, self.sides)]
+        high = [np.where(side > 0, best, y) for y, side in zip(self.own, self.sides)]
+        return replace(self, own=(high[0], low[1]) if arm == 0 else (low[0], high[1]), sides=None)
 
     def complete(self, share: float) -> bool:
         """Whether each arm has a result in so large a share of its wells."""
@@ -98,6 +115,19 @@ class Pair:
         """The first arm's mean minus the second's, round by round."""
         return np.array([block.gap for block in self.blocks])
 
+    @cached_property
+    def leaning(self) -> tuple[Pair, ...]:
+        """The pair with every bound where it speaks most for the first arm, and for the second; none where that changes nothing.
+
+        The truth beyond a bound may be as bad as the worst reading of these rounds, or as good as the best.
+        """
+        if all(block.sides is None for block in self.blocks):
+            return ()
+        every = np.concatenate([y for block in self.blocks for y in (*block.own, block.shared)])
+        made = [tuple(block.leaning(arm, every.min(), every.max()) for block in self.blocks) for arm in (0, 1)]
+        same = all(np.array_equal(one.own[i], other.own[i]) for one, other in zip(*made) for i in (0, 1))
+        return () if same else tuple(replace(self, blocks=blocks) for blocks in made)
+
     def own(self, side: int) -> list[FloatArray]:
         """y of the wells of one arm alone, one array a round; none of a round in which they have no counterpart."""
         return [block.own[side] if block.factor else np.empty(0) for block in self.blocks]
@@ -112,6 +142,7 @@ class _Wells:
     rank: FloatArray
     incumbent: FloatArray
     lost: NDArray[np.bool_]
+    side: Array
 
     @classmethod
     def by_round(cls, picks: pd.DataFrame) -> dict[int, _Wells]:
@@ -120,7 +151,8 @@ class _Wells:
         rank = picks["rank"] if "rank" in picks else pd.Series(np.nan, index=picks.index)
         y, ranks, known = (_numbers(one) for one in (picks["y"], rank, picks["incumbent"]))
         lost = picks["status"].str.startswith(LOST).to_numpy(dtype=bool)
-        whole = cls(picks["design_id"].to_numpy(dtype=object), y, ranks, known, lost)
+        side = picks["censored"].to_numpy(dtype=int) if "censored" in picks else np.zeros(len(picks), dtype=int)
+        whole = cls(picks["design_id"].to_numpy(dtype=object), y, ranks, known, lost, side)
         return {number: whole.take(np.flatnonzero(numbers == number)) for number in np.unique(numbers).tolist()}
 
     @property
@@ -129,7 +161,7 @@ class _Wells:
         return int((np.isnan(self.y) & ~self.lost).sum())
 
     def take(self, at: Array) -> _Wells:
-        return _Wells(self.ids[at], self.y[at], self.rank[at], self.incumbent[at], self.lost[at])
+        return _Wells(self.ids[at], self.y[at], self.rank[at], self.incumbent[at], self.lost[at], self.side[at])
 
 
 def _numbers(column: pd.Series[Any]) -> FloatArray:
@@ -143,7 +175,7 @@ def pair_of(rows: Mapping[str, pd.DataFrame], first: str, second: str, *, share:
     Rounds that lack more than `share` of an arm's results are left out, unless there is no other: then no verdict is given.
 
     Args:
-        rows: by name all its picks, with `round`, `design_id`, `y`, `status`, `incumbent` and, where known, `rank`.
+        rows: by name all its picks, with `round`, `design_id`, `y`, `status`, `incumbent`, and `rank` and `censored` where known.
     """
     left, right = _Wells.by_round(rows[first]), _Wells.by_round(rows[second])
     blocks, uneven = [], False
@@ -159,7 +191,11 @@ def pair_of(rows: Mapping[str, pd.DataFrame], first: str, second: str, *, share:
         if len(a.y) and len(b.y):
             alone = [np.array([one not in others for one in side.ids]) for side, others in ((a, set(b.ids)), (b, set(a.ids)))]
             own = a.y[alone[0]], b.y[alone[1]]
-            blocks.append(RoundPair(own, a.y[~alone[0]], float(sides[0].incumbent[0]), number, wells, out))
+            beyond = a.side[alone[0]], b.side[alone[1]]
+            known = float(sides[0].incumbent[0])
+            blocks.append(
+                RoundPair(own, a.y[~alone[0]], known, number, wells, out, beyond if any(one.any() for one in beyond) else None)
+            )
     return chosen(Pair(first, second, tuple(blocks), uneven=uneven), share)
 
 

@@ -125,13 +125,18 @@ def _undecided(c: Figures, leader: str, level: Sequence[str], lead: str, then: b
     rival = max(level, key=lambda name: -abs(c.of(leader, name).estimate) if _known(c, leader, name) else -math.inf)
     said = [f"{lead} {_join([leader, *level])}{' the data cannot decide' if then else ''}: {_gap(c, leader, rival, '')}."]
     gap = c.of(leader, rival)
+    if gap.bounds:
+        said.append(
+            "Wells that read beyond the assay's range count at their bounds there; a verdict would have to hold were their truth "
+            "as bad as the worst reading, or as good as the best."
+        )
     if gap.scope == "plates":
         if gap.wells_needed is not None:
             said.append(_power(gap.wells_needed))
         return said
     if gap.rounds_needed is not None:
         said.append(f"If the true difference is of that size, about {gap.rounds_needed} rounds like these would show it.")
-    elif math.isfinite(gap.low):
+    elif math.isfinite(gap.low) and not gap.bounds:
         said.append("If the true difference is of that size, more than 200 rounds like these would be needed to show it.")
     if told := _on_plates(c, [leader, *level]):
         said.append(

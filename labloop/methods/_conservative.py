@@ -138,9 +138,9 @@ def train_reward(
     rng = torch_generator(seed, "reward", device=device)
     mean, std = _scale(data)
     rows = _Rows(
-        2 * torch.as_tensor(data.X, dtype=torch.float32, device=device) - 1,
+        2 * torch.tensor(data.X, dtype=torch.float32, device=device) - 1,
         torch.as_tensor((data.y - mean) / std, dtype=torch.float32, device=device),
-        torch.as_tensor(data.censored, device=device),
+        torch.tensor(data.censored, device=device),
     )
     counts = _draws(n, heads, form, rng)
     nets = networks(data, len(counts), hidden, generator=rng, lift=lift(data))

@@ -240,7 +240,7 @@ def train_prior(
     nn.init.zeros_(net.leave.bias)
     if warm(net):
         steps = max(1, round(warm_start * steps))
-    x = torch.as_tensor(X, dtype=torch.float32, device=device)[torch.randperm(len(X), generator=rng, device=device)]
+    x = torch.tensor(X, dtype=torch.float32, device=device)[torch.randperm(len(X), generator=rng, device=device)]
     n_held = min(len(x) // 10, 1024)
     held, x = x[:n_held], x[n_held:]
     # Every look at the held-out designs takes the same noise, at least a thousand draws over all times.

@@ -48,9 +48,9 @@ def fit_proxies(
     """
     rng = torch_generator(seed, "gtg", "proxies", device=device)
     n = len(s)
-    twins = 2 * torch.as_tensor(data.space.orbit(data.X), dtype=torch.float32, device=device) - 1
+    twins = 2 * torch.tensor(data.space.orbit(data.X), dtype=torch.float32, device=device) - 1
     target = torch.as_tensor(s, dtype=torch.float32, device=device)
-    side = torch.as_tensor(data.censored, device=device)
+    side = torch.tensor(data.censored, device=device)
     rank = target.argsort(descending=True, stable=True).argsort()
     fold = torch.randperm(n, generator=rng, device=device) % FOLDS
     out = (fold == torch.arange(members, device=device)[:, None] % FOLDS) & (n >= 2 * FOLDS)

@@ -45,7 +45,7 @@ def build_trajectories(
     order = np.argsort(s, kind="stable")
     # Sorted by score, the designs good enough for a path are the tail of the table.
     scores = torch.as_tensor(s[order], dtype=torch.float32, device=device).contiguous()
-    twins = torch.as_tensor(space.orbit(X[order]), dtype=torch.float32, device=device)
+    twins = torch.tensor(space.orbit(X[order]), dtype=torch.float32, device=device)
     n = len(scores)
     floor = scores[max(n - horizon, 0)]
     start = int(torch.searchsorted(scores, float(np.percentile(s, start_percentile))))

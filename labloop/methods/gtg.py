@@ -266,7 +266,7 @@ def score(trained: Trained, space: DesignSpace, X: Designs) -> Values:
     """Give the proxies' mean prediction of designs X in y."""
     device = trained.context.device
     net = load_stacked(trained.proxies, slope=SLOPE, space=space)
-    twins = 2 * torch.as_tensor(space.orbit(X), dtype=torch.float32, device=device) - 1
+    twins = 2 * torch.tensor(space.orbit(X), dtype=torch.float32, device=device) - 1
     with without_denormals():
         s = predict(net, twins).mean(0).double().cpu().numpy()
     return trained.low + s * (trained.high - trained.low if trained.high > trained.low else 1.0)

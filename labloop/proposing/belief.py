@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.proposing.contracts import posterior_of, prediction_of
+from labloop.proposing.contracts import asking, posterior_of, prediction_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.protocols import Belief, Posterior, Surrogate
 from labloop.types import Array, Designs, FloatArray, Others, Values
@@ -51,9 +51,11 @@ def fitted(surrogate: Surrogate, data: Dataset, *, seed: int, name: str = "") ->
     """Fit a surrogate, which is told by its name.
 
     Raises:
-        MethodError: it gives no posterior.
+        MethodError: it gives no posterior, or writes into the data.
     """
-    return believing(posterior_of(name or type(surrogate).__name__, surrogate.fit(data, seed=seed)))
+    name = name or type(surrogate).__name__
+    with asking(f"surrogate {name}", "surrogates"):
+        return believing(posterior_of(name, surrogate.fit(data, seed=seed)))
 
 
 def believing(posterior: Posterior) -> Belief:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from labloop.errors import MethodError
-from labloop.proposing.pool import Picks, Pool
+from labloop.proposing.pool import Picks, Pool, scored
 from labloop.proposing.protocols import Posterior
 from labloop.registry import PROTOCOLS, Kind
 from labloop.types import Values
@@ -16,14 +18,35 @@ ROUNDING = 1e-9
 """A std is below 0 by rounding alone where it is by less than this share of the largest mean."""
 
 
+@contextmanager
+def asking(name: str, kind: Kind) -> Iterator[None]:
+    """Run code of a plug-in: where it writes into what it was given, or would end the program, that is told as its own fault.
+
+    Raises:
+        MethodError: it does either.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise MethodError(f"{name} would have ended labloop (exit status {error.code}): {_breaks(kind)}") from error
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise MethodError(
+            f"{name} writes into an array that is read-only, such as the dataset's, which others learn from, and must copy it "
+            f"first: {_breaks(kind)}"
+        ) from error
+
+
 def pool_of(proposer: str, told: object) -> Pool:
     """Take what a proposer offered.
 
     Raises:
-        MethodError: it is no pool.
+        MethodError: it is no pool, or lacks a finite score of a design.
     """
     if not isinstance(told, Pool):
         raise MethodError(f"{proposer} offered {_kind(told)}, not a Pool: {_breaks('proposers')}")
+    scored(proposer, told.score, len(told))
     return told
 
 

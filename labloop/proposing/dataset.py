@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.errors import DesignError
+from labloop.proposing.sealed import Sealed
 from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal
 from labloop.space.objective import Objective
@@ -22,7 +23,7 @@ SIDES = {"=": 0, "<": -1, ">": 1}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Properties:
+class Properties(Sealed):
     """What designs came to in each property of a goal: all (n, k), in the goal's order of columns."""
 
     goal: Goal
@@ -42,6 +43,12 @@ class Properties:
         """Whether all that has limits can be learned."""
         return bool(self.judged[np.isfinite(self.goal.bounds).any(0)].all())
 
+    @property
+    def sure(self) -> ByProperty:
+        """Y with objectives' bounds from above at the worst value of their column: how much better they are nobody knows."""
+        above = (self.censored < 0) & (np.arange(self.Y.shape[1]) < self.goal.m)
+        return np.where(above, np.fmin.reduce(self.Y, axis=0, initial=np.nan), self.Y)
+
     def take(self, rows: Array) -> Properties:
         """Keep only these rows."""
         return replace(
@@ -50,13 +57,15 @@ class Properties:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dataset:
+class Dataset(Sealed):
     """Measured designs, replicates aggregated, in the order of their `design_id`; y is always maximised.
 
     Shapes: X (n, d), y (n,), sem (n,), censored (n,), n_replicates (n,), pending (p, d), failed (f, d).
 
     With several `properties` y is one number of them all, see `labloop.space.goal.Goal.scalar`: what methods of one objective
     learn from. `of` gives a property's own dataset.
+
+    Its arrays are read-only, as arms, proposers and the judge of a round are given one and the same: who changes one copies it.
     """
 
     space: DesignSpace
@@ -66,7 +75,7 @@ class Dataset:
     """Standard error of each y, from the noise that all designs share; NaN where no design's readings differ: unknown noise is
     inferred, never zero."""
     censored: Array
-    """-1: the truth is y or lower, +1: y or higher, 0: y itself."""
+    """-1: the truth is y or lower, +1: y or higher, 0: y itself, or the middle of bounds on both sides."""
     n_replicates: Array
     ids: tuple[str, ...]
     pending: Others
@@ -102,7 +111,7 @@ class Dataset:
         Args:
             designs: one row a measurement, the space's columns.
             values: (m,) in the lab's unit.
-            qualifiers: `=`, `<` or `>` a measurement; a censored design with an exact replicate counts as exact.
+            qualifiers: `=`, `<` or `>` a measurement, joined as in `summed_up`.
             weights: (m,) above 0; a measurement of weight w counts as w measurements, in the mean and in the standard error.
             pending: designs that are in the lab now, or failed by themselves.
             failed: those of them that did.
@@ -172,17 +181,11 @@ class Dataset:
     ) -> Dataset:
         ids, first, group = np.unique(np.array(space.ids(X), dtype="U12"), return_index=True, return_inverse=True)
         group = group[of]
-        # A design with any exact reading is the mean of those; one with bounds only keeps the tightest bound.
         exact = sides == 0
         use = telling(group, exact)
         count = np.bincount(group[use], minlength=len(ids))
         total = np.bincount(group[use], weights=worth[use], minlength=len(ids))
-        mean = np.bincount(group[use], weights=worth[use] * y[use], minlength=len(ids)) / np.where(count > 0, total, 1)
-        censored = np.zeros(len(ids), dtype=np.int64)
-        for i in np.unique(group[use & ~exact]):
-            rows = np.flatnonzero(group == i)
-            censored[i] = sides[rows[0]]
-            mean[i] = y[rows].min() if censored[i] < 0 else y[rows].max()
+        mean, censored = summed_up(group, y, sides, worth, len(ids))
         pooled = _pooled(group[exact], y[exact], worth[exact], mean)
         sem = pooled / np.sqrt(np.where(count > 0, total, 1))
         return cls(
@@ -234,8 +237,8 @@ class Dataset:
         return int(np.where(self.censored < 0, -np.inf, self.y).argmax())
 
     def top(self, n: int) -> Array:
-        """Rows of the n best designs, best first."""
-        return np.argsort(-self.y, kind="stable")[:n]
+        """Rows of the n best designs, best first; bounds from above come after all others, as nobody knows how good these are."""
+        return np.lexsort((-self.y, self.censored < 0))[:n]
 
     def take(self, rows: Array) -> Dataset:
         """Keep only these rows; the rest counts neither as measured nor as pending."""
@@ -274,6 +277,32 @@ class Dataset:
 def telling(design: Array, exact: Array) -> Array:
     """Say which readings (n,) tell of their designs' values, (n,): exact ones, and bounds where a design has no exact one."""
     return exact | ~np.isin(design, design[exact])  # type: ignore[no-any-return]
+
+
+def summed_up(design: Array, y: FloatArray, sides: Array, worth: FloatArray, n: int) -> tuple[Values, Array]:
+    """Join the readings (m,) of n designs to one value each, whatever their order is.
+
+    A design with an exact reading has the mean of those. One with bounds only has the tightest; where they hem it in from both
+    sides, the middle of the two tightest stands for it as if it were read.
+
+    Args:
+        design: the row of each reading's design.
+        sides: of each reading's truth in y, as in `Dataset.censored`.
+        worth: what each counts in a mean.
+
+    Returns:
+        y (n,), NaN where there is no reading, and `censored` (n,).
+    """
+    exact = sides == 0
+    total = np.bincount(design[exact], weights=worth[exact], minlength=n)
+    mean = np.bincount(design[exact], weights=worth[exact] * y[exact], minlength=n) / np.where(total > 0, total, 1)
+    most, least = np.full((2, n), np.nan)
+    np.fmin.at(most, design[sides < 0], y[sides < 0])
+    np.fmax.at(least, design[sides > 0], y[sides > 0])
+    middle = (most + least) / 2
+    bound = np.where(np.isnan(middle), np.fmin(most, least), middle)
+    side = np.isfinite(least).astype(np.int64) - np.isfinite(most)
+    return np.where(total > 0, mean, bound), np.where(total > 0, 0, side)
 
 
 def _pooled(group: Array, y: FloatArray, worth: FloatArray, mean: FloatArray) -> float:

@@ -171,10 +171,11 @@ def _worth(history: pd.DataFrame, incumbent: Mapping[int, float | None]) -> Floa
     """Give each well's worth, in standard deviations of its plate."""
     out = np.zeros(len(history))
     y = history["y"].to_numpy(float)
+    above = (history["censored"] < 0).to_numpy(dtype=bool) if "censored" in history else np.zeros(len(y), dtype=bool)
     when = history["round"].to_numpy(dtype=np.int64)
     for number in np.unique(when).tolist():
         rows = np.flatnonzero(when == number)
-        mine = y[rows]
+        mine = np.where(above[rows], y[rows].min(), y[rows])  # a bound from above promises nothing
         spread = float(mine.std()) or 1.0
         k = max(1, min(TOP, len(mine) // 4))
         bar = float(np.sort(mine)[-k:].min()) if len(mine) > 1 else float(mine[0])

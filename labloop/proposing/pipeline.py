@@ -20,7 +20,7 @@ from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError, SpaceError
 from labloop.proposing.belief import Correction, Judgement, Past, fitted
 from labloop.proposing.checks import check_room
-from labloop.proposing.contracts import picks_of, pool_of
+from labloop.proposing.contracts import asking, picks_of, pool_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import cold, for_proposer, is_cold, of_cold
 from labloop.proposing.panel import Panel, of_several, panel
@@ -135,7 +135,8 @@ def _offer(proposer: Proposer, data: Dataset, training: Training) -> Pool:
     smaller: dict[str, int] = {}
     while True:
         try:
-            pool = pool_of(training.proposer, proposer.propose(data, training.n, seed=training.seed))
+            with asking(training.proposer, "proposers"):
+                pool = pool_of(training.proposer, proposer.propose(data, training.n, seed=training.seed))
         except (MemoryError, RuntimeError) as error:
             batch = getattr(proposer, "batch_size", 0)
             if not out_of_memory(error) or batch < 2 * SMALLEST_BATCH:
@@ -260,7 +261,8 @@ def choose(
         arm: Arm = config.arms[name]
         ((selector, options),) = arm.selector.items()
         made = selector_of(selector, options, terms, number=number, rounds=rounds)
-        picks = made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))
+        with asking(selector, "selectors"):
+            picks = made.select(pools[name], posterior or unjudged, data, n, seed=derive(seed, "round", number, "select", name))
         return picks_of(selector, picks, n)
 
     def far(name: str, n: int) -> Picks:

@@ -10,6 +10,7 @@ import numpy as np
 
 from labloop.errors import MethodError
 from labloop.proposing.dataset import Dataset
+from labloop.proposing.sealed import Sealed
 from labloop.space.design_space import DesignSpace
 from labloop.types import Array, Designs, Rows, Values
 
@@ -22,9 +23,24 @@ def too_few(data: Dataset, found: int, n: int, *, proposer: str) -> MethodError:
     )
 
 
+def scored(proposer: str, score: Sequence[float] | Array, n: int) -> Values:
+    """Take a proposer's scores of n designs.
+
+    Raises:
+        MethodError: there are not n, or some are not finite.
+    """
+    score = np.asarray(score, dtype=float)
+    if lost := n - int(np.isfinite(score).sum()):
+        raise MethodError(
+            f"{proposer} has no finite score for {lost} of {n} designs: measured values, or its options, are beyond what it can "
+            "compute with"
+        )
+    return score
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pool:
-    """Distinct, valid, unmeasured designs, best first. Shapes: X (m, d), score (m,), proposer (m,)."""
+class Pool(Sealed):
+    """Distinct, valid, unmeasured designs, best first, in read-only arrays. Shapes: X (m, d), score (m,), proposer (m,)."""
 
     space: DesignSpace
     X: Designs
@@ -72,13 +88,8 @@ class Pool:
         Raises:
             MethodError: a score is not finite.
         """
-        if lost := int((~np.isfinite(np.asarray(score, dtype=float))).sum()):
-            raise MethodError(
-                f"{proposer} has no finite score for {lost} of {len(X)} designs: measured values, or its options, are beyond "
-                "what it can compute with"
-            )
         return cls(
-            space=space, X=X, score=np.asarray(score, dtype=float), proposer=np.full(len(X), proposer, dtype=object),
+            space=space, X=X, score=scored(proposer, score, len(X)), proposer=np.full(len(X), proposer, dtype=object),
             ids=tuple(space.ids(X)), notes=dict(notes or {}),
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
 from labloop.plates.wells import well_name
-from labloop.proposing.contracts import picks_of
+from labloop.proposing.contracts import asking, picks_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.levels import UNJUDGED, Chooser, Offer, Work, at_levels, together
 from labloop.proposing.placed import Placement, as_listed, by_turns
@@ -111,7 +111,8 @@ def _offer(work: Work, name: str, pool: Pool) -> Offer:
     while n and not order and (work.posterior is not None or selector in UNJUDGED):
         try:
             seed = derive(work.setting["seed"], "round", work.setting["number"], "select", name)
-            picks = picks_of(selector, made.select(pool, work.posterior or _nobody, work.data, n, seed=seed), n)
+            with asking(selector, "selectors"):
+                picks = picks_of(selector, made.select(pool, work.posterior or _nobody, work.data, n, seed=seed), n)
             order = [place[one] for one in picks.pool.ids if one in place]
         except MethodError:
             n //= 2

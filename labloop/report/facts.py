@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.results import Comparison
-from labloop.proposing.dataset import telling
+from labloop.proposing.dataset import summed_up
 from labloop.report import figures, quality, tables
 from labloop.report.data import ReportData
 from labloop.report.tables import Numbers
@@ -48,18 +48,16 @@ class Facts:
 
     @cached_property
     def designs(self) -> pd.DataFrame:
-        """Measured designs with mean value and y and the first round, best first.
+        """Measured designs with value and y, joined as in the dataset, and the first round, best first.
 
-        Bounds that tell of no success are left out, and any beside an exact reading of the design, as in the dataset.
+        Bounds that tell of no success are left out.
         """
-        worse = "censored_low" if self.data.objective.sign > 0 else "censored_high"
         rows = self.readings[self.readings["y"].notna() & self.readings["design_id"].notna()]
-        bound = rows["status"].str.startswith("censored")
-        told = telling(pd.factorize(rows["design_id"])[0], ~bound.to_numpy(dtype=bool))
-        rows = rows[(rows["status"] != worse) & told]
-        by = rows.groupby("design_id", sort=True).agg(
-            y=("y", "mean"), value=("value", "mean"), round=("round", "min"), design=("design", "first")
-        )
+        by = rows.groupby("design_id", sort=True).agg(round=("round", "min"), design=("design", "first"))
+        sides = rows["status"].map({"censored_low": -1, "censored_high": 1}).fillna(0).to_numpy(dtype=np.int64)
+        place, y = by.index.get_indexer(pd.Index(rows["design_id"])), rows["y"].to_numpy(float)
+        y, side = summed_up(place, y, sides * self.data.objective.sign, np.ones(len(rows)), len(by))
+        by = by.assign(y=y, value=self.data.objective.to_value(y))[side >= 0]
         return by.sort_values("y", ascending=False, kind="stable")
 
     @cached_property

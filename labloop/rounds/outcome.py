@@ -79,7 +79,7 @@ def compare_properties(memory: Memory, data: Dataset) -> Fronts | None:
     picks = memory.ledger.picks(memory.name)
     place = {one: i for i, one in enumerate(data.ids)}
     known = picks[picks["design_id"].isin(place)]
-    Y = data.properties.Y
+    Y = data.properties.sure
     arms = {
         str(arm): Y[[place[one] for one in mine["design_id"].drop_duplicates()]] for arm, mine in known.groupby("arm", sort=False)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,13 +14,13 @@ import pandas as pd
 from labloop.assays.readings import MEASURED, standing_flags, usable, weights
 from labloop.errors import QualityError
 from labloop.ledger import Round
-from labloop.ledger.frames import TEXT
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import AT_THE_LAB, TRAINING, RoundState
-from labloop.proposing.dataset import Dataset, telling
+from labloop.proposing.dataset import Dataset
 from labloop.proposing.history import ENOUGH
 from labloop.rounds import planned, properties, spending
 from labloop.rounds.decisions import decisions, waiting
+from labloop.rounds.results import contradictions, results
 from labloop.space.goal import Goal
 from labloop.types import Array
 
@@ -215,58 +215,6 @@ def _before(memory: Memory, wells: pd.DataFrame) -> int:
     return min((entry.snapshot for entry in memory.ledger.rounds(memory.name) if entry.number in numbers), default=0)
 
 
-def results(memory: Memory, *, until: int | None = None, before_round: int | None = None) -> pd.DataFrame:
-    """List every pick of every arm with its stored predictions and its measured y (NaN where it failed or is missing).
-
-    As in the dataset, policies and normalisation are applied, and a bound tells nothing beside an exact reading; a pick whose
-    only readings a policy dropped is `excluded`.
-
-    Args:
-        until: only measurements up to this ledger id.
-        before_round: with the flags that stood when this round opened.
-    """
-    if until is None and before_round is None:
-        return memory.kept("results", partial(_results, memory, None, None)).copy(deep=False)
-    return _results(memory, until, before_round)
-
-
-def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.DataFrame:
-    picks = memory.ledger.picks(memory.name)
-    everything = memory.ledger.measurements(memory.name, until=until)
-    use = usable(memory, rows=everything, before_round=before_round)
-
-    keys = list(zip(picks["round"].tolist(), picks["design_id"].tolist()))
-    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    rows = everything[(everything["assay"] == memory.config.objective.assay).to_numpy(dtype=bool)]
-    status: dict[int, str] = {}  # the first exact one, else the first that carries a value, else the first
-    dropped = set(use.dropped["id"].tolist())
-    for i, one, told in zip(_places(place, rows), rows["id"].tolist(), rows["status"].tolist()):
-        told = "excluded" if one in dropped else told
-        if i >= 0 and (i not in status or _TELLS.get(told, 0) > _TELLS.get(status[i], 0)):
-            status[i] = told
-    at = np.array(_places(place, use.rows), dtype=int)
-    exact = (use.rows["qualifier"] == "=").to_numpy(dtype=bool)
-    here = (at >= 0) & telling(at, exact)
-    weight = use.rows["weight"].to_numpy(float)[here]
-    y = memory.config.objective.to_y(use.rows["value"].to_numpy(float)[here]) * weight
-    sums = pd.DataFrame({"at": at[here], "y": y, "weight": weight}).groupby("at")[["y", "weight"]].sum()
-    mean = (sums["y"] / sums["weight"]).reindex(range(len(place))).to_numpy(float)
-    closed = {entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.CLOSED}
-    wells = [place[key] for key in keys]
-    states = [status.get(i, "missing" if key[0] in closed else "pending") for i, key in zip(wells, keys)]
-    return picks.assign(y=mean[wells] if wells else np.empty(0), status=pd.Series(states, index=picks.index, dtype=TEXT))
-
-
-_TELLS = {"ok": 2, "censored_low": 1, "censored_high": 1}
-"""How much a reading tells by its status; all others tell nothing of a value."""
-
-
-def _places(place: Mapping[tuple[int, str], int], rows: pd.DataFrame) -> list[int]:
-    """Find where each reading's round and design stand; -1 where they stand nowhere."""
-    numbers = rows["round"].to_numpy(dtype=float, na_value=np.nan).tolist()
-    return [place.get(key, -1) for key in zip(numbers, rows["design_id"].tolist())]  # type: ignore[arg-type]
-
-
 def standing(memory: Memory) -> dict[str, Any]:
     """Tell where the campaign stands and what comes next, as plain values."""
     trouble = None
@@ -324,6 +272,7 @@ def _more(memory: Memory) -> dict[str, Any]:
     """Readings of assays beside the objective's, flags by rule, lists by hand that wait and what was decided about the latest
     round's wells, where there are any."""
     rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "status"))
+    statuses = rows["status"]
     own = [memory.config.objective.assay] if memory.config.goal is None else memory.config.goal.assays
     others = rows.loc[~rows["assay"].isin(own) & rows["status"].isin(MEASURED), "assay"].value_counts()
     flags = standing_flags(memory)
@@ -336,6 +285,8 @@ def _more(memory: Memory) -> dict[str, Any]:
         rows = memory.ledger.measurements(memory.name, columns=("id", "plate", "file"))
         if warnings := mistaken_plates(rows, flags):
             told["warnings"] = warnings
+    if warnings := contradictions(memory, statuses):
+        told["warnings"] = [*told.get("warnings", ()), *warnings]
     if lists := waiting(memory):
         told["by_hand"] = lists
     rounds = memory.ledger.rounds(memory.name)

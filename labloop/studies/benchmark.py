@@ -35,7 +35,7 @@ from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, LabloopError, MethodError, in_one_line
 from labloop.proposing.checks import check_plugins
-from labloop.proposing.contracts import pool_of
+from labloop.proposing.contracts import asking, pool_of
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Pool
@@ -196,7 +196,8 @@ class Job:
         """Let the method propose, or the arm fill one plate."""
         if self.arm is None:
             name, options = parse_plugin(self.method)
-            return pool_of(name, create("proposers", name, options).propose(data, self.q, seed=seed))
+            with asking(name, "proposers"):
+                return pool_of(name, create("proposers", name, options).propose(data, self.q, seed=seed))
         config = RoundConfig(**self.arm)
         setting: dict[str, Any] = {"seed": seed, "number": 1, "rounds": 1}
         ((name, arm),) = config.arms.items()

@@ -155,7 +155,7 @@ def _train(options: Ensemble, data: Dataset, bags: Array, seed: int, device: tor
     rows = _Rows(
         torch.as_tensor(_inputs(data.space, data.space.orbit(data.X), told), device=device),
         torch.as_tensor((data.y - location) / scale, dtype=torch.float32, device=device),
-        torch.as_tensor(data.censored, device=device), torch.as_tensor(bags, dtype=torch.float32, device=device),
+        torch.tensor(data.censored, device=device), torch.as_tensor(bags, dtype=torch.float32, device=device),
     )  # fmt: skip
     # Rows that can tell the error: an exact reading, out of the bag of at least two members, which have a mean and a spread.
     honest = np.flatnonzero((data.censored == 0) & ((bags == 0).sum(0) >= 2))

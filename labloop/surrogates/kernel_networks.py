@@ -126,7 +126,7 @@ def fit_kernel(
         rate, described, share, ridge = _likeliest(x[:, probe], phi[probe], t[probe], whole, sites)
         rows, metric = _units(data, rng), whole.at(rate, described)
         solve = _Solver(x, phi, rows, metric, share, ridge)
-        side = torch.as_tensor(data.censored, device=x.device)
+        side = torch.tensor(data.censored, device=x.device)
         tail = solve(t, counts * (side == 0) if (side == 0).any() else counts)
         if side.any():  # a bound that is kept without it tells nothing
             tail = solve(t, counts * (side * (solve.predict(tail).mean(0) - t) <= 0))

@@ -81,7 +81,7 @@ def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> Inb
             continue
         names.append(name)
         sight, shown = sights.see(name, about), safe(name.removeprefix(LATE))
-        if stuck := sights.stuck(sight):
+        if sight.stuck and (stuck := sights.stuck(sight, allowed=_allowed(inbox, path))):
             others.append(f"{shown} {stuck}")
             continue
         # A copy may carry the original's date; when the inode last changed is the system's own. A date to come means nothing.
@@ -193,9 +193,20 @@ def _leave(inbox: Path, source: Path, name: str, error: OSError) -> Filed:
         raise LabloopError(f"{source}: {told}; free the disk or mend it, then run this again") from error
     sights = Sights(inbox / ".late" / SEEN)
     with suppress(OSError):
-        sights.stick(name, source.lstat(), f"{told}: close it, or see whose it is; it is tried again in an hour")
+        told += ": close it, or see whose it is; it is tried again once what is allowed there changes, or in an hour"
+        sights.stick(name, source.lstat(), told, allowed=_allowed(inbox, source))
     sights.keep(sights.names())
     return Filed(file=safe(name.removeprefix(LATE)), accepted=False, place=source, said=told, waits=True)
+
+
+def _allowed(inbox: Path, source: Path) -> str:
+    """Tell who may do what with a file, where it lies and where it would go."""
+    told = []
+    for path in (source, source.parent, inbox / ".taken"):
+        with suppress(OSError):
+            about = path.lstat()
+            told.append(f"{about.st_mode:o} {about.st_uid} {about.st_gid}")
+    return ", ".join(told)
 
 
 def _work(campaign: Memory, inbox: Path, taken: Path) -> Filed:

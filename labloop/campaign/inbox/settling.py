@@ -42,6 +42,8 @@ class Sight:
     first: float
     stuck: str = ""
     """Why it could not be taken."""
+    barred: str = ""
+    """Who was allowed what there when it could not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +87,13 @@ class Sights:
         """Whether a file has gone on changing for so long that nothing waits for it."""
         return self._now - sight.first > RESTLESS
 
-    def stick(self, name: str, about: os.stat_result, why: str) -> None:
-        """Note that a file cannot be taken; it is tried again once it is another one, or after an hour."""
-        self._seen[name] = replace(self.see(name, about), since=self._now, stuck=why)
+    def stick(self, name: str, about: os.stat_result, why: str, *, allowed: str) -> None:
+        """Note that a file cannot be taken; it is tried again once it is another one, `allowed` changes, or after an hour."""
+        self._seen[name] = replace(self.see(name, about), since=self._now, stuck=why, barred=allowed)
 
-    def stuck(self, sight: Sight) -> str:
+    def stuck(self, sight: Sight, *, allowed: str) -> str:
         """Why a file could not be taken lately."""
-        return sight.stuck if self.age(sight) < RESTLESS else ""
+        return sight.stuck if self.age(sight) < RESTLESS and sight.barred == allowed else ""
 
     def keep(self, names: Iterable[str]) -> None:
         """Remember the files of these names, forget all others, and write it down where that is new."""
