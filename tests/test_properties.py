@@ -580,8 +580,8 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     assert "f-pareto0" in page
 
 
-def panel_on(table, **more):
-    """A Gaussian process of each property, and the data it learnt from."""
+def panel_on(table, surrogate=None, **more):
+    """A surrogate of each property, Gaussian processes where none is given, and the data it learnt from."""
     made = config(**more)
     parts = [
         Dataset.from_measurements(made.space, table[["a", "b"]], table[name].to_numpy(), objective=one)
@@ -589,7 +589,7 @@ def panel_on(table, **more):
     ]
     none = np.zeros((0, 2))
     data = Dataset.of_properties(made.goal, parts, pending=none, failed=none)
-    return panel_of(GP(iterations=30), data, seed=0), data
+    return panel_of(surrogate or GP(iterations=30), data, seed=0), data
 
 
 def test_what_nobody_measured_is_foretold_of_no_pick_and_counts_as_kept(tmp_path):
@@ -623,6 +623,42 @@ def test_picks_share_the_compromises_out_and_a_longer_list_begins_with_the_short
     assert few.pool.X[:, 1].mean() < 0.2  # the other direction costs and gives nothing
     near = data.space.distance(few.pool.X, few.pool.X) + 9 * np.eye(6)
     assert near.min() >= 0.01 - 1e-9
+
+
+class Sure:
+    """Knows gloss and smell: 100 a and 5 b, within 1 GU and a tenth."""
+
+    def fit(self, data, *, seed):
+        column, std = (0, 1.0) if data.y.max() > 10 else (1, 0.1)
+        scale = 100 if column == 0 else 5
+        return lambda X: (scale * X[:, column], np.full(len(X), std))
+
+
+def limited_to(candidates):
+    """Order candidates by what they add to 20 measured designs, the best of which that keeps the limit has a = 0.9."""
+    table = start(20)
+    table.loc[0, ["a", "b", "gloss", "smell"]] = [0.9, 0.1, 90.0, 0.5]
+    panel, _ = panel_on(table, surrogate=Sure(), objectives={"gloss": {"unit": "GU"}}, constraints=LIMITED["constraints"])
+    X = np.array(candidates)
+    view = panel.at(0.0)
+    assert np.argsort(-panel.along(X, np.ones((1, 1)), 0.0)[:, 0], kind="stable")[-1] == 0  # whom a search leaves behind
+    return X[view.order(X, least=0.0, seed=0)], panel.chances(X, *panel.beliefs(X))
+
+
+def test_no_well_goes_to_a_design_that_breaks_a_limit_while_one_is_left_that_keeps_it():
+    safe = [[0.95, 0.2], [0.88, 0.1], [0.86, 0.1], [0.8, 0.3], [0.5, 0.1]]
+    forbidden = [[1.0, 1.0], [0.99, 0.9], [0.98, 0.8], [0.97, 0.70]]
+    order, chance = limited_to(forbidden + safe)
+    assert (chance[:4] < 1e-6).all()
+    assert (chance[4:] > 0.999).all()
+    assert order[:5].tolist() == safe  # by what they add, then by how little they lack
+    assert order[5:].tolist() == forbidden[::-1]  # the nearest to the limit first
+
+
+def test_a_pick_that_may_break_a_limit_leaves_those_behind_it_their_worth():
+    order, chance = limited_to([[0.995, 0.62], [0.96, 0.2], [1.0, 0.59]])
+    assert chance.round(2).tolist() == [0.16, 1.0, 0.69]
+    assert order.tolist() == [[1.0, 0.59], [0.96, 0.2], [0.995, 0.62]]
 
 
 def test_caution_takes_the_doubt_from_expected_gains():
