@@ -21,8 +21,11 @@ from labloop.proposing.panel import panel_of
 from labloop.proposing.pool import Pool
 from labloop.proposing.selectors import Conservative
 from labloop.proposing.success import Success
+from labloop.report.collect import collect
 from labloop.report.compromises import sentences
 from labloop.rounds.outcome import compare_rounds
+from labloop.rounds.outlook import outlook
+from labloop.rounds.why import why
 from labloop.space.goal import Goal
 from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import open_lab, simulate
@@ -578,6 +581,39 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     }.items():
         assert f'<p class="axis">{said}</p><div class="draw" data-figure="f-{name}">' in page
     assert "f-pareto0" in page
+
+
+def test_with_a_limit_the_best_is_of_designs_that_keep_it_everywhere(tmp_path):
+    run = Campaign.create(config(objectives={"gloss": {}}, constraints=LIMITED["constraints"]), home=tmp_path)
+    start()[["a", "b", "gloss", "smell"]].to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    best = start().loc[start()["smell"] <= 3, "gloss"].max()
+    assert start()["gloss"].max() > best
+    judged = {"arms": {"offline": {"proposers": "fakes:Near", "selector": "conservative"}}, "judge": {"gp": {"iterations": 10}}}
+    run.propose(parse_config(judged, RoundConfig), out=tmp_path / "out")
+    assert run.ledger.rounds("paint")[0].incumbent == best == run.status()["best_that_keeps_limits"]
+    wells = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")
+    smell = [9.0] * 20 + [1.0] * (len(wells) - 20)
+    wells.assign(gloss=[200.0 + i for i in range(20)] + [150.0] * (len(wells) - 20), smell=smell).to_csv(
+        tmp_path / "back.csv", index=False
+    )
+    run.ingest(tmp_path / "back.csv")
+    told = run.compare()
+    assert (told.arms[0].best, told.arms[0].n_kept, told.arms[0].n_hits) == (150.0, len(wells) - 20, len(wells) - 20)
+    assert outlook(run, parse_config(judged, RoundConfig)).incumbent == 150.0
+    page = run.report(tmp_path / "report.html").read_text()
+    assert "Best so far that keeps the limits" in page
+    held = run.ledger.wells("paint").set_index("well")["design_id"].dropna()
+    breaks, keeps = (str(held[wells["well"].iloc[i]]) for i in (0, -1))
+    top = collect(run).top
+    assert top["value"].max() == 150.0
+    assert keeps in set(top["design_id"])
+    assert run.dataset().kept[breaks] is False
+    told = why(run, breaks)
+    assert told.chance is not None
+    assert f"It gave all limits a chance of {told.chance:.2g} to be kept." in told.said
+    assert told.said.endswith("It breaks a limit: smell 9, where at most 3 will do.")
+    assert why(run, keeps).breaks == ()
 
 
 def panel_on(table, surrogate=None, **more):

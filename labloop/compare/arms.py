@@ -4,6 +4,9 @@ The question is fixed beforehand: one arm is better than another where its mean 
 that both took part in), and its designs on these plates are better where the mean y of their wells is higher; p ≤ 0.05 after
 Holm's correction over the pairs of arms and the plan's for looking after every round. Best, top-k mean and hit rate stand beside
 it and decide nothing. The level and when it is spent: `labloop.compare.plan`; tests and intervals: `labloop.compare.measures`.
+
+Under limits means are those of all wells, statements on the property; best and hits are of wells that keep the limits. In a
+second difference of means a well that breaks a limit counts as its round's worst: where that turns, nobody is named.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ def compare(
 
     Args:
         picks: one row a (round, arm, design) with the columns `COLUMNS`; mean, std, lcb and y in y (larger is better), y NaN
-            where nothing was measured, `status` starting with one of `LOST` where nothing will be.
+            where nothing was measured, `status` starting with one of `LOST` where nothing will be. Under limits with `kept`,
+            whether the design keeps them all.
         incumbent: the best y known when a round was proposed, one for all rounds or by round; None or NaN where there was none.
         runs: one row a run: `proposer` and `seconds`, and `arm` and `round` where known.
         pools: design ids of each arm's pool.
@@ -75,6 +79,8 @@ def compare(
         y=y.where(np.isfinite(y)), incumbent=[_number(known.get(int(r))) for r in picks["round"]],
         arm=picks["arm"].astype(str), proposer=picks["proposer"].astype(str), status=picks["status"].astype(str),
     )  # fmt: skip
+    limited = "kept" in picks.columns
+    picks = picks.assign(usable=_usable(picks) if limited else picks["y"])
     names = list(dict.fromkeys(picks["arm"]))
     by_arm = {arm: picks[picks["arm"] == arm] for arm in names}
     spent = _spent(picks, runs, over)
@@ -85,9 +91,11 @@ def compare(
         for (arm, proposer), rows in picks.groupby(["arm", "proposer"], sort=False)
     )
     pairs = [pair_of(by_arm, first, second, share=plan.share) for first, second in combinations(names, 2)]
+    worth = {arm: rows.assign(y=rows["usable"]) for arm, rows in by_arm.items()} if limited else by_arm
+    usable = [pair_of(worth, first, second, share=plan.share) for first, second in combinations(names, 2)] if limited else None
     free = against_free(picks, plan, over)
     hits = tuple(
-        Hits(round=int(number), arm=arm, n_hits=int((rows["y"] > rows["incumbent"]).sum()), n_measured=len(rows))
+        Hits(round=int(number), arm=arm, n_hits=int((rows["usable"] > rows["incumbent"]).sum()), n_measured=len(rows))
         for arm, mine in by_arm.items()
         for number, rows in mine[mine["y"].notna() & mine["incumbent"].notna()].groupby("round")
     )
@@ -98,7 +106,9 @@ def compare(
     offered = {arm: set(pools[arm]) for arm in names if arm in pools} if pools else {}
     return Comparison(
         rounds=over, top_k=top_k, objective=objective, plan=plan, arms=arms, proposers=proposers,
-        differences=differences(pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0),
+        differences=differences(
+            pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0, usable=usable
+        ),
         against_free=free, best_free=best_free(picks, plan), hits=hits,
         calibration=tuple(calibration), overlaps=(*_overlaps(offered, "pools"), *_overlaps(chosen, "picks")),
         notes=notes(picks, arms, pairs, hits, plan, top_k),
@@ -109,23 +119,28 @@ def _summary(
     rows: pd.DataFrame, arm: str, proposer: str | None, objective: Objective, top_k: int,
     spent: Mapping[tuple[str, str | None], float], draws: Draws,
 ) -> ArmSummary:  # fmt: skip
-    y, known, numbers = (rows[name].to_numpy(dtype=float) for name in ("y", "incumbent", "round"))
+    y, worth, known, numbers = (rows[name].to_numpy(dtype=float) for name in ("y", "usable", "incumbent", "round"))
     measured = np.flatnonzero(~np.isnan(y))  # as arrays: frames of so few rows take far longer
     failed = sum(rows["status"].iloc[i].startswith(LOST) for i in np.flatnonzero(np.isnan(y)))
-    y, known, numbers = y[measured], known[measured], numbers[measured]
+    y, worth, known, numbers = y[measured], worth[measured], known[measured], numbers[measured]
+    kept = rows["kept"].to_numpy(dtype=bool)[measured] if "kept" in rows else np.ones(len(y), dtype=bool)
     by_round = {int(number): y[numbers == number] for number in np.unique(numbers)}
     low, high, method = statistics.mean_limits(list(by_round.values()), draws, arm, proposer or "")
-    n_against, hits = int((~np.isnan(known)).sum()), int((y > known).sum())
+    n_against, hits = int((~np.isnan(known)).sum()), int((worth > known).sum())
     hit_low, hit_high = statistics.wilson(hits, n_against)
-    best, mean, top_mean = (float(y.max()), float(y.mean()), float(np.sort(y)[-top_k:].mean())) if len(y) else (_NAN,) * 3
+    keep_low, keep_high = statistics.wilson(int(kept.sum()), len(y)) if "kept" in rows else (_NAN, _NAN)
+    mean, top_mean = (float(y.mean()), float(np.sort(y)[-top_k:].mean())) if len(y) else (_NAN, _NAN)
+    first = int(np.where(kept, y, -math.inf).argmax()) if kept.any() else None
+    best = _NAN if first is None else float(y[first])
     values = objective.to_value(np.array([best, mean, top_mean, low, high])).tolist()
     return ArmSummary(
         arm=arm, proposer=proposer, rounds=tuple(by_round), n_wells=len(rows), n_measured=len(y), n_failed=failed,
         n_pending=len(rows) - len(y) - failed, best=best,
-        best_id=str(rows["design_id"].iloc[measured[y.argmax()]]) if len(y) else None,
+        best_id=None if first is None else str(rows["design_id"].iloc[measured[first]]),
         mean=mean, mean_low=low, mean_high=high, mean_method=method, top_mean=top_mean,
         n_hits=hits if n_against else None, hit_rate=hits / n_against if n_against else _NAN, hit_low=hit_low,
-        hit_high=hit_high, best_value=values[0], mean_value=values[1], mean_value_low=min(values[3:]),
+        hit_high=hit_high, n_kept=int(kept.sum()) if "kept" in rows else None, keep_low=keep_low, keep_high=keep_high,
+        best_value=values[0], mean_value=values[1], mean_value_low=min(values[3:]),
         mean_value_high=max(values[3:]), top_mean_value=values[2], seconds=spent.get((arm, proposer), _NAN),
     )  # fmt: skip
 
@@ -157,6 +172,12 @@ def _calibration(rows: pd.DataFrame, arm: str | None) -> Calibration:
         rho=float(scipy.stats.spearmanr(mean, y).statistic) if ranked else _NAN,
         optimism=float((mean - y).mean()) if len(y) else _NAN,
     )  # fmt: skip
+
+
+def _usable(picks: pd.DataFrame) -> pd.Series[Any]:
+    """Give y, and for wells that break a limit the worst y of their round, what was known before it counted."""
+    worst = np.fmin(picks.groupby("round")["y"].transform("min"), picks["incumbent"])
+    return picks["y"].where(picks["kept"].astype(bool) | picks["y"].isna(), worst)
 
 
 def _number(x: float | None) -> float:

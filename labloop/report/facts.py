@@ -50,17 +50,31 @@ class Facts:
     def designs(self) -> pd.DataFrame:
         """Measured designs with mean value and y and the first round, best first.
 
-        Bounds that tell of no success are left out, and any beside an exact reading of the design, as in the dataset.
+        Bounds that tell of no success are left out, and any beside an exact reading of the design, as in the dataset; so are
+        designs that break a limit.
         """
         worse = "censored_low" if self.data.objective.sign > 0 else "censored_high"
         rows = self.readings[self.readings["y"].notna() & self.readings["design_id"].notna()]
         bound = rows["status"].str.startswith("censored")
         told = telling(pd.factorize(rows["design_id"])[0], ~bound.to_numpy(dtype=bool))
-        rows = rows[(rows["status"] != worse) & told]
+        rows = rows[(rows["status"] != worse) & told & ~rows["design_id"].isin(self.breaking)]
         by = rows.groupby("design_id", sort=True).agg(
             y=("y", "mean"), value=("value", "mean"), round=("round", "min"), design=("design", "first")
         )
         return by.sort_values("y", ascending=False, kind="stable")
+
+    @cached_property
+    def breaking(self) -> frozenset[str]:
+        """Ids of designs that break a limit."""
+        if self.data.several is None:
+            return frozenset()
+        values = self.data.several["values"]
+        return frozenset(values.loc[~values["feasible"].to_numpy(dtype=bool), "design_id"])
+
+    @property
+    def keeping(self) -> str:
+        """Say of designs that they keep the limits, where there are limits."""
+        return " that keep the limits" if self.data.several is not None and self.data.several["goal"].limits else ""
 
     @cached_property
     def numbers(self) -> Numbers:

@@ -134,7 +134,7 @@ class PageView:
     def best_words(self) -> str:
         """Say which designs are called the best."""
         told = self.drawn.best
-        return "" if told is None else f"the best {told.n} of {told.of:,} measured designs"
+        return "" if told is None else f"the best {told.n} of {told.of:,} measured designs{self.facts.keeping}"
 
     @property
     def logos(self) -> dict[str, str]:
@@ -181,9 +181,18 @@ class PageView:
         found = []
         if len(self.facts.designs):
             best = self.facts.designs.iloc[0]
-            found.append(("Best so far", f"{self.facts.numbers.value(best['value'])}{unit}", tables.text(best["design"]), "code"))
+            found.append(
+                (
+                    f"Best so far{self.facts.keeping.replace('keep', 'keeps')}",
+                    f"{self.facts.numbers.value(best['value'])}{unit}",
+                    tables.text(best["design"]),
+                    "code",
+                )
+            )
         first = self.facts.numbers.value(start["value"].iloc[0]) + unit if len(start) else NONE
-        found.append(("Best at the start", first, f"of {len(start):,} designs", ""))
+        if not len(self.facts.designs) and self.facts.keeping:
+            found.append(("Best so far", NONE, "no measured design keeps the limits", ""))
+        found.append(("Best at the start", first, f"of {len(start):,} designs{self.facts.keeping}", ""))
         planned = f" of {self.data.planned_rounds}" if self.data.planned_rounds else ""
         states = [f"round {r.number} {r.state.lower()}" for r in self.data.rounds[-1:]]
         measured = f"{len(self.facts.measured_rounds)}{planned}"

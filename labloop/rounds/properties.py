@@ -9,7 +9,11 @@ import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
 from labloop.proposing.dataset import Dataset
+from labloop.runtime.numbers import spelt
 from labloop.space.pareto import hypervolume
+
+LIMITS = "chance of all limits"
+"""Column of a pick list."""
 
 
 def standing(data: Dataset) -> dict[str, Any]:
@@ -35,10 +39,11 @@ def standing(data: Dataset) -> dict[str, Any]:
         out["compromises"] = len(front)
         out["hypervolume"] = hypervolume(Y[front][:, : goal.m], reference)
     else:
-        rows = goal.front(Y)
-        out["best_that_keeps_limits"] = float(goal.to_value(Y[rows[:1]])[0, 0]) if len(rows) else None
+        good = data.keeping
+        best = data.ids.index(good.ids[good.best]) if len(good) else None
+        out["best_that_keeps_limits"] = None if best is None else float(goal.to_value(Y[[best]])[0, 0])
         limited = np.flatnonzero(np.isfinite(goal.bounds).any(0))
-        out["taken_as_kept"] = [goal.names[j] for j in limited if np.isnan(Y[rows[0], j])] if len(rows) else []
+        out["taken_as_kept"] = [] if best is None else [goal.names[j] for j in limited if np.isnan(Y[best, j])]
     if data.failed is not None and len(data.failed):
         out["failed_designs"] = len(data.failed)
     return out
@@ -69,6 +74,26 @@ def values(data: Dataset) -> pd.DataFrame:
     return table.assign(design_id=list(data.ids), feasible=goal.feasible(Y), front=front)
 
 
+def chance(config: CampaignConfig, events: pd.DataFrame, number: int | None, design_id: str) -> float | None:
+    """Give the chance that a round's design keeps every limit, as its judge saw it; None where that is not known."""
+    told = None if number is None else foretold(config, events, number)
+    found = np.nan if told is None or LIMITS not in told else float(told[LIMITS].get(design_id, np.nan))
+    return found if np.isfinite(found) else None
+
+
+def broken(data: Dataset, design_id: str) -> tuple[str, ...]:
+    """Say which limits a measured design breaks, each with what it came to in the lab's unit."""
+    if data.properties is None or design_id not in data.ids:
+        return ()
+    goal, row = data.properties.goal, data.properties.Y[[data.ids.index(design_id)]]
+    values = dict(zip(goal.assays, goal.to_value(row)[0].tolist(), strict=True))
+    bad = dict(zip(goal.assays, ((row < goal.bounds[0]) | (row > goal.bounds[1]))[0].tolist(), strict=True))
+    return tuple(
+        f"{name} {spelt(values[limit.assay])}, where {limit.describe()} will do" for name, limit in goal.limits.items()
+        if bad[limit.assay]
+    )  # fmt: skip
+
+
 def foretold(config: CampaignConfig, events: pd.DataFrame, number: int) -> pd.DataFrame | None:
     """Give what the judge said of a round's designs in the properties after the leading one, and of the limits.
 
@@ -88,5 +113,5 @@ def foretold(config: CampaignConfig, events: pd.DataFrame, number: int) -> pd.Da
         unit = f" ({objective.unit})" if objective.unit else ""
         columns[f"predicted {name}{unit}"] = {one: (said.get(name) or [None])[0] for one, said in known.items()}
     if config.goal.limits:
-        columns["chance of all limits"] = {one: said.get("chance") for one, said in known.items()}
+        columns[LIMITS] = {one: said.get("chance") for one, said in known.items()}
     return pd.DataFrame(columns, dtype=float)
