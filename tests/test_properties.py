@@ -22,9 +22,11 @@ from labloop.proposing.pool import Pool
 from labloop.proposing.selectors import Conservative
 from labloop.proposing.success import Success
 from labloop.report.collect import collect
-from labloop.report.compromises import sentences
+from labloop.report.compromises import Several, open_limits, sentences
+from labloop.report.compromises import table as tabled
 from labloop.rounds.outcome import compare_rounds
 from labloop.rounds.outlook import outlook
+from labloop.rounds.properties import compromises
 from labloop.rounds.why import why
 from labloop.space.goal import Goal
 from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
@@ -516,8 +518,35 @@ def test_what_breaks_a_limit_is_worth_less_the_surer_that_is():
 @pytest.mark.parametrize("k", [1, 2, 4, 5])
 def test_of_an_arm_of_more_wells_every_choice_of_so_many_counts_alike(k):
     R, start = np.random.default_rng(0).random((5, 3)), np.full(3, 0.3)
-    every = [np.maximum(R[list(some)].max(0), start) for some in itertools.combinations(range(5), k)]
-    assert _farthest(R, start, k) == pytest.approx(np.mean(every, axis=0))
+    above = np.maximum(R - start, 0.0)
+    every = [above[list(some)].max(0) for some in itertools.combinations(range(5), k)]
+    assert _farthest(above, k) == pytest.approx(np.mean(every, axis=0))
+
+
+def test_arms_that_add_nothing_add_exactly_nothing():
+    goal = config(**TWO).goal
+    rng = np.random.default_rng(3)
+    before = np.concatenate([[[5.0, 5.0]], rng.random((10, 2))])
+    told = compare_fronts(goal, before, {"a": 4 * rng.random((9, 2)), "b": 4 * rng.random((12, 2))}, seed=0)
+    assert [(one.gain, one.low, one.high) for one in told.arms] == [(0.0, 0.0, 0.0)] * 2
+    assert (told.differences[0].low, told.differences[0].high) == (0.0, 0.0)
+
+
+def test_compromises_whose_limits_are_measured_stand_before_those_that_nobody_measured():
+    table = start(12).assign(smell=1.0, cost=2.0)
+    table.loc[table["gloss"].nlargest(3).index, "smell"] = np.nan
+    made = config(objectives={"gloss": {}}, constraints={"smell": {"at_most": 3, "required": False}})
+    parts = []
+    for name, one in made.goal.properties.items():
+        known = table[table[name].notna()]
+        parts.append(Dataset.from_measurements(made.space, known[["a", "b"]], known[name].to_numpy(), objective=one))
+    data = Dataset.of_properties(made.goal, parts, pending=np.zeros((0, 2)), failed=np.zeros((0, 2)))
+    front = compromises(data)
+    assert front["smell"].isna().tolist() == [False] * 9 + [True] * 3
+    assert front["gloss"].iloc[9:].is_monotonic_decreasing
+    told = Several(goal=made.goal, values=front, front=front.assign(design="x", arm=""), fronts=None)
+    assert [row[2] for row in tabled(told).rows][-3:] == ["not measured"] * 3
+    assert "3 of these designs are taken to keep a limit that was not measured" in open_limits(told)
 
 
 def test_arms_are_compared_by_the_volume_they_add():

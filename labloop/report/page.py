@@ -144,6 +144,11 @@ class PageView:
         return {f"logo{i}": name for i, name in enumerate(names)}
 
     @property
+    def open_limits(self) -> str:
+        """Say of how many compromises a limit was not measured."""
+        return "" if self.several is None else compromises.open_limits(self.several)
+
+    @property
     def gains(self) -> list[str]:
         """Which arm added more to the hypervolume."""
         fronts = None if self.several is None else self.several.fronts

@@ -11,6 +11,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.proposing.dataset import Dataset
 from labloop.runtime.numbers import spelt
 from labloop.space.pareto import hypervolume
+from labloop.types import Array
 
 LIMITS = "chance of all limits"
 """Column of a pick list."""
@@ -37,6 +38,7 @@ def standing(data: Dataset) -> dict[str, Any]:
         front = goal.front(Y)
         reference = goal.reference(Y) if len(Y) else np.zeros(goal.m)
         out["compromises"] = len(front)
+        out["compromises_not_measured"] = int(unmeasured(data)[front].sum())
         out["hypervolume"] = hypervolume(Y[front][:, : goal.m], reference)
     else:
         good = data.keeping
@@ -52,16 +54,30 @@ def standing(data: Dataset) -> dict[str, Any]:
 def compromises(data: Dataset) -> pd.DataFrame:
     """Table the designs that no other beats: `design_id`, the space's columns, each property in the lab's unit.
 
-    In the order of the leading objective, best first; with one objective and limits, the ten best that keep them.
+    In the order of the leading objective, best first; with one objective and limits, the ten best that keep them. First those of
+    which every limit was measured, compared among themselves; then those taken to keep a limit that nobody measured.
     """
     assert data.properties is not None
-    goal, Y = data.properties.goal, data.properties.Y
-    rows = goal.front(Y) if goal.m > 1 else np.flatnonzero(np.isfinite(Y[:, 0]) & goal.feasible(Y))
-    rows = rows[np.argsort(-Y[rows, 0], kind="stable")]
-    rows = rows if goal.m > 1 else rows[:10]
+    goal, Y, open_ = data.properties.goal, data.properties.Y, unmeasured(data)
+
+    def best(among: Array) -> Array:
+        rows = goal.front(Y[among]) if goal.m > 1 else np.flatnonzero(np.isfinite(Y[among, 0]) & goal.feasible(Y[among]))
+        rows = among[rows]
+        rows = rows[np.argsort(-Y[rows, 0], kind="stable")]
+        return rows if goal.m > 1 else rows[:10]
+
+    every = best(np.arange(len(Y)))
+    rows = np.concatenate([best(np.flatnonzero(~open_)), every[open_[every]]])
     values = pd.DataFrame(goal.to_value(Y[rows]), columns=list(goal.names))
     ids = pd.DataFrame({"design_id": [data.ids[i] for i in rows.tolist()]})
     return pd.concat([ids, data.space.decode(data.X[rows]), values], axis=1)
+
+
+def unmeasured(data: Dataset) -> Array:
+    """Say which designs lack a measurement that a limit asks for, (n,) bool: such a limit counts as kept."""
+    assert data.properties is not None
+    limited = np.isfinite(data.properties.goal.bounds).any(0)
+    return np.asarray(np.isnan(data.properties.Y[:, limited]).any(1))
 
 
 def values(data: Dataset) -> pd.DataFrame:
