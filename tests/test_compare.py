@@ -91,6 +91,48 @@ def test_hits_count_against_the_incumbent_of_their_own_round():
     assert quick(picks, incumbent=None).arms[0].n_hits is None
 
 
+def limited(good: list[float], free: list[float], kept: tuple[int, int]) -> pd.DataFrame:
+    """A round of two arms of which so many wells, the worst ones, keep the limits."""
+    flags = [i < n for ys, n in zip((good, free), kept, strict=True) for i in range(len(ys))]
+    return picks_of({(1, "good"): sorted(good), (1, "free"): sorted(free)}, kept=flags)
+
+
+def test_a_well_that_breaks_a_limit_is_neither_the_best_nor_a_hit():
+    told = quick(limited([1.0, 2.0, 9.0], [1.0, 3.0, 4.0], (2, 3)), incumbent=1.5)
+    assert [(one.best, one.best_id, one.n_hits, one.n_kept) for one in told.arms] == [
+        (2.0, "1good1", 1, 2),
+        (4.0, "1free2", 2, 3),
+    ]
+    assert [one.mean for one in told.arms] == [4.0, pytest.approx(8 / 3)]
+    assert told.of("good", "free", "hit_rate").estimate == pytest.approx(-1 / 3)
+    assert "Wells that keep the limits: 2 of 3 for good and 3 of 3 for free (p = 1 by Fisher's exact test)." in told.sentence
+    assert json.loads(json.dumps(told.to_dict()))["arms"][0]["n_kept"] == 2
+    none = quick(limited([1.0, 2.0, 9.0], [1.0, 3.0, 4.0], (0, 3)), incumbent=1.5).arms[0]
+    assert (none.best_id, none.n_hits, none.n_kept) == (None, 0, 0)
+
+
+def test_no_arm_is_named_for_wells_that_may_not_be_used():
+    good, free = normal(1, 12, 55.0), normal(2, 12, 40.0)
+    plain = quick(limited(good, free, (12, 12)), incumbent=30.0)
+    assert plain.of("good", "free").decided
+    assert "good's designs measured better than free's" in plain.sentence
+    told = quick(limited(good, free, (3, 8)), incumbent=30.0)
+    gap = told.of("good", "free")
+    assert gap.outweighed
+    assert not gap.decided
+    assert (gap.estimate, gap.p) == (plain.of("good", "free").estimate, plain.of("good", "free").p)  # still said of the property
+    assert gap.flipped().outweighed
+    assert "the data cannot decide between good and free" in told.sentence
+    assert "Wells that keep the limits: 3 of 12 for good and 8 of 12 for free (p = 0.1 by Fisher's exact test)." in told.sentence
+    assert "good's mean is not better than free's, so that neither is named" in told.sentence
+    assert "would show it" not in told.sentence
+
+
+def test_a_share_that_is_little_lower_takes_no_verdict_away():
+    told = quick(limited(normal(1, 12, 55.0), normal(2, 12, 40.0), (11, 12)), incumbent=30.0)
+    assert told.of("good", "free").decided
+
+
 def test_values_are_given_in_the_labs_unit_too():
     low = quick(picks_of({(1, "a"): [-3.0, -5.0]}), objective=Objective(direction="min")).arms[0]
     assert (low.best_value, low.mean_value) == (3.0, 4.0)

@@ -19,7 +19,7 @@ from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, DesignError, LabloopError
 from labloop.proposing.belief import believing
-from labloop.proposing.insight import look
+from labloop.proposing.insight import LEVELS, _numbers, look
 from labloop.report import report_of, write_report
 from labloop.rounds.why import differences
 from labloop.space.design_space import DesignSpace
@@ -480,3 +480,10 @@ def test_the_commands_speak_to_people_and_programs(run, tmp_path, capsys):
     text = said("predict", "coupling", bad, code=1)
     assert "is none of the options" in text
     assert "run this again" in text
+
+
+def test_no_whole_number_is_a_level_twice():
+    column = np.array([0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 119, 120, 121, 122, 123, 124, 125]) / 200
+    told = [number * 200 for number, _ in _numbers(np.repeat(column, 3))]
+    assert len(told) == LEVELS
+    assert np.abs(np.array(told) - np.round(told)).max() < 1e-9

@@ -22,8 +22,13 @@ from labloop.proposing.panel import panel_of
 from labloop.proposing.pool import Pool
 from labloop.proposing.selectors import Conservative
 from labloop.proposing.success import Success
-from labloop.report.compromises import sentences
+from labloop.report.collect import collect
+from labloop.report.compromises import Several, open_limits, sentences
+from labloop.report.compromises import table as tabled
 from labloop.rounds.outcome import compare_rounds
+from labloop.rounds.outlook import outlook
+from labloop.rounds.properties import compromises
+from labloop.rounds.why import why
 from labloop.space.goal import Goal
 from labloop.space.pareto import expected_reach, hypervolume, nondominated, rays, reach, unit_volume
 from labloop.studies.simulate import open_lab, simulate
@@ -517,8 +522,35 @@ def test_what_breaks_a_limit_is_worth_less_the_surer_that_is():
 @pytest.mark.parametrize("k", [1, 2, 4, 5])
 def test_of_an_arm_of_more_wells_every_choice_of_so_many_counts_alike(k):
     R, start = np.random.default_rng(0).random((5, 3)), np.full(3, 0.3)
-    every = [np.maximum(R[list(some)].max(0), start) for some in itertools.combinations(range(5), k)]
-    assert _farthest(R, start, k) == pytest.approx(np.mean(every, axis=0))
+    above = np.maximum(R - start, 0.0)
+    every = [above[list(some)].max(0) for some in itertools.combinations(range(5), k)]
+    assert _farthest(above, k) == pytest.approx(np.mean(every, axis=0))
+
+
+def test_arms_that_add_nothing_add_exactly_nothing():
+    goal = config(**TWO).goal
+    rng = np.random.default_rng(3)
+    before = np.concatenate([[[5.0, 5.0]], rng.random((10, 2))])
+    told = compare_fronts(goal, before, {"a": 4 * rng.random((5, 2)), "b": 4 * rng.random((12, 2))}, seed=0)
+    assert [(one.gain, one.low, one.high) for one in told.arms] == [(0.0, 0.0, 0.0)] * 2
+    assert (told.differences[0].low, told.differences[0].high) == (0.0, 0.0)
+
+
+def test_compromises_whose_limits_are_measured_stand_before_those_that_nobody_measured():
+    table = start(12).assign(smell=1.0, cost=2.0)
+    table.loc[table["gloss"].nlargest(3).index, "smell"] = np.nan
+    made = config(objectives={"gloss": {}}, constraints={"smell": {"at_most": 3, "required": False}})
+    parts = []
+    for name, one in made.goal.properties.items():
+        known = table[table[name].notna()]
+        parts.append(Dataset.from_measurements(made.space, known[["a", "b"]], known[name].to_numpy(), objective=one))
+    data = Dataset.of_properties(made.goal, parts, pending=np.zeros((0, 2)), failed=np.zeros((0, 2)))
+    front = compromises(data)
+    assert front["smell"].isna().tolist() == [False] * 9 + [True] * 3
+    assert front["gloss"].iloc[9:].is_monotonic_decreasing
+    told = Several(goal=made.goal, values=front, front=front.assign(design="x", arm=""), fronts=None)
+    assert [row[2] for row in tabled(told).rows][-3:] == ["not measured"] * 3
+    assert "3 of these designs are taken to keep a limit that was not measured" in open_limits(told)
 
 
 def test_arms_are_compared_by_the_volume_they_add():
@@ -584,8 +616,41 @@ def test_a_round_picks_by_what_each_adds_and_the_report_shows_it(paint, tmp_path
     assert "f-pareto0" in page
 
 
-def panel_on(table, **more):
-    """A Gaussian process of each property, and the data it learnt from."""
+def test_with_a_limit_the_best_is_of_designs_that_keep_it_everywhere(tmp_path):
+    run = Campaign.create(config(objectives={"gloss": {}}, constraints=LIMITED["constraints"]), home=tmp_path)
+    start()[["a", "b", "gloss", "smell"]].to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    best = start().loc[start()["smell"] <= 3, "gloss"].max()
+    assert start()["gloss"].max() > best
+    judged = {"arms": {"offline": {"proposers": "fakes:Near", "selector": "conservative"}}, "judge": {"gp": {"iterations": 10}}}
+    run.propose(parse_config(judged, RoundConfig), out=tmp_path / "out")
+    assert run.ledger.rounds("paint")[0].incumbent == best == run.status()["best_that_keeps_limits"]
+    wells = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")
+    smell = [9.0] * 20 + [1.0] * (len(wells) - 20)
+    wells.assign(gloss=[200.0 + i for i in range(20)] + [150.0] * (len(wells) - 20), smell=smell).to_csv(
+        tmp_path / "back.csv", index=False
+    )
+    run.ingest(tmp_path / "back.csv")
+    told = run.compare()
+    assert (told.arms[0].best, told.arms[0].n_kept, told.arms[0].n_hits) == (150.0, len(wells) - 20, len(wells) - 20)
+    assert outlook(run, parse_config(judged, RoundConfig)).incumbent == 150.0
+    page = run.report(tmp_path / "report.html").read_text()
+    assert "Best so far that keeps the limits" in page
+    held = run.ledger.wells("paint").set_index("well")["design_id"].dropna()
+    breaks, keeps = (str(held[wells["well"].iloc[i]]) for i in (0, -1))
+    top = collect(run).top
+    assert top["value"].max() == 150.0
+    assert keeps in set(top["design_id"])
+    assert run.dataset().kept[breaks] is False
+    told = why(run, breaks)
+    assert told.chance is not None
+    assert f"It gave all limits a chance of {told.chance:.2g} to be kept." in told.said
+    assert told.said.endswith("It breaks a limit: smell 9, where at most 3 will do.")
+    assert why(run, keeps).breaks == ()
+
+
+def panel_on(table, surrogate=None, **more):
+    """A surrogate of each property, Gaussian processes where none is given, and the data it learnt from."""
     made = config(**more)
     parts = [
         Dataset.from_measurements(made.space, table[["a", "b"]], table[name].to_numpy(), objective=one)
@@ -593,7 +658,7 @@ def panel_on(table, **more):
     ]
     none = np.zeros((0, 2))
     data = Dataset.of_properties(made.goal, parts, pending=none, failed=none)
-    return panel_of(GP(iterations=30), data, seed=0), data
+    return panel_of(surrogate or GP(iterations=30), data, seed=0), data
 
 
 def test_a_bound_from_above_adds_no_hypervolume():
@@ -643,6 +708,42 @@ def test_picks_share_the_compromises_out_and_a_longer_list_begins_with_the_short
     assert few.pool.X[:, 1].mean() < 0.2  # the other direction costs and gives nothing
     near = data.space.distance(few.pool.X, few.pool.X) + 9 * np.eye(6)
     assert near.min() >= 0.01 - 1e-9
+
+
+class Sure:
+    """Knows gloss and smell: 100 a and 5 b, within 1 GU and a tenth."""
+
+    def fit(self, data, *, seed):
+        column, std = (0, 1.0) if data.y.max() > 10 else (1, 0.1)
+        scale = 100 if column == 0 else 5
+        return lambda X: (scale * X[:, column], np.full(len(X), std))
+
+
+def limited_to(candidates):
+    """Order candidates by what they add to 20 measured designs, the best of which that keeps the limit has a = 0.9."""
+    table = start(20)
+    table.loc[0, ["a", "b", "gloss", "smell"]] = [0.9, 0.1, 90.0, 0.5]
+    panel, _ = panel_on(table, surrogate=Sure(), objectives={"gloss": {"unit": "GU"}}, constraints=LIMITED["constraints"])
+    X = np.array(candidates)
+    view = panel.at(0.0)
+    assert np.argsort(-panel.along(X, np.ones((1, 1)), 0.0)[:, 0], kind="stable")[-1] == 0  # whom a search leaves behind
+    return X[view.order(X, least=0.0, seed=0)], panel.chances(X, *panel.beliefs(X))
+
+
+def test_no_well_goes_to_a_design_that_breaks_a_limit_while_one_is_left_that_keeps_it():
+    safe = [[0.95, 0.2], [0.88, 0.1], [0.86, 0.1], [0.8, 0.3], [0.5, 0.1]]
+    forbidden = [[1.0, 1.0], [0.99, 0.9], [0.98, 0.8], [0.97, 0.70]]
+    order, chance = limited_to(forbidden + safe)
+    assert (chance[:4] < 1e-6).all()
+    assert (chance[4:] > 0.999).all()
+    assert order[:5].tolist() == safe  # by what they add, then by how little they lack
+    assert order[5:].tolist() == forbidden[::-1]  # the nearest to the limit first
+
+
+def test_a_pick_that_may_break_a_limit_leaves_those_behind_it_their_worth():
+    order, chance = limited_to([[0.995, 0.62], [0.96, 0.2], [1.0, 0.59]])
+    assert chance.round(2).tolist() == [0.16, 1.0, 0.69]
+    assert order.tolist() == [[1.0, 0.59], [0.96, 0.2], [0.995, 0.62]]
 
 
 def test_caution_takes_the_doubt_from_expected_gains():

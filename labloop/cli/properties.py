@@ -24,6 +24,8 @@ def lines(status: Mapping[str, Any]) -> list[str]:
         n = status["compromises"]
         what = "design is a compromise" if n == 1 else "designs are compromises"
         told.append(f"{n} {what} that no other beats: labloop report shows them")
+        if n := status.get("compromises_not_measured"):
+            told.append(f"Of these, {n} are taken to keep a limit that was not measured")
     if status.get("best_that_keeps_limits") is not None:
         lead: Mapping[str, Any] = next(iter(status.get("properties", {}).values()), {})
         best = f"Best that keeps the limits: {spelt(status['best_that_keeps_limits'])} {lead.get('unit') or ''}".rstrip()

@@ -252,7 +252,8 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
     arms = [
         {"arm": one.arm, "wells": one.n_wells, "measured": one.n_measured, "mean": one.mean_value,
          f"top {comparison.top_k}": one.top_mean_value, "best": one.best_value,
-         "hits": None if one.n_hits is None else f"{one.n_hits}/{one.n_measured}", "seconds": round(one.seconds, 1)}
+         "hits": None if one.n_hits is None else f"{one.n_hits}/{one.n_measured}",
+         **({} if one.n_kept is None else {"keep limits": f"{one.n_kept}/{one.n_measured}"}), "seconds": round(one.seconds, 1)}
         for one in comparison.arms
     ]  # fmt: skip
     rules = "a well of several arms counts for each, a hit beats the best value known when the plate was proposed"

@@ -4,6 +4,9 @@ The question is fixed beforehand: one arm is better than another where its mean 
 that both took part in), and its designs on these plates are better where the mean y of their wells is higher; p ≤ 0.05 after
 Holm's correction over the pairs of arms and the plan's for looking after every round. Best, top-k mean and hit rate stand beside
 it and decide nothing. The level and when it is spent: `labloop.compare.plan`; tests and intervals: `labloop.compare.measures`.
+
+Under limits means are those of all wells, statements on the property; best and hits are of wells that keep the limits. In a
+second difference of means a well that breaks a limit counts as its round's worst: where that turns, nobody is named.
 """
 
 from __future__ import annotations
@@ -52,7 +55,8 @@ def compare(
 
     Args:
         picks: one row a (round, arm, design) with the columns `COLUMNS`; mean, std, lcb and y in y (larger is better), y NaN
-            where nothing was measured, `status` starting with one of `LOST` where nothing will be.
+            where nothing was measured, `status` starting with one of `LOST` where nothing will be. Under limits with `kept`,
+            whether the design keeps them all.
         incumbent: the best y known when a round was proposed, one for all rounds or by round; None or NaN where there was none.
         runs: one row a run: `proposer` and `seconds`, and `arm` and `round` where known.
         pools: design ids of each arm's pool.
@@ -77,6 +81,8 @@ def compare(
         incumbent=[_number(known.get(int(r))) for r in picks["round"]],
         arm=picks["arm"].astype(str), proposer=picks["proposer"].astype(str), status=picks["status"].astype(str),
     )  # fmt: skip
+    limited = "kept" in picks.columns
+    picks = picks.assign(usable=_usable(picks) if limited else picks["y"])
     names = list(dict.fromkeys(picks["arm"]))
     by_arm = {arm: picks[picks["arm"] == arm] for arm in names}
     spent = _spent(picks, runs, over)
@@ -87,6 +93,8 @@ def compare(
         for (arm, proposer), rows in picks.groupby(["arm", "proposer"], sort=False)
     )
     pairs = [pair_of(by_arm, first, second, share=plan.share) for first, second in combinations(names, 2)]
+    worth = {arm: rows.assign(y=rows["usable"]) for arm, rows in by_arm.items()} if limited else by_arm
+    usable = [pair_of(worth, first, second, share=plan.share) for first, second in combinations(names, 2)] if limited else None
     free = against_free(picks, plan, over)
     hits = tuple(
         Hits(round=int(number), arm=arm, n_hits=int(_beats(rows).sum()), n_measured=len(rows))
@@ -100,7 +108,9 @@ def compare(
     offered = {arm: set(pools[arm]) for arm in names if arm in pools} if pools else {}
     return Comparison(
         rounds=over, top_k=top_k, objective=objective, plan=plan, arms=arms, proposers=proposers,
-        differences=differences(pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0),
+        differences=differences(
+            pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0, usable=usable
+        ),
         against_free=free, best_free=best_free(picks, plan), hits=hits,
         calibration=tuple(calibration), overlaps=(*_overlaps(offered, "pools"), *_overlaps(chosen, "picks")),
         notes=notes(picks, arms, pairs, hits, plan, top_k),
@@ -116,20 +126,24 @@ def _summary(
     failed = sum(rows["status"].iloc[i].startswith(LOST) for i in np.flatnonzero(np.isnan(y)))
     n_against, hits = int((~np.isnan(known[measured])).sum()), int(_beats(rows).sum())
     y, numbers, above = y[measured], numbers[measured], side[measured] < 0
+    kept = rows["kept"].to_numpy(dtype=bool)[measured] if "kept" in rows else np.ones(len(y), dtype=bool)
     by_round = {int(number): y[numbers == number] for number in np.unique(numbers)}
     low, high, method = statistics.mean_limits(list(by_round.values()), draws, arm, proposer or "")
     hit_low, hit_high = statistics.wilson(hits, n_against)
+    keep_low, keep_high = statistics.wilson(int(kept.sum()), len(y)) if "kept" in rows else (_NAN, _NAN)
     order = np.lexsort((-y, above))  # best first; how good bounds from above are nobody knows
     mean, top_mean = (float(y.mean()), float(y[order][:top_k].mean())) if len(y) else (_NAN, _NAN)
-    best = float(y[order[0]]) if len(y) and not above[order[0]] else _NAN
+    first = next((i for i in order.tolist() if kept[i] and not above[i]), None)
+    best = _NAN if first is None else float(y[first])
     values = objective.to_value(np.array([best, mean, top_mean, low, high])).tolist()
     return ArmSummary(
         arm=arm, proposer=proposer, rounds=tuple(by_round), n_wells=len(rows), n_measured=len(y), n_failed=failed,
         n_pending=len(rows) - len(y) - failed, best=best,
-        best_id=str(rows["design_id"].iloc[measured[order[0]]]) if best == best else None,
+        best_id=None if first is None else str(rows["design_id"].iloc[measured[first]]),
         mean=mean, mean_low=low, mean_high=high, mean_method=method, top_mean=top_mean,
         n_hits=hits if n_against else None, hit_rate=hits / n_against if n_against else _NAN, hit_low=hit_low,
-        hit_high=hit_high, best_value=values[0], mean_value=values[1], mean_value_low=min(values[3:]),
+        hit_high=hit_high, n_kept=int(kept.sum()) if "kept" in rows else None, keep_low=keep_low, keep_high=keep_high,
+        best_value=values[0], mean_value=values[1], mean_value_low=min(values[3:]),
         mean_value_high=max(values[3:]), top_mean_value=values[2], seconds=spent.get((arm, proposer), _NAN),
     )  # fmt: skip
 
@@ -141,8 +155,8 @@ def _sides(picks: pd.DataFrame, objective: Objective) -> pd.Series[int]:
 
 
 def _beats(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Say which wells are above their incumbent for sure."""
-    return (rows["y"] > rows["incumbent"]) & (rows["censored"] >= 0)
+    """Say which wells are above their incumbent for sure, and may be used."""
+    return (rows["usable"] > rows["incumbent"]) & (rows["censored"] >= 0)
 
 
 def _spent(picks: pd.DataFrame, runs: pd.DataFrame | None, rounds: Sequence[int]) -> dict[tuple[str, str | None], float]:
@@ -172,6 +186,12 @@ def _calibration(rows: pd.DataFrame, arm: str | None) -> Calibration:
         rho=float(scipy.stats.spearmanr(mean, y).statistic) if ranked else _NAN,
         optimism=float((mean - y).mean()) if len(y) else _NAN,
     )  # fmt: skip
+
+
+def _usable(picks: pd.DataFrame) -> pd.Series[Any]:
+    """Give y, and for wells that break a limit the worst y of their round, what was known before it counted."""
+    worst = np.fmin(picks.groupby("round")["y"].transform("min"), picks["incumbent"])
+    return picks["y"].where(picks["kept"].astype(bool) | picks["y"].isna(), worst)
 
 
 def _number(x: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -36,27 +37,36 @@ def corrected(p: float, level: float, allowance: float) -> float:
 
 
 def differences(
-    pairs: Sequence[Pair], plan: Plan, rounds: Sequence[int], objective: Objective, top_k: int, draws: Draws, *, part: float
-) -> tuple[Difference, ...]:
+    pairs: Sequence[Pair], plan: Plan, rounds: Sequence[int], objective: Objective, top_k: int, draws: Draws, *, part: float,
+    usable: Sequence[Pair] | None = None,
+) -> tuple[Difference, ...]:  # fmt: skip
     """Compare pairs of arms on these plates, and from the third shared round on the arms themselves.
 
     Args:
         rounds: those of the comparison; the last decides what this look may spend.
         part: of the level, for the pairs of arms.
+        usable: the same pairs with wells that break a limit as their round's worst; None where nothing has limits.
     """
     found: list[Difference] = []
     on_plates: dict[Measure, list[Found]] = {
         "mean": [measures.plates(pair) for pair in pairs],
         "top_mean": [measures.top_means(pair, top_k, draws) for pair in pairs],
-        "hit_rate": [measures.hit_rates(pair) for pair in pairs],
+        "hit_rate": [measures.hit_rates(pair) for pair in (pairs if usable is None else usable)],
     }
     lasting = [pair for pair in pairs if len(pair.blocks) >= ROUNDS]
     for measure, gaps in on_plates.items():
         found += _corrected(pairs, gaps, measure, "plates", plan, rounds, objective, part)
-    return (
-        *_corrected(lasting, [measures.arms(pair) for pair in lasting], "mean", "arms", plan, rounds, objective, part),
-        *found,
-    )
+    over_rounds = _corrected(lasting, [measures.arms(pair) for pair in lasting], "mean", "arms", plan, rounds, objective, part)
+    return tuple(_with_limits(one, usable) for one in (*over_rounds, *found))
+
+
+def _with_limits(gap: Difference, usable: Sequence[Pair] | None) -> Difference:
+    """Add what a difference of means is where wells that break a limit are no gain."""
+    if usable is None or gap.measure != "mean":
+        return gap
+    pair = next(one for one in usable if (one.first, one.second) == (gap.first, gap.second))
+    of = measures.arms if gap.scope == "arms" else measures.plates
+    return replace(gap, usable=of(pair).estimate)
 
 
 def _corrected(
@@ -113,7 +123,11 @@ def against_free(picks: pd.DataFrame, plan: Plan, rounds: Sequence[int]) -> tupl
     ]  # fmt: skip
     pairs = [mine for mine in pairs if mine]
     lasting = [mine for mine in pairs if all(len(pair.blocks) >= ROUNDS for pair in mine)]
-    return (*_all_against(lasting, "arms", plan, rounds), *_all_against(pairs, "plates", plan, rounds))
+    found = (*_all_against(lasting, "arms", plan, rounds), *_all_against(pairs, "plates", plan, rounds))
+    if "kept" not in picks.columns or not found:
+        return found
+    worth = against_free(picks.assign(y=picks["usable"]).drop(columns="kept"), plan, rounds)
+    return tuple(replace(one, usable=other.estimate) for one, other in zip(found, worth, strict=True))
 
 
 def _all_against(pairs: Sequence[Sequence[Pair]], scope: Scope, plan: Plan, rounds: Sequence[int]) -> list[AgainstFree]:
@@ -151,11 +165,11 @@ def _name(joined: str) -> tuple[str, str]:
 
 
 def best_free(picks: pd.DataFrame, plan: Plan) -> str | None:
-    """Name the free baseline whose wells were best, each against all baselines' wells of its round."""
+    """Name the free baseline whose wells were best, each against all baselines' wells of its round, by `usable`."""
     rows = picks[(picks["proposer"].isin(plan.free) & picks["y"].notna()).to_numpy(dtype=bool)]
     if rows.empty:
         return None
-    y, numbers, proposers = rows["y"].to_numpy(float), rows["round"].to_numpy(), rows["proposer"].to_numpy(dtype=object)
+    y, numbers, proposers = rows["usable"].to_numpy(float), rows["round"].to_numpy(), rows["proposer"].to_numpy(dtype=object)
     means = {number: y[numbers == number].mean() for number in set(numbers)}
     gains = y - np.array([means[number] for number in numbers])
     by = {name: gains[proposers == name].mean() for name in dict.fromkeys(proposers)}

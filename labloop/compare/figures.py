@@ -44,6 +44,12 @@ class ArmSummary:
     hit_rate: float
     hit_low: float
     hit_high: float
+    n_kept: int | None
+    """Measured wells that keep every limit, as far as that was measured; None where nothing has limits. `best` and `n_hits` are
+    of these, means and `top_mean` of all wells."""
+    keep_low: float
+    keep_high: float
+    """Wilson's 95 % interval of their share."""
     best_value: float
     mean_value: float
     """The mean y turned into the lab's unit: under a log transform the geometric mean."""
@@ -96,6 +102,8 @@ class Difference:
     estimate_high: float
     """The estimate with readings beyond the assay's range where they speak most against the first arm, and most for it: as far as
     the worst and the best reading. `estimate` has them at their bounds; interval and p hold for all of these."""
+    usable: float = math.nan
+    """The difference of means, in y, where a well that breaks a limit counts as its round's worst; NaN where none has limits."""
 
     @property
     def bounds(self) -> bool:
@@ -103,9 +111,14 @@ class Difference:
         return self.estimate_low < self.estimate_high
 
     @property
+    def outweighed(self) -> bool:
+        """Whether the difference is none any more, or turns, where wells that break a limit are no gain."""
+        return self.usable * self.estimate <= 0 and self.estimate != 0
+
+    @property
     def decided(self) -> bool:
         """Whether the data tell the two apart: the arms, or for the scope `plates` the wells that they put on these plates."""
-        return not self.refused and self.p_looks <= 0.05
+        return not self.refused and not self.outweighed and self.p_looks <= 0.05
 
     def flipped(self) -> Difference:
         """The same difference seen from the second arm."""
@@ -115,6 +128,7 @@ class Difference:
 
         return replace(
             self, first=self.second, second=self.first, n_first=self.n_second, n_second=self.n_first, estimate=-self.estimate,
+            usable=-self.usable,
             low=-self.high, high=-self.low, effect=turn(self.effect), effect_low=turn(self.effect_high),
             effect_high=turn(self.effect_low), estimate_low=-self.estimate_high, estimate_high=-self.estimate_low,
         )  # fmt: skip
@@ -146,15 +160,17 @@ class AgainstFree:
     """Corrected over proposers."""
     p_looks: float
     refused: bool
+    usable: float = math.nan
+    """The least difference where a well that breaks a limit counts as its round's worst; NaN where none has limits."""
 
     @property
     def decided(self) -> bool:
-        return not self.refused and self.p_looks <= 0.05
+        return not self.refused and not self.usable * self.estimate <= 0 and self.p_looks <= 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hits:
-    """Measured wells of an arm in one round that beat the best value known when it was proposed."""
+    """Measured wells of an arm in one round that beat the best value known when it was proposed, and keep the limits."""
 
     round: int
     arm: str

@@ -22,6 +22,8 @@ from labloop.space.pareto import rays, reach, unit_volume
 from labloop.types import FloatArray
 
 DRAWS = 2_000
+ROUNDING = 1e-9
+"""Gains that differ by a smaller share are one gain, summed up in another order."""
 RAYS = 256
 
 
@@ -93,7 +95,7 @@ def compare_fronts(
     k = min(len(one) for one in reached.values())
 
     def gain(R: FloatArray) -> float:
-        return volume * float(np.maximum(_farthest(R, start, k) - start, 0.0).mean())
+        return volume * float(_farthest(np.maximum(R - start, 0.0), k).mean())  # exactly 0 where no row is beyond the start
 
     rng = generator(seed, "hypervolume")
     resampled = {
@@ -115,6 +117,7 @@ def compare_fronts(
             order = rng.permutation(len(both))
             beyond += abs(gain(both[order[:n]]) - gain(both[order[n:]])) >= abs(gap) - 1e-12
         spread = resampled[a] - resampled[b]
+        spread[np.abs(spread) <= ROUNDING * np.maximum(resampled[a], resampled[b])] = 0.0
         low, high = np.quantile(spread, [0.025, 0.975])
         p = (beyond + 1) / (draws // 4 + 1)
         found.append({"first": a, "second": b, "difference": gap, "low": float(low), "high": float(high), "p": p})
@@ -131,10 +134,10 @@ def _reached(goal: Goal, Y: FloatArray, point: FloatArray, unit: FloatArray, dir
     return found
 
 
-def _farthest(R: FloatArray, start: FloatArray, k: int) -> FloatArray:
-    """Mean along each ray of the farthest of k rows of R (n, r) drawn without replacement, those below `start` (r,) at it."""
+def _farthest(R: FloatArray, k: int) -> FloatArray:
+    """Mean along each ray of the farthest of k rows of R (n, r) drawn without replacement."""
     n = len(R)
-    ordered = np.maximum(np.sort(R, axis=0), start)
+    ordered = np.sort(R, axis=0)
     if k >= n:
         return ordered[-1]  # type: ignore[no-any-return]
     # The farthest is the i-th of n in C(i-1, k-1) of the C(n, k) ways, from the last one down.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
+
+import scipy  # which loads scipy.stats on first use: it takes a second
 
 from labloop.compare.figures import AgainstFree, ArmSummary, Difference, Figures, spell, spell_apart, whose
 from labloop.compare.plan import ROUNDS
@@ -37,7 +40,7 @@ def sentence(c: Figures) -> str:
         here, gone = measured, []
     leader = _leader(c, [arm.arm for arm in here])
     rivals = [arm.arm for arm in here if arm.arm != leader]
-    said = _verdicts(c, leader, rivals)
+    said = [*_verdicts(c, leader, rivals), *_limits(c, here)]
     also = [
         f"{first} {_is(c.of(first, second))} {second}{_of_rounds(c, c.of(first, second))}"
         for first in rivals for second in rivals if first != second and _wins(c, first, second)
@@ -58,6 +61,28 @@ def sentence(c: Figures) -> str:
         else:
             said.append(f"{took}, and is not told from {_join([other.arm for other in here], 'or')} by what they share.")
     return " ".join([*said, *_losses(c, here), *_free(c), *_hits(c, [arm.arm for arm in here])])
+
+
+def _limits(c: Figures, here: Sequence[ArmSummary]) -> list[str]:
+    """Say how many wells keep the limits, how likely so uneven shares are by chance, and where that takes a verdict away."""
+    known = [(arm.arm, arm.n_kept, arm.n_measured) for arm in here if arm.n_kept is not None]
+    if not known:
+        return []
+    told = _join([f"{kept} of {n} for {name}" for name, kept, n in known])
+    p = ""
+    if len(known) == 2:
+        table = [[kept, n - kept] for _, kept, n in known]
+        p = f" ({_equals(float(scipy.stats.fisher_exact(table).pvalue))} by Fisher's exact test)"
+    said = [f"Wells that keep the limits: {told}{p}."]
+    for first, second in combinations([arm.arm for arm in here], 2):
+        gap = c.of(first, second)
+        if gap.outweighed and not gap.refused:
+            ahead, other = (first, second) if gap.estimate > 0 else (second, first)
+            said.append(
+                f"A well that breaks a limit is no gain: with such wells as their round's worst, {whose(ahead)} mean is not "
+                f"better than {whose(other)}, so that neither is named."
+            )
+    return said
 
 
 def _losses(c: Figures, here: Sequence[ArmSummary]) -> list[str]:
@@ -125,6 +150,8 @@ def _undecided(c: Figures, leader: str, level: Sequence[str], lead: str, then: b
     rival = max(level, key=lambda name: -abs(c.of(leader, name).estimate) if _known(c, leader, name) else -math.inf)
     said = [f"{lead} {_join([leader, *level])}{' the data cannot decide' if then else ''}: {_gap(c, leader, rival, '')}."]
     gap = c.of(leader, rival)
+    if gap.outweighed:  # no number of wells would decide it
+        return said
     if gap.bounds:
         said.append(
             "Wells that read beyond the assay's range count at their bounds there; a verdict would have to hold were their truth "

@@ -258,6 +258,18 @@ class Dataset(Sealed):
         return self if self.properties is None else self.of(0)
 
     @cached_property
+    def kept(self) -> dict[str, bool]:
+        """Whether each design keeps every limit, by id; what was not measured counts as kept."""
+        good = np.ones(len(self), dtype=bool) if self.properties is None else self.properties.goal.feasible(self.properties.Y)
+        return dict(zip(self.ids, good.tolist(), strict=True))
+
+    @cached_property
+    def keeping(self) -> Dataset:
+        """The dataset of the leading objective, of designs that keep every limit: among these is the best so far."""
+        lead = self.lead
+        return lead if all(self.kept.values()) else lead.take(np.flatnonzero([self.kept[one] for one in lead.ids]))
+
+    @cached_property
     def _parts(self) -> tuple[Dataset, ...]:
         assert self.properties is not None
         found = []

@@ -257,7 +257,7 @@ def _numbers(column: FloatArray) -> list[tuple[float, int]]:
     """Give the numbers at which a column is looked at, and how many designs are nearest to each."""
     distinct = np.unique(column)
     if len(distinct) > LEVELS + 2:
-        distinct = np.unique(np.quantile(column, np.linspace(0.05, 0.95, LEVELS)))
+        distinct = np.unique(np.quantile(column, np.linspace(0.05, 0.95, LEVELS), method="nearest"))  # measured ones
     near = np.abs(column[:, None] - distinct).argmin(1)
     return list(zip(distinct.tolist(), np.bincount(near, minlength=len(distinct)).tolist(), strict=True))
 

@@ -5,6 +5,10 @@ and can be made at all. The hypervolume is summed up along rays (`labloop.space.
 an integral over normals, and that of a batch, over one joint draw of all candidates, is chosen greedily over one matrix (Daulton
 et al., NeurIPS 2021, with rays of Zhang and Golovin, ICML 2020). Candidates are looked for by kinds of compromise, each of which
 keeps its own best. With one objective and limits the gain is that over the best known to keep them.
+
+In the joint draw a design that is picked keeps the limits in some draws and breaks them in others: those behind it have it to
+beat only where it keeps them. What no draw can see ranks below every gain: by the chance, how near the limits are, and what is
+lacking of the front.
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ UNLIKELY = 0.05
 """Added to a chance, so that among designs that will hardly keep the limits the better ones still come first."""
 LIKELY = 0.5
 """A measured design counts as one that keeps the limits from this chance on."""
+UNSEEN = 1e-6
+"""Expected gain, in spreads to the power of how many are improved, that is none where limits are in doubt."""
+TINY = 1e-300
+"""A chance of less is told by how far beyond the limits a design is believed to be."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -94,19 +102,40 @@ class Panel(Judgement):
         """Tell the chance that designs of such mean and std (m, k) keep every limit, (m,)."""
         return self.goal.chances(np.where(self.properties.judged, mean, np.nan), std)
 
+    def likelihood(self, X: Designs, chance: Values) -> Values:
+        """Give the logarithm of chances (m,), and of those that are next to none how far beyond the limits designs X (m, d) are
+        believed to be, (m,): larger is better, 0 where nothing is in doubt.
+
+        How far is in spreads of what was measured, summed up over limits.
+        """
+        out, hopeless = np.log(np.maximum(chance, TINY)), chance <= TINY
+        if not hopeless.any():
+            return out  # type: ignore[no-any-return]
+        limited = np.isfinite(self.goal.bounds).any(0) & self.properties.judged
+        low, high = self.goal.bounds[:, limited]
+        mean, spread = self.beliefs(X[hopeless])[0][:, limited], np.nanstd(self.properties.Y[:, limited], axis=0)
+        over = np.maximum(np.maximum(low - mean, mean - high), 0.0) / np.where(spread > 0, spread, 1.0)
+        out[hopeless] -= over.sum(1)
+        return out  # type: ignore[no-any-return]
+
     @cached_property
     def _scale(self) -> tuple[FloatArray, FloatArray]:
         """The reference point as it is believed, and the unit of each objective, (objectives,) both."""
         return self.goal.reference(self.beliefs(self.whole.X)[0]), self.goal.scale(self.properties.Y)
 
     def along(self, X: Designs, directions: FloatArray, optimism: float) -> FloatArray:
-        """Score designs X (m, d) along rays (r, objectives), (m, r): how far mean + optimism · std reaches, times the chances."""
+        """Score designs X (m, d) along rays (r, objectives), (m, r): how far mean + optimism · std reaches, times the chances.
+
+        Those that hardly keep the limits come behind all others, as in `View.gains`.
+        """
         mean, std = self.beliefs(X)
         point, unit = self._scale
         above = (mean[:, : self.goal.m] + optimism * std[:, : self.goal.m] - point) / unit
         reached = (above[:, None, :] / directions).min(2)
-        chance = (UNLIKELY + self.chances(X, mean, std))[:, None]
-        return np.where(reached > 0, reached * chance, reached - (1 - chance))
+        chance = self.chances(X, mean, std)
+        more, rank = (UNLIKELY + chance)[:, None], self.likelihood(X, chance)[:, None]
+        hopeful = (reached > 0) & (chance * SAMPLES >= 1)[:, None]
+        return np.where(hopeful, reached * more, np.minimum(reached, 0.0) - (1 - more) + rank)
 
     def worth(self, X: Designs, beta: float) -> Values:
         """Give what each design X (m, d) alone adds to what is measured, (m,); only the order has a meaning."""
@@ -133,12 +162,15 @@ class View:
         self.best = reach(self.front, self.rays).max(0, initial=0.0)
         self.niche = self.rays @ rays(self.m, goal.weights, NICHES).T if self.m > 1 else np.ones((1, 1))
 
+    def _believed(self, X: Designs) -> tuple[ByProperty, ByProperty]:
+        return self.panel.beliefs(X, hopeful=self.beta < 0)
+
     def bounds(self, X: Designs) -> tuple[ByProperty, ByProperty, Values]:
         """Give the objectives' bounds and what doubt is left beside them, both (m, objectives) in units, and the chances (m,).
 
         Caution takes the doubt: at a beta of one or more the bound is all there is, at zero and below all doubt is left.
         """
-        mean, std = self.panel.beliefs(X, hopeful=self.beta < 0)
+        mean, std = self._believed(X)
         chance = self.panel.chances(X, mean, std)
         mean, std = mean[:, : self.m], std[:, : self.m]
         doubt = std * float(np.clip(1 - self.beta, 0.0, 1.0))
@@ -154,8 +186,8 @@ class View:
         found = np.concatenate([self._along(bound[i : i + CHUNK], doubt[i : i + CHUNK]) for i in range(0, max(len(X), 1), CHUNK)])
         kept = [found[:, of == j].mean(1) for j in range(self.niche.shape[1]) if (of == j).any()]
         gain = np.column_stack(kept)
-        short = np.minimum(np.minimum(beyond(bound, self.front), bound.min(1)), 0.0) - (1 - chance)
-        return np.where(gain > 0, gain * chance[:, None], short[:, None])
+        short = np.minimum(np.minimum(beyond(bound, self.front), bound.min(1)), 0.0) + self.panel.likelihood(X, chance)
+        return np.where(seen(gain, chance[:, None]), gain * chance[:, None], short[:, None])
 
     def _along(self, bound: FloatArray, doubt: FloatArray) -> FloatArray:
         return expected_reach(bound, doubt, self.best, self.rays)
@@ -173,23 +205,25 @@ class View:
             near = np.concatenate([wide, np.setdiff1d(near, wide)])[:JOINT]
         front = ranked[np.sort(near)]
         bound, doubt, chance = self.bounds(X[front])
-        drawn = self._drawn(X[front], bound, doubt, seed)
+        drawn = [bound[:, j] + doubt[:, j] * self._normals(X[front], j, seed) for j in range(self.m)]
         directions, known = self._directions(seed)
         reached = np.full((SAMPLES, directions.shape[1], len(front)), np.inf)
         for j in range(self.m):
             np.minimum(reached, drawn[j][:, None, :] / directions[:, :, j, None], out=reached)
         above = (np.maximum(reached, 0.0) ** self.m).reshape(len(known), len(front))
+        kept = np.repeat(self._kept(X[front], seed), directions.shape[1], axis=0)
         best, open_, alone = known, np.ones(len(front), dtype=bool), gains[front].max(1)
         order: list[int] = []
         while open_.any():
             rows = np.flatnonzero(open_)
-            added = np.maximum(above[:, rows] - best[:, None], 0.0).mean(0) * chance[rows]
+            gain = np.maximum(above[:, rows] - best[:, None], 0.0).mean(0)
+            added = np.where(seen(gain, chance[rows]), gain * chance[rows], 0.0)
             i = int(rows[np.lexsort((-alone[rows], -added))[0]])
             order.append(i)
             open_[i] = False
             if least > 0:
                 open_ &= space.distance(X[front], X[front[i : i + 1]])[:, 0] >= least - 1e-9
-            best = best + np.maximum(above[:, i] - best, 0.0) * chance[i]
+            best = best + np.maximum(above[:, i] - best, 0.0) * kept[:, i]
         return np.concatenate([front[order], ranked[~np.isin(ranked, front[order])]])
 
     def _directions(self, seed: int) -> tuple[FloatArray, FloatArray]:
@@ -200,18 +234,33 @@ class View:
         every = rays(self.m, self.panel.goal.weights, n)[generator(seed, "panel", "rays").permutation(n)]
         return every.reshape(SAMPLES, RAYS_EACH, self.m), reach(self.front, every).max(0, initial=0.0)
 
-    def _drawn(self, X: FloatArray, bound: FloatArray, doubt: FloatArray, seed: int) -> FloatArray:
-        """Draw all objectives of candidates, (objectives, SAMPLES, m): together where a judge can say what goes together."""
-        out = np.empty((self.m, SAMPLES, len(X)))
-        for j in range(self.m):
-            normal = generator(seed, "panel", "draw", j).standard_normal((SAMPLES // 2, len(X)))
-            known = getattr(self.panel.others[j - 1], "correlation", None) if j else self.panel.correlation
-            alike = None if known is None else known(X)
-            if alike is not None:
-                values, vectors = np.linalg.eigh(alike)
-                normal = normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-            out[j] = bound[:, j] + doubt[:, j] * np.concatenate([normal, -normal])
-        return out
+    def _kept(self, X: Designs, seed: int) -> Array:
+        """Draw whether candidates X (m, d) keep every limit and can be made at all, (SAMPLES, m): near ones together."""
+        (mean, std), goal, made = self._believed(X), self.panel.goal, self.panel.success
+        kept = np.ones((SAMPLES, len(X)), dtype=bool)
+        for j in np.flatnonzero(np.isfinite(goal.bounds).any(0) & self.panel.properties.judged).tolist():
+            drawn = mean[:, j] + std[:, j] * self._normals(X, j, seed)
+            kept &= (goal.bounds[0, j] <= drawn) & (drawn <= goal.bounds[1, j])
+        return kept if made is None else kept & (generator(seed, "panel", "made").random(kept.shape) < made(X))
+
+    def _normals(self, X: Designs, j: int, seed: int) -> FloatArray:
+        """Draw standard normals of candidates X (m, d) in a property, (SAMPLES, m): together where a judge can say what goes
+        together."""
+        normal = generator(seed, "panel", "draw", j).standard_normal((SAMPLES // 2, len(X)))
+        known = getattr(self.panel.others[j - 1], "correlation", None) if j else self.panel.correlation
+        alike = None if known is None else known(X)
+        if alike is not None:
+            values, vectors = np.linalg.eigh(alike)
+            normal = normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        return np.concatenate([normal, -normal])
+
+
+def seen(gain: FloatArray, chance: Values) -> Array:
+    """Say which gains, times their chances of the limits, a joint draw can see: one that keeps limits in no draw adds nothing.
+
+    Where nothing is in doubt every gain above zero is seen.
+    """
+    return (chance * SAMPLES >= 1) & (gain * chance > UNSEEN * (1 - chance))  # type: ignore[no-any-return]
 
 
 def panel(lead: Judgement, surrogate: Surrogate, data: Dataset, *, seed: int) -> Panel:

@@ -55,7 +55,7 @@ def collect(campaign: Memory) -> ReportData:
         ),
         measurements=_measurements(campaign, texts, config.objective), properties=_properties(campaign, texts),
         picks=results, wells=_wells(campaign, results, texts),
-        top=_top(campaign, data.lead, results, texts), runs=ledger.runs(campaign.name),
+        top=_top(campaign, data.keeping, results, texts), runs=ledger.runs(campaign.name),
         comparisons={number: compare_round(campaign, number, results=results) for number in measured},
         overall=compare_all(campaign, results, measured), quality=inspect(campaign, most=PLATES), others=_others(campaign),
         several=_several(campaign, data, results, texts), insight=kept_of(campaign),
@@ -144,7 +144,7 @@ def _wells(campaign: Memory, picks: pd.DataFrame, texts: dict[str, str]) -> pd.D
 
 
 def _top(campaign: Memory, data: Dataset, picks: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
-    """The best measured designs with the arms of the first round that asked for each; the lab's own have none."""
+    """The best of measured designs with the arms of the first round that asked for each; the lab's own have none."""
     rows = data.top(N_TOP)
     frame = pd.DataFrame(
         {"design_id": np.array(data.ids, dtype=object)[rows], "value": campaign.config.objective.to_value(data.y[rows])}

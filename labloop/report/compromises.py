@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from labloop.compare.hypervolume import Fronts, GainDifference
@@ -70,17 +71,31 @@ def _axis(goal: Goal, name: str) -> str:
 
 
 def table(told: Several) -> PageTable:
-    """Tabulate the compromises, in the order of the leading objective."""
+    """Tabulate the compromises in their order, with what is not measured of a limit."""
     names = list(told.goal.names)
     units = [told.goal.properties[name].unit for name in names]
+    limited = {name for name, bound in zip(names, told.goal.bounds.T, strict=True) if np.isfinite(bound).any()}
+
+    def lacking(name: str) -> str:
+        return "not measured" if name in limited else "–"
+
     columns = (
         Heading("Design", "code"), *(Heading(f"{n}, {u}" if u else n, "number") for n, u in zip(names, units)), Heading("Arm"),
     )  # fmt: skip
     rows = tuple(
-        (str(one["design"]), *(("–" if pd.isna(one[n]) else spelt(one[n])) for n in names), str(one["arm"] or "–"))
+        (str(one["design"]), *((lacking(n) if pd.isna(one[n]) else spelt(one[n])) for n in names), str(one["arm"] or "–"))
         for one in told.front.head(ROWS).to_dict("records")
     )
     return PageTable(columns, rows)
+
+
+def open_limits(told: Several) -> str:
+    """Say how many designs of the table are taken to keep a limit that nobody measured; '' where none is."""
+    names = [name for name, bound in zip(told.goal.names, told.goal.bounds.T, strict=True) if np.isfinite(bound).any()]
+    n = int(told.front.head(ROWS)[names].isna().any(axis=1).sum())
+    if not n:
+        return ""
+    return f"{n} of these designs are taken to keep a limit that was not measured: they come behind those of which every one was."
 
 
 def gains(fronts: Fronts) -> PageTable:

@@ -50,15 +50,29 @@ class Facts:
     def designs(self) -> pd.DataFrame:
         """Measured designs with value and y, joined as in the dataset, and the first round, best first.
 
-        Bounds that tell of no success are left out.
+        Bounds that tell of no success are left out, and so are designs that break a limit.
         """
         rows = self.readings[self.readings["y"].notna() & self.readings["design_id"].notna()]
+        rows = rows[~rows["design_id"].isin(self.breaking)]
         by = rows.groupby("design_id", sort=True).agg(round=("round", "min"), design=("design", "first"))
         sides = rows["status"].map({"censored_low": -1, "censored_high": 1}).fillna(0).to_numpy(dtype=np.int64)
         place, y = by.index.get_indexer(pd.Index(rows["design_id"])), rows["y"].to_numpy(float)
         y, side = summed_up(place, y, sides * self.data.objective.sign, np.ones(len(rows)), len(by))
         by = by.assign(y=y, value=self.data.objective.to_value(y))[side >= 0]
         return by.sort_values("y", ascending=False, kind="stable")
+
+    @cached_property
+    def breaking(self) -> frozenset[str]:
+        """Ids of designs that break a limit."""
+        if self.data.several is None:
+            return frozenset()
+        values = self.data.several["values"]
+        return frozenset(values.loc[~values["feasible"].to_numpy(dtype=bool), "design_id"])
+
+    @property
+    def keeping(self) -> str:
+        """Say of designs that they keep the limits, where there are limits."""
+        return " that keep the limits" if self.data.several is not None and self.data.several["goal"].limits else ""
 
     @cached_property
     def numbers(self) -> Numbers:

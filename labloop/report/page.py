@@ -134,7 +134,7 @@ class PageView:
     def best_words(self) -> str:
         """Say which designs are called the best."""
         told = self.drawn.best
-        return "" if told is None else f"the best {told.n} of {told.of:,} measured designs"
+        return "" if told is None else f"the best {told.n} of {told.of:,} measured designs{self.facts.keeping}"
 
     @property
     def logos(self) -> dict[str, str]:
@@ -142,6 +142,11 @@ class PageView:
         told = self.drawn.best
         names = [] if told is None else dict.fromkeys(str(row["parameter"]) for row in told.letters)
         return {f"logo{i}": name for i, name in enumerate(names)}
+
+    @property
+    def open_limits(self) -> str:
+        """Say of how many compromises a limit was not measured."""
+        return "" if self.several is None else compromises.open_limits(self.several)
 
     @property
     def gains(self) -> list[str]:
@@ -181,9 +186,18 @@ class PageView:
         found = []
         if len(self.facts.designs):
             best = self.facts.designs.iloc[0]
-            found.append(("Best so far", f"{self.facts.numbers.value(best['value'])}{unit}", tables.text(best["design"]), "code"))
+            found.append(
+                (
+                    f"Best so far{self.facts.keeping.replace('keep', 'keeps')}",
+                    f"{self.facts.numbers.value(best['value'])}{unit}",
+                    tables.text(best["design"]),
+                    "code",
+                )
+            )
         first = self.facts.numbers.value(start["value"].iloc[0]) + unit if len(start) else NONE
-        found.append(("Best at the start", first, f"of {len(start):,} designs", ""))
+        if not len(self.facts.designs) and self.facts.keeping:
+            found.append(("Best so far", NONE, "no measured design keeps the limits", ""))
+        found.append(("Best at the start", first, f"of {len(start):,} designs{self.facts.keeping}", ""))
         planned = f" of {self.data.planned_rounds}" if self.data.planned_rounds else ""
         states = [f"round {r.number} {r.state.lower()}" for r in self.data.rounds[-1:]]
         measured = f"{len(self.facts.measured_rounds)}{planned}"

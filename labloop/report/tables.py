@@ -80,26 +80,35 @@ def seconds(spent: float | None) -> str:
 
 def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, proposers: bool = False) -> PageTable:
     """What each arm, or each proposer of each arm, got from its wells."""
+    summaries = tuple(summaries)
+    limited = any(one.n_kept is not None for one in summaries)
     columns = (
         Heading("Arm", "arm"),
         *((Heading("Proposer"),) if proposers else ()),
         Heading("Wells", "number", "measured of picked; the rest failed or has no result yet"),
         Heading(f"Mean{numbers.unit}", "number", "geometric where the campaign works on logarithms"),
         Heading("95 % interval", "number", "of the mean"),
-        Heading(f"Top {top_k}{numbers.unit}", "number", f"mean of the {top_k} best wells; an arm with more wells has it easier"),
+        Heading(
+            f"Top {top_k}{numbers.unit}",
+            "number",
+            f"mean of the {top_k} best wells, whatever limits they keep; an arm with more wells has it easier",
+        ),
         Heading(f"Best{numbers.unit}", "number"),
         Heading("Hits", "number", "wells better than the best value that was known when the round was proposed"),
         Heading("Hit rate", "number", "with Wilson's 95 % interval"),
+        *((Heading("Keep the limits", "number", "with Wilson's 95 % interval; best and hits are of these wells"),) * limited),
         Heading("Computing", "number", "seconds its proposers ran"),
     )
     rows = []
     for one in summaries:
+        keep = f"{one.n_kept} of {one.n_measured} ({percent(one.keep_low)} to {percent(one.keep_high)})"
         rate = f"{percent(one.hit_rate)} ({percent(one.hit_low)} to {percent(one.hit_high)})" if one.n_hits is not None else NONE
         hits = f"{one.n_hits} of {one.n_measured}" if one.n_hits is not None else NONE
         rows.append((
             one.arm, *((one.proposer or NONE,) if proposers else ()), f"{one.n_measured} of {one.n_wells}",
             numbers.value(one.mean_value), numbers.between(one.mean_value_low, one.mean_value_high),
-            numbers.value(one.top_mean_value), numbers.value(one.best_value), hits, rate, seconds(one.seconds),
+            numbers.value(one.top_mean_value), numbers.value(one.best_value), hits, rate, *((keep,) * limited),
+            seconds(one.seconds),
         ))  # fmt: skip
     return PageTable(columns, tuple(rows))
 

@@ -39,6 +39,7 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
             then = f"{none}{first}ingest its plate: {memory.to_ingest()}"
             raise CampaignError(f"{memory.name} has no measured round to compare: {then}")
         number = int(with_results.max())
+    results = limited(memory, results)
     entry = memory.round(number)
     runs = memory.ledger.runs(memory.name, number)
     pools: dict[str, set[str]] = {}
@@ -48,6 +49,15 @@ def compare_round(memory: Memory, number: int | None = None, *, results: pd.Data
         objective=memory.config.objective, seed=derive(memory.seed(number), "round", number, "compare"), plan=plan_of(memory),
     )  # fmt: skip
     return _with_replicates(memory, found, [number])
+
+
+def limited(memory: Memory, results: pd.DataFrame) -> pd.DataFrame:
+    """Add to picks whether their designs keep every limit, `kept`, where there are any; what nobody measured counts as kept."""
+    goal = memory.config.goal
+    if goal is None or not goal.limits:
+        return results
+    kept = state.dataset(memory).kept
+    return results.assign(kept=[kept.get(one, True) for one in results["design_id"]])
 
 
 def _with_replicates(memory: Memory, found: Comparison, numbers: Sequence[int]) -> Comparison:
@@ -130,6 +140,7 @@ def compare_all(memory: Memory, results: pd.DataFrame, measured: Sequence[int]) 
     """
     if not measured:
         return None
+    results = limited(memory, results)
     runs = memory.ledger.runs(memory.name)
     pools: dict[str, set[str]] = {}
     for number in measured:

@@ -22,7 +22,7 @@ from labloop.ledger.memory import Memory
 from labloop.proposing.checks import check_room
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import state
-from labloop.rounds.outcome import plan_of
+from labloop.rounds.outcome import limited, plan_of
 from labloop.seeds import derive
 from labloop.space.objective import Objective
 
@@ -30,6 +30,7 @@ LAST = 2
 """Measured rounds whose wells say how an arm's next ones will spread."""
 SKEWED = 1.5
 """Skewness of an arm's wells from which on is said that figures suppose about normal ones."""
+NONE_KEEPS = "Go on: no measured design keeps the limits yet."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class ArmGain:
     wells: int
     n_measured: int
     gain: float
-    """Expected gain of the best true value over the incumbent, in y; NaN where the arm has no history."""
+    """Expected gain of the best true value over the incumbent, in y; NaN where the arm has no history, or too few wells of it
+    keep the limits."""
     low: float
     high: float
     """Four of five plates gain as much as this."""
@@ -83,6 +85,7 @@ class Outlook:
     """By readings of a design: expected true value, above the mean, of what reads best in an arm's share of the plate."""
     gains: tuple[ArmGain, ...]
     incumbent: float
+    """The best y of designs that keep the limits; NaN where none does."""
     stop: str
     """When stopping is reasonable, in words."""
     notes: tuple[str, ...]
@@ -116,7 +119,8 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
         raise ConfigError(f"worth is {worth:g}: give the smallest gain that is worth a plate, 0 or more")
     config = preset("rounds/default.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
-    data, results = state.dataset(memory).lead, state.results(memory)  # wells are compared by the leading objective
+    whole, results = state.dataset(memory), limited(memory, state.results(memory))
+    data, usable = whole.lead, whole.keeping  # wells are compared by the leading objective
     if len(data) < state.ENOUGH:
         raise CampaignError(f"{memory.name} has {len(data)} measured designs, too few to plan by: {memory.to_ingest()}")
     wells = config.designs(memory.config.plate)
@@ -127,7 +131,7 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
     each, one = memory.config.plate.replicates, _noise(memory, data)
     noise = one.over(each)  # of what a plate tells of a design
     reading = _reading(recent, data, one, each)
-    incumbent = float(data.y[data.best])
+    incumbent = float(usable.y[usable.best]) if len(usable) else math.nan
     gains = tuple(_gain(memory, arm, n, recent, incumbent, noise) for arm, n in wells.items())
     between = math.sqrt(max(reading.sd**2 - noise.sd**2, 0.0)) if noise.known and reading.known else math.nan
     mean_share = max(1, round(sum(wells.values()) / len(wells)))
@@ -138,7 +142,8 @@ def outlook(memory: Memory, config: RoundConfig | Path | str | None = None, *, w
         campaign=memory.name, objective=memory.config.objective, wells=wells, replicates=each,
         reading=reading, noise=one,
         shown=tuple(_shown(wells, reading, noise, levels, each)), best=best, gains=gains, incumbent=incumbent,
-        stop=_stop(gains, one, worth), notes=(*_lacking(memory, sum(wells.values())), *_notes(reading, noise, recent, wells)),
+        stop=_stop(gains, one, worth) if len(usable) else NONE_KEEPS,
+        notes=(*_lacking(memory, sum(wells.values())), *_few_keep(gains), *_notes(reading, noise, recent, wells)),
     )  # fmt: skip
 
 
@@ -205,11 +210,13 @@ def _levels(memory: Memory, config: RoundConfig) -> dict[int, float]:
 def _gain(memory: Memory, arm: str, n: int, recent: pd.DataFrame, incumbent: float, noise: Spread) -> ArmGain:
     mine = recent[recent["arm"] == arm]
     mine = mine[mine["round"] == mine["round"].max()]
-    if len(mine) < 3:
+    kept = mine[mine["kept"].to_numpy(dtype=bool)] if "kept" in mine else mine
+    if len(kept) < 3 or not math.isfinite(incumbent):
         return ArmGain(arm=arm, wells=n, n_measured=len(mine), gain=math.nan, low=math.nan, high=math.nan, chance=math.nan)
     drawn = next_plate(
-        mine["y"].to_numpy(float), n, incumbent, noise.sd if noise.known else 0.0, seed=derive(memory.config.seed, "outlook", arm)
-    )
+        kept["y"].to_numpy(float), max(1, round(n * len(kept) / len(mine))), incumbent, noise.sd if noise.known else 0.0,
+        seed=derive(memory.config.seed, "outlook", arm),
+    )  # fmt: skip
     low, high = np.quantile(drawn, [0.1, 0.9])
     return ArmGain(
         arm=arm, wells=n, n_measured=len(mine), gain=float(drawn.mean()), low=float(low), high=float(high),
@@ -217,8 +224,20 @@ def _gain(memory: Memory, arm: str, n: int, recent: pd.DataFrame, incumbent: flo
     )  # fmt: skip
 
 
+def _few_keep(gains: tuple[ArmGain, ...]) -> list[str]:
+    """Name arms whose gain cannot be told, as what they measured breaks the limits."""
+    few = [one.arm for one in gains if one.n_measured >= 3 and not math.isfinite(one.gain)]
+    return (
+        [f"Too few of the last wells of {', '.join(few)} keep the limits: what more such wells gain cannot be told."]
+        if few
+        else []
+    )
+
+
 def _stop(gains: tuple[ArmGain, ...], noise: Spread, worth: float | None) -> str:
     known = [one for one in gains if math.isfinite(one.gain)]
+    if not known and _few_keep(gains):
+        return "Go on: too few of the last wells keep the limits to tell what more of them gain."
     if not known:
         return "No arm of this round has a plate behind it: spend one before thinking of the end."
     limit = worth if worth is not None else noise.sd if noise.known else 0.0

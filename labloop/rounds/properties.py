@@ -9,7 +9,12 @@ import pandas as pd
 
 from labloop.config.campaign import CampaignConfig
 from labloop.proposing.dataset import Dataset
+from labloop.runtime.numbers import spelt
 from labloop.space.pareto import hypervolume
+from labloop.types import Array
+
+LIMITS = "chance of all limits"
+"""Column of a pick list."""
 
 
 def standing(data: Dataset) -> dict[str, Any]:
@@ -33,12 +38,14 @@ def standing(data: Dataset) -> dict[str, Any]:
         front = goal.front(Y)
         reference = goal.reference(Y) if len(Y) else np.zeros(goal.m)
         out["compromises"] = len(front)
+        out["compromises_not_measured"] = int(unmeasured(data)[front].sum())
         out["hypervolume"] = hypervolume(Y[front][:, : goal.m], reference)
     else:
-        rows = goal.front(Y)
-        out["best_that_keeps_limits"] = float(goal.to_value(Y[rows[:1]])[0, 0]) if len(rows) else None
+        good = data.keeping
+        best = data.ids.index(good.ids[good.best]) if len(good) else None
+        out["best_that_keeps_limits"] = None if best is None else float(goal.to_value(Y[[best]])[0, 0])
         limited = np.flatnonzero(np.isfinite(goal.bounds).any(0))
-        out["taken_as_kept"] = [goal.names[j] for j in limited if np.isnan(Y[rows[0], j])] if len(rows) else []
+        out["taken_as_kept"] = [] if best is None else [goal.names[j] for j in limited if np.isnan(Y[best, j])]
     if data.failed is not None and len(data.failed):
         out["failed_designs"] = len(data.failed)
     return out
@@ -47,16 +54,30 @@ def standing(data: Dataset) -> dict[str, Any]:
 def compromises(data: Dataset) -> pd.DataFrame:
     """Table the designs that no other beats: `design_id`, the space's columns, each property in the lab's unit.
 
-    In the order of the leading objective, best first; with one objective and limits, the ten best that keep them.
+    In the order of the leading objective, best first; with one objective and limits, the ten best that keep them. First those of
+    which every limit was measured, compared among themselves; then those taken to keep a limit that nobody measured.
     """
     assert data.properties is not None
-    goal, Y = data.properties.goal, data.properties.Y
-    rows = goal.front(Y) if goal.m > 1 else np.flatnonzero(np.isfinite(Y[:, 0]) & goal.feasible(Y))
-    rows = rows[np.argsort(-Y[rows, 0], kind="stable")]
-    rows = rows if goal.m > 1 else rows[:10]
+    goal, Y, open_ = data.properties.goal, data.properties.Y, unmeasured(data)
+
+    def best(among: Array) -> Array:
+        rows = goal.front(Y[among]) if goal.m > 1 else np.flatnonzero(np.isfinite(Y[among, 0]) & goal.feasible(Y[among]))
+        rows = among[rows]
+        rows = rows[np.argsort(-Y[rows, 0], kind="stable")]
+        return rows if goal.m > 1 else rows[:10]
+
+    every = best(np.arange(len(Y)))
+    rows = np.concatenate([best(np.flatnonzero(~open_)), every[open_[every]]])
     values = pd.DataFrame(goal.to_value(Y[rows]), columns=list(goal.names))
     ids = pd.DataFrame({"design_id": [data.ids[i] for i in rows.tolist()]})
     return pd.concat([ids, data.space.decode(data.X[rows]), values], axis=1)
+
+
+def unmeasured(data: Dataset) -> Array:
+    """Say which designs lack a measurement that a limit asks for, (n,) bool: such a limit counts as kept."""
+    assert data.properties is not None
+    limited = np.isfinite(data.properties.goal.bounds).any(0)
+    return np.asarray(np.isnan(data.properties.Y[:, limited]).any(1))
 
 
 def values(data: Dataset) -> pd.DataFrame:
@@ -67,6 +88,26 @@ def values(data: Dataset) -> pd.DataFrame:
     front = np.zeros(len(Y), dtype=bool)
     front[goal.front(Y)] = True
     return table.assign(design_id=list(data.ids), feasible=goal.feasible(Y), front=front)
+
+
+def chance(config: CampaignConfig, events: pd.DataFrame, number: int | None, design_id: str) -> float | None:
+    """Give the chance that a round's design keeps every limit, as its judge saw it; None where that is not known."""
+    told = None if number is None else foretold(config, events, number)
+    found = np.nan if told is None or LIMITS not in told else float(told[LIMITS].get(design_id, np.nan))
+    return found if np.isfinite(found) else None
+
+
+def broken(data: Dataset, design_id: str) -> tuple[str, ...]:
+    """Say which limits a measured design breaks, each with what it came to in the lab's unit."""
+    if data.properties is None or design_id not in data.ids:
+        return ()
+    goal, row = data.properties.goal, data.properties.Y[[data.ids.index(design_id)]]
+    values = dict(zip(goal.assays, goal.to_value(row)[0].tolist(), strict=True))
+    bad = dict(zip(goal.assays, ((row < goal.bounds[0]) | (row > goal.bounds[1]))[0].tolist(), strict=True))
+    return tuple(
+        f"{name} {spelt(values[limit.assay])}, where {limit.describe()} will do" for name, limit in goal.limits.items()
+        if bad[limit.assay]
+    )  # fmt: skip
 
 
 def foretold(config: CampaignConfig, events: pd.DataFrame, number: int) -> pd.DataFrame | None:
@@ -88,5 +129,5 @@ def foretold(config: CampaignConfig, events: pd.DataFrame, number: int) -> pd.Da
         unit = f" ({objective.unit})" if objective.unit else ""
         columns[f"predicted {name}{unit}"] = {one: (said.get(name) or [None])[0] for one, said in known.items()}
     if config.goal.limits:
-        columns["chance of all limits"] = {one: said.get("chance") for one, said in known.items()}
+        columns[LIMITS] = {one: said.get("chance") for one, said in known.items()}
     return pd.DataFrame(columns, dtype=float)

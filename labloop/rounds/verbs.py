@@ -138,7 +138,7 @@ def _open_round(memory: Memory, number: int, config: RoundConfig) -> None:
     check_room(data, memory.config.plate.designs(config.plates))
     memory.ledger.open_round(
         memory.name, number, config=config.model_dump_json(), seed=derive(memory.config.seed, "round", number),
-        fingerprint=data.fingerprint, incumbent=float(data.lead.y[data.lead.best]) if len(data.lead) else None,
+        fingerprint=data.fingerprint, incumbent=float(data.keeping.y[data.keeping.best]) if len(data.keeping) else None,
         snapshot=memory.ledger.newest(memory.name),
     )  # fmt: skip
     related.keep(memory, number, sources)

@@ -14,7 +14,7 @@ import pandas as pd
 from labloop.compare.figures import spell, whose
 from labloop.ledger.memory import Memory
 from labloop.proposing.selectors import BY_CHANCE
-from labloop.rounds import state
+from labloop.rounds import properties, state
 from labloop.rounds.audit import audit
 from labloop.rounds.bounds import with_beta
 from labloop.rounds.predict import Z
@@ -46,6 +46,10 @@ class Why:
     """The nearest measured design when it was picked: `design_id`, `value`, `distance`, `differs`."""
     measured: float | None
     """In the lab's unit; None where there is no value."""
+    chance: float | None
+    """Of keeping every limit, as the judge saw it when the design was picked; None where nothing has limits or nobody judged."""
+    breaks: tuple[str, ...]
+    """Limits that its readings break, in words."""
     unit: str
     said: str
 
@@ -65,7 +69,7 @@ def why(memory: Memory, what: str) -> Why:
         said = f"{told.subject} holds no design: a control, or nothing."
         return Why(
             campaign=memory.name, subject=told.subject, design_id=None, design={}, round=None, picks=(), offers=(), credits={},
-            nearest=None, measured=None, unit=memory.config.objective.unit, said=said,
+            nearest=None, measured=None, chance=None, breaks=(), unit=memory.config.objective.unit, said=said,
         )  # fmt: skip
     objective, one = memory.config.objective, told.design_id
     every = with_beta(memory.ledger.picks(memory.name), memory.ledger.events(memory.name))
@@ -76,7 +80,8 @@ def why(memory: Memory, what: str) -> Why:
     picks = tuple(_pick(row, here, objective) for _, row in mine.iterrows())
     offers = _offers(memory, one, number)
     credits = {arm: _count(here[here["arm"] == arm]["proposer"]) for arm in mine["arm"].tolist()}
-    data = state.dataset(memory).lead
+    whole = state.dataset(memory)
+    data, events = whole.lead, memory.ledger.events(memory.name)
     places = {name: i for i, name in enumerate(data.ids)}
     near = None if mine.empty else _nearest(memory, mine.iloc[0], one, places, data.y)
     measured = float(objective.to_value(data.y[[places[one]]])[0]) if one in places else None
@@ -84,10 +89,16 @@ def why(memory: Memory, what: str) -> Why:
     runs = memory.ledger.runs(memory.name)
     own = set(runs.loc[(runs["round"] == number) & (runs["proposer"] == BY_CHANCE), "arm"])  # whose own proposer it is
     by_chance = any(pick["proposer"] == BY_CHANCE and pick["arm"] not in own for pick in picks)
+    chance, breaks = properties.chance(memory.config, events, number, one), properties.broken(whole, one)
     parts = _sentences(told.subject, told_design, number, picks, offers, credits, near, measured, objective, by_chance)
+    if chance is not None:
+        parts.insert(len(parts) - (measured is not None), f"It gave all limits a chance of {chance:.2g} to be kept.")
+    if breaks:
+        parts.append(f"It breaks a limit: {', '.join(breaks)}.")
     return Why(
         campaign=memory.name, subject=told.subject, design_id=one, design=told_design, round=number, picks=picks, offers=offers,
-        credits=credits, nearest=near, measured=measured, unit=objective.unit, said=" ".join(parts),
+        credits=credits, nearest=near, measured=measured, chance=chance, breaks=breaks,
+        unit=objective.unit, said=" ".join(parts),
     )  # fmt: skip
 
 

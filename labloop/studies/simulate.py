@@ -201,7 +201,7 @@ class _Loop:
                 yield from (self._row(arm, number, 0, found[arm], {}, {arm: said}) | came.get(arm, {}) for arm in found)
                 continue
             data = self._dataset(measured)
-            incumbent[number] = float(data.lead.y[data.lead.best]) if len(data.lead) else None
+            incumbent[number] = float(data.keeping.y[data.keeping.best]) if len(data.keeping) else None
             now = replace(self, config=self._shared(history, incumbent, number))
             picks, posterior, seconds, notes = now._propose(data, number, past=self._past(measured), terms=terms)
             if not picks:
