@@ -220,6 +220,22 @@ def test_all_other_columns_of_a_file_come_along(run, tmp_path):
     assert json.loads(stamped.write(tmp_path / "out.json").read_text())["designs"][0]["on"].startswith("2026-01-02")
 
 
+@pytest.mark.parametrize("ending", ["csv", "xlsx", "parquet", "json"])
+def test_whatever_a_table_in_python_holds_beside_its_designs_can_be_written(run, tmp_path, ending):
+    asked = fresh().iloc[:2]
+    theirs = {
+        "when": pd.to_datetime(["2026-01-02", None]), "zone": pd.to_datetime(["2026-01-02", None]).tz_localize("UTC"),
+        "any": [["a"], {"b": 1}], "some": [1, "x"], "predicted": [1, 2],
+    }  # fmt: skip
+    asked = asked.assign(**theirs)
+    asked.insert(0, "predicted", [3, 4], allow_duplicates=True)
+    found = run.predict(asked, config=ROUND)
+    assert found.table.columns.is_unique
+    assert found.table["any"].tolist() == ["['a']", "{'b': 1}"]
+    assert found.write(tmp_path / f"out.{ending}").stat().st_size
+    assert [row["when"] is None for row in found.to_dict()["designs"]] == [False, True]
+
+
 def test_fasta_is_asked_about_and_picked(tmp_path, tfbind8_config):
     run = Campaign.create(tfbind8_config, home=tmp_path / "home")
     rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
 from labloop.errors import ConfigError, MethodError
-from labloop.proposing.contracts import prediction_of
+from labloop.proposing.contracts import asking, prediction_of
 from labloop.registry import create, load
 from labloop.runtime.allowance import VARIABLE, allow, allowed
 from labloop.studies.benchmark import Job
@@ -558,3 +558,18 @@ def test_a_benchmark_names_the_plug_in_that_it_cannot_go_on_with(answers, capsys
     assert "TypeError: the code is bad" in printed
     assert "a fault of the plug-in module answers_apart" in " ".join(printed.split())
     assert "fault of labloop" not in printed
+
+
+def test_a_plug_in_whose_own_store_is_read_only_is_told_of_that():
+    with pytest.raises(ValueError, match=r"^the store /data is read-only$"), asking("mine", "proposers"):
+        raise ValueError("the store /data is read-only")
+    for write in (
+        lambda y: y.sort(),
+        lambda y: y.__setitem__(0, 1.0),
+        lambda y: y.__iadd__(1.0),
+        np.random.default_rng(0).shuffle,
+    ):
+        y = np.arange(3.0)
+        y.flags.writeable = False
+        with pytest.raises(MethodError, match="mine writes into an array"), asking("mine", "proposers"):
+            write(y)

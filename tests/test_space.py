@@ -280,6 +280,17 @@ def test_a_rule_that_two_spaces_share_means_the_same_option_in_both(rule):
         assert [fault.row for fault in space.check(designs)] == [0]
 
 
+def test_a_copy_of_a_rule_with_other_values_means_those():
+    """Though pydantic lets a copy have what its original has read already."""
+    base = Choice(name="base", options=("KOAc", "none", "KOtBu"))
+    rule = Allowed(parameter="base", values=("none",))
+    for values, allowed in ((("none",), [1]), (("KOAc", "KOtBu"), [0, 2])):
+        space = DesignSpace(parameters=(base,))
+        codes = {"base": np.arange(3)}
+        rule.holds(codes, space._by_name)
+        assert np.flatnonzero(rule.model_copy(update={"values": values}).holds(codes, space._by_name)).tolist() == allowed
+
+
 def test_constraints_that_leave_nothing_say_so():
     space = DesignSpace(
         parameters=(Sequence(name="dna", length=3),), constraints=(ForbiddenMotifs(parameter="dna", motifs=("N",)),)

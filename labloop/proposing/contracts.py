@@ -30,7 +30,7 @@ def asking(name: str, kind: Kind) -> Iterator[None]:
     except SystemExit as error:
         raise MethodError(f"{name} would have ended labloop (exit status {error.code}): {_breaks(kind)}") from error
     except ValueError as error:
-        if "read-only" not in str(error):
+        if not str(error).endswith(("array is read-only", "destination is read-only")):  # NumPy's, not a file's or a store's
             raise
         raise MethodError(
             f"{name} writes into an array that is read-only, such as the dataset's, which others learn from, and must copy it "

@@ -135,8 +135,10 @@ def _best(X: Designs, score: Values, n: int, least: float = 0.0) -> tuple[FloatA
     """Keep the n best, best first; of those in one cell of a grid of mesh `least` the best comes before all seconds."""
     order = np.argsort(-score, kind="stable")
     if least:
-        _, first = np.unique(np.floor(X[order] / least), axis=0, return_index=True)
-        order = order[_filled(np.sort(first)[:n], len(order), n)]
+        cells: dict[bytes, int] = {}
+        for i, cell in enumerate(np.floor(X[order] / least).astype(np.int64)):
+            cells.setdefault(cell.tobytes(), i)
+        order = order[_filled(np.array([*cells.values()][:n], dtype=np.int64), len(order), n)]
     return X[order[:n]], score[order[:n]]
 
 

@@ -94,8 +94,7 @@ def predict(memory: Memory, designs: Path | str | pd.DataFrame, *, config: Round
     space = memory.config.space
     if isinstance(designs, pd.DataFrame):
         name, X = "", space.encode(designs, strict=False)
-        lines, others = np.arange(1, len(X) + 1), designs.drop(columns=list(space.columns)).reset_index(drop=True)
-        others.columns = others.columns.map(str)
+        lines, others = np.arange(1, len(X) + 1), _writable(designs.drop(columns=list(space.columns)).reset_index(drop=True))
     else:
         read, table = read_designs(designs, memory.config, known=state.designs(memory))
         X, name, lines, others = space.encode(table, strict=False), read.name, read.lines, read.others
@@ -162,6 +161,21 @@ def _asked(told: Bench, memory: Memory, X: FloatArray) -> dict[str, FloatArray]:
     if not all(np.isfinite(one).all() for one in found.values()):
         raise CampaignError(f"the judge {told.name!r} has no number for some designs: name another with a round's file")
     return found
+
+
+def _writable(others: pd.DataFrame) -> pd.DataFrame:
+    """Give a table's columns names of their own and cells that any file can hold: text for all but numbers, texts and dates."""
+    made: dict[str, pd.Series[Any]] = {}
+    for told, (_, cells) in zip(map(str, others.columns), others.items(), strict=True):
+        name, kinds = told, {type(one) for one in cells.dropna()}
+        while name in made:
+            name = f"{name}_in_file"
+        alike = any(all(issubclass(one, kind) for one in kinds) for kind in (str, (int, float, np.number)))
+        mixed = cells.dtype == object and not alike
+        if mixed or pd.api.types.is_complex_dtype(cells) or getattr(cells.dtype, "tz", None) is not None:
+            cells = cells.astype(object).where(cells.isna(), cells.map(str).astype(object))
+        made[name] = cells
+    return pd.DataFrame(made, index=others.index)
 
 
 def _of_file(lines: Array, others: pd.DataFrame, ours: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -269,6 +283,6 @@ def _notes(memory: Memory, told: Bench, table: pd.DataFrame) -> list[str]:
 
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and not np.isfinite(value)):
         return None
     return value if isinstance(value, str | int | float) else str(value)

@@ -79,12 +79,12 @@ def contradictions(memory: Memory, status: pd.Series[str]) -> list[str]:
         return []
     rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "design_id", "status", "value"))
     rows = rows[rows["status"].isin(_TELLS) & rows["design_id"].notna()]
-    told = []
-    for (assay, design), mine in rows.groupby(["assay", "design_id"]):
-        low, high = (mine.loc[mine["status"] == one, "value"] for one in ("censored_high", "censored_low"))
-        if len(low) + len(high) == len(mine) and low.max() > high.min():
-            told.append(
-                f"design {design} reads above {low.max():g} and below {high.min():g} in {assay}, which cannot both be: the "
-                f"middle stands for it until one of them is corrected (labloop correct FILE -c {memory.name} --reason …)"
-            )
-    return told
+    low, high = (rows["value"].where(rows["status"] == one) for one in ("censored_high", "censored_low"))
+    by = rows.assign(low=low, high=high, exact=rows["status"] == "ok").groupby(["assay", "design_id"])  # whole: rows are many
+    found = by.agg(low=("low", "max"), high=("high", "min"), exact=("exact", "any"))
+    found = found[~found["exact"] & (found["low"] > found["high"])]
+    return [
+        f"design {design} reads above {low:g} and below {high:g} in {assay}, which cannot both be: the "
+        f"middle stands for it until one of them is corrected (labloop correct FILE -c {memory.name} --reason …)"
+        for (assay, design), low, high in zip(found.index, found["low"], found["high"], strict=True)
+    ]

@@ -245,9 +245,9 @@ class _WrittenConstraint(_Constraint):
         """Values by the names of their parameters."""
 
     @cached_property
-    def _read(self) -> list[tuple[Any, list[dict[str, Array]]]]:
-        """One entry: the parameters of the space that asked last, and what they make of what is written."""
-        return [(None, [])]
+    def _read(self) -> list[tuple[Any, Any, list[dict[str, Array]]]]:
+        """One entry, which copies share: the parameters of the space that asked last, what was written, and what it means."""
+        return [(None, None, [])]
 
     def _codes(self, parameters: Mapping[str, Parameter]) -> list[dict[str, Array]]:
         """Read what is written.
@@ -255,10 +255,10 @@ class _WrittenConstraint(_Constraint):
         Raises:
             ValueError: it does not fit the parameters.
         """
-        of, codes = self._read[0]
-        if of is not parameters:
+        of, written, codes = self._read[0]
+        if of is not parameters or written != self._written:
             codes = [self._code(one, parameters) for one in self._written]
-            self._read[0] = parameters, codes
+            self._read[0] = parameters, self._written, codes
         return codes
 
     @staticmethod
