@@ -200,8 +200,8 @@ def brief_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any search through a space that cannot be listed ends after a few generations: it costs more than all around it."""
     evolve = search._evolve
 
-    def briefly(data: Any, score: Any, n: int, label: str, rng: Any, generations: int, population: int) -> Any:
-        return evolve(data, score, n, label, rng, min(generations, 4), population)
+    def briefly(data: Any, score: Any, n: int, label: str, rng: Any, generations: int, *rest: Any) -> Any:
+        return evolve(data, score, n, label, rng, min(generations, 4), *rest)
 
     monkeypatch.setattr(search, "_evolve", briefly)
 

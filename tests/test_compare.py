@@ -516,6 +516,16 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n, spread):
     assert 0.92 * campaigns <= covered <= 0.98 * campaigns
 
 
+@pytest.mark.parametrize(("few", "spread"), [(2, 1.0), (2, 3.0), (3, 3.0), (5, 3.0)])
+def test_few_wells_beside_many_keep_the_level_however_they_are_spread(few, spread):
+    """Welch's t would find 2 wells of the threefold spread apart from 24 in a tenth of all plates."""
+    campaigns, false = 400, 0
+    for seed in range(campaigns):
+        rng = np.random.default_rng(seed)
+        false += measures.plates(pair_of((spread * rng.normal(size=few), rng.normal(size=24)))).p < 0.05
+    assert false <= stats.binom.ppf(0.999, campaigns, 0.05)
+
+
 @pytest.mark.parametrize(
     "name",
     ["three arms, 4 looks", "equal arms, 10 looks", "arm-by-round shift .5 sd, 4 looks", "one arm lost 22 of its 24 wells"],

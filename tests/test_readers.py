@@ -590,6 +590,11 @@ def test_a_list_of_designs_in_a_workbook_may_have_one_column_and_stand_beside_ot
     for sheets in ({"one": [], "two": []}, {"one": [["hello"]], "two": [["there"]]}):
         with pytest.raises(IngestError, match=r"no sheet holds .*write its names of columns into a sheet's first row.*dna"):
             read(**sheets)
+    book = openpyxl.load_workbook(workbook(tmp_path / "hidden.xlsx", Sheet=[], list=rows))
+    book["list"].sheet_state = "hidden"
+    book.save(tmp_path / "hidden.xlsx")
+    with pytest.raises(IngestError, match="there are list, which is hidden"):
+        cells_of_designs((tmp_path / "hidden.xlsx").read_bytes(), "hidden.xlsx", config)
 
 
 # ---- looking before storing

@@ -150,7 +150,7 @@ def _summary(
 
 def _sides(picks: pd.DataFrame, objective: Objective) -> pd.Series[int]:
     if "censored" in picks:
-        return picks["censored"].astype(int)
+        return picks["censored"].fillna(0).astype(int)
     return objective.sign * picks["status"].map({"censored_low": -1, "censored_high": 1}).fillna(0).astype(int)
 
 

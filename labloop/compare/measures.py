@@ -3,9 +3,10 @@
 Plates: wells are compared within their round, never across; a difference over several rounds is the mean of the rounds'
 differences weighted by n₁n₂/(n₁+n₂). Designs that both arms chose cannot tell them apart: only their own wells are tested, and
 the difference is scaled by the share that these are. Means by Welch's t (Biometrika 34, 1947), spreads pooled within arms, no arm
-being surer than `FOLD` times the other's wells would make it: two wells that chance put close look sure beside 24. Top-k
-means by relabelling wells within rounds, taken over all shifts of one arm; hit rates by Newcombe's hybrid (Statistics in Medicine
-17, 1998, method 10), rounds' limits combined with the weights above.
+being surer than `FOLD` times the other's wells would make it, nor their difference than the fewer wells alone can tell: two wells
+that chance put close look sure beside 24, and may be spread more widely. Top-k means by relabelling wells within rounds, taken
+over all shifts of one arm; hit rates by Newcombe's hybrid (Statistics in Medicine 17, 1998, method 10), rounds' limits combined
+with the weights above.
 
 Arms: each round is one observation, its difference, and all count alike (Student's t). That keeps its level whatever the
 differences' spread from round to round is, and where it changes (Ibragimov & Müller, Journal of Business & Economic Statistics
@@ -32,7 +33,7 @@ from labloop.types import Array, FloatArray
 _NAN = float("nan")
 _RELABELLINGS = 999
 FOLD = 2
-"""Up to so many times the other arm's measured wells in a round Welch's t keeps its level, however few these are."""
+"""Up to so many times the other arm's measured wells in a round Welch's t keeps its level where spreads are alike."""
 TOO_FAR = "the readings lie too far apart to be squared"
 
 
@@ -85,8 +86,8 @@ def _plates(pair: Pair, level: float) -> Found:
     estimate = float(pair.weights @ pair.gaps)
     if pair.same:
         return none(0.0, "the arms chose the same designs", 1.0)
-    wells = np.array([[len(own) for own in pair.own(side)] for side in (0, 1)])
-    wells = np.minimum(wells, FOLD * wells[::-1])[:, parts > 0]
+    given = np.array([[len(own) for own in pair.own(side)] for side in (0, 1)])[:, parts > 0]
+    wells = np.minimum(given, FOLD * given[::-1])
     spread, freedom = [variance(pair.own(side))[0] for side in (0, 1)], (wells - 1).sum(axis=1).tolist()
     if min(freedom) < 1:
         return none(estimate, "needs two measured wells of each arm in a round")
@@ -96,6 +97,8 @@ def _plates(pair: Pair, level: float) -> Found:
     if sum(errors) == 0 or math.sqrt(sum(errors)) <= 1e-12 * abs(estimate):
         return none(estimate, "the wells that tell the arms apart are all equal")
     df = sum(errors) ** 2 / sum(error**2 / free for error, free in zip(errors, freedom, strict=True))
+    if (wells < given).any():
+        df = min(df, *freedom)
     return student(estimate, math.sqrt(sum(errors)), df, level, "Welch's t")
 
 

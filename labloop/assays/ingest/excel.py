@@ -57,10 +57,10 @@ class Workbook:
                 break
         else:
             own = [one for one in dict.fromkeys(known) if one not in ROLES][:4]
+            there = ", ".join([*passed, *(f"{one}, which is hidden" for one in hidden)]) or "only empty ones"
             raise IngestError(
-                f"{name}: no sheet holds a plate or a table with columns that the campaign knows (there are "
-                f"{', '.join(passed) or 'only empty ones'}): write its names of columns into a sheet's first row, such as "
-                f"{', '.join(own) or 'plate, well, value'}"
+                f"{name}: no sheet holds a plate or a table with columns that the campaign knows (there are {there}): write its "
+                f"names of columns into a sheet's first row, such as {', '.join(own) or 'plate, well, value'}"
             )
         remarks = [
             f"passed over {count(len(some), what)} {', '.join(some)}"
