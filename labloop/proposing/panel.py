@@ -255,8 +255,9 @@ class View:
         return np.concatenate([normal, -normal])
 
 
-def seen(gain: FloatArray, chance: Values) -> Array:
-    """Say which gains, times their chances of the limits, a joint draw can see: one that keeps limits in no draw adds nothing.
+def seen(gain: FloatArray, chance: FloatArray) -> Array:
+    """Say which gains, times their chances of the limits, a joint draw can see, of any shapes that go together: what keeps the
+    limits in no draw adds nothing.
 
     Where nothing is in doubt every gain above zero is seen.
     """
