@@ -23,10 +23,11 @@ import scipy  # which loads scipy.stats on first use: it takes a second
 from labloop.compare import statistics
 from labloop.compare.differences import ALL_BUT_PROPOSERS, against_free, best_free, differences
 from labloop.compare.notes import notes
-from labloop.compare.pairs import LOST, pair_of
+from labloop.compare.pairs import LOST, Pair, pair_of
 from labloop.compare.plan import Plan
 from labloop.compare.results import ArmSummary, Calibration, Comparison, Hits, Overlap
 from labloop.compare.statistics import Draws
+from labloop.plates.statuses import BOUNDS
 from labloop.space.objective import Objective
 
 __all__ = ["COLUMNS", "LOST", "Comparison", "compare"]
@@ -92,9 +93,12 @@ def compare(
         _summary(rows, str(arm), str(proposer), objective, top_k, spent, draws)
         for (arm, proposer), rows in picks.groupby(["arm", "proposer"], sort=False)
     )
-    pairs = [pair_of(by_arm, first, second, share=plan.share) for first, second in combinations(names, 2)]
-    worth = {arm: rows.assign(y=rows["usable"]) for arm, rows in by_arm.items()} if limited else by_arm
-    usable = [pair_of(worth, first, second, share=plan.share) for first, second in combinations(names, 2)] if limited else None
+
+    def paired(by: Mapping[str, pd.DataFrame]) -> list[Pair]:
+        return [pair_of(by, first, second, share=plan.share) for first, second in combinations(names, 2)]
+
+    pairs = paired(by_arm)
+    usable = paired({arm: rows.assign(y=rows["usable"]) for arm, rows in by_arm.items()}) if limited else None
     free = against_free(picks, plan, over)
     hits = tuple(
         Hits(round=int(number), arm=arm, n_hits=int(_beats(rows).sum()), n_measured=len(rows))
@@ -151,7 +155,7 @@ def _summary(
 def _sides(picks: pd.DataFrame, objective: Objective) -> pd.Series[int]:
     if "censored" in picks:
         return picks["censored"].fillna(0).astype(int)
-    return objective.sign * picks["status"].map({"censored_low": -1, "censored_high": 1}).fillna(0).astype(int)
+    return objective.sign * picks["status"].map(BOUNDS).fillna(0).astype(int)
 
 
 def _beats(rows: pd.DataFrame) -> pd.Series[bool]:

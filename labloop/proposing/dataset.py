@@ -41,7 +41,7 @@ class Properties(Sealed):
     @property
     def limits_judged(self) -> bool:
         """Whether all that has limits can be learned."""
-        return bool(self.judged[np.isfinite(self.goal.bounds).any(0)].all())
+        return bool(self.judged[self.goal.limited].all())
 
     @property
     def sure(self) -> ByProperty:

@@ -111,7 +111,7 @@ class Panel(Judgement):
         out, hopeless = np.log(np.maximum(chance, TINY)), chance <= TINY
         if not hopeless.any():
             return out  # type: ignore[no-any-return]
-        limited = np.isfinite(self.goal.bounds).any(0) & self.properties.judged
+        limited = self.goal.limited & self.properties.judged
         low, high = self.goal.bounds[:, limited]
         mean, spread = self.beliefs(X[hopeless])[0][:, limited], np.nanstd(self.properties.Y[:, limited], axis=0)
         over = np.maximum(np.maximum(low - mean, mean - high), 0.0) / np.where(spread > 0, spread, 1.0)
@@ -236,11 +236,12 @@ class View:
 
     def _kept(self, X: Designs, seed: int) -> Array:
         """Draw whether candidates X (m, d) keep every limit and can be made at all, (SAMPLES, m): near ones together."""
-        (mean, std), goal, made = self._believed(X), self.panel.goal, self.panel.success
-        kept = np.ones((SAMPLES, len(X)), dtype=bool)
-        for j in np.flatnonzero(np.isfinite(goal.bounds).any(0) & self.panel.properties.judged).tolist():
-            drawn = mean[:, j] + std[:, j] * self._normals(X, j, seed)
-            kept &= (goal.bounds[0, j] <= drawn) & (drawn <= goal.bounds[1, j])
+        goal, made, kept = self.panel.goal, self.panel.success, np.ones((SAMPLES, len(X)), dtype=bool)
+        if (limited := goal.limited & self.panel.properties.judged).any():
+            mean, std = self._believed(X)
+            for j in np.flatnonzero(limited).tolist():
+                drawn = mean[:, j] + std[:, j] * self._normals(X, j, seed)
+                kept &= (goal.bounds[0, j] <= drawn) & (drawn <= goal.bounds[1, j])
         return kept if made is None else kept & (generator(seed, "panel", "made").random(kept.shape) < made(X))
 
     def _normals(self, X: Designs, j: int, seed: int) -> FloatArray:

@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from labloop.compare.hypervolume import Fronts, GainDifference
@@ -74,7 +73,7 @@ def table(told: Several) -> PageTable:
     """Tabulate the compromises in their order, with what is not measured of a limit."""
     names = list(told.goal.names)
     units = [told.goal.properties[name].unit for name in names]
-    limited = {name for name, bound in zip(names, told.goal.bounds.T, strict=True) if np.isfinite(bound).any()}
+    limited = _limited(told.goal)
 
     def lacking(name: str) -> str:
         return "not measured" if name in limited else "–"
@@ -91,11 +90,14 @@ def table(told: Several) -> PageTable:
 
 def open_limits(told: Several) -> str:
     """Say how many designs of the table are taken to keep a limit that nobody measured; '' where none is."""
-    names = [name for name, bound in zip(told.goal.names, told.goal.bounds.T, strict=True) if np.isfinite(bound).any()]
-    n = int(told.front.head(ROWS)[names].isna().any(axis=1).sum())
+    n = int(told.front.head(ROWS)[_limited(told.goal)].isna().any(axis=1).sum())
     if not n:
         return ""
     return f"{n} of these designs are taken to keep a limit that was not measured: they come behind those of which every one was."
+
+
+def _limited(goal: Goal) -> list[str]:
+    return [name for name, limited in zip(goal.names, goal.limited, strict=True) if limited]
 
 
 def gains(fronts: Fronts) -> PageTable:

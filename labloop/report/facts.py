@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labloop.compare.results import Comparison
+from labloop.plates.statuses import BOUNDS
 from labloop.proposing.dataset import summed_up
 from labloop.report import figures, quality, tables
 from labloop.report.data import ReportData
@@ -55,7 +56,7 @@ class Facts:
         rows = self.readings[self.readings["y"].notna() & self.readings["design_id"].notna()]
         rows = rows[~rows["design_id"].isin(self.breaking)]
         by = rows.groupby("design_id", sort=True).agg(round=("round", "min"), design=("design", "first"))
-        sides = rows["status"].map({"censored_low": -1, "censored_high": 1}).fillna(0).to_numpy(dtype=np.int64)
+        sides = rows["status"].map(BOUNDS).fillna(0).to_numpy(dtype=np.int64)
         place, y = by.index.get_indexer(pd.Index(rows["design_id"])), rows["y"].to_numpy(float)
         y, side = summed_up(place, y, sides * self.data.objective.sign, np.ones(len(rows)), len(by))
         by = by.assign(y=y, value=self.data.objective.to_value(y))[side >= 0]

@@ -44,7 +44,7 @@ def standing(data: Dataset) -> dict[str, Any]:
         good = data.keeping
         best = data.ids.index(good.ids[good.best]) if len(good) else None
         out["best_that_keeps_limits"] = None if best is None else float(goal.to_value(Y[[best]])[0, 0])
-        limited = np.flatnonzero(np.isfinite(goal.bounds).any(0))
+        limited = np.flatnonzero(goal.limited)
         out["taken_as_kept"] = [] if best is None else [goal.names[j] for j in limited if np.isnan(Y[best, j])]
     if data.failed is not None and len(data.failed):
         out["failed_designs"] = len(data.failed)
@@ -76,8 +76,7 @@ def compromises(data: Dataset) -> pd.DataFrame:
 def unmeasured(data: Dataset) -> Array:
     """Say which designs lack a measurement that a limit asks for, (n,) bool: such a limit counts as kept."""
     assert data.properties is not None
-    limited = np.isfinite(data.properties.goal.bounds).any(0)
-    return np.asarray(np.isnan(data.properties.Y[:, limited]).any(1))
+    return np.asarray(np.isnan(data.properties.Y[:, data.properties.goal.limited]).any(1))
 
 
 def values(data: Dataset) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from labloop.assays.readings import usable
 from labloop.ledger.frames import TEXT
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
+from labloop.plates.statuses import BOUNDS
 from labloop.proposing.dataset import SIDES, summed_up
 
 
@@ -53,13 +54,12 @@ def _results(memory: Memory, until: int | None, before_round: int | None) -> pd.
     closed = {entry.number for entry in memory.ledger.rounds(memory.name) if entry.state == RoundState.CLOSED}
     wells = [place[key] for key in keys]
     states = [status.get(i, "missing" if key[0] in closed else "pending") for i, key in zip(wells, keys)]
-    states = ["ok" if told in _BOUNDS and censored[i] == 0 and mean[i] == mean[i] else told for i, told in zip(wells, states)]
+    states = ["ok" if told in BOUNDS and censored[i] == 0 and mean[i] == mean[i] else told for i, told in zip(wells, states)]
     at = np.array(wells, dtype=int)
     return picks.assign(y=mean[at], censored=censored[at], status=pd.Series(states, index=picks.index, dtype=TEXT))
 
 
-_BOUNDS = ("censored_low", "censored_high")
-_TELLS = {"ok": 2} | dict.fromkeys(_BOUNDS, 1)
+_TELLS = {"ok": 2} | dict.fromkeys(BOUNDS, 1)
 """How much a reading tells by its status; all others tell nothing of a value."""
 
 
@@ -75,7 +75,7 @@ def contradictions(memory: Memory, status: pd.Series[str]) -> list[str]:
     Args:
         status: of all readings; nothing is looked up where they hold no two kinds of bounds.
     """
-    if not set(_BOUNDS) <= set(status):
+    if not set(BOUNDS) <= set(status):
         return []
     rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "design_id", "status", "value"))
     rows = rows[rows["status"].isin(_TELLS) & rows["design_id"].notna()]

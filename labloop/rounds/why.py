@@ -72,7 +72,8 @@ def why(memory: Memory, what: str) -> Why:
             nearest=None, measured=None, chance=None, breaks=(), unit=memory.config.objective.unit, said=said,
         )  # fmt: skip
     objective, one = memory.config.objective, told.design_id
-    every = with_beta(memory.ledger.picks(memory.name), memory.ledger.events(memory.name))
+    events = memory.ledger.events(memory.name)
+    every = with_beta(memory.ledger.picks(memory.name), events)
     mine = every[every["design_id"] == one]
     number = None if mine.empty else int(mine["round"].max())
     here = every[every["round"] == number] if number is not None else every.iloc[:0]
@@ -81,7 +82,7 @@ def why(memory: Memory, what: str) -> Why:
     offers = _offers(memory, one, number)
     credits = {arm: _count(here[here["arm"] == arm]["proposer"]) for arm in mine["arm"].tolist()}
     whole = state.dataset(memory)
-    data, events = whole.lead, memory.ledger.events(memory.name)
+    data = whole.lead
     places = {name: i for i, name in enumerate(data.ids)}
     near = None if mine.empty else _nearest(memory, mine.iloc[0], one, places, data.y)
     measured = float(objective.to_value(data.y[[places[one]]])[0]) if one in places else None

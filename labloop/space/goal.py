@@ -153,6 +153,11 @@ class Goal(BaseModel):
             out[0, j], out[1, j] = max(out[0, j], ends[0]), min(out[1, j], ends[1])
         return out
 
+    @cached_property
+    def limited(self) -> Array:
+        """Which columns of Y have a limit, (k,) bool."""
+        return np.asarray(np.isfinite(self.bounds).any(0))
+
     def to_y(self, values: FloatArray) -> FloatArray:
         """Turn values (n, k) in the lab's units into Y (n, k); NaN stays."""
         out = np.full(values.shape, np.nan)
@@ -172,7 +177,7 @@ class Goal(BaseModel):
     def chances(self, mean: FloatArray, std: FloatArray) -> FloatArray:
         """Tell how likely rows of mean and std (n, k) keep every limit, (n,); a NaN mean says nothing."""
         out = np.ones(len(mean))
-        for j in np.flatnonzero(np.isfinite(self.bounds).any(0)):
+        for j in np.flatnonzero(self.limited):
             width = np.maximum(std[:, j], 1e-12)
             inside = ndtr((self.bounds[1, j] - mean[:, j]) / width) - ndtr((self.bounds[0, j] - mean[:, j]) / width)
             out *= np.where(np.isnan(mean[:, j]), 1.0, np.clip(inside, 0.0, 1.0))
