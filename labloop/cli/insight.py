@@ -47,7 +47,9 @@ def predict(
         return show.dump({**found.to_dict(), "path": None if path is None else str(path)})
     _predicted(found)
     if path is not None:
-        show.out.print(f"{path}: {len(found.table)} designs, one a row")
+        from labloop.assays.ingest.cells import count
+
+        show.out.print(f"{path}: {count(len(found.table), 'design')}, one a row")
 
 
 @app.command(group=_lab)
