@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,15 @@ def test_a_digest_tells_apart_what_could_be_mistaken() -> None:
         digest.add([column], 2)
         digests.append(digest.sha256)
     assert len(set(digests)) == len(columns)
+
+
+@pytest.mark.parametrize("letter", ["/", '"', "\\", "\n", "\x7f", "é", "\ud800", ""])
+def test_texts_are_digested_in_the_form_of_json_whatever_their_letters(letter: str) -> None:
+    texts = ["plain", letter]
+    content = np.array([0, 1], dtype="<i4").tobytes() + json.dumps(texts).encode()
+    digest = RowDigest()
+    digest.add([texts], 2)
+    assert digest.sha256 == sha256(f"t{len(content)}:".encode() + content).hexdigest()
 
 
 def test_a_code_of_a_row_changes_with_any_of_its_cells() -> None:

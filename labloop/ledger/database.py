@@ -24,7 +24,7 @@ from labloop.errors import LedgerError
 from labloop.ledger.digest import said_once
 from labloop.ledger.heads import Head
 
-ROWS = 2_000
+ROWS = 500
 """Rows that are read at a time: so few stay in the processor's cache until they are columns."""
 
 _WORTH_COPYING = 1_000

@@ -92,6 +92,14 @@ def said_once(cells: Sequence[Any]) -> bool:
     return type(first) is not int or set(map(type, cells)) == {int}  # true and 1.0 are equal to 1
 
 
+def _json(texts: list[str]) -> bytes:
+    """Give the bytes of `json.dumps`, at a third of its time where no letter needs an escape."""
+    letters = "".join(texts)
+    if letters.isascii() and letters.isprintable() and '"' not in letters and "\\" not in letters:
+        return b'["%b"]' % '", "'.join(texts).encode()
+    return json.dumps(texts).encode()
+
+
 def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
     """Write a column's cells as bytes, and each as a 64-bit number that depends on nothing but the cell."""
     n, once = len(cells), said_once(cells)
@@ -103,10 +111,11 @@ def _column(cells: Sequence[Any]) -> tuple[str, bytes, NDArray[np.uint64]]:
         return "t", bytes(4 * n) + json.dumps([first]).encode(), np.full(n, number)
     if type(first) is str:
         codes, texts = pd.factorize(np.array(cells, dtype=object))
-        if set(map(type, texts)) == {str}:
-            numbers = np.array([*map(_CODES.__getitem__, texts), _NONE], dtype=np.uint64)
+        said = texts.tolist()
+        if set(map(type, said)) == {str}:
+            numbers = np.append(np.fromiter(map(_CODES.__getitem__, said), dtype=np.uint64, count=len(said)), _NONE)
             _CODES.trim()
-            return "t", codes.astype("<i4").tobytes() + json.dumps(texts.tolist()).encode(), numbers[codes]
+            return "t", codes.astype("<i4").tobytes() + _json(said), numbers[codes]
     kinds = {type(first)} if once else set(map(type, cells))
     if kinds == {int}:  # the same bytes as below, as keys and lines are never missing
         whole = np.full(n, first, dtype="<i8") if once else np.array(cells, dtype="<i8")

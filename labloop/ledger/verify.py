@@ -260,10 +260,13 @@ def _blocks(runs: Iterator[_Rows]) -> Iterator[list[list[Any]]]:
         held = held or [[] for _ in run[0]]
         for cells, more in zip(held, zip(*run)):
             cells.extend(more)
-        while len(held[0]) >= BLOCK:
+        while len(held[0]) > BLOCK:
             yield [cells[:BLOCK] for cells in held]
             held = [cells[BLOCK:] for cells in held]
-    if held and held[0]:
+        if len(held[0]) == BLOCK:  # so it is in a large file: nothing is copied
+            yield held
+            held = []
+    if held:
         yield held
 
 
