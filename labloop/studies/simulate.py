@@ -227,6 +227,8 @@ class _Loop:
                 offered_by = table[table["arm"] == arm].set_index("design_id")["proposer"]
                 by = offered_by.reindex(mine.loc[np.isfinite(values), "design_id"]).to_numpy()
                 told = pd.DataFrame({"arm": arm, "proposer": by, "round": number, "y": y})
+                if (goal := self.campaign.goal) is not None:
+                    told["kept"] = goal.feasible(goal.to_y(mine[list(goal.names)].to_numpy(float)))[np.isfinite(values)]
                 history = pd.concat([history, told], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
