@@ -104,12 +104,12 @@ def test_too_little_to_test_on_and_unknown_arms_are_said(campaign, tmp_path, tfb
     with pytest.raises(CampaignError, match="a backtest needs"):
         backtest(few, ROUND)
     for nothing, said in (
-        ({"splits": 0}, "a split"),
-        ({"rounds": 0}, "a round"),
-        ({"batch": 0}, "a design"),
-        ({"arms": []}, "an arm"),
+        ({"splits": 0}, "splits is 0: give a whole number, 1 or more"),
+        ({"rounds": 2.5}, "rounds is 2.5"),
+        ({"batch": 0}, "batch is 0"),
+        ({"arms": []}, "a backtest needs an arm"),
     ):
-        with pytest.raises(ConfigError, match=f"needs {said}"):
+        with pytest.raises(ConfigError, match=said):
             backtest(campaign, ROUND, **nothing)
     with pytest.raises(
         ConfigError, match=r"3 rounds of 150 designs cannot be chosen from the 300 .* smaller batch or fewer rounds"

@@ -25,6 +25,7 @@ from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
 from labloop.rounds import related
+from labloop.runtime.counts import count
 from labloop.runtime.workers import Workers, spread
 from labloop.runtime.yamlfile import at_hand
 from labloop.seeds import derive
@@ -95,13 +96,14 @@ def simulate(
         ten, so that it can fall); `batch_mean` over this round's; `seconds` is what training and selection took.
 
     Raises:
-        ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, or no round, seed or arm
-            or a start below 2 is asked for.
+        ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, no arm is asked for, or
+            rounds, batch, seeds or start are no whole number that is large enough.
         MethodError: no proposer of any arm gave a single well; or one failed and `on_failure` is `stop`.
     """
-    for rule, keeps in (("a round", rounds > 0), ("a seed", seeds > 0), ("an arm", arms is None or len(arms) > 0)):
-        if not keeps:
-            raise ConfigError(f"a simulation needs {rule} at least")
+    for what, n in (("rounds", rounds), ("batch", batch), ("seeds", seeds)):
+        count(what, n)
+    if arms is not None and not arms:
+        raise ConfigError("a simulation needs an arm at least")
     if not 0 < start_quantile <= 1:
         raise ConfigError(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
