@@ -77,6 +77,11 @@ def test_an_arm_that_chooses_by_a_judge_needs_one(campaign):
     round_ = parse_config({"arms": {"mine": {"proposers": "random", "selector": "conservative"}}, "judge": None}, RoundConfig)
     with pytest.raises(ConfigError, match="conservative chooses by what a judge says"):
         backtest(campaign, round_, splits=2, rounds=1)
+    several = {"mine": {"proposers": ["random", "pairwise"], "selector": "conservative"}}
+    round_ = parse_config({"arms": several, "judge": None}, RoundConfig)
+    for arms in (None, ["random"], ["judge_only"]):
+        with pytest.raises(ConfigError, match=r"^arms\.mine\.selector: conservative chooses"):
+            backtest(campaign, round_, arms=arms, splits=2, rounds=1)
 
 
 def test_equal_arms_are_not_told_apart(campaign):
