@@ -152,6 +152,7 @@ def test_a_round_takes_its_arms_from_the_last_backtest_and_says_why(campaign, tm
     with pytest.raises(CampaignError, match="no backtest to take a round's arms from"):
         campaign.propose("auto")
     told = backtest(campaign, ROUND, splits=4, rounds=2, keep=True)
+    backtest(campaign, ROUND, arms=["near"], splits=2, rounds=1, keep=True)  # one arm compares nothing
     at = ["--home", str(tmp_path / "home")]
     assert main(["propose", campaign.name, "--round", "auto", "-o", str(tmp_path / "out"), *at]) == 0
     run = Campaign.open(campaign.name, home=tmp_path / "home")

@@ -129,7 +129,8 @@ def backtest(
         batch: designs an arm chooses a round; by default a quarter of what is hidden over all rounds.
         replay: take past rounds instead: the arms learn from what the round knew, and choose a quarter of its plate.
         workers: side by side on so many processes, see `labloop.runtime.workers`.
-        keep: keep what came of it in the ledger, so that a round can take its arms from it (`propose` with `auto`).
+        keep: keep what came of it in the ledger, so that a round can take its arms from it (`propose` with `auto`); not
+            of one arm alone, which compares nothing.
 
     Raises:
         CampaignError: too few designs are measured, or several properties, or no round came back to be replayed, or no arm
@@ -187,7 +188,7 @@ def backtest(
         arms=_judged(table, list(chosen.arms), len(cuts)), rows=tuple(listed),
         caveats=(*CAVEATS, *_own(memory, chosen)),
     )  # fmt: skip
-    if keep:
+    if keep and len(told_of.arms) > 1:
         by_backtest.keep(memory, _kept(told_of), chosen)
     return told_of
 
