@@ -833,11 +833,18 @@ def test_a_simulation_shares_wells_by_those_that_keep_the_limits(monkeypatch):
 
     monkeypatch.setattr("labloop.studies.simulate.shared", shared)
     arms = {"a": {"proposers": "random"}, "b": {"proposers": "fakes:Near"}}
-    simulate(
+    table = simulate(
         preset("campaigns/limitedbranin.yaml"), "limitedbranin", start=15, start_quantile=1.0, rounds=2, batch=12, seeds=1,
         mode="shared", round_config=parse_config({"arms": arms, "judge": None, "allocation": "evidence"}, RoundConfig),
     )  # fmt: skip
     assert set(seen[1]["kept"]) == {True, False}
+    limited = preset("campaigns/limitedbranin.yaml")
+    for arm, mine in seen[1].groupby("arm"):
+        told = table[(table["arm"] == arm) & (table["round"] == 1)].iloc[0]
+        y = mine.loc[mine["kept"].astype(bool), "y"].to_numpy(float)
+        values = np.sort(load_config(limited, CampaignConfig).objective.to_value(y))
+        assert told["best"] == pytest.approx(values[0])  # the lab's lowest is best
+        assert told["top10_mean"] == pytest.approx(values[:10].mean())
 
 
 def test_labs_of_several_properties_take_more_or_fewer():
