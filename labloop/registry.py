@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args
 from weakref import WeakSet
@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from labloop.errors import ConfigError, MethodError
 from labloop.runtime.allowance import VARIABLE, allow, allowed
+from labloop.runtime.counts import count
 from labloop.runtime.words import LACKING, Place, like, said_of
 from labloop.runtime.yamlfile import yaml_value
 
@@ -53,11 +54,32 @@ __all__ = [
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def plugin(cls: type[T]) -> type[T]:
-    """Make a class a plug-in: a frozen dataclass whose options are checked: unknown ones, and numbers not finite, are refused."""
+    """Make a class a plug-in: a frozen dataclass whose options are checked: unknown ones, and numbers not finite, are refused.
+
+    So is, by `propose` and `select`, an n that is no whole number of designs, 0 or more.
+    """
+    for verb in ("propose", "select"):
+        if callable(asked := vars(cls).get(verb)):
+            setattr(cls, verb, _counting(asked))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     made: type[T] = _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,assignment]
     _MADE.add(made)
     return made
+
+
+def _counting(verb: Callable[..., T]) -> Callable[..., T]:
+    """Have a verb refuse an n that counts nothing."""
+    signature = inspect.signature(verb)
+    if "n" not in signature.parameters:
+        return verb
+
+    @wraps(verb)
+    def counted(*given: Any, **named: Any) -> T:
+        n = signature.bind(*given, **named).arguments.get("n", 0)
+        count(f"n of {type(given[0]).__name__}.{verb.__name__}", n, least=0, error=ValueError)
+        return verb(*given, **named)
+
+    return counted
 
 
 def available(kind: Kind) -> dict[str, EntryPoint]:

@@ -77,6 +77,11 @@ def test_an_arm_that_chooses_by_a_judge_needs_one(campaign):
     round_ = parse_config({"arms": {"mine": {"proposers": "random", "selector": "conservative"}}, "judge": None}, RoundConfig)
     with pytest.raises(ConfigError, match="conservative chooses by what a judge says"):
         backtest(campaign, round_, splits=2, rounds=1)
+    several = {"mine": {"proposers": ["random", "pairwise"], "selector": "conservative"}}
+    round_ = parse_config({"arms": several, "judge": None}, RoundConfig)
+    for arms in (None, ["random"], ["judge_only"]):
+        with pytest.raises(ConfigError, match=r"^arms\.mine\.selector: conservative chooses"):
+            backtest(campaign, round_, arms=arms, splits=2, rounds=1)
 
 
 def test_equal_arms_are_not_told_apart(campaign):
@@ -104,12 +109,12 @@ def test_too_little_to_test_on_and_unknown_arms_are_said(campaign, tmp_path, tfb
     with pytest.raises(CampaignError, match="a backtest needs"):
         backtest(few, ROUND)
     for nothing, said in (
-        ({"splits": 0}, "a split"),
-        ({"rounds": 0}, "a round"),
-        ({"batch": 0}, "a design"),
-        ({"arms": []}, "an arm"),
+        ({"splits": 0}, "splits is 0: give a whole number, 1 or more"),
+        ({"rounds": 2.5}, "rounds is 2.5"),
+        ({"batch": 0}, "batch is 0"),
+        ({"arms": []}, "a backtest needs an arm"),
     ):
-        with pytest.raises(ConfigError, match=f"needs {said}"):
+        with pytest.raises(ConfigError, match=said):
             backtest(campaign, ROUND, **nothing)
     with pytest.raises(
         ConfigError, match=r"3 rounds of 150 designs cannot be chosen from the 300 .* smaller batch or fewer rounds"
@@ -147,6 +152,7 @@ def test_a_round_takes_its_arms_from_the_last_backtest_and_says_why(campaign, tm
     with pytest.raises(CampaignError, match="no backtest to take a round's arms from"):
         campaign.propose("auto")
     told = backtest(campaign, ROUND, splits=4, rounds=2, keep=True)
+    backtest(campaign, ROUND, arms=["near"], splits=2, rounds=1, keep=True)  # one arm compares nothing
     at = ["--home", str(tmp_path / "home")]
     assert main(["propose", campaign.name, "--round", "auto", "-o", str(tmp_path / "out"), *at]) == 0
     run = Campaign.open(campaign.name, home=tmp_path / "home")

@@ -384,7 +384,7 @@ def test_progress_is_told_job_by_job(small):
         (["tfbind8"], ["mutate/parents=[1"], {}, "cannot be read"),
         ([], ["random"], {}, "at least one task"),
         (["tfbind8"], [], {"baselines": False}, "needs a method"),
-        (["tfbind8"], ["random"], {"seeds": 0}, "at least one seed"),
+        (["tfbind8"], ["random"], {"seeds": 0}, "seeds is 0: give a whole number, 1 or more"),
         (["tfbind8"], ["random"], {"q": 0}, "q of at least 1"),
         (["tfbind8"], ["random"], {"fraction": 0.0}, "fraction"),
         (["tfbind8"], ["random"], {"noise": -1.0}, "noise"),

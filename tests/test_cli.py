@@ -277,8 +277,9 @@ def test_what_arms_found_is_told_by_the_digits_that_tell_them_apart(unit, offset
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--rounds=0", "a simulation needs a round at least"), ("--rounds=-2", "a simulation needs a round at least"),
-        ("--seeds=0", "a simulation needs a seed at least"), ("--seeds=-1", "a simulation needs a seed at least"),
+        ("--rounds=0", "rounds is 0: give a whole number, 1 or more"), ("--rounds=-2", "rounds is -2: give a whole number"),
+        ("--seeds=0", "seeds is 0: give a whole number"), ("--seeds=-1", "seeds is -1: give a whole number"),
+        ("--batch=-8", "batch is -8: give a whole number"),
         ("--start=-8", "a start of -8 designs was asked for"), ("--arms=", "arm '' is neither an arm of the round"),
     ],
 )  # fmt: skip

@@ -107,8 +107,32 @@ def test_a_well_that_breaks_a_limit_is_neither_the_best_nor_a_hit():
     assert told.of("good", "free", "hit_rate").estimate == pytest.approx(-1 / 3)
     assert "Wells that keep the limits: 2 of 3 for good and 3 of 3 for free (p = 1 by Fisher's exact test)." in told.sentence
     assert json.loads(json.dumps(told.to_dict()))["arms"][0]["n_kept"] == 2
-    none = quick(limited([1.0, 2.0, 9.0], [1.0, 3.0, 4.0], (0, 3)), incumbent=1.5).arms[0]
-    assert (none.best_id, none.n_hits, none.n_kept) == (None, 0, 0)
+    none = quick(limited([1.0, 2.0, 9.0], [1.0, 3.0, 4.0], (0, 3)), incumbent=1.5)
+    assert (none.arms[0].best_id, none.arms[0].n_hits, none.arms[0].n_kept) == (None, 0, 0)
+    assert math.isnan(none.arms[0].top_mean)
+    assert math.isnan(none.of("good", "free", "top_mean").estimate)
+
+
+def test_the_top_is_of_wells_that_keep_the_limits():
+    good, free = normal(1, 24, 3.0), normal(2, 24)
+    told, plain = quick(limited(good, free, (12, 24))), quick(limited(good, free, (24, 24)))
+    assert told.arms[0].top_mean == pytest.approx(np.mean(sorted(good)[2:12]))
+    gap = told.of("good", "free", "top_mean")
+    assert gap.estimate == pytest.approx(np.mean(sorted(good)[2:12]) - np.mean(sorted(free)[-10:]))
+    assert (gap.n_first, gap.n_second, gap.refused) == (12, 24, False)
+    assert gap.low < gap.estimate < gap.high
+    few = quick(limited(good, free, (4, 24))).of("good", "free", "top_mean")
+    assert few.estimate == pytest.approx(np.mean(sorted(good)[:4]) - np.mean(sorted(free)[-4:]))
+    assert math.isnan(few.low), "4 wells are too few for an interval"
+    without = quick(picks_of({(1, "good"): sorted(good), (1, "free"): sorted(free)}))
+    assert plain.of("good", "free", "top_mean") == without.of("good", "free", "top_mean")
+
+
+def test_wells_that_are_out_are_out_whether_or_not_others_break_a_limit():
+    picks = limited(normal(1, 10), normal(2, 10), (5, 10))
+    waiting = picks.assign(y=picks["y"].mask(picks.index < 4), status=picks["status"].mask(picks.index < 4, "pending"))
+    assert quick(waiting).of("good", "free", "top_mean").refused
+    assert not quick(picks).of("good", "free", "top_mean").refused
 
 
 def test_no_arm_is_named_for_wells_that_may_not_be_used():

@@ -6,13 +6,14 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from test_compare import equal_arms, quick
 
 from labloop.campaign.facade import Campaign
 from labloop.cli import main
-from labloop.compare.campaigns import across
+from labloop.compare.campaigns import Across, across
 from labloop.config.read import parse_config
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError
@@ -75,6 +76,39 @@ def test_two_campaigns_are_too_few():
 def test_lower_is_better_where_the_lab_says_so():
     picks = {f"c{i}": quick(equal_arms(4, seed=i, shift=3.0), objective=Objective(direction="min", unit="nM")) for i in range(4)}
     assert "a is better than b" in across(picks).sentence
+
+
+def within(ahead: float, keeps: float, seed: int) -> pd.DataFrame:
+    """Rounds in which the first arm leads by so much, and so large a share of its wells, the worst, keeps the limits."""
+    picks = equal_arms(4, seed=seed, shift=ahead)
+    place = picks.groupby(["round", "arm"])["y"].rank(pct=True)
+    return picks.assign(kept=(picks["arm"] == "b") | (place <= keeps))
+
+
+def test_wells_that_break_a_limit_are_no_gain_over_campaigns_either():
+    def of(keeps: float) -> Across:
+        return across({f"c{i}": quick(within(1.0 + i / 10, keeps, i)) for i in range(5)})
+
+    told, plain = of(0.25), begun(5, ahead=1.0, luck=0.2)
+    [gap] = told.gaps
+    assert gap.p_holm < 0.05
+    assert gap.usable < 0 < gap.estimate
+    assert not gap.decided
+    assert "the campaigns cannot tell a from b" in told.sentence
+    assert "Wells that keep the limits: 80 of 320 for a and 320 of 320 for b. A well that breaks a limit is" in told.sentence
+    assert json.loads(json.dumps(told.to_dict(), allow_nan=False))["kept"] == {"a": [80, 320], "b": [320, 320]}
+    assert of(1.0).gaps[0].decided
+    assert "limit" not in across(plain).sentence + json.dumps(sorted(across(plain).to_dict()))
+
+
+def test_a_campaign_without_limits_counts_beside_others_as_it_is():
+    limited = {f"c{i}": quick(within(1.0, 0.25, i)) for i in range(2)}
+    free = {f"c{i}": quick(equal_arms(4, seed=i, shift=9.0)) for i in range(2, 5)}
+    [gap] = across(limited | free).gaps
+    each = [one.of("a", "b").usable for one in limited.values()] + [one.of("a", "b").estimate for one in free.values()]
+    assert gap.usable == pytest.approx(np.mean(each))
+    assert not gap.outweighed
+    assert across(limited | free).kept == {"a": (32, 128), "b": (128, 128)}
 
 
 def test_from_the_command_line(tmp_path, tfbind8_config, capsys):

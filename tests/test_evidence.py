@@ -56,6 +56,17 @@ def test_nothing_known_is_shared_evenly_and_an_arm_that_is_new_gets_its_chance()
     assert new.wells["c"] > new.wells["b"]
 
 
+def test_a_well_that_breaks_a_limit_earns_nothing():
+    told = {"wells": 96, "floor": 8, "incumbent": {1: -9.0, 2: -9.0}, "number": 3, "seed": 0}
+    known = history({"a": 1.5, "b": 0.0})
+    assert share(known, ["a", "b"], **told).wells["a"] > 48
+    broken = known.assign(kept=known["arm"] == "b")
+    found = share(broken, ["a", "b"], **told)
+    assert found.wells["b"] > 80
+    assert found.arms[0].worth < found.arms[1].worth
+    assert share(known.assign(kept=True), ["a", "b"], **told) == share(known, ["a", "b"], **told)
+
+
 def standings(rows: list[tuple[str, int, float]], *, number: int = 3):
     told = share(
         pd.DataFrame(rows, columns=["arm", "round", "y"]),

@@ -111,8 +111,8 @@ def test_a_start_is_distinct_random_designs_of_the_worse_half() -> None:
     assert upper["value"].min() >= np.median(y)
     with pytest.raises(MethodError, match="16449"):
         start(lab, 17_000, seed=0)
-    for few in (-8, 0, 1, "offlin"):
-        with pytest.raises(ConfigError, match=f"a start of {few} designs was asked for: it has 2 at least, or is offline"):
+    for few in (-8, 0, 1, 2.5, True, "offlin"):
+        with pytest.raises(ConfigError, match=f"a start of {few} designs was asked for: it is a whole number, 2 at least, or"):
             start(lab, few, seed=0)  # type: ignore[arg-type]
 
 

@@ -215,6 +215,44 @@ def test_totals_hold_for_a_plate_a_round_and_the_campaign(tmp_path: Path) -> Non
     assert 0 < sum(held) <= 5
 
 
+@pytest.mark.parametrize("judge", ["fakes:Ridge", None])
+@pytest.mark.parametrize("kind", ["total", "price"])
+def test_a_plate_is_found_down_to_the_least_that_its_levels_allow(tmp_path: Path, judge: str | None, kind: str) -> None:
+    """Two temperatures have twelve designs that take 1, and twelve that take 1.1: 25.2 together."""
+    parameters = [
+        {"type": "choice", "name": "solvent", "options": ["a", "b", "c"]},
+        {"type": "choice", "name": "base", "options": ["x", "y"]},
+        {"type": "real", "name": "loading", "low": 1, "high": 3, "step": 0.1},
+        {"type": "integer", "name": "temperature", "low": 1, "high": 8},
+    ]
+    arms = {"offline": {"proposers": "fakes:Near", "selector": "conservative" if judge else "as_proposed"},
+            "free": {"proposers": "random"}}  # fmt: skip
+    for total, found in ((25.2, True), (26.2, True), (25.1, False)):
+        limits: dict[str, object] = {"temperature": {"per": "plate", "at_most": 2}}
+        money: dict[str, object] = {}
+        if kind == "total":
+            limits["loading"] = {"per": "plate", "total": total}
+        else:
+            money = {"prices": {"unit": "EUR", "parameters": {"loading": 1}}, "budget": {"price": total}}
+        told = {"name": "least", "space": {"parameters": parameters}, "plate": {"wells": 24}, "limits": limits, **money}
+        run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path / str(total))
+        designs = run.config.space.decode(run.config.space.listing())
+        designs = designs[designs["loading"] > 1.5].sample(40, random_state=0)
+        designs.assign(value=np.arange(40.0)).to_csv(tmp_path / "start.csv", index=False)
+        run.ingest(tmp_path / "start.csv")
+        asked = parse_config({"arms": arms, "judge": judge}, RoundConfig)
+        if not found:
+            with pytest.raises((MethodError, CampaignError), match="limits leave"):
+                run.propose(asked)
+            continue
+        batch = run.propose(asked)
+        wells = placed(batch)
+        assert len(wells) == 24
+        assert wells["loading"].sum() <= total + 1e-9
+        assert wells["temperature"].nunique() <= 2
+        assert set(batch.picks["arm"]) == {"offline", "free"}
+
+
 def test_replicates_of_a_design_stay_in_their_part(tmp_path: Path) -> None:
     limits = {"temperature": {"per": "2 columns", "at_most": 1}}
     run = started(config(plate={**BLOCK, "replicates": 3}, limits=limits), tmp_path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -32,6 +33,7 @@ from labloop.registry import create, load
 from labloop.runtime.allowance import VARIABLE, allow, allowed
 from labloop.studies.benchmark import Job
 from labloop.studies.simulate import draw_start, open_lab, simulate
+from labloop.testing import TOY_SPACES, toy_data
 
 CAMPAIGN = preset("campaigns/tfbind8.yaml").read_text()
 SMALL = "name: c\nspace: {parameters: [{type: sequence, name: s, length: 4}]}\n"
@@ -381,6 +383,22 @@ def test_an_option_on_the_command_line_is_read_within_the_same_bounds(value):
     with pytest.raises(ConfigError, match="the value of epochs cannot be read"):
         registry.parse_plugin(f"coms/epochs={value}")
     assert registry.parse_plugin("coms/lr=1e-3") == ("coms", {"lr": 1e-3})
+
+
+@pytest.mark.parametrize("n", [-1, 2.5, "3", True, None])
+def test_an_n_that_counts_no_designs_is_refused_by_every_verb_that_takes_one(n):
+    data, proposer = toy_data(TOY_SPACES["categorical"]), registry.create("proposers", "random")
+    told = re.escape(f"{n!r}: give a whole number, 0 or more")
+    with pytest.raises(ValueError, match=rf"^n of Random\.propose is {told}$"):
+        proposer.propose(data, n, seed=0)
+    pool = proposer.propose(data, np.int64(4), seed=0)
+    assert (len(pool), len(proposer.propose(data, n=0, seed=0))) == (4, 0)
+    with pytest.raises(ValueError, match=rf"^n of AsProposed\.select is {told}$"):
+        registry.create("selectors", "as_proposed").select(pool, None, data, n, seed=0)
+    with pytest.raises(ValueError, match=f"^n of sample is {told}$"):
+        data.space.sample(n, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=f"^n of top is {told}$"):
+        data.top(n)
 
 
 def test_many_mistakes_are_told_in_part(tmp_path):

@@ -787,6 +787,24 @@ def test_where_designs_fail_is_learned():
     assert Success.learned(nothing) is None
 
 
+def test_an_arm_earns_no_wells_by_what_breaks_a_limit(tmp_path):
+    run = Campaign.create(config(objectives={"gloss": {}}, constraints=LIMITED["constraints"]), home=tmp_path)
+    start()[["a", "b", "gloss", "smell"]].to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    arms = {"a": {"proposers": "random"}, "b": {"proposers": "fakes:Near"}}
+    told = parse_config({"arms": arms, "judge": None, "allocation": {"rule": "evidence", "floor": 3}}, RoundConfig)
+    picks = run.propose(told, out=tmp_path / "out").picks
+    arm_of = dict(zip(picks["design_id"], picks["arm"], strict=True))
+    held = run.ledger.wells("paint").set_index("well")["design_id"]
+    wells = pd.read_csv(tmp_path / "out" / "paint-R01_assay.csv")
+    bad = wells["well"].map(lambda well: arm_of.get(held[well]) == "a")
+    gloss = np.where(bad, 500.0, 100.0) + np.arange(len(wells))
+    wells.assign(gloss=gloss, smell=np.where(bad, 9.0, 1.0)).to_csv(tmp_path / "back.csv", index=False)
+    run.ingest(tmp_path / "back.csv")
+    given = run.round_config(run.round(run.ensure_round(told))).wells(24)
+    assert given["b"] > given["a"]
+
+
 # ---- simulated
 
 
@@ -804,6 +822,29 @@ def test_labs_of_several_properties_are_simulated(lab, column):
     for _, mine in table.groupby("arm"):
         known = mine[column].dropna().to_numpy()
         assert (better * np.diff(known) >= -1e-9).all()
+
+
+def test_a_simulation_shares_wells_by_those_that_keep_the_limits(monkeypatch):
+    seen = []
+
+    def shared(config, history, **more):
+        seen.append(history)
+        return None, {}
+
+    monkeypatch.setattr("labloop.studies.simulate.shared", shared)
+    arms = {"a": {"proposers": "random"}, "b": {"proposers": "fakes:Near"}}
+    table = simulate(
+        preset("campaigns/limitedbranin.yaml"), "limitedbranin", start=15, start_quantile=1.0, rounds=2, batch=12, seeds=1,
+        mode="shared", round_config=parse_config({"arms": arms, "judge": None, "allocation": "evidence"}, RoundConfig),
+    )  # fmt: skip
+    assert set(seen[1]["kept"]) == {True, False}
+    limited = preset("campaigns/limitedbranin.yaml")
+    for arm, mine in seen[1].groupby("arm"):
+        told = table[(table["arm"] == arm) & (table["round"] == 1)].iloc[0]
+        y = mine.loc[mine["kept"].astype(bool), "y"].to_numpy(float)
+        values = np.sort(load_config(limited, CampaignConfig).objective.to_value(y))
+        assert told["best"] == pytest.approx(values[0])  # the lab's lowest is best
+        assert told["top10_mean"] == pytest.approx(values[:10].mean())
 
 
 def test_labs_of_several_properties_take_more_or_fewer():

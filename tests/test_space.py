@@ -16,7 +16,7 @@ from labloop.errors import DesignError, SpaceError
 from labloop.space.constraints import Allowed, Excluded, ForbiddenMotifs, GCRange, LinearInequality, MaxHomopolymer
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Real, Sequence
-from labloop.space.quantities import to_digits
+from labloop.space.quantities import FINER, to_digits
 from labloop.testing import TOY_SPACES
 
 CONSTRAINED = DesignSpace(
@@ -153,7 +153,7 @@ def test_mixtures_are_listed_whole():
 def test_a_number_off_the_steps_is_a_fault_and_no_other_number(written, kept):
     space = DesignSpace(parameters=(Real(name="loading", low=1, high=4.2, step=0.5),))
     faults = space.check(pd.DataFrame({"loading": [written]}))
-    assert [fault.rule for fault in faults] == ([] if kept else ["is not 1 plus steps of 0.5 (a finer step takes it)"])
+    assert [fault.rule for fault in faults] == ([] if kept else [f"is not 1 plus steps of 0.5 ({FINER})"])
     if kept:
         assert space.decode(space.encode(pd.DataFrame({"loading": [written]})))["loading"].tolist() == [kept]
 
@@ -166,6 +166,34 @@ def test_steps_that_are_written_with_fewer_decimals_are_read_again(low, high, st
     designs = space.decode(space.sample(200, np.random.default_rng(0)))
     assert not space.check(designs)
     assert space.ids(space.encode(designs)) == space.ids(space.encode(space.decode(space.encode(designs))))
+
+
+@pytest.mark.parametrize(
+    ("step", "decimals", "written", "kept"),
+    [
+        (0.025, 2, 0.03, 0.02), (0.025, 2, 0.02, 0.02), (0.025, 2, 0.025, 0.02), (0.025, 2, 0.08, 0.08), (0.025, 2, 0.07, 0.08),
+        (0.125, 2, 0.13, 0.12), (0.125, 2, 0.38, 0.38), (1 / 3, 2, 0.67, 0.67), (1 / 3, 2, 0.66, 0.67), (0.025, 2, 0.01, None),
+        (0.025, 2, 0.015, None), (0.025, None, 0.03, None), (0.025, None, 0.025, 0.025), (1 / 3, None, 0.33, 0.333333333),
+    ],
+)  # fmt: skip
+def test_steps_are_read_however_their_last_decimal_was_rounded(step, decimals, written, kept):
+    space = DesignSpace(parameters=(Real(name="a", low=0, high=1, step=step, decimals=decimals),))
+    told = pd.DataFrame({"a": [written]})
+    assert bool(space.check(told)) == (kept is None)
+    if kept is not None:
+        assert space.decode(space.encode(told))["a"].tolist() == [kept]
+
+
+@pytest.mark.parametrize("step", [0.025, 0.125, 1 / 3, 0.0625])
+def test_steps_are_shown_exactly_where_no_decimals_are_named(step):
+    shown = Real(name="a", low=0, high=1, step=step).listing()
+    np.testing.assert_allclose(shown, np.arange(len(shown)) * step, atol=1e-9)
+
+
+def test_a_step_that_does_not_divide_one_names_one_that_does():
+    with pytest.raises(ValidationError, match=r"step 0\.333 of 'b' must divide one, as 0\.3333333333 does"):
+        Mixture(name="b", components=("p", "q"), step=0.333)
+    assert Mixture(name="b", components=("p", "q"), step=0.3333333333).size == 4
 
 
 def test_a_fraction_off_the_steps_is_a_fault_and_no_other_fraction():

@@ -343,6 +343,22 @@ def test_a_schedule_may_name_rounds_that_ship(tmp_path, monkeypatch):
     assert list(run.config.schedule.round(1).arms) == ["free"]
 
 
+def test_a_schedule_made_in_python_reads_the_rounds_of_the_folder_that_it_was_made_in(tmp_path, monkeypatch, tfbind8_config):
+    own = tmp_path / "config" / "rounds" / "first.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("arms: {mine: {proposers: random}}\njudge: null\n")
+    schedule = Schedule(rounds=["config/rounds/first.yaml", "config/rounds/quick.yaml"])
+    monkeypatch.chdir(tmp_path)
+    run = Campaign.create(tfbind8_config.model_copy(update={"schedule": schedule}), home=tmp_path / "home")
+    assert run.config.schedule.rounds == (own, Path("config/rounds/quick.yaml"))
+    (own.parent / "quick.yaml").write_text("arms: {later: {proposers: random}}\njudge: null\n")
+    told = run.revise(run.config.model_copy(update={"rounds": 9}), reason="more")
+    assert len(told) == 1, "what a schedule read stays what it reads"
+    run.revise(run.config.model_copy(update={"schedule": Schedule(rounds=["config/rounds/quick.yaml"])}), reason="mine")
+    monkeypatch.chdir(tmp_path / "home")
+    assert list(Campaign.open(run.name, home=tmp_path / "home").config.schedule.round(0).arms) == ["later"]
+
+
 def test_a_running_campaign_gets_and_changes_its_schedule_by_a_revision(tmp_path, tfbind8_config):
     run = Campaign.create(tfbind8_config, home=tmp_path / "home")
     assert scheduled(home=tmp_path / "home") == []

@@ -335,9 +335,9 @@ def test_a_study_that_makes_no_sense_is_refused_before_anything_runs(changes, sa
         jobs(config(**changes))
 
 
-@pytest.mark.parametrize("seeds", [0, -2])
+@pytest.mark.parametrize("seeds", [0, -2, 1.5])
 def test_a_study_without_a_seed_is_refused(seeds):
-    with pytest.raises(ConfigError, match="a study needs at least one seed"):
+    with pytest.raises(ConfigError, match=f"seeds is {seeds}: give a whole number, 1 or more"):
         study(config(), seeds=seeds)
 
 

@@ -115,7 +115,8 @@ def backtest(
         batch: designs that an arm chooses a round [default: a quarter of what is hidden, over all rounds].
         replay: replay past rounds instead: what would today's arms have chosen of each plate?
         workers: side by side: a number of processes, or the address of a Dask scheduler, tcp://host:8786.
-        keep: keep it in the ledger, for labloop propose --round auto, which takes the next round's arms from it.
+        keep: keep it in the ledger, for labloop propose --round auto, which takes the next round's arms from it; of one arm
+            alone nothing is kept.
     """
     from labloop.studies.backtest import backtest as run
 

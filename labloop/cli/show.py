@@ -257,6 +257,7 @@ def comparison(comparison: Comparison, *, json: bool, over_all: Comparison | Non
         for one in comparison.arms
     ]  # fmt: skip
     rules = "a well of several arms counts for each, a hit beats the best value known when the plate was proposed"
+    rules += "; top, best and hits are of wells that keep the limits" * any("keep limits" in one for one in arms)
     _table(arms, title=f"Arms ({way(comparison.objective)}; {rules})")
     gaps = [
         comparison.of(one.first, one.second) for one in comparison.differences if one.measure == "mean" and one.scope == "plates"

@@ -5,7 +5,7 @@ that both took part in), and its designs on these plates are better where the me
 Holm's correction over the pairs of arms and the plan's for looking after every round. Best, top-k mean and hit rate stand beside
 it and decide nothing. The level and when it is spent: `labloop.compare.plan`; tests and intervals: `labloop.compare.measures`.
 
-Under limits means are those of all wells, statements on the property; best and hits are of wells that keep the limits. In a
+Under limits means are those of all wells, statements on the property; best, top-k mean and hits are of wells that keep them. In a
 second difference of means a well that breaks a limit counts as its round's worst: where that turns, nobody is named.
 """
 
@@ -99,6 +99,7 @@ def compare(
 
     pairs = paired(by_arm)
     usable = paired({arm: rows.assign(y=rows["usable"]) for arm, rows in by_arm.items()}) if limited else None
+    keeping = paired({arm: _keeping(rows) for arm, rows in by_arm.items()}) if limited else None
     free = against_free(picks, plan, over)
     hits = tuple(
         Hits(round=int(number), arm=arm, n_hits=int(_beats(rows).sum()), n_measured=len(rows))
@@ -113,7 +114,7 @@ def compare(
     return Comparison(
         rounds=over, top_k=top_k, objective=objective, plan=plan, arms=arms, proposers=proposers,
         differences=differences(
-            pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0, usable=usable
+            pairs, plan, over, objective, top_k, draws, part=ALL_BUT_PROPOSERS if free else 1.0, usable=usable, keeping=keeping
         ),
         against_free=free, best_free=best_free(picks, plan), hits=hits,
         calibration=tuple(calibration), overlaps=(*_overlaps(offered, "pools"), *_overlaps(chosen, "picks")),
@@ -136,8 +137,9 @@ def _summary(
     hit_low, hit_high = statistics.wilson(hits, n_against)
     keep_low, keep_high = statistics.wilson(int(kept.sum()), len(y)) if "kept" in rows else (_NAN, _NAN)
     order = np.lexsort((-y, above))  # best first; how good bounds from above are nobody knows
-    mean, top_mean = (float(y.mean()), float(y[order][:top_k].mean())) if len(y) else (_NAN, _NAN)
-    first = next((i for i in order.tolist() if kept[i] and not above[i]), None)
+    order = order[kept[order]]
+    mean, top_mean = (float(one.mean()) if len(one) else _NAN for one in (y, y[order][:top_k]))
+    first = next((i for i in order.tolist() if not above[i]), None)
     best = _NAN if first is None else float(y[first])
     values = objective.to_value(np.array([best, mean, top_mean, low, high])).tolist()
     return ArmSummary(
@@ -196,6 +198,12 @@ def _usable(picks: pd.DataFrame) -> pd.Series[Any]:
     """Give y, and for wells that break a limit the worst y of their round, what was known before it counted."""
     worst = np.fmin(picks.groupby("round")["y"].transform("min"), picks["incumbent"])
     return picks["y"].where(picks["kept"].astype(bool) | picks["y"].isna(), worst)
+
+
+def _keeping(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take the value of wells that break a limit away, as of wells that were lost."""
+    broken = rows["y"].notna() & ~rows["kept"].astype(bool)
+    return rows.assign(y=rows["y"].mask(broken), status=rows["status"].mask(broken, "excluded"))
 
 
 def _number(x: float | None) -> float:

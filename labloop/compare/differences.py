@@ -38,7 +38,7 @@ def corrected(p: float, level: float, allowance: float) -> float:
 
 def differences(
     pairs: Sequence[Pair], plan: Plan, rounds: Sequence[int], objective: Objective, top_k: int, draws: Draws, *, part: float,
-    usable: Sequence[Pair] | None = None,
+    usable: Sequence[Pair] | None = None, keeping: Sequence[Pair] | None = None,
 ) -> tuple[Difference, ...]:  # fmt: skip
     """Compare pairs of arms on these plates, and from the third shared round on the arms themselves.
 
@@ -46,16 +46,18 @@ def differences(
         rounds: those of the comparison; the last decides what this look may spend.
         part: of the level, for the pairs of arms.
         usable: the same pairs with wells that break a limit as their round's worst; None where nothing has limits.
+        keeping: the same pairs without wells that break a limit, for the top-k means.
     """
     found: list[Difference] = []
-    on_plates: dict[Measure, list[Found]] = {
-        "mean": [measures.plates(pair) for pair in pairs],
-        "top_mean": [measures.top_means(pair, top_k, draws) for pair in pairs],
-        "hit_rate": [measures.hit_rates(pair) for pair in (pairs if usable is None else usable)],
+    best = pairs if keeping is None else keeping
+    on_plates: dict[Measure, tuple[Sequence[Pair], list[Found]]] = {
+        "mean": (pairs, [measures.plates(pair) for pair in pairs]),
+        "top_mean": (best, [measures.top_means(pair, top_k, draws) for pair in best]),
+        "hit_rate": (pairs, [measures.hit_rates(pair) for pair in (pairs if usable is None else usable)]),
     }
     lasting = [pair for pair in pairs if len(pair.blocks) >= ROUNDS]
-    for measure, gaps in on_plates.items():
-        found += _corrected(pairs, gaps, measure, "plates", plan, rounds, objective, part)
+    for measure, (of, gaps) in on_plates.items():
+        found += _corrected(of, gaps, measure, "plates", plan, rounds, objective, part)
     over_rounds = _corrected(lasting, [measures.arms(pair) for pair in lasting], "mean", "arms", plan, rounds, objective, part)
     return tuple(_with_limits(one, usable) for one in (*over_rounds, *found))
 

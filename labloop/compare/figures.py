@@ -45,8 +45,8 @@ class ArmSummary:
     hit_low: float
     hit_high: float
     n_kept: int | None
-    """Measured wells that keep every limit, as far as that was measured; None where nothing has limits. `best` and `n_hits` are
-    of these, means and `top_mean` of all wells."""
+    """Measured wells that keep every limit, as far as that was measured; None where nothing has limits. `best`, `top_mean` and
+    `n_hits` are of these, means of all wells."""
     keep_low: float
     keep_high: float
     """Wilson's 95 % interval of their share."""
@@ -71,7 +71,8 @@ class Difference:
     rounds: tuple[int, ...]
     """Which rounds: those that both arms took part in and that have results enough."""
     n_first: int
-    """Measured wells that count; where one arm was given more, those that it chose first."""
+    """Measured wells that count, in `top_mean` those that keep the limits; where one arm was given more, those that it chose
+    first."""
     n_second: int
     n_shared: int
     estimate: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import scipy  # which loads scipy.stats on first use: it takes a second
@@ -65,24 +65,30 @@ def sentence(c: Figures) -> str:
 
 def _limits(c: Figures, here: Sequence[ArmSummary]) -> list[str]:
     """Say how many wells keep the limits, how likely so uneven shares are by chance, and where that takes a verdict away."""
-    known = [(arm.arm, arm.n_kept, arm.n_measured) for arm in here if arm.n_kept is not None]
+    known = {arm.arm: (arm.n_kept, arm.n_measured) for arm in here if arm.n_kept is not None}
     if not known:
         return []
-    told = _join([f"{kept} of {n} for {name}" for name, kept, n in known])
     p = ""
     if len(known) == 2:
-        table = [[kept, n - kept] for _, kept, n in known]
+        table = [[kept, n - kept] for kept, n in known.values()]
         p = f" ({_equals(float(scipy.stats.fisher_exact(table).pvalue))} by Fisher's exact test)"
-    said = [f"Wells that keep the limits: {told}{p}."]
-    for first, second in combinations([arm.arm for arm in here], 2):
-        gap = c.of(first, second)
-        if gap.outweighed and not gap.refused:
-            ahead, other = (first, second) if gap.estimate > 0 else (second, first)
-            said.append(
-                f"A well that breaks a limit is no gain: with such wells as their round's worst, {whose(ahead)} mean is not "
-                f"better than {whose(other)}, so that neither is named."
-            )
-    return said
+    gaps = [c.of(first.arm, second.arm) for first, second in combinations(here, 2)]
+    none = [no_gain(gap.first, gap.second, gap.estimate) for gap in gaps if gap.outweighed and not gap.refused]
+    return [f"Wells that keep the limits: {keeping(known)}{p}.", *none]
+
+
+def keeping(wells: Mapping[str, tuple[int, int]]) -> str:
+    """Say by arm how many of its measured wells keep the limits."""
+    return _join([f"{kept} of {n} for {arm}" for arm, (kept, n) in wells.items()])
+
+
+def no_gain(first: str, second: str, estimate: float) -> str:
+    """Say that neither of two arms is named, as the lead of one (the first's estimate) is of wells that break a limit."""
+    ahead, other = (first, second) if estimate > 0 else (second, first)
+    return (
+        f"A well that breaks a limit is no gain: with such wells as their round's worst, {whose(ahead)} mean is not "
+        f"better than {whose(other)}, so that neither is named."
+    )
 
 
 def _losses(c: Figures, here: Sequence[ArmSummary]) -> list[str]:

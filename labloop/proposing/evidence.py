@@ -5,7 +5,8 @@ how far above the k-th best of its own plate, half each, in standard deviations 
 is a Dirichlet process's (Ferguson, Annals of Statistics 1, 1973) around what all arms' wells were worth together, so that an arm
 of few wells is drawn towards the others; older rounds count less, and the wells of one round less than as many single ones, since
 a round shifts all wells of an arm at once. Each well beyond the floor goes to an arm with the probability that this arm is the
-best (Thompson, Biometrika 25, 1933): what sampling would give on average, without its chance.
+best (Thompson, Biometrika 25, 1933): what sampling would give on average, without its chance. A well that breaks a limit is worth
+nothing, and is no plate's best.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def share(
     """Share a round's wells over arms by what they achieved; evenly where nothing is known.
 
     Args:
-        history: one row a measured pick: `arm`, `round` and `y`, larger is better; arms that are not asked for only help to say
-            what a plate's best was.
+        history: one row a measured pick: `arm`, `round` and `y`, larger is better, and under limits `kept`, whether its design
+            keeps them all; arms that are not asked for only help to say what a plate's best was.
         incumbent: the best y that was known when each round opened.
         number: the round that the wells are for.
     """
@@ -171,11 +172,13 @@ def _worth(history: pd.DataFrame, incumbent: Mapping[int, float | None]) -> Floa
     """Give each well's worth, in standard deviations of its plate."""
     out = np.zeros(len(history))
     y = history["y"].to_numpy(float)
-    above = (history["censored"] < 0).to_numpy(dtype=bool) if "censored" in history else np.zeros(len(y), dtype=bool)
+    none = np.zeros(len(y), dtype=bool)
+    above = (history["censored"] < 0).to_numpy(dtype=bool) if "censored" in history else none
+    broken = ~history["kept"].to_numpy(dtype=bool) if "kept" in history else none
     when = history["round"].to_numpy(dtype=np.int64)
     for number in np.unique(when).tolist():
         rows = np.flatnonzero(when == number)
-        mine = np.where(above[rows], y[rows].min(), y[rows])  # a bound from above promises nothing
+        mine = np.where((above | broken)[rows], y[rows].min(), y[rows])  # a bound from above promises nothing
         spread = float(mine.std()) or 1.0
         k = max(1, min(TOP, len(mine) // 4))
         bar = float(np.sort(mine)[-k:].min()) if len(mine) > 1 else float(mine[0])
@@ -183,6 +186,7 @@ def _worth(history: pd.DataFrame, incumbent: Mapping[int, float | None]) -> Floa
         over = np.maximum(mine - bar, 0) / spread
         gain = over if known is None or not np.isfinite(known) else np.maximum(mine - known, 0) / spread
         out[rows] = np.minimum((over + gain) / 2, CAP)
+    out[broken] = 0.0
     return out
 
 

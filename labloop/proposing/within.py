@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from labloop.config.round import RoundConfig
+from labloop.config.round import Arm, RoundConfig
 from labloop.errors import MethodError
 from labloop.plates.layout import apportion
 from labloop.plates.wells import well_name
@@ -82,7 +82,7 @@ def choose_within(
         if not here:  # a part of fewer wells than a design takes
             continue
         there, rules = at_levels(work, i, here, offers)
-        for name, picks in _filled(work, i, here, there, narrowed(data.space, *rules)).items():
+        for name, picks in _filled_or_least(work, i, here, there, narrowed(data.space, *rules)).items():
             work.found[name].append(picks)
     for (name, _, scope), values in work.levels.items():
         log.info("%s has %s in %s", name, ", ".join(map(canonical_text, values)), f"part {scope}" if scope else "the round")
@@ -125,12 +125,93 @@ def _nobody(X: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.full(len(X), np.nan), np.full(len(X), np.nan)
 
 
+def _filled_or_least(
+    work: Work, part: int, here: Mapping[str, int], offers: Mapping[str, Offer], space: DesignSpace
+) -> dict[str, Picks]:  # fmt: skip
+    """Let the arms choose a part's designs; where that finds none within the totals, share those out that take least.
+
+    Raises:
+        MethodError: these are too much, too.
+    """
+    left, open_, taken = dict(work.left), dict(work.open), list(work.taken)
+    try:
+        return _filled(work, part, here, offers, space)
+    except MethodError:
+        work.left.update(left)
+        work.open.update(open_)
+        work.taken[:] = taken
+        least = _least(work, part, here, offers, space)
+        if least is None:
+            raise
+    log.info("%s takes the designs that take least of the totals: nothing else fits", _where(work, part))
+    config = work.config.model_copy(update={"arms": {arm: _offered_only(work.config.arms[arm]) for arm in here}})
+    held = np.concatenate([work.data.pending, *taken])
+    picks = work.choose(config, least, work.posterior, replace(work.data, space=space, pending=held), here, **work.setting)
+    reserve, work.reserve[:] = list(work.reserve), [one.least for one in work.terms.resources]
+    kept = {arm: list[Picks]() for arm in here}
+    refused = _accept(work, part, picks, _keys(work, part), kept)
+    work.reserve[:] = reserve
+    if refused:
+        raise MethodError(f"the campaign's limits leave no batch for {_where(work, part)}: loosen one of them (limits, budget)")
+    return {arm: Picks.joined(several) for arm, several in kept.items()}
+
+
+def _least(
+    work: Work, part: int, here: Mapping[str, int], offers: Mapping[str, Offer], space: DesignSpace
+) -> dict[str, Pool] | None:  # fmt: skip
+    """Share the designs of a listable space that take least over the arms, by turns, each in its own order.
+
+    Returns:
+        As many for each arm as it chooses; None where they do not fit.
+    """
+    keys, n = _keys(work, part), sum(here.values())
+    if not (space.listable and keys):
+        return None
+    gone = work.data.taken.union(*(space.ids(X) for X in work.taken))
+    free = [i for i, one in enumerate(space.listing_ids) if one not in gone]
+    X, ids = space.listing()[free], [space.listing_ids[i] for i in free]
+    table = work.terms.space.decode(X)
+    place = {arm: {one: i for i, one in enumerate(offers[arm].pool.ids)} for arm in here}
+    liked = np.array([min(there.get(one, len(there)) for there in place.values()) for one in ids])
+    amounts = {key: work.terms.resources[key[0]].amounts(table) for key in keys}
+    shares = np.round(sum(amount / max(work.left[key], 1e-9) for key, amount in amounts.items()), 9)
+    rows = np.lexsort((liked, shares))[:n].tolist()
+    later = {key: work.terms.resources[key[0]].least * (work.open[key] - n) for key in keys}
+    if len(rows) < n or any(amounts[key][rows].sum() + later[key] > work.left[key] + 1e-9 for key in keys):
+        return None
+    mine: dict[str, list[int]] = {arm: [] for arm in here}
+    while rows:
+        for arm in [arm for arm in here if len(mine[arm]) < here[arm]][: len(rows)]:
+            best = min(rows, key=lambda i: place[arm].get(ids[i], len(place[arm])))
+            mine[arm].append(best)
+            rows.remove(best)
+    return {arm: _as_offered(work, arm, offers[arm].pool, X[some]) for arm, some in mine.items()}
+
+
+def _as_offered(work: Work, arm: str, pool: Pool, X: FloatArray) -> Pool:
+    """Give designs X (m, d) as an arm was offered them; of others no proposer has an opinion."""
+    ids, place = pool.space.ids(X), {one: i for i, one in enumerate(pool.ids)}
+    some, first = [place.get(one, -1) for one in ids], next(iter(work.config.arms[arm].proposers))
+    score = np.array([pool.score[i] if i >= 0 else np.nan for i in some])
+    proposer = np.array([pool.proposer[i] if i >= 0 else first for i in some], dtype=object)
+    return Pool(space=pool.space, X=X, score=score, proposer=proposer, ids=tuple(ids), notes=pool.notes)
+
+
+def _keys(work: Work, part: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Name the totals that a part's designs take of."""
+    return [(r, work.terms.scope(one.limit, part)) for r, one in enumerate(work.terms.resources)]
+
+
+def _offered_only(arm: Arm) -> Arm:
+    """Have an arm's selector choose among what it is offered."""
+    return arm.model_copy(update={"selector": {name: _kept_to(told) for name, told in arm.selector.items()}})
+
+
 def _filled(
     work: Work, part: int, here: Mapping[str, int], offers: Mapping[str, Offer], space: DesignSpace
 ) -> dict[str, Picks]:  # fmt: skip
     """Let the arms choose a part's designs; those beyond a total make room for the next ones that are not."""
-    need, kept = dict(here), {arm: list[Picks]() for arm in here}
-    keys = [(r, work.terms.scope(one.limit, part)) for r, one in enumerate(work.terms.resources)]
+    need, kept, keys = dict(here), {arm: list[Picks]() for arm in here}, _keys(work, part)
     arms = {arm: work.config.arms[arm] for arm in here}
     for _ in range(REFILLS):
         held = np.concatenate([work.data.pending, *work.taken]) if work.taken else work.data.pending
@@ -154,7 +235,7 @@ def _filled(
         need = {arm: sum(owner == arm for owner in refused.values()) for arm in need}
         need = {arm: n for arm, n in need.items() if n}
         for arm, one in arms.items():  # what a selector finds by itself it would find again, refused or not
-            arms[arm] = one.model_copy(update={"selector": {name: _kept_to(told) for name, told in one.selector.items()}})
+            arms[arm] = _offered_only(one)
     raise MethodError(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
 
 

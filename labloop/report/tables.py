@@ -82,6 +82,7 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
     """What each arm, or each proposer of each arm, got from its wells."""
     summaries = tuple(summaries)
     limited = any(one.n_kept is not None for one in summaries)
+    of = " that keep the limits" if limited else ", whatever limits they keep"
     columns = (
         Heading("Arm", "arm"),
         *((Heading("Proposer"),) if proposers else ()),
@@ -91,12 +92,12 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
         Heading(
             f"Top {top_k}{numbers.unit}",
             "number",
-            f"mean of the {top_k} best wells, whatever limits they keep; an arm with more wells has it easier",
+            f"mean of the {top_k} best wells{of}; an arm with more wells has it easier",
         ),
         Heading(f"Best{numbers.unit}", "number"),
         Heading("Hits", "number", "wells better than the best value that was known when the round was proposed"),
         Heading("Hit rate", "number", "with Wilson's 95 % interval"),
-        *((Heading("Keep the limits", "number", "with Wilson's 95 % interval; best and hits are of these wells"),) * limited),
+        *((Heading("Keep the limits", "number", "with Wilson's 95 % interval; top, best and hits are of these"),) * limited),
         Heading("Computing", "number", "seconds its proposers ran"),
     )
     rows = []

@@ -29,6 +29,7 @@ from labloop.rounds import state
 from labloop.rounds.decisions import PICKED, WITHDRAWN, standing_lists
 from labloop.rounds.spending import terms_of
 from labloop.rounds.training import round_data
+from labloop.runtime.counts import count
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
@@ -72,6 +73,8 @@ def pick(
             already; with each row. Nothing was stored.
         CampaignError: the arm's name does not do, or there are fewer designs than wells.
     """
+    if wells is not None:
+        count("wells", wells)
     by = by.strip() or whoami()
     _check_name(memory, arm)
     name = name or printable(Path(path).name)

@@ -25,14 +25,21 @@ from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Choice, Integer, Mixture, Parameter, Real, Sequence
 
 
-def checked(config: CampaignConfig | Path | str) -> CampaignConfig:
+def checked(config: CampaignConfig | Path | str, stood: CampaignConfig | None = None) -> CampaignConfig:
     """Give a configuration from a caller or a file, its exporters made and scheduled rounds read once: mistakes show at once.
+
+    Relative paths in it are read from the file's folder from now on, a caller's from the one that it runs in.
+
+    Args:
+        stood: what it replaces: a schedule that stays reads what it did.
 
     Raises:
         ConfigError: it does not make sense.
     """
     if not isinstance(config, CampaignConfig):
         config = load_config(config, CampaignConfig).anchored(at_hand(config).parent)
+    elif stood is None or config.schedule != stood.schedule:
+        config = config.anchored(Path())
     check_exporters(config)
     if config.schedule is not None:
         config.schedule.each()
@@ -43,7 +50,7 @@ def revise(
     memory: Memory, config: CampaignConfig | Path | str, *, reason: str, dry_run: bool = False
 ) -> tuple[CampaignConfig, list[str]]:
     """Replace a campaign's configuration; see `Campaign.revise`. Returns the one that stands now, and what changed."""
-    config = checked(config)
+    config = checked(config, memory.config)
     if not reason.strip():
         raise CampaignError(f"{memory.name}: say why it is revised (--reason '…'), for whoever reads the ledger later")
     with memory.lock(), memory.ledger.begin():

@@ -9,6 +9,7 @@ from labloop.ledger import Round
 from labloop.ledger.memory import ALLOCATED, Memory
 from labloop.proposing.evidence import Evidence, shared
 from labloop.rounds import state
+from labloop.rounds.outcome import limited
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
@@ -20,7 +21,7 @@ def allocate(memory: Memory, entry: Round) -> None:
     if config.allocation.rule != "evidence":
         return
     plate = memory.at(entry.number).config.plate
-    history = state.results(memory, until=entry.snapshot, before_round=entry.number)
+    history = limited(memory, state.results(memory, until=entry.snapshot, before_round=entry.number))
     incumbent = {one.number: one.incumbent for one in memory.ledger.rounds(memory.name)}
     seed = derive(memory.seed(entry.number), "round", entry.number, "allocation")
     found, inside = shared(config, history, designs=config.designs(plate), incumbent=incumbent, number=entry.number, seed=seed)

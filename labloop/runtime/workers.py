@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from labloop.errors import ConfigError
 from labloop.runtime.allowance import allow, allowed
+from labloop.runtime.counts import count
 from labloop.runtime.devices import dealt_devices
 from labloop.runtime.progress import track
 
@@ -36,8 +37,10 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers
         function: importable by its name on the workers.
 
     Raises:
-        ConfigError: Dask is not installed, or no scheduler answers at the address.
+        ConfigError: Dask is not installed, no scheduler answers at the address, or the number of workers counts none.
     """
+    if not isinstance(workers, str):
+        count("workers", workers)
     if workers == 1:
         for number in track(len(jobs), label):
             yield number, function(jobs[number])
@@ -80,8 +83,6 @@ def local_cluster(workers: int) -> dict[str, Any]:
     """
     from distributed import Nanny, Scheduler
 
-    if workers < 1:
-        raise ConfigError(f"workers must be 1 or more, not {workers}")
     devices = dealt_devices()
     environments = [{"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {} for i in range(workers)]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

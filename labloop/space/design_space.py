@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import ValidationInfo, model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
+from labloop.runtime.counts import count
 from labloop.seeds import generator
 from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer, nearer_by_vectors
 from labloop.space.library import LARGEST, Listing, row, table
@@ -311,6 +312,7 @@ class DesignSpace(Shape):
         Raises:
             SpaceError: the constraints leave next to nothing.
         """
+        count("n of sample", n, least=0, error=ValueError)
         if self._shelf is not None:
             return self._shelf.sample(n, rng)
         found: list[FloatArray] = []
@@ -318,10 +320,8 @@ class DesignSpace(Shape):
         while have < n:
             draw = max(256, min(100_000, 2 * (n - have)))
             X = np.concatenate([p.encode(p.sample(draw, rng)) for p in self.parameters], axis=1)
-            X = X[self.feasible(X)]
-            found.append(X)
-            have += len(X)
-            tried += draw
+            found.append(X[self.feasible(X)])
+            have, tried = have + len(found[-1]), tried + draw
             if tried >= 1_000_000 and have < n * 1e-3:
                 raise SpaceError(f"only {have} of {tried:,} random designs keep all constraints: loosen one of them")
         return self.canonical(np.concatenate(found)[:n])

@@ -22,6 +22,7 @@ FINEST = 1e-6
 
 NEAR = 0.05
 """Share of a step that what is written may be off: more is no rounding, but another amount."""
+FINER = "a finer step takes it, or all its decimals where it was rounded"
 
 
 def to_digits(values: FloatArray, digits: int) -> FloatArray:
@@ -76,10 +77,9 @@ class _Number(ParameterBase):
                 faults.append(Fault(i, self.name, rule, str(cell)))
             else:
                 values[i] = value
-        settled = self._settle(values)
-        off = np.flatnonzero(np.abs(settled - values) > self._slack).tolist()
+        off = np.flatnonzero(self._strays(values)).tolist()
         faults += [Fault(i, self.name, self._off, str(cells[self.name].iloc[i])) for i in off]
-        return settled, faults
+        return self._settle(values), faults
 
     def _fault(self, value: float) -> str | None:
         if not math.isfinite(value):
@@ -92,14 +92,13 @@ class _Number(ParameterBase):
         """Round to what the parameter can hold, so that equal designs compare equal."""
         raise NotImplementedError
 
-    @property
-    def _slack(self) -> float:
-        """What is written may be so far off what it is settled to."""
-        return math.inf
+    def _strays(self, values: FloatArray) -> Array:
+        """Say which numbers (n,) are farther off any that can be set than what is written may be."""
+        return np.zeros(len(values), dtype=bool)
 
     @property
     def _off(self) -> str:
-        """What is said of a number that is farther off."""
+        """What is said of them."""
         raise NotImplementedError
 
     def encode(self, values: Array) -> FloatArray:
@@ -137,13 +136,14 @@ class Real(_Number):
         """Leave `decimals` out where nobody set it: a space of an older labloop keeps its text, and so its fingerprints."""
         return {name: value for name, value in handler(self).items() if name != "decimals" or value is not None}
 
-    @property
-    def _slack(self) -> float:
-        return math.inf if self.step is None else max(NEAR * self.step, 0.501 * 10.0**-self.places)
+    def _strays(self, values: FloatArray) -> Array:
+        if self.step is None:
+            return super()._strays(values)
+        return np.abs(self._gridded(values, self.step) - values) > max(NEAR * self.step, 0.501 * 10.0**-self.places)
 
     @property
     def _off(self) -> str:
-        return f"is not {canonical_text(self.low)} plus steps of {canonical_text(self.step)} (a finer step takes it)"
+        return f"is not {canonical_text(self.low)} plus steps of {canonical_text(self.step)} ({FINER})"
 
     @property
     def places(self) -> int:
@@ -160,10 +160,12 @@ class Real(_Number):
     def size(self) -> float:
         return math.inf if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
+    def _gridded(self, values: FloatArray, step: float) -> FloatArray:
+        return self.low + np.clip(np.round((values - self.low) / step), 0, self.size - 1) * step  # type: ignore[no-any-return]
+
     def _settle(self, values: FloatArray) -> FloatArray:
         if self.step is not None:
-            grid = np.clip(np.round((values - self.low) / self.step), 0, self.size - 1)
-            values = self.low + grid * self.step
+            values = self._gridded(values, self.step)
         if self.scale == "log":
             return np.clip(to_digits(values, 8), self.low, self.high)
         return np.clip(np.round(values, self.places), self.low, self.high)
@@ -272,7 +274,7 @@ class Mixture(ParameterBase):
         if len(set(self.components)) != len(self.components):
             raise ValueError(f"components of {self.name!r} must be distinct: {self.components}")
         if abs(self._parts * self.step - 1) > 1e-9:
-            raise ValueError(f"step {self.step} of {self.name!r} must divide one, such as 0.1 or 0.05")
+            raise ValueError(f"step {self.step} of {self.name!r} must divide one, as {1 / self._parts:.10g} does")
         return self
 
     @cached_property
@@ -319,9 +321,7 @@ class Mixture(ParameterBase):
         bad = {fault.row for fault in faults}
         steps = np.nan_to_num(raw, posinf=0.0, neginf=0.0) / self.step
         faults += [
-            Fault(
-                int(i), self.components[j], f"is not in steps of {canonical_text(self.step)} (finer ones take it)", str(raw[i, j])
-            )
+            Fault(int(i), self.components[j], f"is not in steps of {canonical_text(self.step)} ({FINER})", str(raw[i, j]))
             for i, j in np.argwhere((np.abs(steps - np.round(steps)) > NEAR) & (self.step != FINEST))
             if int(i) not in bad
         ]

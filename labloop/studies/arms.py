@@ -18,33 +18,40 @@ def pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) 
         split: into their proposers.
 
     Raises:
-        ConfigError: a name is unknown, or an arm needs a judge that the round does not have.
+        ConfigError: a name is unknown, or an arm needs a judge that the round does not have: told by its key in the file.
     """
     arms = dict(config.arms)
+    written: dict[str, str] = {}  # the arm of the file that each was made of
     if split:
         arms = {}
         for name, arm in config.arms.items():
             alone = {p: arm.model_copy(update={"proposers": {p: options}}) for p, options in arm.proposers.items()}
-            arms.update({name: arm} if len(alone) == 1 else alone)
+            mine = {name: arm} if len(alone) == 1 else alone
+            arms.update(mine)
+            written |= dict.fromkeys(mine, name)
     chosen = {} if names is not None else arms
     for name in names or ():
         if name in arms or name in config.arms:
             chosen[name] = arms.get(name) or config.arms[name]
         elif name in available("proposers") or ":" in name:
-            chosen[name] = _alone(name, config)
+            written[name], chosen[name] = _alone(name, config)
         else:
             raise ConfigError(
                 f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
                 f"nor a proposer ({', '.join(available('proposers'))})"
             )
-    picked = config.model_copy(update={"arms": chosen})
-    check_judge(picked)
-    return picked
+    check_judge(config.model_copy(update={"arms": {written.get(name, name): arm for name, arm in chosen.items()}}))
+    return config.model_copy(update={"arms": chosen})
 
 
-def _alone(name: str, config: RoundConfig) -> Arm:
-    """Make a proposer an arm of its own; the judge as a proposer is selected from as the first arm is that has a selector."""
-    selecting = [arm for arm in config.arms.values() if set(arm.selector) != {"as_proposed"}]
+def _alone(name: str, config: RoundConfig) -> tuple[str, Arm]:
+    """Make a proposer an arm of its own; the judge as a proposer is selected from as the first arm is that has a selector.
+
+    Returns:
+        Whose selector it has in the round's file, its own name where nobody's, and the arm.
+    """
+    selecting = [(of, arm) for of, arm in config.arms.items() if not arm.as_proposed]
     if name == "judge_only" and selecting:
-        return selecting[0].model_copy(update={"proposers": {name: {}}})
-    return Arm(proposers={name: {}})
+        of, arm = selecting[0]
+        return of, arm.model_copy(update={"proposers": {name: {}}})
+    return name, Arm(proposers={name: {}})

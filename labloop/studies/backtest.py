@@ -21,6 +21,7 @@ from labloop.errors import CampaignError, ConfigError
 from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import by_backtest, state
+from labloop.runtime.counts import count
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.studies.arms import pick_arms
@@ -128,7 +129,8 @@ def backtest(
         batch: designs an arm chooses a round; by default a quarter of what is hidden over all rounds.
         replay: take past rounds instead: the arms learn from what the round knew, and choose a quarter of its plate.
         workers: side by side on so many processes, see `labloop.runtime.workers`.
-        keep: keep what came of it in the ledger, so that a round can take its arms from it (`propose` with `auto`).
+        keep: keep what came of it in the ledger, so that a round can take its arms from it (`propose` with `auto`); not
+            of one arm alone, which compares nothing.
 
     Raises:
         CampaignError: too few designs are measured, or several properties, or no round came back to be replayed, or no arm
@@ -137,12 +139,10 @@ def backtest(
     """
     config = preset("rounds/quick.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
-    for rule, keeps in (
-        ("a split", splits > 0), ("a round", rounds > 0), ("a design a round (batch)", batch is None or batch > 0),
-        ("an arm", arms is None or len(arms) > 0),
-    ):  # fmt: skip
-        if not keeps:
-            raise ConfigError(f"a backtest needs {rule} at least")
+    for what, n in (("splits", splits), ("rounds", rounds), ("batch", 1 if batch is None else batch)):
+        count(what, n)
+    if arms is not None and not arms:
+        raise ConfigError("a backtest needs an arm at least")
     if memory.config.goal is not None:
         raise CampaignError(
             f"{memory.name} has several properties, and a backtest tries arms by one value: compare rounds that came back "
@@ -188,7 +188,7 @@ def backtest(
         arms=_judged(table, list(chosen.arms), len(cuts)), rows=tuple(listed),
         caveats=(*CAVEATS, *_own(memory, chosen)),
     )  # fmt: skip
-    if keep:
+    if keep and len(told_of.arms) > 1:
         by_backtest.keep(memory, _kept(told_of), chosen)
     return told_of
 

@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,7 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Pool
 from labloop.registry import available, create, describe, parse_plugin
+from labloop.runtime.counts import count
 from labloop.runtime.files import write_text
 from labloop.runtime.memory import keep_freed
 from labloop.runtime.workers import Workers, spread
@@ -217,7 +218,10 @@ def jobs(
         ConfigError: a task, a method, an arm, an option or a number does not make sense.
         MethodError: a method's packages are not installed.
     """
-    seeds = list(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
+    if not isinstance(seeds, Iterable):
+        count("seeds", seeds)
+        seeds = range(seeds)
+    seeds = list(dict.fromkeys(seeds))
     for good, rule in ((len(tasks) > 0, "at least one task"), (len(seeds) > 0, "at least one seed")):
         if not good:
             raise ConfigError(f"a benchmark needs {rule}")

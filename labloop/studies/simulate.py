@@ -25,6 +25,7 @@ from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
 from labloop.rounds import related
+from labloop.runtime.counts import count
 from labloop.runtime.workers import Workers, spread
 from labloop.runtime.yamlfile import at_hand
 from labloop.seeds import derive
@@ -33,11 +34,13 @@ from labloop.studies.bench import ENDED, Bench, nothing, whole
 from labloop.studies.labs.lab import Lab
 from labloop.studies.properties import COMPROMISE, check_properties, compromise, dataset
 from labloop.studies.starts import draw_start, start_of
-from labloop.types import FloatArray
+from labloop.types import Array, FloatArray
 
 __all__ = ["draw_start", "open_lab", "simulate", "start_of", "summary"]
 
 log = logging.getLogger("labloop")
+
+_NOTHING = np.zeros(0)
 
 
 def open_lab(spec: str, **options: Any) -> Lab:
@@ -91,17 +94,19 @@ def simulate(
     Returns:
         One row an arm, seed and round: lab, arm, seed, round, n_wells, best, top10_mean, batch_mean, seconds, note, and `price`
         where the campaign has prices. Values are the lab's own, of a design with replicates the mean of its wells. `best` and
-        `top10_mean` are over all the arm's wells so far, the start left out (the latter of all of them while they are fewer than
-        ten, so that it can fall); `batch_mean` over this round's; `seconds` is what training and selection took.
+        `top10_mean` are over all the arm's wells so far that keep the limits, the start left out (the latter of all of them while
+        they are fewer than ten, so that it can fall); `batch_mean` over this round's; `seconds` is what training and selection
+        took.
 
     Raises:
-        ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, or no round, seed or arm
-            or a start below 2 is asked for.
+        ConfigError: an arm is unknown, or the batch does not fit the arms, the quantile is not a share, no arm is asked for, or
+            rounds, batch, seeds or start are no whole number that is large enough.
         MethodError: no proposer of any arm gave a single well; or one failed and `on_failure` is `stop`.
     """
-    for rule, keeps in (("a round", rounds > 0), ("a seed", seeds > 0), ("an arm", arms is None or len(arms) > 0)):
-        if not keeps:
-            raise ConfigError(f"a simulation needs {rule} at least")
+    for what, n in (("rounds", rounds), ("batch", batch), ("seeds", seeds)):
+        count(what, n)
+    if arms is not None and not arms:
+        raise ConfigError("a simulation needs an arm at least")
     if not 0 < start_quantile <= 1:
         raise ConfigError(
             f"start_quantile is {start_quantile:g}: it is the share of the lab to start from, above 0 and at most 1"
@@ -227,11 +232,14 @@ class _Loop:
                 offered_by = table[table["arm"] == arm].set_index("design_id")["proposer"]
                 by = offered_by.reindex(mine.loc[np.isfinite(values), "design_id"]).to_numpy()
                 told = pd.DataFrame({"arm": arm, "proposer": by, "round": number, "y": y})
+                kept = self._kept(mine)
+                if self.campaign.goal is not None:
+                    told["kept"] = kept[np.isfinite(values)]
                 history = pd.concat([history, told], ignore_index=True)
                 if self.watch is not None:
                     self.watch(arm, number, mine, picks.get(arm))
-                found[arm].append(values[np.isfinite(values)])
-                row = self._row(arm, number, len(wells), found[arm], seconds, notes)
+                found[arm].append(values[np.isfinite(values) & kept])
+                row = self._row(arm, number, len(wells), found[arm], seconds, notes, plate=values[np.isfinite(values)])
                 if self.bench is not None and self.campaign.prices is not None:
                     row["price"] = self.bench.price(mine[columns])
                 if self.campaign.goal is not None:
@@ -263,24 +271,30 @@ class _Loop:
         found, inside = shared(self.config, history, designs=even, incumbent=incumbent, number=number, seed=seed)
         return self.config.allocated(found.wells if found else {}, {arm: one.wells for arm, one in inside.items()})
 
+    def _kept(self, measured: pd.DataFrame) -> Array:
+        """Say which designs of a table keep every limit, (n,) bool."""
+        goal = self.campaign.goal
+        if goal is None:
+            return np.ones(len(measured), dtype=bool)
+        return goal.feasible(goal.to_y(measured[list(goal.names)].to_numpy(float)))
+
     def _row(
-        self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float], notes: dict[str, list[str]]
+        self, arm: str, number: int, n_wells: int, found: list[FloatArray], seconds: dict[str, float],
+        notes: dict[str, list[str]], plate: FloatArray = _NOTHING,
     ) -> dict[str, Any]:  # fmt: skip
         return {
-            "arm": arm, "round": number, "n_wells": n_wells, **self._worth(found if n_wells else [*found, np.zeros(0)]),
+            "arm": arm, "round": number, "n_wells": n_wells, **self._worth(found, plate),
             "seconds": round(seconds.get(arm, 0.0), 3), "note": "; ".join(notes.get(arm, ())),
         }  # fmt: skip
 
-    def _worth(self, batches: list[FloatArray]) -> dict[str, float]:
+    def _worth(self, batches: list[FloatArray], plate: FloatArray) -> dict[str, float]:
+        """Sum up the values so far that keep the limits, and all of this round's plate."""
         sign = self.campaign.objective.sign
-        y = -np.sort(-sign * np.concatenate(batches))
-        if not len(y):
-            return {"best": np.nan, "top10_mean": np.nan, "batch_mean": np.nan}
-        last = batches[-1]
+        y = -np.sort(-sign * np.concatenate([_NOTHING, *batches]))
         return {
-            "best": float(sign * y[0]),
-            "top10_mean": float(sign * y[:10].mean()),
-            "batch_mean": float(last.mean()) if len(last) else np.nan,
+            "best": float(sign * y[0]) if len(y) else np.nan,
+            "top10_mean": float(sign * y[:10].mean()) if len(y) else np.nan,
+            "batch_mean": float(plate.mean()) if len(plate) else np.nan,
         }
 
     def _dataset(self, measured: pd.DataFrame) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -37,8 +38,10 @@ def draw_start(
         ConfigError: fewer than two designs are asked for.
         MethodError: the part holds fewer than n designs.
     """
-    if n != "offline" and (isinstance(n, str) or n < 2):
-        raise ConfigError(f"a start of {n} designs was asked for: it has 2 at least, or is offline, which takes all of the part")
+    if n != "offline" and (isinstance(n, bool) or not isinstance(n, Integral) or n < 2):
+        raise ConfigError(
+            f"a start of {n} designs was asked for: it is a whole number, 2 at least, or offline, which takes all of the part"
+        )
     objective = objective or Objective()
     rng = generator(seed, "start")
     if hasattr(lab, "table"):

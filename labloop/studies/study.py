@@ -24,6 +24,7 @@ from labloop.errors import ConfigError, LabloopError
 from labloop.proposing.checks import check_plugins
 from labloop.registry import create
 from labloop.rounds import related
+from labloop.runtime.counts import count
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.studies.arms import pick_arms
@@ -65,12 +66,12 @@ class Result:
     rows: pd.DataFrame
     """One row a lab, start, noise, arm, seed and round with the columns `COLUMNS`.
 
-    `batch_mean`, `top10_mean` and `best` are in the lab's unit, over the wells that have a value. `NAME_share` is the same as a
-    share of the lab's range, 1 the best whatever the direction; there a well whose design failed by itself (`n_failed`) counts as
-    0, the lab's worst. In a lab of several properties the three shares are the hypervolume's (`hypervolume`; with one objective
-    and limits, of the best that keeps them, `best_in_limits`), so that arms are ranked by it: 1 is the most that any arm came to,
-    0 nothing. `batch_mean` averages it over the rounds, the other two take it at the end. `coverage` is the share of chosen
-    designs whose reading lay within the judge's 90 % interval.
+    `batch_mean`, `top10_mean` and `best` are in the lab's unit, over the wells that have a value, the latter two over those that
+    keep the limits. `NAME_share` is the same as a share of the lab's range, 1 the best whatever the direction; there a well
+    whose design failed by itself (`n_failed`) counts as 0, the lab's worst. In a lab of several properties the three shares are
+    the hypervolume's (`hypervolume`; with one objective and limits, of the best that keeps them, `best_in_limits`), so that arms
+    are ranked by it: 1 is the most that any arm came to, 0 nothing. `batch_mean` averages it over the rounds, the other two take
+    it at the end. `coverage` is the share of chosen designs whose reading lay within the judge's 90 % interval.
     """
     summary: dict[str, Any]
     """See `labloop.studies.standings.standings`."""
@@ -130,8 +131,8 @@ def jobs(
     Raises:
         ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit, or there is no seed.
     """
-    if seeds is not None and seeds < 1:
-        raise ConfigError("a study needs at least one seed")
+    if seeds is not None:
+        count("seeds", seeds)
     sizes = {str(size) for told in config.labs.values() for size in told.starts or config.starts}
     wanted = sizes if starts is None else {str(size) for size in starts}
     if strange := sorted(wanted - sizes):
