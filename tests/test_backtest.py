@@ -15,6 +15,7 @@ from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
 from labloop.rounds import by_backtest
 from labloop.seeds import generator
+from labloop.studies.arms import pick_arms
 from labloop.studies.backtest import backtest
 from labloop.studies.demo import measure_plate
 from labloop.studies.listed import ListedSpace
@@ -82,6 +83,14 @@ def test_an_arm_that_chooses_by_a_judge_needs_one(campaign):
     for arms in (None, ["random"], ["judge_only"]):
         with pytest.raises(ConfigError, match=r"^arms\.mine\.selector: conservative chooses"):
             backtest(campaign, round_, arms=arms, splits=2, rounds=1)
+
+
+def test_arms_that_share_a_proposer_are_split_into_one_of_each():
+    shared = {"a": {"proposers": ["random", "mutate"]}, "b": {"proposers": ["random", "forest"]}, "mutate": {"proposers": "pairwise"}}
+    told = parse_config({"arms": shared, "judge": None}, RoundConfig)
+    split = pick_arms(told, None, split=True).arms
+    assert [*split] == ["a_random", "a_mutate", "b_random", "forest", "mutate"]
+    assert [*map(list, (one.proposers for one in split.values()))] == [["random"], ["mutate"], ["random"], ["forest"], ["pairwise"]]
 
 
 def test_equal_arms_are_not_told_apart(campaign):

@@ -15,7 +15,7 @@ def pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) 
 
     Args:
         names: all arms where None.
-        split: into their proposers.
+        split: into their proposers, each named by itself, or `ARM_PROPOSER` where several arms have it or one has its name.
 
     Raises:
         ConfigError: a name is unknown, or an arm needs a judge that the round does not have: told by its key in the file.
@@ -24,9 +24,14 @@ def pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) 
     written: dict[str, str] = {}  # the arm of the file that each was made of
     if split:
         arms = {}
+        known = [p for arm in config.arms.values() for p in arm.proposers]
+        shared = {p for p in known if known.count(p) > 1}
         for name, arm in config.arms.items():
-            alone = {p: arm.model_copy(update={"proposers": {p: options}}) for p, options in arm.proposers.items()}
-            mine = {name: arm} if len(alone) == 1 else alone
+            mine = {
+                f"{name}_{p}" if p in shared or p in config.arms else p: arm.model_copy(update={"proposers": {p: options}})
+                for p, options in arm.proposers.items()
+            }
+            mine = {name: arm} if len(mine) == 1 else mine
             arms.update(mine)
             written |= dict.fromkeys(mine, name)
     chosen = {} if names is not None else arms
