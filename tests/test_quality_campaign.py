@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect
 
 from labloop.assays.readings import standing_flags
 from labloop.campaign.facade import Campaign
-from labloop.cli import main
+from labloop.cli import main, show
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
@@ -102,11 +102,15 @@ def test_a_clean_round_has_figures_and_no_flag(tmp_path):
     assert "flags" not in run.status()
 
 
-def test_swapped_plates_are_left_out_named_and_mended_by_sending_them_again(tmp_path):
+def test_swapped_plates_are_left_out_named_and_mended_by_sending_them_again(tmp_path, capsys):
     run, form = first_round(tmp_path)
     other = {"promoter-R01-P1": "promoter-R01-P2", "promoter-R01-P2": "promoter-R01-P1"}
     receipt = send(run, form.assign(plate=form["plate"].map(other)), tmp_path / "mixed.csv")
-    assert "plate promoter-R01-P1 of mixed.csv seems to be another" in receipt.note
+    assert receipt.warnings[0].startswith("plate promoter-R01-P1 of mixed.csv seems to be another")
+    assert receipt.note == run.status()["next"]
+    show.receipt(receipt, json=False)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said[-3:]] == ["Warning", "Warning", "Stored. Next"]
     assert run.status()["flags"] == {"swapped": 120}
     assert len(run.dataset()) == 0
     send(run, form, tmp_path / "right.csv")

@@ -39,7 +39,9 @@ class Receipt:
     """Designs that labloop had neither proposed nor seen: the lab's own."""
     stored: bool
     note: str
-    """What happened and what comes next, for a person."""
+    """What comes next, or why nothing was stored, for a person."""
+    warnings: tuple[str, ...] = ()
+    """What to look at before that, a sentence each."""
 
     @property
     def counted(self) -> str:
@@ -100,8 +102,7 @@ def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -
         return _known(memory, name, file.sha256)
     catch_up(memory)
     told = state.outlook(memory)
-    warnings = (warning.rstrip(".") for warning in told.get("warnings", ()))
-    return _receipt(file, stored=stored, note=". ".join([*warnings, told["next"]]))
+    return _receipt(file, stored=stored, note=told["next"], warnings=tuple(told.get("warnings", ())))
 
 
 def _identity(memory: Memory, digest: str, options: ReadOptions) -> str:
@@ -155,11 +156,12 @@ def _fresh(memory: Memory, file: AssayFile, options: ReadOptions) -> AssayFile:
     )  # fmt: skip
 
 
-def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
+def _receipt(read: AssayFile, *, stored: bool, note: str, warnings: tuple[str, ...] = ()) -> Receipt:
     measured = read.measurements["status"].isin(state.MEASURED)
     return Receipt(
         file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
         n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new), stored=stored, note=note,
+        warnings=warnings,
     )  # fmt: skip
 
 
