@@ -404,6 +404,23 @@ def test_a_budget_of_wells_counts_and_refuses_the_round_beyond_it(tmp_path: Path
     assert len(run.propose(rounds()).wells) == 24
 
 
+def test_a_scheduled_campaign_waits_for_a_person_where_its_budget_ends(tmp_path: Path) -> None:
+    """Its step was refused at every look of the clock, and its status told to do that step."""
+    plate = {"wells": 24, "controls": [{"name": "blank", "wells": 2}]}
+    schedule = {"rounds": [rounds().model_dump(mode="json")]}
+    run = started(config(plate=plate, budget={"wells": 47}, rounds=5, schedule=schedule), tmp_path)
+    out = tmp_path / "plate1"
+    run.propose(rounds(), out=out)
+    measure(run, out, 1)
+    assert run.step().action.kind == "close"
+    told = "the next round takes 24 wells, but 24 of the budget's 47 are spent: take fewer plates"
+    done = run.step()
+    assert (done.action.waits_for, done.said.startswith(told)) == ("a person", True)
+    assert run.status()["next"] == done.said
+    run.revise(config(plate=plate, budget={"wells": 48}, rounds=5, schedule=schedule), reason="more wells")
+    assert run.step().action.kind == "open"
+
+
 def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp_path: Path) -> None:
     run = started(config(plate=BLOCK, prices=PRICES, budget={"price": 130}), tmp_path)
     out = tmp_path / "plate1"

@@ -115,10 +115,16 @@ def check(memory: Memory, number: int, config: RoundConfig, *, seed: int) -> Non
         raise ConfigError(f"{memory.name}: {error}") from error
 
 
-def short(memory: Memory) -> str | None:
-    """Say so where what is left of the budget is too little for another full plate, and what to do; None where it is enough."""
-    told = _short(memory, memory.config.plate.designs(1), plates=1)
-    return f"another full plate {told}" if told else None
+def short(memory: Memory, config: RoundConfig | None = None) -> str | None:
+    """Say so where what is left of the budget is too little for the next round, and what to do; None where it is enough.
+
+    Args:
+        config: the next round, where it is known; another full plate else.
+    """
+    plate, plates = memory.config.plate, 1 if config is None else config.plates
+    n = plate.designs(1) if config is None else sum(config.designs(plate).values())
+    told = _short(memory, n, plates=plates)
+    return f"{'another full plate' if config is None else 'the next round'} {told}" if told else None
 
 
 def _short(memory: Memory, n: int, *, plates: int, before: int | None = None) -> str | None:
