@@ -403,6 +403,21 @@ def test_a_plate_of_a_smaller_one_s_shape_is_read_where_the_campaign_s_have_it(t
         read_assay(plate_file(tmp_path, picture(3, 4)), config, **options)
 
 
+def test_of_two_pictures_where_one_plate_waits_the_other_is_left_out_as_the_message_says(tmp_path):
+    """It told to pair the first with the plate that waits, and then that both show it."""
+    path = plate_file(tmp_path, picture(8, 12).replace("end of data", "") + picture(8, 12))
+    told = "choose with --plate 'lines 1-9={}' --plate 'lines 11-19=', which leaves out what has no name behind ="
+    with pytest.raises(IngestError, match=told.format(P1)):
+        six6(path, waiting=(P1,))
+    with pytest.raises(IngestError, match="laid out are none: choose with --plate 'lines 11-19='"):
+        six6(path, waiting=(P1,), plates=(f"lines 1-9={P1}", f"lines 30-38={P2}"))
+    file = six6(path, plates=(f"lines 1-9={P1}", "lines 11-19="))
+    assert len(file.measurements) == 14
+    assert "left out lines 11-19, as --plate says" in file.dialect
+    with pytest.raises(IngestError, match="leaves out every picture"):
+        six6(path, plates=("lines 1-9=", "lines 11-19="))
+
+
 # ---- readers
 
 
