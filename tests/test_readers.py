@@ -669,6 +669,32 @@ def test_a_plate_comes_back_as_a_grid_and_its_round_is_measured(campaign, tmp_pa
     assert second.stored
 
 
+def test_a_known_file_that_reads_otherwise_since_a_revision_says_how_to_have_it_read_so(campaign):
+    """It said that there was nothing to do, and `--read` had to be thought of."""
+
+    def reading(read: str) -> CampaignConfig:
+        raw = CONFIGS["six6"].model_dump()
+        raw["assays"]["binding"]["read"] = read
+        return parse_config(raw, CampaignConfig)
+
+    path = FOLDER / "mars_two_reads.csv"
+    campaign.revise(reading("450"), reason="this dye")
+    assert campaign.ingest(path).stored
+    first = campaign.ledger.measurements("six6")["value"].tolist()
+    assert campaign.ingest(path).note == f"{path.name} is in the ledger already: nothing to do"
+    campaign.revise(reading("600"), reason="the other dye")
+    told = f"labloop correct {path.name} -c six6 --reason … puts them in the place of what stands"
+    assert campaign.ingest(path).note.endswith(told)
+    assert campaign.ledger.measurements("six6")["value"].tolist() == first
+    assert campaign.correct(path, reason="the other dye").stored
+    assert campaign.ledger.measurements("six6")["value"].tolist() != first
+    assert campaign.ingest(path).note.endswith("nothing to do")
+    raw = reading("600").model_dump()
+    raw["assays"]["binding"]["low"] = 100  # by which all that it says would be refused
+    campaign.revise(parse_config(raw, CampaignConfig), reason="a mistake")
+    assert campaign.ingest(path).note.endswith("nothing to do")
+
+
 def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys):
     home = ["--home", str(tmp_path / "home"), "-c", "six6"]
     path = str(FOLDER / "mars_two_reads.csv")
