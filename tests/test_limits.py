@@ -445,11 +445,27 @@ def test_what_was_bought_costs_what_it_did_after_its_option_is_withdrawn_and_pri
     bases = [one for one in COUPLING["space"]["parameters"][0]["options"] if one != "CsOPiv"]
     space = {"parameters": [{**COUPLING["space"]["parameters"][0], "options": bases}, *COUPLING["space"]["parameters"][1:]]}
     run.revise(config(plate=plate, space=space, prices={"unit": "EUR", "well": 7}), reason="CsOPiv is gone, all else is dearer")
-    assert run.status()["spent"] == before
+    assert run.status()["spent"] == {**before, "price_now": 7 * before["wells"]}
     run.revise(
         config(plate=plate, space=space, prices={"unit": "USD", "well": 7}), reason="a currency cannot be added to another"
     )
     assert run.status()["spent"]["price"] == 7 * before["wells"]
+
+
+def test_a_mistyped_price_is_told_with_what_it_does_to_the_budget(tmp_path: Path) -> None:
+    """Rounds keep the prices that they opened with, and nothing said so."""
+    budget = {"price": 5000}
+    run = started(config(plate=BLOCK, prices={"unit": "EUR", "well": 100}, budget=budget), tmp_path)
+    right = config(plate=BLOCK, prices={"unit": "EUR", "well": 1}, budget=budget)
+    assert run.revise(right, reason="none is laid out", dry_run=True) == ["prices is changed"]
+    run.propose(rounds())
+    assert run.revise(right, reason="a slip") == [
+        "prices is changed",
+        "prices: the rounds so far are counted at those that they opened with, 1,800 EUR; at these it would be 18 EUR: if the "
+        "old ones were mistyped, raise budget.price by 1,782 EUR",
+    ]
+    said = spending.in_words(run.status()["spent"])
+    assert said == "18 wells, 1,800 of 5,000 EUR at the prices that rounds opened with (18 at those of now)"
 
 
 def test_rounds_that_had_no_prices_are_counted_at_the_present_ones(tmp_path: Path) -> None:
