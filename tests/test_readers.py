@@ -396,11 +396,20 @@ def test_a_part_of_a_plate_that_is_no_whole_smaller_one_is_read(tmp_path, shape,
 
 
 def test_a_plate_of_a_smaller_one_s_shape_is_read_where_the_campaign_s_have_it(tmp_path):
-    config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)})
-    options = {**laid_out("six6"), "options": ReadOptions(waiting=lambda: (P1,))}
+    config, known = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)}), laid_out("six6")
+    inside = known["wells"]["well"].isin([f"{row}{column:02d}" for row in "ABCDEF" for column in range(1, 9)])
+    options = {**known, "wells": known["wells"][inside], "options": ReadOptions(waiting=lambda: (P1,))}
     assert len(read_assay(plate_file(tmp_path, picture(6, 8)), config, **options).measurements) == 12
     with pytest.raises(IngestError, match="a plate of 3 x 4 wells, the campaign's have 6 x 8"):
         read_assay(plate_file(tmp_path, picture(3, 4)), config, **options)
+
+
+def test_a_picture_of_a_plate_that_was_laid_out_when_plates_were_larger_is_read(tmp_path):
+    config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=24)})
+    options = {**laid_out("six6"), "options": ReadOptions(plates=(P1,))}
+    assert len(read_assay(plate_file(tmp_path, picture(8, 12)), config, **options).measurements) == 14
+    with pytest.raises(IngestError, match="a plate of 16 x 24 wells, the campaign's have 8 x 12"):
+        read_assay(plate_file(tmp_path, picture(16, 24)), config, **options)
 
 
 def test_of_two_pictures_where_one_plate_waits_the_other_is_left_out_as_the_message_says(tmp_path):

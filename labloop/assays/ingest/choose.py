@@ -16,7 +16,7 @@ from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import well_names
 from labloop.assays.ingest.titles import matches, mentions, same
 from labloop.errors import IngestError
-from labloop.plates.wells import SHAPES, parse_well
+from labloop.plates.wells import SHAPES, holding, parse_well
 from labloop.types import Array
 
 LEFT_OUT = ""
@@ -197,7 +197,7 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     well of the picture, so are those that hold nothing; a single value there is a mistake.
 
     Raises:
-        IngestError: a read or a plate has to be chosen, two pictures show the same plate, or a plate is not of the lab's shape.
+        IngestError: a read or a plate has to be chosen, two pictures show the same plate, or one is not of its plate's shape.
     """
     parts = [_untitled(part, wells) for part in parts]
     shown = [(part, plate) for part, plate in zip(parts, name_plates(parts, options, wells, file)) if plate[0] != LEFT_OUT]
@@ -209,11 +209,12 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
     for part, name, how in drawn:
         laid = wells[wells["plate"].astype(str) == name]
-        if part.grid is not None and _of_another_shape(part, part.grid, shape, laid, guessed=how == WAITS):
-            corner = part.grid[0] <= shape[0] and part.grid[1] <= shape[1] and part.grid != (8, 12)
+        own = _laid_on(laid, shape)
+        if part.grid is not None and _of_another_shape(part, part.grid, own, laid, guessed=how == WAITS):
+            corner = part.grid[0] <= own[0] and part.grid[1] <= own[1] and part.grid != (8, 12)
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
-                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, "
+                f"{own[0]} x {own[1]} (plate.wells): export the plate as it is laid out, "
                 + (
                     f"or say that it is a corner of one: --plate {name}"
                     if corner
@@ -241,6 +242,13 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     if not len(joined):
         raise IngestError(f"{file}: every well of the plate is empty")
     return replace(joined, remarks=(*joined.remarks, *remarks))
+
+
+def _laid_on(laid: pd.DataFrame, shape: tuple[int, int]) -> tuple[int, int]:
+    """Give the shape of a plate: the lab's present one, or a larger one where wells of it were laid out beyond that."""
+    spots = [*map(parse_well, laid["well"].astype(str))]
+    last = (max((row for row, _ in spots), default=1), max((column for _, column in spots), default=1))
+    return shape if last[0] <= shape[0] and last[1] <= shape[1] else holding(*last)
 
 
 def _of_another_shape(part: Part, grid: tuple[int, int], shape: tuple[int, int], laid: pd.DataFrame, *, guessed: bool) -> bool:
