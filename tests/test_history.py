@@ -373,6 +373,20 @@ def test_check_says_what_is_read_and_a_campaign_that_is_not_here_is_no_error(fol
         Campaign.create("campaign.yaml").ensure_round(RoundConfig.model_validate(ROUND))
 
 
+def test_a_campaign_that_has_measured_nothing_yet_is_told_as_one(folder: Path):
+    (folder / "first.yaml").write_text(CAMPAIGN.replace("name: new", "name: first").replace("history: {file: old.csv}", ""))
+    first = Campaign.create("first.yaml")
+    (folder / "campaign.yaml").write_text(CAMPAIGN.replace("{file: old.csv}", "{campaign: first}"))
+    none_yet = "has no measured designs yet: take it out of history until it has some"
+    assert check_configs("campaign.yaml")["history"] == [f"first: {none_yet}"]
+    campaign = Campaign.create("campaign.yaml")
+    with pytest.raises(IngestError, match=f"history: first {none_yet}"):
+        campaign.ensure_round(RoundConfig.model_validate(ROUND))
+    table(HERE, 20, seed=9).to_csv("first.csv", index=False)
+    first.ingest("first.csv")
+    assert check_configs("campaign.yaml")["history"] == ["first: 20 designs (campaign first)"]
+
+
 @pytest.mark.parametrize(("seed", "how"), [(9, "designs measured in both"), (0, "what it lets expect of 20 designs")])
 def test_check_tells_how_history_ranks_the_start_file(folder: Path, capsys: pytest.CaptureFixture[str], seed: int, how: str):
     rows = np.random.default_rng(9).permutation(len(DESIGNS))

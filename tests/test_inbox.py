@@ -352,13 +352,10 @@ def test_a_file_that_could_not_be_moved_is_tried_again_once_that_is_mended(run, 
         patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
         assert inbox.take(run, box, "a.csv").waits
     assert look(box).whole == ()
-    assert "tried again once what is allowed there changes" in look(box).why[0]
+    assert "tried again after a minute, or once what is allowed there changes" in look(box).why[0]
     {"file": box / "a.csv", "folder": box, "where it would go": box / ".taken"}[mended].chmod(0o700)
     assert look(box).whole == ("a.csv",)
     assert inbox.take(run, box, "a.csv").accepted
-
-
-# ---- when a file is whole
 
 
 @pytest.fixture
@@ -367,6 +364,28 @@ def clock(monkeypatch):
     hands = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr("labloop.campaign.inbox.settling.time", SimpleNamespace(monotonic=lambda: hands.seconds))
     return hands
+
+
+def test_a_file_that_a_program_holds_is_told_at_once_and_taken_a_minute_later_if_it_is_free(run, box, clock, monkeypatch):
+    """It waited for an hour after the program had let it go."""
+    (box / "a.csv").write_text(GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        for _ in range(2):
+            assert look(box).whole == ("a.csv",)
+            assert inbox.take(run, box, "a.csv").waits
+            found = look(box)
+            assert (found.whole, found.arriving) == ((), ())
+            assert found.why[0].startswith("a.csv cannot be moved: Permission denied: close it")
+            clock.seconds += 61
+    found = look(box)
+    assert found.whole == ("a.csv",)
+    assert "cannot be moved" in found.why[0]  # until it is taken
+    assert inbox.take(run, box, "a.csv").accepted
+    assert look(box).why == ()
+
+
+# ---- when a file is whole
 
 
 def test_a_clock_that_is_set_back_makes_no_file_wait_for_ever(box, clock):

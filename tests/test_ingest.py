@@ -430,7 +430,9 @@ def test_a_bound_without_a_number_needs_the_assays_limit(read):
 
 def test_an_empty_value_says_why_or_is_a_fault(read):
     header = "plate,well,value,status,note\n"
-    table = read(header + "P1,A1,,failed_design,\nP1,B12,,,tip fell off\nP1,H12,MISSED,,\n").measurements
+    file = read(header + "P1,A1,,failed_design,\nP1,B12,,,tip fell off\nP1,H12,MISSED,,\n")
+    assert "1 row with a note in place of a value, taken as failed_technical" in file.dialect
+    table = file.measurements
     assert table["status"].tolist() == ["failed_design", "failed_technical", "failed_technical"]
     assert table["value"].isna().all()
     assert table["note"].tolist()[1:] == ["tip fell off", "MISSED"]

@@ -442,6 +442,23 @@ def test_a_budget_of_wells_counts_and_refuses_the_round_beyond_it(tmp_path: Path
     assert len(run.propose(rounds()).wells) == 24
 
 
+def test_a_scheduled_campaign_waits_for_a_person_where_its_budget_ends(tmp_path: Path) -> None:
+    """Its step was refused at every look of the clock, and its status told to do that step."""
+    plate = {"wells": 24, "controls": [{"name": "blank", "wells": 2}]}
+    schedule = {"rounds": [rounds().model_dump(mode="json")]}
+    run = started(config(plate=plate, budget={"wells": 47}, rounds=5, schedule=schedule), tmp_path)
+    out = tmp_path / "plate1"
+    run.propose(rounds(), out=out)
+    measure(run, out, 1)
+    assert run.step().action.kind == "close"
+    told = "the next round takes 24 wells, but 24 of the budget's 47 are spent: take fewer plates"
+    done = run.step()
+    assert (done.action.waits_for, done.said.startswith(told)) == ("a person", True)
+    assert run.status()["next"] == done.said
+    run.revise(config(plate=plate, budget={"wells": 48}, rounds=5, schedule=schedule), reason="more wells")
+    assert run.step().action.kind == "open"
+
+
 def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp_path: Path) -> None:
     run = started(config(plate=BLOCK, prices=PRICES, budget={"price": 130}), tmp_path)
     out = tmp_path / "plate1"
@@ -466,11 +483,27 @@ def test_what_was_bought_costs_what_it_did_after_its_option_is_withdrawn_and_pri
     bases = [one for one in COUPLING["space"]["parameters"][0]["options"] if one != "CsOPiv"]
     space = {"parameters": [{**COUPLING["space"]["parameters"][0], "options": bases}, *COUPLING["space"]["parameters"][1:]]}
     run.revise(config(plate=plate, space=space, prices={"unit": "EUR", "well": 7}), reason="CsOPiv is gone, all else is dearer")
-    assert run.status()["spent"] == before
+    assert run.status()["spent"] == {**before, "price_now": 7 * before["wells"]}
     run.revise(
         config(plate=plate, space=space, prices={"unit": "USD", "well": 7}), reason="a currency cannot be added to another"
     )
     assert run.status()["spent"]["price"] == 7 * before["wells"]
+
+
+def test_a_mistyped_price_is_told_with_what_it_does_to_the_budget(tmp_path: Path) -> None:
+    """Rounds keep the prices that they opened with, and nothing said so."""
+    budget = {"price": 5000}
+    run = started(config(plate=BLOCK, prices={"unit": "EUR", "well": 100}, budget=budget), tmp_path)
+    right = config(plate=BLOCK, prices={"unit": "EUR", "well": 1}, budget=budget)
+    assert run.revise(right, reason="none is laid out", dry_run=True) == ["prices is changed"]
+    run.propose(rounds())
+    assert run.revise(right, reason="a slip") == [
+        "prices is changed",
+        "prices: the rounds so far are counted at those that they opened with, 1,800 EUR; at these it would be 18 EUR: if the "
+        "old ones were mistyped, raise budget.price by 1,782 EUR",
+    ]
+    said = spending.in_words(run.status()["spent"])
+    assert said == "18 wells, 1,800 of 5,000 EUR at the prices that rounds opened with (18 at those of now)"
 
 
 def test_rounds_that_had_no_prices_are_counted_at_the_present_ones(tmp_path: Path) -> None:

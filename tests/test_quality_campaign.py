@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect
 
 from labloop.assays.readings import standing_flags
 from labloop.campaign.facade import Campaign
-from labloop.cli import main
+from labloop.cli import main, show
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, parse_config, preset
 from labloop.config.round import RoundConfig
@@ -102,11 +102,15 @@ def test_a_clean_round_has_figures_and_no_flag(tmp_path):
     assert "flags" not in run.status()
 
 
-def test_swapped_plates_are_left_out_named_and_mended_by_sending_them_again(tmp_path):
+def test_swapped_plates_are_left_out_named_and_mended_by_sending_them_again(tmp_path, capsys):
     run, form = first_round(tmp_path)
     other = {"promoter-R01-P1": "promoter-R01-P2", "promoter-R01-P2": "promoter-R01-P1"}
     receipt = send(run, form.assign(plate=form["plate"].map(other)), tmp_path / "mixed.csv")
-    assert "plate promoter-R01-P1 of mixed.csv seems to be another" in receipt.note
+    assert receipt.warnings[0].startswith("plate promoter-R01-P1 of mixed.csv seems to be another")
+    assert receipt.note == run.status()["next"]
+    show.receipt(receipt, json=False)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said[-3:]] == ["Warning", "Warning", "Stored. Next"]
     assert run.status()["flags"] == {"swapped": 120}
     assert len(run.dataset()) == 0
     send(run, form, tmp_path / "right.csv")
@@ -416,6 +420,41 @@ def test_seed_data_without_a_plate_stop_a_normalised_campaign_with_the_next_step
     assert "normalise: none" in run.status()["next"]
     assert run.status()["best"] is None
     assert "have none" in run.quality().normalised
+
+
+def edge_of(run: Campaign) -> set[str]:
+    """The wells that are flagged for lying at an edge."""
+    found = run.quality().flags
+    return set(found.loc[found["rule"] == "edge", "well"])
+
+
+def test_a_plates_edge_is_that_of_the_plate_as_it_was_laid_out(tmp_path):
+    plate = {**promoter().model_dump()["plate"], "edge": "use"}
+    run, form = first_round(tmp_path, plate=plate)
+    edge = form["well"].str.match("[AH]") | form["well"].isin([f"{row}{column}" for row in "BCDEFG" for column in ("01", "12")])
+    form.loc[edge, "F/OD"] *= 10
+    send(run, form, tmp_path / "a.csv")
+    flagged = edge_of(run)
+    assert flagged == set(form.loc[edge, "well"])
+    before = run.quality().to_dict()["plates"]
+    run.revise(config(plate={**plate, "wells": 384}), reason="larger plates")
+    pd.DataFrame({"Spacer sequence": ["ACGTACGTACGTACGTACGT"], "F/OD": [5000]}).to_csv(tmp_path / "seed.csv", index=False)
+    run.ingest(tmp_path / "seed.csv")  # what comes in has all flags looked at again
+    assert edge_of(run) == flagged
+    assert run.quality().to_dict()["plates"] == before
+
+
+def test_the_edge_of_a_larger_plate_of_a_history_is_its_own(tmp_path):
+    run = begin(tmp_path)
+    wells = [f"{row}{column}" for row in "ABCDEFGHIJKLMNOP" for column in range(1, 25)]
+    rng = generator(0, "history")
+    edge = {one for one in wells if one[0] in "AP" or one[1:] in ("1", "24")}
+    value = np.exp(rng.normal(6, 0.8, len(wells))) * np.where([one in edge for one in wells], 10, 1)
+    spacers = ["".join(rng.choice(list("ACGT"), 20)) for _ in wells]
+    told = {"Spacer sequence": spacers, "F/OD": value, "plate": "old-1", "well": wells}
+    pd.DataFrame(told).to_csv(tmp_path / "history.csv", index=False)
+    run.ingest(tmp_path / "history.csv")
+    assert {f"{one[0]}{int(one[1:])}" for one in edge_of(run)} == edge
 
 
 # ---- a second assay

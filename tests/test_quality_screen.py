@@ -33,26 +33,26 @@ def history(n: int, *, seed: int = 0, timed: bool = False) -> pd.DataFrame:
     rows = pd.concat(parts, ignore_index=True)
     return rows.assign(
         id=np.arange(1, len(rows) + 1), assay="a", status="ok", round=np.nan, control=None, role=None, note=None,
-        design_id=[f"d{i}" for i in range(len(rows))],
+        design_id=[f"d{i}" for i in range(len(rows))], n_rows=SHAPE[0], n_columns=SHAPE[1],
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_flags_are_those_of_looking_at_every_plate(timed: bool) -> None:
     rows = history(24, timed=timed)
-    slow = [flag for (_, plate), one in plates_of(rows) for flag in plates._of_plate(plate, one, SHAPE)]
+    slow = [flag for (_, plate), one in plates_of(rows) for flag in plates._of_plate(plate, one)]
     assert {rule for _, rule, _ in slow} == {"edge", "drift"}
-    assert find_flags(rows, NO_WELLS, SHAPE) == slow
-    looked_at = worth_a_look(rows, SHAPE)["plate"].nunique()
+    assert find_flags(rows, NO_WELLS) == slow
+    looked_at = worth_a_look(rows)["plate"].nunique()
     assert looked_at < rows["plate"].nunique()
 
 
 def test_a_plate_with_controls_is_always_looked_at() -> None:
     rows = history(1).assign(value=1.0, scaled=1.0)
-    assert not len(worth_a_look(rows.assign(scaled=np.arange(len(rows)) % 2), SHAPE))
+    assert not len(worth_a_look(rows.assign(scaled=np.arange(len(rows)) % 2)))
     rows.loc[0, ["design_id", "control", "role"]] = [None, "blank", "negative"]
-    assert len(worth_a_look(rows, SHAPE)) == len(rows)
-    assert not len(worth_a_look(rows.iloc[:0], SHAPE))
+    assert len(worth_a_look(rows)) == len(rows)
+    assert not len(worth_a_look(rows.iloc[:0]))
 
 
 @pytest.mark.parametrize("digits", [1, 6])

@@ -396,11 +396,35 @@ def test_a_part_of_a_plate_that_is_no_whole_smaller_one_is_read(tmp_path, shape,
 
 
 def test_a_plate_of_a_smaller_one_s_shape_is_read_where_the_campaign_s_have_it(tmp_path):
-    config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)})
-    options = {**laid_out("six6"), "options": ReadOptions(waiting=lambda: (P1,))}
+    config, known = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=48)}), laid_out("six6")
+    inside = known["wells"]["well"].isin([f"{row}{column:02d}" for row in "ABCDEF" for column in range(1, 9)])
+    options = {**known, "wells": known["wells"][inside], "options": ReadOptions(waiting=lambda: (P1,))}
     assert len(read_assay(plate_file(tmp_path, picture(6, 8)), config, **options).measurements) == 12
     with pytest.raises(IngestError, match="a plate of 3 x 4 wells, the campaign's have 6 x 8"):
         read_assay(plate_file(tmp_path, picture(3, 4)), config, **options)
+
+
+def test_a_picture_of_a_plate_that_was_laid_out_when_plates_were_larger_is_read(tmp_path):
+    config = CONFIGS["six6"].model_copy(update={"plate": Plate(wells=24)})
+    options = {**laid_out("six6"), "options": ReadOptions(plates=(P1,))}
+    assert len(read_assay(plate_file(tmp_path, picture(8, 12)), config, **options).measurements) == 14
+    with pytest.raises(IngestError, match="a plate of 16 x 24 wells, the campaign's have 8 x 12"):
+        read_assay(plate_file(tmp_path, picture(16, 24)), config, **options)
+
+
+def test_of_two_pictures_where_one_plate_waits_the_other_is_left_out_as_the_message_says(tmp_path):
+    """It told to pair the first with the plate that waits, and then that both show it."""
+    path = plate_file(tmp_path, picture(8, 12).replace("end of data", "") + picture(8, 12))
+    told = "choose with --plate 'lines 1-9={}' --plate 'lines 11-19=', which leaves out what has no name behind ="
+    with pytest.raises(IngestError, match=told.format(P1)):
+        six6(path, waiting=(P1,))
+    with pytest.raises(IngestError, match="laid out are none: choose with --plate 'lines 11-19='"):
+        six6(path, waiting=(P1,), plates=(f"lines 1-9={P1}", f"lines 30-38={P2}"))
+    file = six6(path, plates=(f"lines 1-9={P1}", "lines 11-19="))
+    assert len(file.measurements) == 14
+    assert "left out lines 11-19, as --plate says" in file.dialect
+    with pytest.raises(IngestError, match="leaves out every picture"):
+        six6(path, plates=("lines 1-9=", "lines 11-19="))
 
 
 # ---- readers
@@ -652,6 +676,32 @@ def test_a_plate_comes_back_as_a_grid_and_its_round_is_measured(campaign, tmp_pa
         campaign.ingest(plate_file(tmp_path, drawn("0.7"), "again.csv"))
     second = campaign.ingest(plate_file(tmp_path, drawn("0.7"), "again.csv"), assay="counts")
     assert second.stored
+
+
+def test_a_known_file_that_reads_otherwise_since_a_revision_says_how_to_have_it_read_so(campaign):
+    """It said that there was nothing to do, and `--read` had to be thought of."""
+
+    def reading(read: str) -> CampaignConfig:
+        raw = CONFIGS["six6"].model_dump()
+        raw["assays"]["binding"]["read"] = read
+        return parse_config(raw, CampaignConfig)
+
+    path = FOLDER / "mars_two_reads.csv"
+    campaign.revise(reading("450"), reason="this dye")
+    assert campaign.ingest(path).stored
+    first = campaign.ledger.measurements("six6")["value"].tolist()
+    assert campaign.ingest(path).note == f"{path.name} is in the ledger already: nothing to do"
+    campaign.revise(reading("600"), reason="the other dye")
+    told = f"labloop correct {path.name} -c six6 --reason … puts them in the place of what stands"
+    assert campaign.ingest(path).note.endswith(told)
+    assert campaign.ledger.measurements("six6")["value"].tolist() == first
+    assert campaign.correct(path, reason="the other dye").stored
+    assert campaign.ledger.measurements("six6")["value"].tolist() != first
+    assert campaign.ingest(path).note.endswith("nothing to do")
+    raw = reading("600").model_dump()
+    raw["assays"]["binding"]["low"] = 100  # by which all that it says would be refused
+    campaign.revise(parse_config(raw, CampaignConfig), reason="a mistake")
+    assert campaign.ingest(path).note.endswith("nothing to do")
 
 
 def test_the_command_line_explains_chooses_and_stores(campaign, tmp_path, capsys):

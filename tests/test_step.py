@@ -83,6 +83,7 @@ def finished(one: Wanted) -> Wanted:
         (at(round=2, state="CLOSED", done=2, wells=96), "open", {"round": 3}),
         (at(round=2, state="CLOSED", done=2, wells=96, missing=96), "wait", {"waits_for": "a person"}),
         (at(round=2, state="CLOSED", done=1, verdict="rejected", schedule={"start": "by_hand"}), "open", {"round": 3}),
+        (at(round=2, state="CLOSED", done=2, wells=96, short="no money is left"), "wait", {"reason": "no money is left"}),
         (at(round=4, state="CLOSED", done=4), "done", {}),
         (at(round=4, state="CLOSED", done=4, called=True), "open", {"round": 5}),
         (at(round=4, state="CLOSED", done=4, files=("late.csv",)), "ingest", {"what": "late.csv"}),

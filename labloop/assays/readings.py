@@ -19,7 +19,7 @@ from labloop.assays.quality.plates import Flag, find_flags
 from labloop.config.policies import DOWNWEIGHT
 from labloop.ledger.frames import to_json
 from labloop.ledger.memory import Memory
-from labloop.plates.wells import parse_well
+from labloop.plates.wells import holding, parse_well
 from labloop.space.objective import Objective
 from labloop.types import Array, FloatArray
 
@@ -28,7 +28,8 @@ MEASURED = ("ok", "censored_low", "censored_high")
 
 
 def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
-    """Add to readings what the layout knows: `row`, `column`, `control`, `role`, and `scaled`, which statistics are taken of.
+    """Add to readings what the layout knows: `row`, `column`, `control`, `role`, the plate's `n_rows` and `n_columns`, and
+    `scaled`, which statistics are taken of.
 
     `value` becomes NaN where the status says that there is none to use.
     """
@@ -47,8 +48,10 @@ def with_places(memory: Memory, rows: pd.DataFrame) -> pd.DataFrame:
         spots = np.array([_spot(str(name)) for name in names], dtype=float).reshape(-1, 2)
         place[own], across[own] = spots[codes].T
     value = rows["value"].where(rows["status"].isin(MEASURED))
+    rows = rows.assign(row=place, column=across)
+    n_rows, n_columns = _shapes(memory, laid, rows, own).T
     return rows.assign(
-        row=place, column=across, role=rows["control"].map(roles).astype(object), value=value,
+        n_rows=n_rows, n_columns=n_columns, role=rows["control"].map(roles).astype(object), value=value,
         scaled=_scaled(memory, rows["assay"], value),
     )  # fmt: skip
 
@@ -60,6 +63,23 @@ def _roles(memory: Memory, wells: pd.DataFrame) -> dict[str, str | None]:
     for number in wells.loc[gone, "round"].unique().tolist():
         roles = {**{control.name: control.role for control in memory.at(number).config.plate.controls}, **roles}
     return roles
+
+
+def _shapes(memory: Memory, wells: pd.DataFrame, rows: pd.DataFrame, others: Array) -> Array:
+    """Give rows and columns of each reading's plate (n, 2): as it was laid out; of other plates the campaign's present ones, or
+    those of the smallest usual plate that holds the wells which were read.
+
+    Args:
+        others: readings (n,) of plates that labloop did not lay out.
+    """
+    now, of = memory.config.plate.shape, wells.drop_duplicates("plate")[["plate", "round"]]
+    then = {number: memory.at(number).config.plate.shape for number in of["round"].unique().tolist()}
+    shapes = {plate: then[number] for plate, number in zip(of["plate"].tolist(), of["round"].tolist())}
+    last = rows.loc[others & rows["row"].notna().to_numpy(dtype=bool)].groupby("plate")[["row", "column"]].max()
+    for plate, row, column in last[(last["row"] > now[0]) | (last["column"] > now[1])].itertuples():
+        shapes.setdefault(plate, holding(int(row), int(column)))
+    codes, names = pd.factorize(rows["plate"])  # -1 where there is none, which is the last
+    return np.array([*(shapes.get(name, now) for name in names), now])[codes]
 
 
 def _spot(well: str) -> tuple[float, float]:
@@ -118,7 +138,7 @@ def due_flags(memory: Memory, rows: pd.DataFrame) -> list[Flag]:
     placed = with_places(memory, rows)
     of_use = placed["value"].isna().to_numpy(dtype=bool) | placed["scaled"].notna().to_numpy(dtype=bool)
     placed = placed if of_use.all() else placed[of_use]
-    return find_flags(placed, memory.ledger.wells(memory.name), memory.config.plate.shape)
+    return find_flags(placed, memory.ledger.wells(memory.name))
 
 
 def standing_flags(memory: Memory, *, before_round: int | None = None) -> pd.DataFrame:

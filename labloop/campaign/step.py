@@ -21,7 +21,7 @@ from labloop.errors import ConfigError, LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.report import report_of, write_report
-from labloop.rounds import planned, state, training, verbs
+from labloop.rounds import planned, spending, state, training, verbs
 from labloop.rounds.policy import Action, Situation, Wanted, decide
 from labloop.runtime.files import turn
 
@@ -89,12 +89,14 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
     number, done = told.get("round", 0), told["done"]
     turned_back = inbox.rejected(inbox_of(campaign), since=told["since"].timestamp())
     closed = not number or told["state"] == RoundState.CLOSED
-    can_learn = not closed or bool(number and done >= campaign.config.rounds) or _can_learn(campaign, _next_round(campaign, done))
+    due = closed and (told["called"] or not number or done < campaign.config.rounds)
+    following = _next_round(campaign, done) if due else None
     return Situation(
         **told, campaign=campaign.name, now=now, schedule=schedule, planned=campaign.config.rounds,
         files=files.whole, arriving=files.arriving, why=files.why, rejected=tuple(turned_back),
         settles=now + timedelta(seconds=files.settles) if files.settles is not None else None,
-        can_learn=can_learn,
+        can_learn=following is None or _can_learn(campaign, following),
+        short=(spending.short(campaign, following) or "") if following is not None else "",
     )  # fmt: skip
 
 

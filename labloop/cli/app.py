@@ -105,7 +105,8 @@ def ingest(
         campaign: the campaign that it belongs to.
         assay: which assay it holds [default: the objective's].
         read: which read to take, where the file holds several, such as 450.
-        plate: the plate that it shows, where the file does not say; or 'Plate 1=NAME', once for each of the file's plates.
+        plate: the plate that it shows, where the file does not say; or 'Plate 1=NAME', once for each of the file's
+            plates; 'Plate 2=' leaves one out.
         reader: which reader to use, where several know the file (`labloop methods` lists them).
         again: its readings were measured anew, although they equal some of the ledger's.
         explain: show what is recognised, and store nothing.

@@ -121,7 +121,9 @@ def receipt(receipt: Receipt, *, json: bool) -> None:
     if receipt.dialect:
         out.print(f"{receipt.file}: read as {receipt.dialect}")
         out.print(f"{receipt.counted}, {receipt.n_new_designs} designs new to labloop")
-    out.print(("Stored. " if receipt.stored else "") + f"Next: {receipt.note}" if receipt.stored else receipt.note)
+    for warning in receipt.warnings:
+        out.print(Text(f"Warning: {warning}", style="yellow"))
+    out.print(f"Stored. Next: {receipt.note}" if receipt.stored else receipt.note)
 
 
 def explanation(told: Explanation, *, json: bool) -> None:
@@ -313,10 +315,8 @@ def checked(understood: Mapping[str, Any], *, json: bool) -> None:
     unit = f" in {objective['unit']}" if objective["unit"] else ""
     if not understood.get("objectives"):
         out.print(Text(f"Objective: assay {objective['assay']}{unit}, {better} is better"))
-    for line in properties.checked(understood):
+    for line in (*properties.checked(understood), *(f"Vectors: {one}" for one in understood["vectors"])):
         out.print(Text(line))
-    for line in understood["vectors"]:
-        out.print(Text(f"Vectors: {line}"))
     for line in understood["doubts"]:
         out.print(Text(f"Warning: {line}", style="yellow"))
     copies = f": {plate['designs']} designs of {plate['replicates']} wells each" if plate["replicates"] > 1 else ""

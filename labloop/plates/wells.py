@@ -67,6 +67,11 @@ def parse_well(text: str, wells: int | tuple[int, int] | None = None) -> tuple[i
     return row, column
 
 
+def holding(row: int, column: int) -> tuple[int, int]:
+    """Give rows and columns of the smallest usual plate that has a well, or of one that ends with it where none has."""
+    return next((shape for shape in SHAPES.values() if row <= shape[0] and column <= shape[1]), (row, column))
+
+
 def spot_range(text: str, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Read a part of a plate: a well (`A1`), a rectangle (`A1:C6`), columns (`1-3`) or rows (`A-C`); rows and columns from 1.
 

@@ -6,6 +6,7 @@ memory, never done twice.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -15,7 +16,8 @@ from typing import Any
 from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, ReadOptions, explain_assay, printable, read_assay, sha256_of
 from labloop.assays.ingest.cells import count
-from labloop.errors import IngestError
+from labloop.config.assay import assay_options
+from labloop.errors import DesignError, IngestError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
@@ -39,7 +41,9 @@ class Receipt:
     """Designs that labloop had neither proposed nor seen: the lab's own."""
     stored: bool
     note: str
-    """What happened and what comes next, for a person."""
+    """What comes next, or why nothing was stored, for a person."""
+    warnings: tuple[str, ...] = ()
+    """What to look at before that, a sentence each."""
 
     @property
     def counted(self) -> str:
@@ -82,7 +86,7 @@ def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -
     digest = _identity(memory, sha256_of(path), options)
     name = options.name or printable(path.name)
     if _is_known(memory, digest, options):
-        return _known(memory, name, digest)
+        return _known(memory, name, digest, _revised(memory, path, options, digest))
     file = _read(memory, path, options, digest)
     if memory.ledger.has_file(memory.name, file.sha256):
         return _known(memory, name, file.sha256)
@@ -100,8 +104,7 @@ def ingest(memory: Memory, path: Path, options: ReadOptions, *, dry_run: bool) -
         return _known(memory, name, file.sha256)
     catch_up(memory)
     told = state.outlook(memory)
-    warnings = (warning.rstrip(".") for warning in told.get("warnings", ()))
-    return _receipt(file, stored=stored, note=". ".join([*warnings, told["next"]]))
+    return _receipt(file, stored=stored, note=told["next"], warnings=tuple(told.get("warnings", ())))
 
 
 def _identity(memory: Memory, digest: str, options: ReadOptions) -> str:
@@ -131,12 +134,35 @@ def _otherwise(memory: Memory, file: AssayFile) -> AssayFile:
     return replace(file, sha256=sha256(f"{file.sha256} {readings}".encode()).hexdigest())
 
 
-def _known(memory: Memory, name: str, digest: str) -> Receipt:
-    """Known bytes change nothing."""
+def _revised(memory: Memory, path: Path, options: ReadOptions, digest: str) -> str:
+    """Say what to do where a known file holds other readings by what was revised since it was taken in; '' where it does not."""
+    files, events = memory.ledger.files(memory.name), memory.ledger.events(memory.name)
+    if not (events.loc[events["kind"] == "revised", "at"] > files.loc[files["sha256"] == digest, "at"].max()).any():
+        return ""
+    try:
+        file = read_assay(path, memory.config, **known(memory, options, digest))
+    except (DesignError, IngestError):  # more was said of it then than is now
+        return ""
+    if has_all(memory, file):
+        return ""
+    of = f"{shlex.quote(options.name or printable(path.name))} -c {memory.name}"
+    of += f" {assay_options([options.assay])}" if options.assay else ""
+    return (
+        "but the campaign, as revised since, reads other values in it: where those are right, "
+        f"labloop correct {of} --reason … puts them in the place of what stands"
+    )
+
+
+def _known(memory: Memory, name: str, digest: str, otherwise: str = "") -> Receipt:
+    """Known bytes change nothing.
+
+    Args:
+        otherwise: what is to be said of them nevertheless.
+    """
     catch_up(memory)  # the process that stored it may have died before it got here
     return Receipt(
         file=name, sha256=digest, dialect="", n_rows=0, n_measured=0, n_failed=0, n_new_designs=0, stored=False,
-        note=f"{name} is in the ledger already: nothing to do",
+        note=f"{name} is in the ledger already{f', {otherwise}' if otherwise else ': nothing to do'}",
     )  # fmt: skip
 
 
@@ -155,11 +181,12 @@ def _fresh(memory: Memory, file: AssayFile, options: ReadOptions) -> AssayFile:
     )  # fmt: skip
 
 
-def _receipt(read: AssayFile, *, stored: bool, note: str) -> Receipt:
+def _receipt(read: AssayFile, *, stored: bool, note: str, warnings: tuple[str, ...] = ()) -> Receipt:
     measured = read.measurements["status"].isin(state.MEASURED)
     return Receipt(
         file=read.name, sha256=read.sha256, dialect=read.dialect, n_rows=len(read.measurements),
         n_measured=int(measured.sum()), n_failed=int((~measured).sum()), n_new_designs=len(read.new), stored=stored, note=note,
+        warnings=warnings,
     )  # fmt: skip
 
 

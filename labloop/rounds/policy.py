@@ -64,6 +64,8 @@ class Situation:
     """When the latest round came to its state; before the first, when the campaign was made."""
     can_learn: bool = True
     """Whether there are measurements enough for the next round's models."""
+    short: str = ""
+    """Why what is left of the budget is too little for the next round, with what to do."""
     called: bool = False
     """Whether a person has called for the next round."""
 
@@ -187,6 +189,8 @@ def _next_round(at: Situation) -> Action:
         told = "too few designs are measured to learn from: put the lab's measurements into the inbox"
         first = ", or revise the schedule to begin with random designs (rounds: [config/rounds/first.yaml, …])"
         return _wait(at, "the lab", told + ("" if at.round else first))
+    if at.short:
+        return _wait(at, "a person", at.short)
     if at.called or at.verdict == "rejected":
         return opening
     call = f"labloop step {at.campaign} --now opens the next"

@@ -130,6 +130,8 @@ def _theirs(told: Related, config: CampaignConfig, ledger: Ledger | None, home: 
 def _campaign(told: Related, config: CampaignConfig, ledger: Ledger | None, home: Path) -> RelatedSource:
     theirs = _theirs(told, config, ledger, home)
     data = state.dataset(theirs).lead
+    if not len(data):
+        raise IngestError(f"history: {told.label} has no measured designs yet: take it out of history until it has some")
     designs = theirs.config.space.decode_as_written(data.X)
     designs = on_steps(designs.astype(object), config.space)
     outside, why = not_ours(designs, config.space, what="designs")
@@ -275,8 +277,8 @@ def told(config: CampaignConfig, home: Path | None = None) -> list[str]:
     """Say what is related, one sentence each, without a ledger of this campaign.
 
     Raises:
-        ConfigError: a file cannot be read, or a campaign has other columns, with what to do; a campaign that is not here is only
-            said to be missing.
+        ConfigError: a file cannot be read, or a campaign has other columns, with what to do; a campaign that is not here, or has
+            no measured design of this space, is only said to be so, as it may yet come.
     """
     said = []
     for i, one in enumerate(config.history):
@@ -286,7 +288,9 @@ def told(config: CampaignConfig, home: Path | None = None) -> list[str]:
         except LabloopError as error:
             if one.file is not None or isinstance(error, ConfigError):
                 raise ConfigError(f"history.{i}: {error}") from error
-            said.append(f"{one.label}: cannot be looked up from here ({error})")
+            away = isinstance(error, CampaignError | LedgerError)
+            why = f"cannot be looked up from here ({error})" if away else str(error).removeprefix(f"history: {one.label} ")
+            said.append(f"{one.label}: {why}")
     return said
 
 

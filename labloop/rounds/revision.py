@@ -18,7 +18,7 @@ from labloop.errors import CampaignError, ConfigError, DesignError
 from labloop.ledger.memory import Memory, stored_config
 from labloop.ledger.states import RoundState
 from labloop.proposing.checks import check_exporters
-from labloop.rounds import intake, related, state
+from labloop.rounds import intake, related, spending, state
 from labloop.runtime.yamlfile import at_hand
 from labloop.space.constraints import Constraint, Excluded, ForbiddenMotifs, LengthRange, LinearInequality
 from labloop.space.design_space import DesignSpace
@@ -59,6 +59,8 @@ def revise(
         new = revised(old, config, designs=state.designs(memory), assays=assays, compared=_compared(memory))
         related.check(new, memory.ledger, memory.folder.parent)
         told = changes(old, new)
+        if old.prices != new.prices:
+            told += spending.revised(Memory(new, memory.ledger, memory.folder.parent))
         if dry_run:
             return old, told
         if told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,14 @@ def laid_out(memory: Memory, *, before: int | None = None) -> pd.DataFrame:
     return wells if before is None else wells[wells["round"] < before]
 
 
-def spent(memory: Memory, *, before: int | None = None) -> Spent:
+def spent(memory: Memory, *, before: int | None = None, anew: bool = False) -> Spent:
     """Count what the rounds so far have taken, each at the prices that stood when it opened.
 
     A round that had none, or those of another unit, is counted at the present ones.
+
+    Args:
+        before: the rounds before this one only.
+        anew: count every round at the present prices.
     """
     wells, now = laid_out(memory, before=before), memory.config.prices
     if now is None:
@@ -43,7 +48,7 @@ def spent(memory: Memory, *, before: int | None = None) -> Spent:
     known = memory.ledger.designs(memory.name, wells["design_id"].dropna().unique().tolist())
     price, lists = 0.0, dict[str, tuple[Prices, list[int]]]()
     for number in wells["round"].unique().tolist():
-        then = memory.at(number).config.prices
+        then = None if anew else memory.at(number).config.prices
         prices = then if then is not None and then.unit == now.unit else now
         lists.setdefault(prices.model_dump_json(), (prices, []))[1].append(number)
     for prices, numbers in lists.values():
@@ -62,13 +67,30 @@ def told(memory: Memory) -> dict[str, Any]:
     budget, prices = memory.config.budget, memory.config.prices
     if budget is None and prices is None:
         return {}
-    so_far = spent(memory)
+    so_far, now = spent(memory), spent(memory, anew=True).price
     return {
         "spent": {
             "wells": so_far.wells, "price": so_far.price, "unit": prices.unit if prices else "",
             "budget_wells": budget.wells if budget else None, "budget_price": budget.price if budget else None,
+            **({} if _same(now, so_far.price) else {"price_now": now}),
         }
     }  # fmt: skip
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    return one == other or (one is not None and other is not None and math.isclose(one, other))
+
+
+def revised(memory: Memory) -> list[str]:
+    """Say how the rounds so far are counted after a revision of the prices, where that is not at these."""
+    so_far, now, prices = spent(memory).price, spent(memory, anew=True).price, memory.config.prices
+    if prices is None or so_far is None or now is None or _same(now, so_far):
+        return []
+    then, anew, by = (f"{price:,.6g} {prices.unit}".rstrip() for price in (so_far, now, abs(now - so_far)))
+    told = f"prices: the rounds so far are counted at those that they opened with, {then}; at these it would be {anew}"
+    if memory.config.budget is not None and memory.config.budget.price is not None:
+        told += f": if the old ones were mistyped, {'lower' if now > so_far else 'raise'} budget.price by {by}"
+    return [told]
 
 
 def in_words(spending: dict[str, Any]) -> str:
@@ -77,6 +99,8 @@ def in_words(spending: dict[str, Any]) -> str:
     if spending["price"] is not None:
         of = f" of {spending['budget_price']:,.6g}" if spending["budget_price"] else ""
         parts.append(f"{spending['price']:,.6g}{of} {spending['unit']}".rstrip())
+    if "price_now" in spending:
+        parts[-1] += f" at the prices that rounds opened with ({spending['price_now']:,.6g} at those of now)"
     return ", ".join(parts)
 
 
@@ -115,10 +139,16 @@ def check(memory: Memory, number: int, config: RoundConfig, *, seed: int) -> Non
         raise ConfigError(f"{memory.name}: {error}") from error
 
 
-def short(memory: Memory) -> str | None:
-    """Say so where what is left of the budget is too little for another full plate, and what to do; None where it is enough."""
-    told = _short(memory, memory.config.plate.designs(1), plates=1)
-    return f"another full plate {told}" if told else None
+def short(memory: Memory, config: RoundConfig | None = None) -> str | None:
+    """Say so where what is left of the budget is too little for the next round, and what to do; None where it is enough.
+
+    Args:
+        config: the next round, where it is known; another full plate else.
+    """
+    plate, plates = memory.config.plate, 1 if config is None else config.plates
+    n = plate.designs(1) if config is None else sum(config.designs(plate).values())
+    told = _short(memory, n, plates=plates)
+    return f"{'another full plate' if config is None else 'the next round'} {told}" if told else None
 
 
 def _short(memory: Memory, n: int, *, plates: int, before: int | None = None) -> str | None:

@@ -18,7 +18,7 @@ from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import Marks, find_marks, instants
 from labloop.assays.ingest.read import Opened
 from labloop.assays.ingest.tubes import ours
-from labloop.assays.ingest.values import find_values
+from labloop.assays.ingest.values import Values, find_values
 from labloop.config.campaign import CampaignConfig
 from labloop.errors import Fault, IngestError
 from labloop.plates.batch import tubes
@@ -103,7 +103,7 @@ def understood(
         sha256=sha256,
         assay=assay,
         reader=reader,
-        dialect=describe(table, found, marks, others),
+        dialect="; ".join([describe(table, found, marks, others), *_by_note(values)]),
         columns=found,
         measurements=measurements,
         designs=measured,
@@ -231,6 +231,17 @@ def describe(table: Table, found: Mapping[str, str], marks: Marks, others: Colle
         *table.remarks,
     ]
     return "; ".join(parts)
+
+
+def _by_note(values: Values) -> list[str]:
+    """Say what became of rows of which only a note says why they have no value: what it means for the design is not read."""
+    n = int(values.by_note.sum())
+    if not n:
+        return []
+    return [
+        f"{count(n, 'row')} with a note in place of a value, taken as failed_technical: such designs may be tried again (write "
+        "failed_design into column status where the design is at fault)"
+    ]
 
 
 def _remarks(table: Table, found: Mapping[str, str], config: CampaignConfig, assay: str) -> tuple[Array, Array, list[Fault]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ from labloop.assays.ingest.options import ReadOptions
 from labloop.assays.ingest.parse import well_names
 from labloop.assays.ingest.titles import matches, mentions, same
 from labloop.errors import IngestError
-from labloop.plates.wells import SHAPES, parse_well
+from labloop.plates.wells import SHAPES, holding, parse_well
 from labloop.types import Array
 
+LEFT_OUT = ""
+"""Stands for the plate of a picture that `--plate 'Plate 2='` leaves out."""
 WAITS = "the only plate that waits for results"
 """How a plate is told that nobody named."""
 
@@ -51,7 +54,7 @@ def choose_read(parts: Sequence[Part], plates: Sequence[str], options: ReadOptio
 
 
 def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, file: str) -> list[tuple[str, str]]:
-    """Give for each part the plate that it shows, by labloop's name, and how that is known.
+    """Give for each part the plate that it shows, by labloop's name, or `LEFT_OUT`, and how that is known.
 
     What the file says comes first, then `--plate`, then the file's own name, then the only plate that waits.
 
@@ -68,15 +71,17 @@ def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame
     found = [_in_file(part, laid, file) for part in parts]
     called = _called(parts, found)
     open_groups = list(dict.fromkeys(one for one, name in zip(called, found) if name is None and one not in pairs))
-    taken = {name for name in found if name}
+    taken = {name for name in found if name} | set(pairs.values())
     named: list[tuple[str, str]] = []
     for part, name, one in zip(parts, found, called):
         wanted = [pairs[one]] if one in pairs else bare
-        if name is not None and wanted and name not in wanted:
+        if wanted == [LEFT_OUT]:
+            named.append((LEFT_OUT, "as --plate says"))
+        elif name is not None and wanted and name not in wanted:
             raise IngestError(
                 f"{file}: {part.where}: the file says that this is plate {name}, --plate says otherwise: mend what is wrong"
             )
-        if name is not None:
+        elif name is not None:
             named.append((name, "named in the file"))
         elif one in pairs:
             named.append((pairs[one], f"{one!r} by --plate"))
@@ -88,11 +93,11 @@ def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame
 
 
 def _asked(options: ReadOptions, laid: Sequence[str], file: str) -> tuple[list[str], dict[str | None, str]]:
-    """Take `--plate` apart: plates by labloop's name alone, and pairs of the file's name and labloop's."""
+    """Take `--plate` apart: plates by labloop's name alone, and pairs of the file's name and labloop's, or `LEFT_OUT`."""
     split = [one.partition("=") for one in options.plates]
     pairs: dict[str | None, str] = {said.strip(): name.strip() for said, equals, name in split if equals}
     bare = [one.strip() for one in options.plates if "=" not in one]
-    for asked in (*bare, *pairs.values()):
+    for asked in (*bare, *filter(None, pairs.values())):
         if asked not in laid:
             raise IngestError(f"{file}: --plate {asked}: labloop laid out no such plate; there are {listed(laid)}")
     return bare, pairs
@@ -137,6 +142,8 @@ def rename_plates(table: Table, place: str, options: ReadOptions, wells: pd.Data
             raise IngestError(
                 f"{table.name}: the file says that this is plate {said}, --plate says otherwise: mend what is wrong"
             )
+        if name == LEFT_OUT:
+            raise IngestError(f"{table.name}: --plate '{said}=': name its plate behind =, or take its rows out of the file")
         cells = np.where(mine, name, cells)
     return replace(table, columns={**table.columns, place: Column.of(cells.tolist())})
 
@@ -162,11 +169,12 @@ def _from_outside(
     part: Part, groups: Sequence[str | None], laid: Sequence[str], taken: set[str], options: ReadOptions, file: str
 ) -> tuple[str, str]:
     """Find the plate where neither the file's content nor `--plate` names it."""
-    waiting = [name for name in options.waiting() if name not in taken]
+    waiting, free = ([name for name in some if name not in taken] for some in (options.waiting(), laid))
     if part.firm:
         raise IngestError(
             f"{file}: {part.where}: the plate is called {part.plate!r}, which labloop did not lay out ({listed(laid)}); "
-            f"if it is one of them, say --plate '{part.plate}={(waiting or laid)[0]}'"
+            f"if it is one of them, say --plate '{part.plate}={(waiting or free or laid)[0]}', else leave it out with "
+            f"--plate '{part.plate}='"
         )
     if len(groups) == 1:
         spoken = [name for name in laid if mentions(name, file)]
@@ -174,14 +182,12 @@ def _from_outside(
             return spoken[0], "named by the file's name"
         if len(waiting) == 1:
             return waiting[0], WAITS
-    how = f"--plate {(waiting or laid)[0]}"
-    if len(groups) > 1:
-        how = " ".join(f"--plate '{group}={name}'" for group, name in zip(groups, waiting or laid))
-    kind = "waiting" if waiting else "laid out"
-    raise IngestError(
-        f"{file}: does not say which plate it is; {kind} {'is' if len(waiting or laid) == 1 else 'are'} "
-        f"{listed(waiting or laid)}: choose with {how}"
-    )
+    left = waiting or free
+    pairs = zip_longest(groups, left[: len(groups)], fillvalue=LEFT_OUT)
+    how = f"--plate {left[0]}" if len(groups) == len(left[:1]) else " ".join(f"--plate '{group}={name}'" for group, name in pairs)
+    kind = f"{'waiting' if waiting else 'laid out'} {'is' if len(left) == 1 else 'are'} {listed(left) or 'none'}"
+    out = ", which leaves out what has no name behind =" if len(groups) > len(left) else ""
+    raise IngestError(f"{file}: does not say which plate it is; {kind}: choose with {how}{out}")
 
 
 def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape: tuple[int, int], file: str) -> Table:
@@ -191,19 +197,24 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     well of the picture, so are those that hold nothing; a single value there is a mistake.
 
     Raises:
-        IngestError: a read or a plate has to be chosen, two pictures show the same plate, or a plate is not of the lab's shape.
+        IngestError: a read or a plate has to be chosen, two pictures show the same plate, or one is not of its plate's shape.
     """
     parts = [_untitled(part, wells) for part in parts]
-    named = name_plates(parts, options, wells, file)
+    shown = [(part, plate) for part, plate in zip(parts, name_plates(parts, options, wells, file)) if plate[0] != LEFT_OUT]
+    if not shown:
+        raise IngestError(f"{file}: --plate leaves out every picture: name the plate of one")
+    remarks = [f"left out {part.where}, as --plate says" for part in parts if not any(part is one for one, _ in shown)]
+    parts, named = [part for part, _ in shown], [plate for _, plate in shown]
     read = choose_read(parts, [name for name, _ in named], options, file)
     drawn = [(part, *plate) for part, plate in zip(parts, named) if part.read in (read, None)]
     for part, name, how in drawn:
         laid = wells[wells["plate"].astype(str) == name]
-        if part.grid is not None and _of_another_shape(part, part.grid, shape, laid, guessed=how == WAITS):
-            corner = part.grid[0] <= shape[0] and part.grid[1] <= shape[1] and part.grid != (8, 12)
+        own = _laid_on(laid, shape)
+        if part.grid is not None and _of_another_shape(part, part.grid, own, laid, guessed=how == WAITS):
+            corner = part.grid[0] <= own[0] and part.grid[1] <= own[1] and part.grid != (8, 12)
             raise IngestError(
                 f"{file}: {part.where}: a plate of {part.grid[0]} x {part.grid[1]} wells, the campaign's have "
-                f"{shape[0]} x {shape[1]} (plate.wells): export the plate as it is laid out, "
+                f"{own[0]} x {own[1]} (plate.wells): export the plate as it is laid out, "
                 + (
                     f"or say that it is a corner of one: --plate {name}"
                     if corner
@@ -216,7 +227,9 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
             raise IngestError(
                 f"{file}: {listed(where)} all show plate {name}: keep one of them, or name their reads or plates in the file"
             )
-    tables, remarks = [], [] if read or not options.read else [f"the file does not name its read, taken for {options.read!r}"]
+    tables = []
+    if options.read and not read:
+        remarks.append(f"the file does not name its read, taken for {options.read!r}")
     for part, name, source in drawn:
         table, waits, bare = _filled(part.table, wells[wells["plate"].astype(str) == name])
         tables.append(replace(table, columns={"plate": Column.of([name] * len(table)), **table.columns}))
@@ -229,6 +242,13 @@ def join(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame, shape
     if not len(joined):
         raise IngestError(f"{file}: every well of the plate is empty")
     return replace(joined, remarks=(*joined.remarks, *remarks))
+
+
+def _laid_on(laid: pd.DataFrame, shape: tuple[int, int]) -> tuple[int, int]:
+    """Give the shape of a plate: the lab's present one, or a larger one where wells of it were laid out beyond that."""
+    spots = [*map(parse_well, laid["well"].astype(str))]
+    last = (max((row for row, _ in spots), default=1), max((column for _, column in spots), default=1))
+    return shape if last[0] <= shape[0] and last[1] <= shape[1] else holding(*last)
 
 
 def _of_another_shape(part: Part, grid: tuple[int, int], shape: tuple[int, int], laid: pd.DataFrame, *, guessed: bool) -> bool:
@@ -269,9 +289,10 @@ def add_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame,
     """Give long tables that name no plates the plate that is meant, as a column `plate`."""
     tables = []
     for part, (name, source) in zip(parts, name_plates(parts, options, wells, file) if parts else []):
-        column = Column.of([name] * len(part.table))
-        remarks = (*part.table.remarks, f"{part.where}: plate {name} ({source})")
-        tables.append(replace(part.table, columns={"plate": column, **part.table.columns}, remarks=remarks))
+        table = take(part.table, np.arange(len(part.table) if name != LEFT_OUT else 0))
+        remark = f"{part.where}: plate {name} ({source})" if name != LEFT_OUT else f"left out {part.where}, {source}"
+        columns = {"plate": Column.of([name] * len(table)), **table.columns}
+        tables.append(replace(table, columns=columns, remarks=(*table.remarks, remark)))
     return tables
 
 

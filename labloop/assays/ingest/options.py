@@ -15,7 +15,8 @@ class ReadOptions:
     read: str | None = None
     """The read to take, where a plate reader's file holds several: `450`; the campaign's where left out."""
     plates: Sequence[str] = ()
-    """The plate that it shows, where the file does not say, or pairs `Plate 1=NAME` where it has names of its own."""
+    """The plate that it shows, where the file does not say, or pairs `Plate 1=NAME` where it has names of its own; one
+    that ends with = leaves its picture out."""
     reader: str | None = None
     """The reader to use; the campaign's, or whichever knows the file, where left out."""
     again: bool = False

@@ -27,6 +27,8 @@ class Values:
     status: Array
     said: Array
     """The reader's own word for a well that it did not read, else NaN."""
+    by_note: Array
+    """Whether a note alone says why there is nothing."""
     unit: str
     """The objective's unit, or the file's where the campaign names none."""
     faults: tuple[Fault, ...]
@@ -71,7 +73,7 @@ def find_values(table: Table, found: Mapping[str, str], config: CampaignConfig, 
     value = column.spread(read.number) * factor
     value, more = _limited(table, place, config, assay, unit, value, np.where(gone, "", limit), counts=~gone)
     said = np.where(skipped & column.given, column.cells, np.nan)
-    return Values(value, qualifier, status, said, unit, (*faults, *more))
+    return Values(value, qualifier, status, said, skipped & ~column.given, unit, (*faults, *more))
 
 
 def _stated(table: Table, found: Mapping[str, str]) -> tuple[Array, list[Fault]]:

@@ -1,8 +1,9 @@
 """Each plate's figures, and the readings that a rule speaks of. Frames in, values out; nothing here knows the ledger.
 
 `readings` has one row a standing reading: `id`, `assay`, `plate`, `well`, `row`, `column` (numbers from 1, NaN where the reading
-has no place), `round`, `design_id`, `control`, `role`, `value`, `scaled` (the value on the scale that the campaign learns on:
-its logarithm where the objective has one), `status`, `measured_at` and `note`.
+has no place), `n_rows`, `n_columns` (of its plate, as it was laid out), `round`, `design_id`, `control`, `role`, `value`,
+`scaled` (the value on the scale that the campaign learns on: its logarithm where the objective has one), `status`, `measured_at`
+and `note`.
 """
 
 from __future__ import annotations
@@ -93,18 +94,18 @@ def plates_of(readings: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Data
         yield (str(key[0]), str(key[1])), rows  # type: ignore[index]
 
 
-def plate_quality(assay: str, plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> PlateQuality:
+def plate_quality(assay: str, plate: str, rows: pd.DataFrame) -> PlateQuality:
     """Take one plate's figures from its readings that have a value, each well once."""
     held = _held(rows)
     designs = rows[rows["design_id"].notna()]
-    edge, trend, said = _edge_and_drift(plate, designs, shape)
+    edge, trend, said = _edge_and_drift(plate, designs)
     if lacking := [role for role, values in held.items() if not len(values)]:
         nothing = Figure(None, f"no well of a {' and no well of a '.join(lacking)} control (role, under plate.controls)")
         z = robust = window = nothing
     else:
         z, robust = (z_prime(*held.values(), robust=one) for one in (False, True))
         window = signal_window(*held.values())
-    row_effect, column_effect = _effects(designs, shape)
+    row_effect, column_effect = _effects(designs)
     numbers = rows["round"].dropna()
     return PlateQuality(
         assay=assay, plate=plate, round=int(numbers.iloc[0]) if len(numbers) else None, n_designs=len(designs),
@@ -118,9 +119,7 @@ def _held(rows: pd.DataFrame) -> dict[str, FloatArray]:
     return {role: rows.loc[rows["role"] == role, "value"].to_numpy(float) for role in ("positive", "negative")}
 
 
-def _edge_and_drift(
-    plate: str, designs: pd.DataFrame, shape: tuple[int, int], *, for_flags: bool = False
-) -> tuple[Effect, Effect, str]:
+def _edge_and_drift(plate: str, designs: pd.DataFrame, *, for_flags: bool = False) -> tuple[Effect, Effect, str]:
     """What the place of a plate's designs and the order of reading did to them, and what the order is taken from.
 
     Args:
@@ -128,7 +127,7 @@ def _edge_and_drift(
     """
     values = designs["scaled"].to_numpy(float)
     order, said = _order(designs)
-    edge = edge_effect(values, outer(designs, shape), worth=EDGE_SIZE if for_flags else 0.0)
+    edge = edge_effect(values, outer(designs), worth=EDGE_SIZE if for_flags else 0.0)
     rng = generator(0, "quality", "drift", plate)
     return edge, drift(values, order, rng, worth=DRIFT_SIZE if for_flags else 0.0), said
 
@@ -151,13 +150,12 @@ def _order(rows: pd.DataFrame) -> tuple[FloatArray, str]:
     return rows["row"].to_numpy(float) * 100 + rows["column"].to_numpy(float), "wells, row by row"
 
 
-def _effects(rows: pd.DataFrame, shape: tuple[int, int]) -> tuple[Figure, Figure]:
+def _effects(rows: pd.DataFrame) -> tuple[Figure, Figure]:
     """The largest row and column effects of the design wells."""
     if rows["row"].nunique() < 3 or rows["column"].nunique() < 3:
         nothing = Figure(None, "fewer than 3 rows or columns are measured")
         return nothing, nothing
-    # A history may come from larger plates than the campaign lays out.
-    grid = np.full((max(shape[0], int(rows["row"].max())), max(shape[1], int(rows["column"].max()))), np.nan)
+    grid = np.full((int(rows["row"].max()), int(rows["column"].max())), np.nan)
     grid[rows["row"].to_numpy(int) - 1, rows["column"].to_numpy(int) - 1] = rows["scaled"].to_numpy(float)
     polish = median_polish(grid)
     left = polish.residual[np.isfinite(polish.residual)]
@@ -183,7 +181,7 @@ def replicates(readings: pd.DataFrame) -> Replicates:
 # ---- flags
 
 
-def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+def find_flags(readings: pd.DataFrame, wells: pd.DataFrame) -> list[Flag]:
     """Say which readings a rule speaks of; the same readings always get the same flags.
 
     Args:
@@ -192,11 +190,11 @@ def find_flags(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, in
     """
     found = _of_wells(readings)
     left = _without(readings, found)
-    mixed = _mistaken(left, wells, shape)
+    mixed = _mistaken(left, wells)
     found += mixed
     left = _without(left, mixed)  # whose wells hold something else than they seem to
-    for (_, plate), rows in plates_of(worth_a_look(left, shape)):
-        found += _of_plate(plate, rows, shape)
+    for (_, plate), rows in plates_of(worth_a_look(left)):
+        found += _of_plate(plate, rows)
     return found + _of_replicates(left)
 
 
@@ -236,14 +234,14 @@ def _of_wells(readings: pd.DataFrame) -> list[Flag]:
     return found
 
 
-def _of_plate(plate: str, rows: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+def _of_plate(plate: str, rows: pd.DataFrame) -> list[Flag]:
     """Rules about a whole plate; only the figures that they go by are taken."""
     found: list[Flag] = []
     designs = rows[rows["design_id"].notna()]
-    e, d, said = _edge_and_drift(plate, designs, shape, for_flags=True)
+    e, d, said = _edge_and_drift(plate, designs, for_flags=True)
     if e.size is not None and e.p is not None and e.p <= RATE:
         worth = {"size": _short(e.size), "p": _short(e.p)}
-        found += [(int(one), "edge", worth) for one in rows.loc[outer(rows, shape), "id"]]
+        found += [(int(one), "edge", worth) for one in rows.loc[outer(rows), "id"]]
     if d.size is not None and d.p is not None and d.p <= RATE:
         detail: dict[str, Any] = {"rho": _short(d.size), "p": _short(d.p), "order": said}
         found += [(int(one), "drift", detail) for one in rows["id"]]
@@ -276,7 +274,7 @@ def _of_replicates(readings: pd.DataFrame) -> list[Flag]:
     return found
 
 
-def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int]) -> list[Flag]:
+def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame) -> list[Flag]:
     """Find plates that were read as another plate of their round, or turned by 180 degrees."""
     layouts = _layouts(wells)
     found: list[Flag] = []
@@ -286,7 +284,7 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
     laid = ours.to_numpy(dtype=bool) & having(readings, "value", "row")
     if not laid.any():
         return found
-    columns = ["id", "assay", "round", "plate", "row", "column", "control", "scaled"]
+    columns = ["id", "assay", "round", "plate", "row", "column", "n_rows", "n_columns", "control", "scaled"]
     for _, rows in readings.loc[laid, columns].groupby("assay", sort=True):
         controls = rows[rows["control"].notna()]
         by_plate = controls.groupby(["control", "round", "plate"])["scaled"].median().reset_index()
@@ -298,6 +296,7 @@ def _mistaken(readings: pd.DataFrame, wells: pd.DataFrame, shape: tuple[int, int
             levels = others.groupby("control")["scaled"].median().to_dict()
             spots = zip(here["row"].astype(int), here["column"].astype(int), strict=True)
             values = dict(zip(spots, here["scaled"].astype(float), strict=True))
+            shape = (int(here["n_rows"].iloc[0]), int(here["n_columns"].iloc[0]))
             tried: dict[str, layout.Layout] = {**layouts[number], "": layout.turned(own, shape)}
             rng = generator(0, "quality", "layout", str(plate))
             known = {str(name): float(level) for name, level in levels.items()}

@@ -93,7 +93,7 @@ def inspect(memory: Memory, *, most: int | None = None) -> QualityReport:
     every = list(plates_of(shown))
     return QualityReport(
         plates=tuple(
-            plate_quality(assay, plate, held, memory.config.plate.shape)
+            plate_quality(assay, plate, held)
             for (assay, plate), held in (every[at] for at in track(len(every), "plates inspected"))
         ),
         surveys=surveys,

@@ -17,10 +17,11 @@ _SLACK = 1e-9
 """Sums in another order differ by less; what lies so near a limit is looked at."""
 
 
-def outer(rows: pd.DataFrame, shape: tuple[int, int]) -> Array:
+def outer(rows: pd.DataFrame) -> Array:
     """Whether each well (n,) lies at its plate's edge."""
     row, column = rows["row"].to_numpy(float), rows["column"].to_numpy(float)
-    return (row == 1) | (row == shape[0]) | (column == 1) | (column == shape[1])
+    last_row, last_column = rows["n_rows"].to_numpy(float), rows["n_columns"].to_numpy(float)
+    return (row == 1) | (row == last_row) | (column == 1) | (column == last_column)
 
 
 def having(readings: pd.DataFrame, *columns: str) -> Array:
@@ -28,7 +29,7 @@ def having(readings: pd.DataFrame, *columns: str) -> Array:
     return np.all([readings[name].notna().to_numpy(dtype=bool) for name in columns], axis=0)  # type: ignore[no-any-return]
 
 
-def worth_a_look(readings: pd.DataFrame, shape: tuple[int, int]) -> pd.DataFrame:
+def worth_a_look(readings: pd.DataFrame) -> pd.DataFrame:
     """Keep the readings of plates that hold controls, or whose edge or order of reading seems to matter."""
     known = readings[having(readings, "plate", "row", "value")]
     if known.empty:
@@ -36,10 +37,10 @@ def worth_a_look(readings: pd.DataFrame, shape: tuple[int, int]) -> pd.DataFrame
     plate = known.groupby(["assay", "plate"], sort=False).ngroup().to_numpy()
     n = int(plate.max()) + 1
     filled = having(known, "design_id")
-    designs, of = known.loc[filled, ["row", "column", "scaled", "measured_at"]], plate[filled]
+    designs, of = known.loc[filled, ["row", "column", "n_rows", "n_columns", "scaled", "measured_at"]], plate[filled]
     values = designs["scaled"].to_numpy(float)
     look = np.bincount(plate[~filled], minlength=n) > 0
-    look |= _edges(values, of, outer(designs, shape), n) | _trends(values, of, orders(designs, of, n), n)
+    look |= _edges(values, of, outer(designs), n) | _trends(values, of, orders(designs, of, n), n)
     return known[look[plate]]
 
 

@@ -50,7 +50,8 @@ class InboxFiles:
     whole: tuple[str, ...] = ()
     arriving: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
-    """Why each file that is not whole is not taken yet, a sentence each: of those that arrive, in their order, then of others."""
+    """Why each file is not taken yet that is not whole, or could not be moved, a sentence each: of those that arrive, in their
+    order, then of others."""
     settles: float | None = None
     """Seconds until the first that arrives can be whole."""
 
@@ -81,9 +82,10 @@ def look(inbox: Path, *, now: float | None = None, remember: bool = True) -> Inb
             continue
         names.append(name)
         sight, shown = sights.see(name, about), safe(name.removeprefix(LATE))
-        if sight.stuck and (stuck := sights.stuck(sight, allowed=_allowed(inbox, path))):
-            others.append(f"{shown} {stuck}")
-            continue
+        if sight.stuck:
+            others.append(f"{shown} {sight.stuck}")
+            if sights.rests(sight, allowed=_allowed(inbox, path)):
+                continue
         # A copy may carry the original's date; when the inode last changed is the system's own. A date to come means nothing.
         touched = max(about.st_ctime, about.st_mtime if about.st_mtime <= now else 0)
         unchanged = max(sights.age(sight), now - touched)
@@ -193,7 +195,7 @@ def _leave(inbox: Path, source: Path, name: str, error: OSError) -> Filed:
         raise LabloopError(f"{source}: {told}; free the disk or mend it, then run this again") from error
     sights = Sights(inbox / ".late" / SEEN)
     with suppress(OSError):
-        told += ": close it, or see whose it is; it is tried again once what is allowed there changes, or in an hour"
+        told += ": close it, or see whose it is; it is tried again after a minute, or once what is allowed there changes"
         sights.stick(name, source.lstat(), told, allowed=_allowed(inbox, source))
     sights.keep(sights.names())
     return Filed(file=safe(name.removeprefix(LATE)), accepted=False, place=source, said=told, waits=True)

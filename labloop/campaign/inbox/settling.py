@@ -23,6 +23,9 @@ from labloop.runtime.files import write_text
 GRACE = 180.0
 """Seconds that a file which does not end as it should must have stayed as it is: many an instrument never ends its last line."""
 
+AGAIN = 60.0
+"""Seconds after which a file that could not be taken is tried again: somebody may have closed it."""
+
 RESTLESS = 3600.0
 """Seconds after which nothing waits any more for a file that goes on changing, such as a log."""
 
@@ -88,12 +91,12 @@ class Sights:
         return self._now - sight.first > RESTLESS
 
     def stick(self, name: str, about: os.stat_result, why: str, *, allowed: str) -> None:
-        """Note that a file cannot be taken; it is tried again once it is another one, `allowed` changes, or after an hour."""
+        """Note that a file cannot be taken; it is tried again once it is another one, `allowed` changes, or after `AGAIN`."""
         self._seen[name] = replace(self.see(name, about), since=self._now, stuck=why, barred=allowed)
 
-    def stuck(self, sight: Sight, *, allowed: str) -> str:
-        """Why a file could not be taken lately."""
-        return sight.stuck if self.age(sight) < RESTLESS and sight.barred == allowed else ""
+    def rests(self, sight: Sight, *, allowed: str) -> bool:
+        """Whether a file that could not be taken is left alone for now."""
+        return bool(sight.stuck) and self.age(sight) < AGAIN and sight.barred == allowed
 
     def keep(self, names: Iterable[str]) -> None:
         """Remember the files of these names, forget all others, and write it down where that is new."""
