@@ -418,13 +418,28 @@ def test_of_two_pictures_where_one_plate_waits_the_other_is_left_out_as_the_mess
     told = "choose with --plate 'lines 1-9={}' --plate 'lines 11-19=', which leaves out what has no name behind ="
     with pytest.raises(IngestError, match=told.format(P1)):
         six6(path, waiting=(P1,))
-    with pytest.raises(IngestError, match="laid out are none: choose with --plate 'lines 11-19='"):
-        six6(path, waiting=(P1,), plates=(f"lines 1-9={P1}", f"lines 30-38={P2}"))
+    three = plate_file(tmp_path, picture(8, 12).replace("end of data", "") * 2 + picture(8, 12), "three.csv")
+    with pytest.raises(IngestError, match="none is left: choose with --plate 'lines 21-29='"):
+        six6(three, waiting=(P1,), plates=(f"lines 1-9={P1}", f"lines 11-19={P2}"))
     file = six6(path, plates=(f"lines 1-9={P1}", "lines 11-19="))
     assert len(file.measurements) == 14
     assert "left out lines 11-19, as --plate says" in file.dialect
     with pytest.raises(IngestError, match="leaves out every picture"):
         six6(path, plates=("lines 1-9=", "lines 11-19="))
+
+
+@pytest.mark.parametrize("head", ["plate: {}\n", "some {} here\n"])
+def test_a_picture_is_left_out_by_the_name_that_the_file_gives_it_and_no_other_is_taken_for_it(tmp_path, head):
+    """What a slip of the name was to leave out was stored."""
+    first = head.format(P1) + picture(8, 12).replace("end of data", "")
+    path = plate_file(tmp_path, first + head.format(P2) + picture(8, 12))
+    assert set(six6(path, plates=(f" {P2.upper()} =",)).measurements["plate"]) == {P1}
+    for slip in ("Plate 2=", "lines 12-20=", f"Plate 1={P1}"):
+        with pytest.raises(IngestError, match=f"'{slip}': the file names no plate .*; it has '{P1}', '{P2}'"):
+            six6(path, plates=(slip,))
+    alone = plate_file(tmp_path, picture(8, 12), "alone.csv")
+    with pytest.raises(IngestError, match="the file names no plate 'Plate 1'; say labloop's name of its plate alone"):
+        six6(alone, plates=(f"Plate 1={P1}",))
 
 
 # ---- readers
