@@ -497,6 +497,11 @@ def test_a_mistyped_price_is_told_with_what_it_does_to_the_budget(tmp_path: Path
     right = config(plate=BLOCK, prices={"unit": "EUR", "well": 1}, budget=budget)
     assert run.revise(right, reason="none is laid out", dry_run=True) == ["prices is changed"]
     run.propose(rounds())
+    both = config(plate=BLOCK, prices={"unit": "EUR", "well": 1}, budget={"price": 6782})
+    told = run.revise(both, reason="both at once, as was said", dry_run=True)
+    assert told[-1].endswith("at these it would be 18 EUR")  # it was told to raise it again
+    dear = config(plate=BLOCK, prices={"unit": "EUR", "well": 1000}, budget=budget)
+    assert "budget.price" not in "".join(run.revise(dear, reason="more than all of the budget", dry_run=True))
     assert run.revise(right, reason="a slip") == [
         "prices is changed",
         "prices: the rounds so far are counted at those that they opened with, 1,800 EUR; at these it would be 18 EUR: if the "
