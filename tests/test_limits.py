@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -457,6 +459,20 @@ def test_a_scheduled_campaign_waits_for_a_person_where_its_budget_ends(tmp_path:
     assert run.status()["next"] == done.said
     run.revise(config(plate=plate, budget={"wells": 48}, rounds=5, schedule=schedule), reason="more wells")
     assert run.step().action.kind == "open"
+
+
+def test_files_of_the_inbox_are_taken_in_where_the_next_round_does_not_fit_the_plate(tmp_path: Path) -> None:
+    arms = {name: {**arm, "wells": 20} for name, arm in rounds().model_dump(mode="json")["arms"].items()}
+    run = started(config(plate={"wells": 24}, rounds=5, schedule={"rounds": [{"arms": arms, "judge": "fakes:Ridge"}]}), tmp_path)
+    late = (tmp_path / "start.csv").read_text().splitlines()
+    inbox = run.folder / "inbox"
+    run.step()
+    (inbox / "late.csv").write_text("\n".join([late[0], late[1].rsplit(",", 1)[0] + ",1.5", ""]))
+    os.utime(inbox / "late.csv", (0, 0))
+    assert run.step(now=datetime.now(UTC) + timedelta(days=1)).action.kind == "ingest"
+    done = run.step()
+    assert (done.action.waits_for, run.status()["next"]) == ("a person", done.said)
+    assert done.said.startswith("the next round does not fit the plate: arms ask for 40 wells")
 
 
 def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp_path: Path) -> None:
