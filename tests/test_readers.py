@@ -707,7 +707,7 @@ def test_a_known_file_that_reads_otherwise_since_a_revision_says_how_to_have_it_
     first = campaign.ledger.measurements("six6")["value"].tolist()
     assert campaign.ingest(path).note == f"{path.name} is in the ledger already: nothing to do"
     campaign.revise(reading("600"), reason="the other dye")
-    told = f"labloop correct {path.name} -c six6 --reason … puts them in the place of what stands"
+    told = f"labloop correct {path} -c six6 --reason … puts them in the place of what stands"
     assert campaign.ingest(path).note.endswith(told)
     assert campaign.ledger.measurements("six6")["value"].tolist() == first
     assert campaign.correct(path, reason="the other dye").stored
@@ -716,6 +716,20 @@ def test_a_known_file_that_reads_otherwise_since_a_revision_says_how_to_have_it_
     raw = reading("600").model_dump()
     raw["assays"]["binding"]["low"] = 100  # by which all that it says would be refused
     campaign.revise(parse_config(raw, CampaignConfig), reason="a mistake")
+    assert campaign.ingest(path).note.endswith("nothing to do")
+
+
+def test_a_known_file_that_was_read_otherwise_as_was_said_is_not_told_as_revised(campaign):
+    """Any revision was named as the cause."""
+    path = FOLDER / "mars_two_reads.csv"
+    raw = CONFIGS["six6"].model_dump()
+    raw["assays"]["binding"]["read"] = "450"
+    campaign.revise(parse_config(raw, CampaignConfig), reason="this dye")
+    assert campaign.ingest(path, read="600").stored
+    campaign.revise(parse_config({**raw, "rounds": 9}, CampaignConfig), reason="more rounds")
+    assert "is in the ledger already, but as the campaign reads it now it holds other values" in campaign.ingest(path).note
+    raw["assays"]["binding"]["read"] = "700"  # which it does not hold
+    campaign.revise(parse_config(raw, CampaignConfig), reason="a slip")
     assert campaign.ingest(path).note.endswith("nothing to do")
 
 
