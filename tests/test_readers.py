@@ -428,6 +428,19 @@ def test_of_two_pictures_where_one_plate_waits_the_other_is_left_out_as_the_mess
         six6(path, plates=("lines 1-9=", "lines 11-19="))
 
 
+def test_a_sheet_is_left_out_and_not_all_of_them(tmp_path):
+    """That was told as the empty template."""
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("Sheet2")):
+        for row in (("well", "value"), ("A2", 0.5)):
+            sheet.append(row)
+    book.save(tmp_path / "two.xlsx")
+    first, second = (f"{sheet.title}=" for sheet in book)
+    assert "left out sheet Sheet2, as --plate says" in six6(tmp_path / "two.xlsx", plates=(first + P1, second)).dialect
+    with pytest.raises(IngestError, match="--plate leaves out every table"):
+        six6(tmp_path / "two.xlsx", plates=(first, second))
+
+
 @pytest.mark.parametrize("head", ["plate: {}\n", "some {} here\n"])
 def test_a_picture_is_left_out_by_the_name_that_the_file_gives_it_and_no_other_is_taken_for_it(tmp_path, head):
     """What a slip of the name was to leave out was stored."""
