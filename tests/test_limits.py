@@ -23,6 +23,7 @@ from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
+from labloop.proposing.selectors import AsProposed
 from labloop.proposing.terms import Terms, cheapest
 from labloop.rounds import spending
 from labloop.space.design_space import DesignSpace
@@ -253,6 +254,45 @@ def test_a_plate_is_found_down_to_the_least_that_its_levels_allow(tmp_path: Path
         assert wells["loading"].sum() <= total + 1e-9
         assert wells["temperature"].nunique() <= 2
         assert set(batch.picks["arm"]) == {"offline", "free"}
+
+
+@pytest.mark.parametrize("total", [24.6, 25.2])
+def test_a_plate_of_blocks_is_found_near_their_least_where_what_is_left_goes_to_few(tmp_path: Path, total: float) -> None:
+    """Each of three blocks has a temperature, of which six designs take 1 and six 1.1: 24.6 together."""
+    parameters = [
+        {"type": "choice", "name": "solvent", "options": ["a", "b", "c"]},
+        {"type": "choice", "name": "base", "options": ["x", "y"]},
+        {"type": "real", "name": "loading", "low": 1, "high": 3, "step": 0.1},
+        {"type": "integer", "name": "temperature", "low": 1, "high": 8},
+    ]
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}, "loading": {"per": "round", "total": total}}
+    told = {"name": "x", "space": {"parameters": parameters}, "plate": {"wells": 24}, "limits": limits}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    designs = run.config.space.decode(run.config.space.listing())
+    designs = designs[designs["loading"] > 1.5].sample(40, random_state=0)
+    designs.assign(value=np.arange(40.0)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    offline = {"proposers": "fakes:Near", "selector": "conservative"}
+    arms = {"o": offline, "f": {"proposers": "random"}, "g": {"proposers": "mutate"}}
+    wells = placed(run.propose(parse_config({"arms": arms, "judge": "fakes:Ridge"}, RoundConfig)))
+    assert (len(wells), wells["loading"].sum() <= total + 1e-9) == (24, True)
+
+
+def test_a_selector_that_cannot_choose_gets_no_plate_of_what_takes_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it stumbled over, its wells were filled with the cheapest designs, however much was left."""
+    select = AsProposed.select
+
+    def stumbling(self: AsProposed, pool: Pool, *given: object, **more: object) -> object:
+        if len(pool) > 30:
+            raise MethodError("too many to choose among")
+        return select(self, pool, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AsProposed, "select", stumbling)
+    parameters = [*COUPLING["space"]["parameters"][:3], {"type": "integer", "name": "temperature", "low": 60, "high": 70}]
+    told = {"space": {"parameters": parameters}, "prices": {"parameters": {"loading": 1}}, "budget": {"price": 10_000}}
+    run = started(config(plate={"wells": 24}, **told), tmp_path)
+    with pytest.raises(MethodError, match="too many to choose among; the campaign's limits leave these"):
+        run.propose(parse_config({"arms": {"a": {"proposers": "random", "pool": 120}}, "judge": None}, RoundConfig))
 
 
 def test_replicates_of_a_design_stay_in_their_part(tmp_path: Path) -> None:
