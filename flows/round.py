@@ -68,8 +68,9 @@ def propose_round(
 
 @task(task_run_name="ingest-{file}", cache_policy=NO_CACHE, persist_result=False)
 def ingest(campaign: str, file: str, home: str | None, ledger: str | None, again: bool = False) -> str:
-    """Read one assay file into the ledger; one that is known changes nothing."""
-    return Campaign.open(campaign, home=home, ledger=ledger).ingest(Path(file), again=again).note
+    """Read one assay file into the ledger; one that is known changes nothing. Returns what to look at and what comes next."""
+    receipt = Campaign.open(campaign, home=home, ledger=ledger).ingest(Path(file), again=again)
+    return ". ".join([*(warning.rstrip(".") for warning in receipt.warnings), receipt.note])
 
 
 @task(task_run_name="close-round", cache_policy=NO_CACHE, persist_result=False)

@@ -59,7 +59,7 @@ def plugin(cls: type[T]) -> type[T]:
     So is, by `propose` and `select`, an n that is no whole number of designs, 0 or more.
     """
     for verb in ("propose", "select"):
-        if callable(asked := vars(cls).get(verb)):
+        if inspect.isfunction(asked := vars(cls).get(verb)) and "n" in inspect.signature(asked).parameters:
             setattr(cls, verb, _counting(asked))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     made: type[T] = _validated(cls, frozen=True, kw_only=True, config=config)  # type: ignore[call-overload,assignment]
@@ -68,15 +68,15 @@ def plugin(cls: type[T]) -> type[T]:
 
 
 def _counting(verb: Callable[..., T]) -> Callable[..., T]:
-    """Have a verb refuse an n that counts nothing."""
-    signature = inspect.signature(verb)
-    if "n" not in signature.parameters:
-        return verb
+    """Have a verb refuse an n that counts nothing; one that is left out, or what stands for that, is the verb's own affair."""
+    parameters = inspect.signature(verb).parameters
+    place, default = [*parameters].index("n"), parameters["n"].default
 
     @wraps(verb)
     def counted(*given: Any, **named: Any) -> T:
-        n = signature.bind(*given, **named).arguments.get("n", 0)
-        count(f"n of {type(given[0]).__name__}.{verb.__name__}", n, least=0, error=ValueError)
+        n = given[place] if place < len(given) else named.get("n", default)
+        if n is not default:
+            count(f"n of {type(given[0]).__name__}.{verb.__name__}", n, least=0, error=ValueError)
         return verb(*given, **named)
 
     return counted

@@ -54,6 +54,21 @@ ROUND = {
 files = fakes.exported
 
 
+def test_the_task_that_takes_a_file_in_says_what_to_look_at_first(monkeypatch):
+    from labloop.flows.round import ingest
+
+    from labloop.rounds.intake import Receipt
+
+    class Taken:
+        def ingest(self, path, *, again):
+            warnings = ("plate P1 seems to be another.", "so does P2")
+            counts = dict.fromkeys(("n_rows", "n_measured", "n_failed", "n_new_designs"), 0)
+            return Receipt(file=path.name, sha256="", dialect="", **counts, stored=True, note="close round 1", warnings=warnings)
+
+    monkeypatch.setattr(Campaign, "open", lambda *_, **__: Taken())
+    assert ingest.fn("c", "f.csv", None, None) == "plate P1 seems to be another. so does P2. close round 1"
+
+
 @pytest.mark.server
 def test_a_round_through_flows_gives_the_same_files_as_without(served, tmp_path, tfbind8_config):
     from labloop.flows import close_round, propose_round

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from labloop.plates.batch import Batch
 from labloop.proposing.dataset import Dataset
 from labloop.proposing.pool import Pool
 from labloop.proposing.priced import GainPerPrice
+from labloop.proposing.selectors import AsProposed
 from labloop.proposing.terms import Terms, cheapest
 from labloop.rounds import spending
 from labloop.space.design_space import DesignSpace
@@ -253,6 +256,45 @@ def test_a_plate_is_found_down_to_the_least_that_its_levels_allow(tmp_path: Path
         assert set(batch.picks["arm"]) == {"offline", "free"}
 
 
+@pytest.mark.parametrize("total", [24.6, 25.2])
+def test_a_plate_of_blocks_is_found_near_their_least_where_what_is_left_goes_to_few(tmp_path: Path, total: float) -> None:
+    """Each of three blocks has a temperature, of which six designs take 1 and six 1.1: 24.6 together."""
+    parameters = [
+        {"type": "choice", "name": "solvent", "options": ["a", "b", "c"]},
+        {"type": "choice", "name": "base", "options": ["x", "y"]},
+        {"type": "real", "name": "loading", "low": 1, "high": 3, "step": 0.1},
+        {"type": "integer", "name": "temperature", "low": 1, "high": 8},
+    ]
+    limits = {"temperature": {"per": "2 columns", "at_most": 1}, "loading": {"per": "round", "total": total}}
+    told = {"name": "x", "space": {"parameters": parameters}, "plate": {"wells": 24}, "limits": limits}
+    run = Campaign.create(parse_config(told, CampaignConfig), home=tmp_path)
+    designs = run.config.space.decode(run.config.space.listing())
+    designs = designs[designs["loading"] > 1.5].sample(40, random_state=0)
+    designs.assign(value=np.arange(40.0)).to_csv(tmp_path / "start.csv", index=False)
+    run.ingest(tmp_path / "start.csv")
+    offline = {"proposers": "fakes:Near", "selector": "conservative"}
+    arms = {"o": offline, "f": {"proposers": "random"}, "g": {"proposers": "mutate"}}
+    wells = placed(run.propose(parse_config({"arms": arms, "judge": "fakes:Ridge"}, RoundConfig)))
+    assert (len(wells), wells["loading"].sum() <= total + 1e-9) == (24, True)
+
+
+def test_a_selector_that_cannot_choose_gets_no_plate_of_what_takes_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it stumbled over, its wells were filled with the cheapest designs, however much was left."""
+    select = AsProposed.select
+
+    def stumbling(self: AsProposed, pool: Pool, *given: object, **more: object) -> object:
+        if len(pool) > 30:
+            raise MethodError("too many to choose among")
+        return select(self, pool, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AsProposed, "select", stumbling)
+    parameters = [*COUPLING["space"]["parameters"][:3], {"type": "integer", "name": "temperature", "low": 60, "high": 70}]
+    told = {"space": {"parameters": parameters}, "prices": {"parameters": {"loading": 1}}, "budget": {"price": 10_000}}
+    run = started(config(plate={"wells": 24}, **told), tmp_path)
+    with pytest.raises(MethodError, match="too many to choose among; the campaign's limits leave these"):
+        run.propose(parse_config({"arms": {"a": {"proposers": "random", "pool": 120}}, "judge": None}, RoundConfig))
+
+
 def test_replicates_of_a_design_stay_in_their_part(tmp_path: Path) -> None:
     limits = {"temperature": {"per": "2 columns", "at_most": 1}}
     run = started(config(plate={**BLOCK, "replicates": 3}, limits=limits), tmp_path)
@@ -459,6 +501,20 @@ def test_a_scheduled_campaign_waits_for_a_person_where_its_budget_ends(tmp_path:
     assert run.step().action.kind == "open"
 
 
+def test_files_of_the_inbox_are_taken_in_where_the_next_round_does_not_fit_the_plate(tmp_path: Path) -> None:
+    arms = {name: {**arm, "wells": 20} for name, arm in rounds().model_dump(mode="json")["arms"].items()}
+    run = started(config(plate={"wells": 24}, rounds=5, schedule={"rounds": [{"arms": arms, "judge": "fakes:Ridge"}]}), tmp_path)
+    late = (tmp_path / "start.csv").read_text().splitlines()
+    inbox = run.folder / "inbox"
+    run.step()
+    (inbox / "late.csv").write_text("\n".join([late[0], late[1].rsplit(",", 1)[0] + ",1.5", ""]))
+    os.utime(inbox / "late.csv", (0, 0))
+    assert run.step(now=datetime.now(UTC) + timedelta(days=1)).action.kind == "ingest"
+    done = run.step()
+    assert (done.action.waits_for, run.status()["next"]) == ("a person", done.said)
+    assert done.said.startswith("the next round does not fit the plate: arms ask for 40 wells")
+
+
 def test_a_budget_in_money_is_kept_to_the_cent_by_dearer_designs_making_room(tmp_path: Path) -> None:
     run = started(config(plate=BLOCK, prices=PRICES, budget={"price": 130}), tmp_path)
     out = tmp_path / "plate1"
@@ -497,6 +553,11 @@ def test_a_mistyped_price_is_told_with_what_it_does_to_the_budget(tmp_path: Path
     right = config(plate=BLOCK, prices={"unit": "EUR", "well": 1}, budget=budget)
     assert run.revise(right, reason="none is laid out", dry_run=True) == ["prices is changed"]
     run.propose(rounds())
+    both = config(plate=BLOCK, prices={"unit": "EUR", "well": 1}, budget={"price": 6782})
+    told = run.revise(both, reason="both at once, as was said", dry_run=True)
+    assert told[-1].endswith("at these it would be 18 EUR")  # it was told to raise it again
+    dear = config(plate=BLOCK, prices={"unit": "EUR", "well": 1000}, budget=budget)
+    assert "budget.price" not in "".join(run.revise(dear, reason="more than all of the budget", dry_run=True))
     assert run.revise(right, reason="a slip") == [
         "prices is changed",
         "prices: the rounds so far are counted at those that they opened with, 1,800 EUR; at these it would be 18 EUR: if the "

@@ -395,10 +395,30 @@ def test_an_n_that_counts_no_designs_is_refused_by_every_verb_that_takes_one(n):
     assert (len(pool), len(proposer.propose(data, n=0, seed=0))) == (4, 0)
     with pytest.raises(ValueError, match=rf"^n of AsProposed\.select is {told}$"):
         registry.create("selectors", "as_proposed").select(pool, None, data, n, seed=0)
+    for space in TOY_SPACES.values():
+        assert space.sample(0, np.random.default_rng(0)).shape == (0, space.d)
     with pytest.raises(ValueError, match=f"^n of sample is {told}$"):
         data.space.sample(n, np.random.default_rng(0))
     with pytest.raises(ValueError, match=f"^n of top is {told}$"):
         data.top(n)
+
+
+def test_a_verb_of_a_plug_in_of_one_s_own_is_called_as_it_is_written():
+    @registry.plugin
+    class Own:
+        @staticmethod
+        def propose(data, n, *, seed):
+            return data, n, seed
+
+        def select(self, pool, n=None):
+            return n
+
+    assert Own().propose("data", 3, seed=0) == ("data", 3, 0)
+    assert (Own().select("pool"), Own().select("pool", None), Own().select("pool", n=2)) == (None, None, 2)
+    with pytest.raises(TypeError, match=r"select\(\) missing 1 required positional argument: 'pool'"):
+        Own().select()
+    with pytest.raises(ValueError, match=r"^n of Own\.select is 2\.5"):
+        Own().select("pool", 2.5)
 
 
 def test_many_mistakes_are_told_in_part(tmp_path):

@@ -418,13 +418,41 @@ def test_of_two_pictures_where_one_plate_waits_the_other_is_left_out_as_the_mess
     told = "choose with --plate 'lines 1-9={}' --plate 'lines 11-19=', which leaves out what has no name behind ="
     with pytest.raises(IngestError, match=told.format(P1)):
         six6(path, waiting=(P1,))
-    with pytest.raises(IngestError, match="laid out are none: choose with --plate 'lines 11-19='"):
-        six6(path, waiting=(P1,), plates=(f"lines 1-9={P1}", f"lines 30-38={P2}"))
+    three = plate_file(tmp_path, picture(8, 12).replace("end of data", "") * 2 + picture(8, 12), "three.csv")
+    with pytest.raises(IngestError, match="none is left: choose with --plate 'lines 21-29='"):
+        six6(three, waiting=(P1,), plates=(f"lines 1-9={P1}", f"lines 11-19={P2}"))
     file = six6(path, plates=(f"lines 1-9={P1}", "lines 11-19="))
     assert len(file.measurements) == 14
     assert "left out lines 11-19, as --plate says" in file.dialect
     with pytest.raises(IngestError, match="leaves out every picture"):
         six6(path, plates=("lines 1-9=", "lines 11-19="))
+
+
+def test_a_sheet_is_left_out_and_not_all_of_them(tmp_path):
+    """That was told as the empty template."""
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("Sheet2")):
+        for row in (("well", "value"), ("A2", 0.5)):
+            sheet.append(row)
+    book.save(tmp_path / "two.xlsx")
+    first, second = (f"{sheet.title}=" for sheet in book)
+    assert "left out sheet Sheet2, as --plate says" in six6(tmp_path / "two.xlsx", plates=(first + P1, second)).dialect
+    with pytest.raises(IngestError, match="--plate leaves out every table"):
+        six6(tmp_path / "two.xlsx", plates=(first, second))
+
+
+@pytest.mark.parametrize("head", ["plate: {}\n", "some {} here\n"])
+def test_a_picture_is_left_out_by_the_name_that_the_file_gives_it_and_no_other_is_taken_for_it(tmp_path, head):
+    """What a slip of the name was to leave out was stored."""
+    first = head.format(P1) + picture(8, 12).replace("end of data", "")
+    path = plate_file(tmp_path, first + head.format(P2) + picture(8, 12))
+    assert set(six6(path, plates=(f" {P2.upper()} =",)).measurements["plate"]) == {P1}
+    for slip in ("Plate 2=", "lines 12-20=", f"Plate 1={P1}"):
+        with pytest.raises(IngestError, match=f"'{slip}': the file names no plate .*; it has '{P1}', '{P2}'"):
+            six6(path, plates=(slip,))
+    alone = plate_file(tmp_path, picture(8, 12), "alone.csv")
+    with pytest.raises(IngestError, match="the file names no plate 'Plate 1'; say labloop's name of its plate alone"):
+        six6(alone, plates=(f"Plate 1={P1}",))
 
 
 # ---- readers
@@ -692,7 +720,7 @@ def test_a_known_file_that_reads_otherwise_since_a_revision_says_how_to_have_it_
     first = campaign.ledger.measurements("six6")["value"].tolist()
     assert campaign.ingest(path).note == f"{path.name} is in the ledger already: nothing to do"
     campaign.revise(reading("600"), reason="the other dye")
-    told = f"labloop correct {path.name} -c six6 --reason … puts them in the place of what stands"
+    told = f"labloop correct {path} -c six6 --reason … puts them in the place of what stands"
     assert campaign.ingest(path).note.endswith(told)
     assert campaign.ledger.measurements("six6")["value"].tolist() == first
     assert campaign.correct(path, reason="the other dye").stored
@@ -701,6 +729,20 @@ def test_a_known_file_that_reads_otherwise_since_a_revision_says_how_to_have_it_
     raw = reading("600").model_dump()
     raw["assays"]["binding"]["low"] = 100  # by which all that it says would be refused
     campaign.revise(parse_config(raw, CampaignConfig), reason="a mistake")
+    assert campaign.ingest(path).note.endswith("nothing to do")
+
+
+def test_a_known_file_that_was_read_otherwise_as_was_said_is_not_told_as_revised(campaign):
+    """Any revision was named as the cause."""
+    path = FOLDER / "mars_two_reads.csv"
+    raw = CONFIGS["six6"].model_dump()
+    raw["assays"]["binding"]["read"] = "450"
+    campaign.revise(parse_config(raw, CampaignConfig), reason="this dye")
+    assert campaign.ingest(path, read="600").stored
+    campaign.revise(parse_config({**raw, "rounds": 9}, CampaignConfig), reason="more rounds")
+    assert "is in the ledger already, but as the campaign reads it now it holds other values" in campaign.ingest(path).note
+    raw["assays"]["binding"]["read"] = "700"  # which it does not hold
+    campaign.revise(parse_config(raw, CampaignConfig), reason="a slip")
     assert campaign.ingest(path).note.endswith("nothing to do")
 
 

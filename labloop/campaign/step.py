@@ -96,8 +96,16 @@ def situation(campaign: Memory, *, now: datetime | None = None, remember: bool =
         files=files.whole, arriving=files.arriving, why=files.why, rejected=tuple(turned_back),
         settles=now + timedelta(seconds=files.settles) if files.settles is not None else None,
         can_learn=following is None or _can_learn(campaign, following),
-        short=(spending.short(campaign, following) or "") if following is not None else "",
+        short=_short(campaign, following) if following is not None else "",
     )  # fmt: skip
+
+
+def _short(campaign: Memory, following: RoundConfig) -> str:
+    """Say why the next round does not fit the plate or the budget; files of the inbox are taken in all the same."""
+    try:
+        return spending.short(campaign, following) or ""
+    except ConfigError as error:
+        return f"the next round does not fit the plate: {error}"
 
 
 def _next_round(campaign: Memory, done: int) -> RoundConfig:

@@ -42,6 +42,10 @@ REFILLS = 60
 """Times that an arm chooses again in place of designs beyond a total."""
 
 
+class _TooMuch(MethodError):
+    """Totals leave too little of what arms are offered; what else a selector stumbles over is no matter of theirs."""
+
+
 def choose_within(
     config: RoundConfig, pools: Mapping[str, Pool], posterior: Posterior | None, data: Dataset, wells: Mapping[str, int],
     terms: Terms, *, choose: Chooser, seed: int, number: int, rounds: int,
@@ -131,12 +135,12 @@ def _filled_or_least(
     """Let the arms choose a part's designs; where that finds none within the totals, share those out that take least.
 
     Raises:
-        MethodError: these are too much, too.
+        MethodError: these are too much, too, or a selector cannot choose.
     """
     left, open_, taken = dict(work.left), dict(work.open), list(work.taken)
     try:
         return _filled(work, part, here, offers, space)
-    except MethodError:
+    except _TooMuch:
         work.left.update(left)
         work.open.update(open_)
         work.taken[:] = taken
@@ -220,7 +224,7 @@ def _filled(
         if len({one for pool in pools.values() for one in pool.ids}) < sum(need.values()):
             pools = {arm: _with_any(work, arm, pool, keys, data, sum(need.values())) for arm, pool in pools.items()}
         if (n := len({one for pool in pools.values() for one in pool.ids})) < sum(need.values()):
-            raise MethodError(
+            raise _TooMuch(
                 f"the campaign's limits leave {n} designs for the {sum(need.values())} that {_where(work, part)} still takes: "
                 "loosen one of them (limits, budget)"
             )
@@ -228,7 +232,8 @@ def _filled(
         try:
             picks = work.choose(config, pools, work.posterior, data, need, **work.setting)
         except MethodError as error:
-            raise MethodError(f"{error}; the campaign's limits leave these: loosen one of them (limits, budget)") from error
+            kind = MethodError if all(_fits(work, offers[arm].pool, keys).all() for arm in need) else _TooMuch
+            raise kind(f"{error}; the campaign's limits leave these: loosen one of them (limits, budget)") from error
         refused = _accept(work, part, picks, keys, kept)
         if not refused:
             return {arm: Picks.joined(several) for arm, several in kept.items() if several}
@@ -236,7 +241,7 @@ def _filled(
         need = {arm: n for arm, n in need.items() if n}
         for arm, one in arms.items():  # what a selector finds by itself it would find again, refused or not
             arms[arm] = _offered_only(one)
-    raise MethodError(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
+    raise _TooMuch(f"no batch was found within limits after {REFILLS} tries: raise a total, or pools (arms.*.pool)")
 
 
 def _where(work: Work, part: int) -> str:
@@ -293,13 +298,18 @@ def _joined(
 
 
 def _affordable(work: Work, pool: Pool, keys: list[tuple[int, tuple[int, ...]]], data: Dataset) -> Pool:
-    """Keep the designs of a pool that every total has room for, whatever the ones after them are."""
-    good = np.array([one not in data.taken for one in pool.ids], dtype=bool)
-    table = work.terms.space.decode(pool.X) if len(pool) and keys else None
+    """Keep the designs of a pool that every total has room for and nobody has."""
+    free = np.array([one not in data.taken for one in pool.ids], dtype=bool)
+    return pool.take(np.flatnonzero(free & _fits(work, pool, keys)))
+
+
+def _fits(work: Work, pool: Pool, keys: list[tuple[int, tuple[int, ...]]]) -> Array:
+    """Say which designs of a pool every total has room for, whatever the ones after them are."""
+    good, table = np.ones(len(pool), dtype=bool), work.terms.space.decode(pool.X) if len(pool) and keys else None
     for key in keys if table is not None else ():
         resource = work.terms.resources[key[0]]
         good &= resource.amounts(table) <= work.left[key] - work.reserve[key[0]] * (work.open[key] - 1) + 1e-9  # type: ignore[arg-type]
-    return pool.take(np.flatnonzero(good))
+    return good
 
 
 def _accept(

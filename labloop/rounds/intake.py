@@ -17,7 +17,7 @@ from labloop.assays import readings
 from labloop.assays.ingest import AssayFile, Explanation, ReadOptions, explain_assay, printable, read_assay, sha256_of
 from labloop.assays.ingest.cells import count
 from labloop.config.assay import assay_options
-from labloop.errors import DesignError, IngestError
+from labloop.errors import IngestError, LabloopError
 from labloop.ledger.memory import Memory
 from labloop.ledger.states import RoundState
 from labloop.rounds import correction, state
@@ -135,20 +135,20 @@ def _otherwise(memory: Memory, file: AssayFile) -> AssayFile:
 
 
 def _revised(memory: Memory, path: Path, options: ReadOptions, digest: str) -> str:
-    """Say what to do where a known file holds other readings by what was revised since it was taken in; '' where it does not."""
+    """Say what to do where a known file, of before a revision, is read otherwise now than it was taken in; '' where it is not."""
     files, events = memory.ledger.files(memory.name), memory.ledger.events(memory.name)
     if not (events.loc[events["kind"] == "revised", "at"] > files.loc[files["sha256"] == digest, "at"].max()).any():
         return ""
     try:
         file = read_assay(path, memory.config, **known(memory, options, digest))
-    except (DesignError, IngestError):  # more was said of it then than is now
+    except LabloopError:  # more was said of it then than is now
         return ""
     if has_all(memory, file):
         return ""
-    of = f"{shlex.quote(options.name or printable(path.name))} -c {memory.name}"
+    of = f"{shlex.quote(options.name or printable(str(path)))} -c {memory.name}"
     of += f" {assay_options([options.assay])}" if options.assay else ""
     return (
-        "but the campaign, as revised since, reads other values in it: where those are right, "
+        "but as the campaign reads it now it holds other values: where those are right, "
         f"labloop correct {of} --reason … puts them in the place of what stands"
     )
 

@@ -65,7 +65,7 @@ class Situation:
     can_learn: bool = True
     """Whether there are measurements enough for the next round's models."""
     short: str = ""
-    """Why what is left of the budget is too little for the next round, with what to do."""
+    """Why the next round does not fit the plate, or what is left of the budget, with what to do."""
     called: bool = False
     """Whether a person has called for the next round."""
 

@@ -60,7 +60,7 @@ def revise(
         related.check(new, memory.ledger, memory.folder.parent)
         told = changes(old, new)
         if old.prices != new.prices:
-            told += spending.revised(Memory(new, memory.ledger, memory.folder.parent))
+            told += spending.revised(Memory(new, memory.ledger, memory.folder.parent), old)
         if dry_run:
             return old, told
         if told:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from labloop.config.campaign import CampaignConfig
 from labloop.config.limits import Prices
 from labloop.config.round import RoundConfig
 from labloop.errors import CampaignError, ConfigError
@@ -81,14 +82,15 @@ def _same(one: float | None, other: float | None) -> bool:
     return one == other or (one is not None and other is not None and math.isclose(one, other))
 
 
-def revised(memory: Memory) -> list[str]:
+def revised(memory: Memory, old: CampaignConfig) -> list[str]:
     """Say how the rounds so far are counted after a revision of the prices, where that is not at these."""
     so_far, now, prices = spent(memory).price, spent(memory, anew=True).price, memory.config.prices
     if prices is None or so_far is None or now is None or _same(now, so_far):
         return []
     then, anew, by = (f"{price:,.6g} {prices.unit}".rstrip() for price in (so_far, now, abs(now - so_far)))
     told = f"prices: the rounds so far are counted at those that they opened with, {then}; at these it would be {anew}"
-    if memory.config.budget is not None and memory.config.budget.price is not None:
+    budget = memory.config.budget
+    if budget is not None and budget == old.budget and budget.price is not None and budget.price > now - so_far:
         told += f": if the old ones were mistyped, {'lower' if now > so_far else 'raise'} budget.price by {by}"
     return [told]
 

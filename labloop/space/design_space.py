@@ -315,7 +315,7 @@ class DesignSpace(Shape):
         count("n of sample", n, least=0, error=ValueError)
         if self._shelf is not None:
             return self._shelf.sample(n, rng)
-        found: list[FloatArray] = []
+        found: list[FloatArray] = [np.zeros((0, self.d))]
         have = tried = 0
         while have < n:
             draw = max(256, min(100_000, 2 * (n - have)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from labloop.config.round import Arm, RoundConfig
@@ -15,29 +16,31 @@ def pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) 
 
     Args:
         names: all arms where None.
-        split: into their proposers, each named by itself, or `ARM_PROPOSER` where several arms have it or one has its name.
+        split: into their proposers, each named by itself, or `ARM_PROPOSER` where several arms have it or another has its name.
 
     Raises:
-        ConfigError: a name is unknown, or an arm needs a judge that the round does not have: told by its key in the file.
+        ConfigError: a name is unknown or could mean several arms, or an arm needs a judge that the round does not have: told by
+            its key in the file.
     """
-    arms = dict(config.arms)
-    written: dict[str, str] = {}  # the arm of the file that each was made of
+    arms, written = dict(config.arms), {name: name for name in config.arms}  # and the arm of the file that each was made of
+    having: dict[str, list[str]] = {}
     if split:
         arms = {}
-        known = [p for arm in config.arms.values() for p in arm.proposers]
-        shared = {p for p in known if known.count(p) > 1}
+        known = Counter(p for arm in config.arms.values() for p in arm.proposers)
         for name, arm in config.arms.items():
-            mine = {
-                f"{name}_{p}" if p in shared or p in config.arms else p: arm.model_copy(update={"proposers": {p: options}})
-                for p, options in arm.proposers.items()
-            }
-            mine = {name: arm} if len(mine) == 1 else mine
-            arms.update(mine)
-            written |= dict.fromkeys(mine, name)
+            for p, options in arm.proposers.items():
+                own = p if known[p] == 1 and (p == name or p not in config.arms) else f"{name}_{p}"
+                while own in arms or (own in config.arms and own != name):
+                    own += "_"
+                own = name if len(arm.proposers) == 1 else own
+                arms[own], written[own] = arm.model_copy(update={"proposers": {p: options}}), name
+                having.setdefault(p, []).append(own)
     chosen = {} if names is not None else arms
     for name in names or ():
         if name in arms or name in config.arms:
             chosen[name] = arms.get(name) or config.arms[name]
+        elif len(having.get(name, ())) > 1:
+            raise ConfigError(f"arm {name!r} is a proposer of several arms of the round: say {' or '.join(having[name])}")
         elif name in available("proposers") or ":" in name:
             written[name], chosen[name] = _alone(name, config)
         else:
@@ -45,7 +48,7 @@ def pick_arms(config: RoundConfig, names: Sequence[str] | None, *, split: bool) 
                 f"arm {name!r} is neither an arm of the round ({', '.join(arms)}) "
                 f"nor a proposer ({', '.join(available('proposers'))})"
             )
-    check_judge(config.model_copy(update={"arms": {written.get(name, name): arm for name, arm in chosen.items()}}))
+    check_judge(config.model_copy(update={"arms": {written[name]: arm for name, arm in chosen.items()}}))
     return config.model_copy(update={"arms": chosen})
 
 

@@ -192,6 +192,8 @@ def settle(
     if lacking and (options.plates or any(opened.parts[i].plate for i in lacking) or options.waiting()):
         for i, table in zip(lacking, add_plates([opened.parts[i] for i in lacking], options, wells, file)):
             tables[i] = table
+        if options.plates and not any(map(len, tables)):
+            raise IngestError(f"{file}: --plate leaves out every table: name the plate of one")
     table = stack(tables)
     check_sequences(opened.reader, table.columns, config, file=file)
     found = find_columns(table.columns, config, assay, file=file, value=value)

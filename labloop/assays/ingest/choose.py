@@ -70,6 +70,7 @@ def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame
     bare, pairs = _asked(options, laid, file)
     found = [_in_file(part, laid, file) for part in parts]
     called = _called(parts, found)
+    pairs = _paired(pairs, called, found, file)
     open_groups = list(dict.fromkeys(one for one, name in zip(called, found) if name is None and one not in pairs))
     taken = {name for name in found if name} | set(pairs.values())
     named: list[tuple[str, str]] = []
@@ -103,8 +104,28 @@ def _asked(options: ReadOptions, laid: Sequence[str], file: str) -> tuple[list[s
     return bare, pairs
 
 
+def _paired(
+    pairs: dict[str | None, str], called: Sequence[str | None], found: Sequence[str | None], file: str
+) -> dict[str | None, str]:  # fmt: skip
+    """Give pairs by the names of the file's plates that they mean.
+
+    Raises:
+        IngestError: one means none of them.
+    """
+    names = list(dict.fromkeys(one for one in called if one is not None))
+    told: dict[str | None, str] = {}
+    for said, name in pairs.items():
+        meant = [one for one in names if one == said] or [one for one in names if same(one, str(said))]
+        if not meant:
+            there = f"it has {listed(map(repr, names))}" if names else "say labloop's name of its plate alone"
+            raise IngestError(f"{file}: --plate '{said}={name}': the file names no plate {said!r}; {there}")
+        told |= dict.fromkeys(meant, name)
+    return told
+
+
 def _called(parts: Sequence[Part], found: Sequence[str | None]) -> list[str | None]:
-    """Give the name by which `--plate` speaks of each part's plate; None where the file names none and has one plate only.
+    """Give the name by which `--plate` speaks of each part's plate: the file's, labloop's where only a title has that, or None
+    where the file names none and has one plate only.
 
     Where several plates have one name, or none, it is the place of the plate's first picture.
     """
@@ -120,7 +141,7 @@ def _called(parts: Sequence[Part], found: Sequence[str | None]) -> list[str | No
         beside = sum(one.startswith(where) for one in places.values())
         places.setdefault(plate, f"{where} ({beside + 1})" if beside else where)
     return [
-        places[plate] if name is None and part.plate in twice and not part.firm else part.plate
+        places[plate] if name is None and part.plate in twice and not part.firm else name if part.plate is None else part.plate
         for part, plate, name in zip(parts, plates, found)
     ]
 
@@ -185,7 +206,8 @@ def _from_outside(
     left = waiting or free
     pairs = zip_longest(groups, left[: len(groups)], fillvalue=LEFT_OUT)
     how = f"--plate {left[0]}" if len(groups) == len(left[:1]) else " ".join(f"--plate '{group}={name}'" for group, name in pairs)
-    kind = f"{'waiting' if waiting else 'laid out'} {'is' if len(left) == 1 else 'are'} {listed(left) or 'none'}"
+    which, are = "waiting" if waiting else "laid out", "is" if len(left) == 1 else "are"
+    kind = f"{which} {are} {listed(left)}" if left else "none is left"
     out = ", which leaves out what has no name behind =" if len(groups) > len(left) else ""
     raise IngestError(f"{file}: does not say which plate it is; {kind}: choose with {how}{out}")
 
