@@ -367,6 +367,22 @@ def test_a_job_that_fails_says_which_and_why(small, tmp_path):
     assert finished(tmp_path) == {}
 
 
+def test_jobs_that_fail_leave_all_others_their_rows(small, tmp_path, monkeypatch):
+    def fragile(job, run=Job.run):
+        if job.method == "mutate":
+            raise MethodError("mutate broke")
+        return run(job)
+
+    told = {"q": 4, "baselines": False, "in_process": True, "out": tmp_path}
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "run", fragile)
+        with pytest.raises(MethodError, match=r"^2 of 4 jobs failed, all others are kept in .*: mutate broke; and 1 more$"):
+            benchmark([small], ["mutate", "random"], 2, **told)
+    assert len(finished(tmp_path)) == 2
+    assert "random" in (tmp_path / "benchmark.md").read_text()
+    assert benchmark([small], ["mutate", "random"], 2, **told)["method"].tolist() == ["mutate", "mutate", "random", "random"]
+
+
 def test_progress_is_told_job_by_job(small):
     told = []
     with listening(lambda label, done, total: told.append((done, total)) if label == "benchmark" else None):

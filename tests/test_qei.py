@@ -21,7 +21,7 @@ from labloop.space.constraints import ForbiddenMotifs, LinearInequality
 from labloop.space.design_space import DesignSpace
 from labloop.space.parameters import Integer, Mixture, Real, Sequence
 from labloop.studies.labs.tfbind8 import truth, visible
-from labloop.surrogates.gp import GP
+from labloop.surrogates.gp import GP, FittedGP
 from labloop.testing import TOY_SPACES, ProposerContract, toy_data
 
 SMOKE = {"samples": 64, "candidates": 192, "optimised": 1, "restarts": 1, "iterations": 30, "generations": 6}
@@ -108,6 +108,22 @@ def test_what_is_pending_is_not_sought_again():
     again = QEI(candidates=400).propose(pending, 1, seed=0)
     assert np.abs(again.X - alone.X).min() > 0.02
     assert again.score[0] < alone.score[0]
+
+
+def test_of_very_many_pending_designs_the_hopeful_alone_are_drawn_with_the_batch(monkeypatch):
+    """Thousands may have failed, or be what an ensemble knows: a joint draw over all of them would not fit into memory."""
+    space, data = two_peaks()
+    alone = QEI(candidates=400).propose(data, 1, seed=0)
+    near = np.clip(alone.X + np.linspace(-0.02, 0.02, 9)[:, None], 0, 1)
+    hopeless = space.canonical(np.linspace(0.41, 0.59, 60)[:, None])
+    few, many = (Dataset(**{**vars_of(data), "pending": X}) for X in (near, np.concatenate([hopeless, near])))
+    monkeypatch.setattr(qei, "AWAITED", len(near))
+    drawn: list[int] = []
+    draw = FittedGP.draw
+    monkeypatch.setattr(FittedGP, "draw", lambda self, X, *given, **named: drawn.append(len(X)) or draw(self, X, *given, **named))
+    found = [QEI(candidates=400).propose(one, 1, seed=0) for one in (few, many)]
+    assert drawn[0] - found[0].notes["candidates"] == drawn[1] - found[1].notes["candidates"] == len(near) + len(data.X)
+    assert np.abs(found[1].X - alone.X).min() > 0.02
 
 
 def vars_of(data: Dataset) -> dict[str, object]:

@@ -64,6 +64,8 @@ SHORTLIST = 128
 """Candidates whose joint value is looked at for the start of a gradient search."""
 STEPS = 5
 """Most neighbour steps after it."""
+AWAITED = 1_024
+"""Pending designs that are drawn jointly with a batch: of more, the most hopeful, as memory grows with their square."""
 
 
 Acquire = Callable[[FloatArray], AcquisitionFunction]
@@ -117,8 +119,9 @@ class QEI:
             mean, std = fitted.belief(X)
             return mean + std
 
-        X, placed = self._placed(data, fitted, acquire, hope, X, n)
-        known = np.concatenate([data.pending, baseline])
+        pending = _awaited(data, hope)
+        X, placed = self._placed(data, pending, fitted, acquire, hope, X, n)
+        known = np.concatenate([pending, baseline])
         draws = fitted.draw(np.concatenate([X, known]), max(self.samples, 4 * n), generator=torch_generator(seed, "qei", "draw"))
         batch, gains = greedy(draws[:, : len(X)], draws[:, len(X) :].amax(1), n, tail=TAIL * fitted.scale, first=placed)
         notes = {"candidates": len(X), "noise_std": fitted.noise_std, **fitted.pool_notes}
@@ -136,8 +139,9 @@ class QEI:
         def hope(X: FloatArray) -> FloatArray:
             return fits.scores(X, directions)
 
-        X, placed = self._placed(data, fits.models[0], acquire, hope, X, n)
-        draws = fits.draws(np.concatenate([X, data.pending, baseline]), max(self.samples // 2, 4 * n), seed=seed)
+        pending = _awaited(data, hope)
+        X, placed = self._placed(data, pending, fits.models[0], acquire, hope, X, n)
+        draws = fits.draws(np.concatenate([X, pending, baseline]), max(self.samples // 2, 4 * n), seed=seed)
         incumbent = draws[:, len(X) :].amax(1)
         worth = incumbent[:, None] + (draws[:, : len(X)] - incumbent[:, None]).clamp_min(0) * torch.as_tensor(fits.chances(X))
         batch, gains = greedy(worth, incumbent, n, tail=0.0, first=placed)
@@ -161,7 +165,8 @@ class QEI:
         return X[space.fresh(X, known=data.taken)][:wanted]
 
     def _placed(
-        self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int
+        self, data: Dataset, pending: FloatArray, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray],
+        X: FloatArray, n: int,
     ) -> tuple[FloatArray, int]:  # fmt: skip
         """Put the wells that are placed by gradient, where there are such, before the candidates X; and how many they are.
 
@@ -169,7 +174,7 @@ class QEI:
             MethodError: there are fewer than n new designs.
         """
         between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
-        first = self._place(data, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
+        first = self._place(data, pending, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
         X = np.concatenate([first, X])
         X = X[data.space.fresh(X, known=data.taken)]
         if len(X) < n:
@@ -177,7 +182,8 @@ class QEI:
         return X, len(first)
 
     def _place(
-        self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int
+        self, data: Dataset, pending: FloatArray, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray],
+        X: FloatArray, n: int,
     ) -> FloatArray:  # fmt: skip
         """Place n wells by gradient and neighbour steps, each with those before it pending; new, distinct, (n, d)."""
         chosen = X[:0]
@@ -197,7 +203,7 @@ class QEI:
             for _ in track(n, "qei wells"):
                 taken = data.taken | set(data.space.ids(chosen))
                 try:
-                    acquisition = acquire(np.concatenate([data.pending, chosen]))
+                    acquisition = acquire(np.concatenate([pending, chosen]))
                     found = _climb(data.space, acquisition, fitted, hope, shortlist, self.restarts, taken)
                 except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
                     # Designs nearly coincide, pending ones perhaps: the joint draw over candidates needs less of them.
@@ -205,6 +211,13 @@ class QEI:
                     break
                 chosen = np.concatenate([chosen, found[None]])
         return chosen
+
+
+def _awaited(data: Dataset, hope: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Give the pending designs (p, d) that a batch takes account of: all, or the `AWAITED` most hopeful of more."""
+    if len(data.pending) <= AWAITED:
+        return data.pending
+    return data.pending[np.argsort(-hope(data.pending), kind="stable")[:AWAITED]]
 
 
 def _has_numbers(space: DesignSpace) -> bool:

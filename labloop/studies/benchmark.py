@@ -21,8 +21,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def benchmark(
 
     Raises:
         ConfigError: a task, a method or a number does not make sense; nothing has run then.
-        MethodError: a job failed; finished ones are kept in `out`.
+        MethodError: jobs failed; all others were run and are kept in `out`, with their table. Without `out` the first one that
+            fails ends it.
     """
     todo = jobs(
         tasks, methods, seeds, q=q, fraction=fraction, noise=noise, baselines=baselines, round_config=round_config,
@@ -122,14 +124,24 @@ def benchmark(
     if n := sum(key in kept for key in keys):
         log.warning("%d of %d jobs were finished before, in %s/%s", n, len(todo), out, RESULTS)
     open_jobs = [(key, job) for key, job in dict(zip(keys, todo)).items() if key not in kept]
-    run = Job.run if in_process else run_apart
+    run = partial(_tried, Job.run if in_process else run_apart)
+    failed: list[str] = []
     for i, row in spread(run, [job for _, job in open_jobs], "benchmark", workers=workers):
+        if isinstance(row, MethodError):
+            if out is None:
+                raise row
+            failed.append(str(row))
+            continue
         kept[open_jobs[i][0]] = row
         if out is not None:
             _append(out / RESULTS, {"key": open_jobs[i][0], **row})
-    rows = pd.DataFrame([job.told(kept[key]) for key, job in zip(keys, todo)])
-    if out is not None:
+    rows = pd.DataFrame([job.told(kept[key]) for key, job in zip(keys, todo) if key in kept])
+    if out is not None and len(rows):
         write_text(out / REPORT, markdown(rows))
+    if failed:
+        more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
+        told = f"{len(failed)} of {len(open_jobs)} jobs failed, all others are kept in {out}; run again, they alone are tried"
+        raise MethodError(f"{told}: {failed[0]}{more}")
     return rows[list(COLUMNS)]
 
 
@@ -322,6 +334,14 @@ def _loadable(name: str) -> bool:
         log.warning("%s is left out: %s", name, error)
         return False
     return True
+
+
+def _tried(run: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any] | MethodError:
+    """Run a job, and give its error back: the others go on."""
+    try:
+        return run(job)
+    except MethodError as error:
+        return error
 
 
 def run_apart(job: Job) -> dict[str, Any]:
