@@ -69,20 +69,10 @@ RESULTS, REPORT = "results.jsonl", "benchmark.md"
 
 
 def benchmark(
-    tasks: Sequence[str],
-    methods: Sequence[str],
-    seeds: int | Sequence[int] = 8,
-    *,
-    q: int = 128,
-    fraction: float = 1.0,
-    noise: float = 0.0,
-    baselines: bool = True,
-    round_config: RoundConfig | Path | str | None = None,
-    data_dir: Path | None = None,
-    out: Path | None = None,
-    in_process: bool = False,
-    workers: Workers = 1,
-) -> pd.DataFrame:
+    tasks: Sequence[str], methods: Sequence[str], seeds: int | Sequence[int] = 8, *, q: int = 128, fraction: float = 1.0,
+    noise: float = 0.0, baselines: bool = True, round_config: RoundConfig | Path | str | None = None,
+    data_dir: Path | None = None, out: Path | None = None, in_process: bool = False, workers: Workers = 1,
+) -> pd.DataFrame:  # fmt: skip
     """Run every method on every task with every seed; what is finished in `out` is not run again.
 
     Args:
@@ -127,21 +117,20 @@ def benchmark(
     run = partial(_tried, Job.run if in_process else run_apart)
     failed: list[str] = []
     for i, row in spread(run, [job for _, job in open_jobs], "benchmark", workers=workers):
-        if isinstance(row, MethodError):
-            if out is None:
-                raise row
+        if not isinstance(row, MethodError):
+            kept[open_jobs[i][0]] = row
+            if out is not None:
+                _append(out / RESULTS, {"key": open_jobs[i][0], **row})
+        elif out is None:
+            raise row
+        else:
             failed.append(str(row))
-            continue
-        kept[open_jobs[i][0]] = row
-        if out is not None:
-            _append(out / RESULTS, {"key": open_jobs[i][0], **row})
     rows = pd.DataFrame([job.told(kept[key]) for key, job in zip(keys, todo) if key in kept])
     if out is not None and len(rows):
         write_text(out / REPORT, markdown(rows))
     if failed:
-        more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
         told = f"{len(failed)} of {len(open_jobs)} jobs failed, all others are kept in {out}; run again, they alone are tried"
-        raise MethodError(f"{told}: {failed[0]}{more}")
+        raise MethodError(f"{told}: {failed[0]}" + (f"; and {len(failed) - 1} more" if failed[1:] else ""))
     return rows[list(COLUMNS)]
 
 
