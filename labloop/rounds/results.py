@@ -75,7 +75,7 @@ def contradictions(memory: Memory, status: pd.Series[str]) -> list[str]:
     Args:
         status: of all readings; nothing is looked up where they hold no two kinds of bounds.
     """
-    if not set(BOUNDS) <= set(status):
+    if not set(BOUNDS) <= set(status.unique()):
         return []
     rows = memory.ledger.measurements(memory.name, columns=("id", "assay", "design_id", "status", "value"))
     rows = rows[rows["status"].isin(_TELLS) & rows["design_id"].notna()]
