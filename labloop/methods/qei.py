@@ -69,7 +69,7 @@ AWAITED = 1_024
 
 
 Acquire = Callable[[FloatArray], AcquisitionFunction]
-"""Makes the acquisition function of one more well, given the pending ones, (p, d)."""
+"""Makes the acquisition function of one more well, given those chosen before it, (p, d)."""
 
 
 @plugin
@@ -109,18 +109,19 @@ class QEI:
         X = self._candidates(data, lambda X: log_ei(*fitted.belief(X), best), n, seed)
         sampler = SobolQMCNormalSampler(torch.Size([min(self.samples, 128)]), seed=normal_seed(derive(seed, "qei", "sobol")))
 
-        def acquire(pending: FloatArray) -> AcquisitionFunction:
-            return qLogNoisyExpectedImprovement(
-                fitted.botorch_model(), fitted.tensor(baseline), sampler=sampler, prune_baseline=False,
-                X_pending=fitted.tensor(pending),
-            )  # fmt: skip
-
         def hope(X: FloatArray) -> FloatArray:
             mean, std = fitted.belief(X)
             return mean + std
 
         pending = _awaited(data, hope)
-        X, placed = self._placed(data, pending, fitted, acquire, hope, X, n)
+
+        def acquire(chosen: FloatArray) -> AcquisitionFunction:
+            return qLogNoisyExpectedImprovement(
+                fitted.botorch_model(), fitted.tensor(baseline), sampler=sampler, prune_baseline=False,
+                X_pending=fitted.tensor(np.concatenate([pending, chosen])),
+            )  # fmt: skip
+
+        X, placed = self._placed(data, fitted, acquire, hope, X, n)
         known = np.concatenate([pending, baseline])
         draws = fitted.draw(np.concatenate([X, known]), max(self.samples, 4 * n), generator=torch_generator(seed, "qei", "draw"))
         batch, gains = greedy(draws[:, : len(X)], draws[:, len(X) :].amax(1), n, tail=TAIL * fitted.scale, first=placed)
@@ -133,14 +134,15 @@ class QEI:
         baseline, directions = fits.baseline(data.X, BASELINE), few(fits.goal)
         X = self._candidates(data, lambda X: fits.scores(X, directions), n, seed)
 
-        def acquire(pending: FloatArray) -> AcquisitionFunction:
-            return fits.acquisition(baseline, pending, samples=min(self.samples, 128), seed=seed)
-
         def hope(X: FloatArray) -> FloatArray:
             return fits.scores(X, directions)
 
         pending = _awaited(data, hope)
-        X, placed = self._placed(data, pending, fits.models[0], acquire, hope, X, n)
+
+        def acquire(chosen: FloatArray) -> AcquisitionFunction:
+            return fits.acquisition(baseline, np.concatenate([pending, chosen]), samples=min(self.samples, 128), seed=seed)
+
+        X, placed = self._placed(data, fits.models[0], acquire, hope, X, n)
         draws = fits.draws(np.concatenate([X, pending, baseline]), max(self.samples // 2, 4 * n), seed=seed)
         incumbent = draws[:, len(X) :].amax(1)
         worth = incumbent[:, None] + (draws[:, : len(X)] - incumbent[:, None]).clamp_min(0) * torch.as_tensor(fits.chances(X))
@@ -165,8 +167,7 @@ class QEI:
         return X[space.fresh(X, known=data.taken)][:wanted]
 
     def _placed(
-        self, data: Dataset, pending: FloatArray, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray],
-        X: FloatArray, n: int,
+        self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int
     ) -> tuple[FloatArray, int]:  # fmt: skip
         """Put the wells that are placed by gradient, where there are such, before the candidates X; and how many they are.
 
@@ -174,7 +175,7 @@ class QEI:
             MethodError: there are fewer than n new designs.
         """
         between = not data.space.listable and _has_numbers(data.space) and len(X) > self.optimised
-        first = self._place(data, pending, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
+        first = self._place(data, fitted, acquire, hope, X, min(n, self.optimised)) if between else X[:0]
         X = np.concatenate([first, X])
         X = X[data.space.fresh(X, known=data.taken)]
         if len(X) < n:
@@ -182,8 +183,7 @@ class QEI:
         return X, len(first)
 
     def _place(
-        self, data: Dataset, pending: FloatArray, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray],
-        X: FloatArray, n: int,
+        self, data: Dataset, fitted: FittedGP, acquire: Acquire, hope: Callable[[FloatArray], FloatArray], X: FloatArray, n: int
     ) -> FloatArray:  # fmt: skip
         """Place n wells by gradient and neighbour steps, each with those before it pending; new, distinct, (n, d)."""
         chosen = X[:0]
@@ -203,7 +203,7 @@ class QEI:
             for _ in track(n, "qei wells"):
                 taken = data.taken | set(data.space.ids(chosen))
                 try:
-                    acquisition = acquire(np.concatenate([pending, chosen]))
+                    acquisition = acquire(chosen)
                     found = _climb(data.space, acquisition, fitted, hope, shortlist, self.restarts, taken)
                 except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
                     # Designs nearly coincide, pending ones perhaps: the joint draw over candidates needs less of them.
