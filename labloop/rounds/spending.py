@@ -23,7 +23,9 @@ class Spent:
 
     wells: int
     price: float | None
-    """None where the campaign has no prices."""
+    """Each round at the prices that stood when it opened; None where the campaign has no prices."""
+    price_now: float | None
+    """All rounds at the present prices; None where there are none."""
 
 
 def laid_out(memory: Memory, *, before: int | None = None) -> pd.DataFrame:
@@ -34,33 +36,35 @@ def laid_out(memory: Memory, *, before: int | None = None) -> pd.DataFrame:
     return wells if before is None else wells[wells["round"] < before]
 
 
-def spent(memory: Memory, *, before: int | None = None, anew: bool = False) -> Spent:
-    """Count what the rounds so far have taken, each at the prices that stood when it opened.
+def spent(memory: Memory, *, before: int | None = None) -> Spent:
+    """Count what the rounds so far have taken.
 
-    A round that had none, or those of another unit, is counted at the present ones.
+    A round that had no prices, or those of another unit, is counted at the present ones.
 
     Args:
         before: the rounds before this one only.
-        anew: count every round at the present prices.
     """
     wells, now = laid_out(memory, before=before), memory.config.prices
     if now is None:
-        return Spent(wells=len(wells), price=None)
+        return Spent(wells=len(wells), price=None, price_now=None)
     known = memory.ledger.designs(memory.name, wells["design_id"].dropna().unique().tolist())
-    price, lists = 0.0, dict[str, tuple[Prices, list[int]]]()
+    price, price_now, lists = 0.0, 0.0, dict[str, tuple[Prices, list[int]]]()
     for number in wells["round"].unique().tolist():
-        then = None if anew else memory.at(number).config.prices
+        then = memory.at(number).config.prices
         prices = then if then is not None and then.unit == now.unit else now
         lists.setdefault(prices.model_dump_json(), (prices, []))[1].append(number)
     for prices, numbers in lists.values():
         mine = wells[wells["round"].isin(numbers)]
-        price += prices.well * int(mine["control"].notna().sum())
+        controls = int(mine["control"].notna().sum())
+        price, price_now = price + prices.well * controls, price_now + now.well * controls
         ids = mine["design_id"].dropna()
         counts = ids.groupby([mine.loc[ids.index, "round"], ids]).size()
         for n, some in counts.groupby(counts):
             designs = known.loc[some.index.get_level_values("design_id")].reset_index(drop=True)
-            price += float(prices.of(designs, memory.config.space, replicates=int(n)).sum())
-    return Spent(wells=len(wells), price=price)
+            cost = float(prices.of(designs, memory.config.space, replicates=int(n)).sum())
+            price += cost
+            price_now += cost if prices == now else float(now.of(designs, memory.config.space, replicates=int(n)).sum())
+    return Spent(wells=len(wells), price=price, price_now=price_now)
 
 
 def told(memory: Memory) -> dict[str, Any]:
@@ -68,12 +72,12 @@ def told(memory: Memory) -> dict[str, Any]:
     budget, prices = memory.config.budget, memory.config.prices
     if budget is None and prices is None:
         return {}
-    so_far, now = spent(memory), spent(memory, anew=True).price
+    so_far = spent(memory)
     return {
         "spent": {
             "wells": so_far.wells, "price": so_far.price, "unit": prices.unit if prices else "",
             "budget_wells": budget.wells if budget else None, "budget_price": budget.price if budget else None,
-            **({} if _same(now, so_far.price) else {"price_now": now}),
+            **({} if _same(so_far.price_now, so_far.price) else {"price_now": so_far.price_now}),
         }
     }  # fmt: skip
 
@@ -84,7 +88,8 @@ def _same(one: float | None, other: float | None) -> bool:
 
 def revised(memory: Memory, old: CampaignConfig) -> list[str]:
     """Say how the rounds so far are counted after a revision of the prices, where that is not at these."""
-    so_far, now, prices = spent(memory).price, spent(memory, anew=True).price, memory.config.prices
+    counted, prices = spent(memory), memory.config.prices
+    so_far, now = counted.price, counted.price_now
     if prices is None or so_far is None or now is None or _same(now, so_far):
         return []
     then, anew, by = (f"{price:,.6g} {prices.unit}".rstrip() for price in (so_far, now, abs(now - so_far)))
