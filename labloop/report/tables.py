@@ -82,7 +82,7 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
     """What each arm, or each proposer of each arm, got from its wells."""
     summaries = tuple(summaries)
     limited = any(one.n_kept is not None for one in summaries)
-    of = " that keep the limits" if limited else ", whatever limits they keep"
+    of = " that keep the limits" * limited
     columns = (
         Heading("Arm", "arm"),
         *((Heading("Proposer"),) if proposers else ()),
@@ -90,9 +90,7 @@ def arms(summaries: Iterable[ArmSummary], numbers: Numbers, top_k: int, *, propo
         Heading(f"Mean{numbers.unit}", "number", "geometric where the campaign works on logarithms"),
         Heading("95 % interval", "number", "of the mean"),
         Heading(
-            f"Top {top_k}{numbers.unit}",
-            "number",
-            f"mean of the {top_k} best wells{of}; an arm with more wells has it easier",
+            f"Top {top_k}{numbers.unit}", "number", f"mean of the {top_k} best wells{of}; an arm with more wells has it easier"
         ),
         Heading(f"Best{numbers.unit}", "number"),
         Heading("Hits", "number", "wells better than the best value that was known when the round was proposed"),
