@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from prefect import flow, task, unmapped
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -14,10 +14,9 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from labloop.errors import ConfigError
 from labloop.runtime.allowance import allow, allowed
-from labloop.runtime.files import write_text
 from labloop.runtime.workers import local_cluster
-from labloop.studies.benchmark import REPORT, Job, ensure, jobs
-from labloop.studies.ranking import markdown
+from labloop.studies.benchmark import Job, ensure, jobs
+from labloop.studies.ranking import REPORT, conclude, markdown
 
 
 # No caching: the results folder knows what is finished. Each job runs in a process of its own, whatever runs the task.
@@ -29,10 +28,10 @@ def run_job(job: dict[str, Any], out: str, plugins: list[str]) -> dict[str, Any]
 
 
 @flow(name="labloop-benchmark-jobs", flow_run_name="{out}", persist_result=False)
-def run_jobs(todo: list[dict[str, Any]], out: str) -> list[dict[str, Any]]:
-    """Run the jobs on this flow's task runner; rows in their order."""
+def run_jobs(todo: list[dict[str, Any]], out: str) -> Sequence[dict[str, Any] | BaseException]:
+    """Run the jobs on this flow's task runner; rows in their order, or why there is none."""
     plugins = unmapped(sorted(allowed()))  # from the environment, never from a caller of Prefect's API
-    return run_job.map(todo, out, plugins).result()  # type: ignore[no-any-return]
+    return run_job.map(todo, out, plugins).result(raise_on_failure=False)  # type: ignore[no-any-return]
 
 
 def runner(workers: int | str) -> TaskRunner[Any]:
@@ -88,7 +87,7 @@ def run_benchmark(
         round_config=round,
         data_dir=Path(data_dir) if data_dir else None,
     )
-    rows = run_jobs.with_options(task_runner=runner(workers))([asdict(job) for job in todo], out)
-    table = markdown(pd.DataFrame(rows))
+    outcomes = run_jobs.with_options(task_runner=runner(workers))([asdict(job) for job in todo], out)
+    table = markdown(conclude(outcomes, Path(out)))
     create_markdown_artifact(table, key="labloop-benchmark", description="Methods by the Design-Bench protocol")
-    return str(write_text(Path(out) / REPORT, table))
+    return str(Path(out) / REPORT)

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from labloop.errors import ConfigError, MethodError
 from labloop.runtime.allowance import VARIABLE, allow, allowed
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.runtime.words import LACKING, Place, like, said_of
 from labloop.runtime.yamlfile import yaml_value
 
@@ -76,7 +76,7 @@ def _counting(verb: Callable[..., T]) -> Callable[..., T]:
     def counted(*given: Any, **named: Any) -> T:
         n = given[place] if place < len(given) else named.get("n", default)
         if n is not default:
-            count(f"n of {type(given[0]).__name__}.{verb.__name__}", n, least=0, error=ValueError)
+            check_count(f"n of {type(given[0]).__name__}.{verb.__name__}", n, least=0, error=ValueError)
         return verb(*given, **named)
 
     return counted

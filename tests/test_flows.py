@@ -15,7 +15,7 @@ import yaml
 from labloop.campaign.facade import Campaign
 from labloop.config.campaign import CampaignConfig
 from labloop.config.read import load_config, preset
-from labloop.errors import CampaignError, IngestError
+from labloop.errors import CampaignError, IngestError, MethodError
 from labloop.runtime.files import turn
 from labloop.runtime.prefect_api import NoAnswer
 from labloop.studies.demo import measure_plate
@@ -162,6 +162,23 @@ def test_a_benchmark_flow_on_two_dask_workers_goes_on_where_the_command_stopped_
         assert "| mutate |" in file.read()
     scores = ["method", "seed", "max", "median", "mean"]
     assert pd.DataFrame([rows["random"], rows["mutate"]])[scores].equals(here[scores])
+
+
+@pytest.mark.server
+def test_a_job_that_fails_in_a_benchmark_flow_leaves_the_others_their_table(served, tmp_path, monkeypatch):
+    from labloop.flows import benchmark, run_benchmark
+
+    def fragile(job, out, ensure=benchmark.ensure):
+        if job.method == "mutate":
+            raise MethodError("mutate broke")
+        return ensure(job, out, in_process=True)
+
+    monkeypatch.setattr(benchmark, "ensure", fragile)
+    with pytest.raises(MethodError, match=r"^1 of 2 jobs failed, all others are kept in .*: mutate broke$"):
+        run_benchmark(["tfbind8"], ["mutate", "random"], out=str(tmp_path), seeds=1, q=4, baselines=False)
+    table = (tmp_path / "benchmark.md").read_text()
+    assert "| random |" in table
+    assert "| mutate |" not in table
 
 
 @pytest.mark.server

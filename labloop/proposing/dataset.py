@@ -13,7 +13,7 @@ import pandas as pd
 
 from labloop.errors import DesignError
 from labloop.proposing.sealed import Sealed
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.space.design_space import DesignSpace
 from labloop.space.goal import Goal
 from labloop.space.objective import Objective
@@ -239,7 +239,7 @@ class Dataset(Sealed):
 
     def top(self, n: int) -> Array:
         """Rows of the n best designs, best first; bounds from above come after all others, as nobody knows how good these are."""
-        count("n of top", n, least=0, error=ValueError)
+        check_count("n of top", n, least=0, error=ValueError)
         return np.lexsort((-self.y, self.censored < 0))[:n]
 
     def take(self, rows: Array) -> Dataset:

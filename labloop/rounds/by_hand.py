@@ -29,7 +29,7 @@ from labloop.rounds import state
 from labloop.rounds.decisions import PICKED, WITHDRAWN, standing_lists
 from labloop.rounds.spending import terms_of
 from labloop.rounds.training import round_data
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.seeds import derive
 
 log = logging.getLogger("labloop")
@@ -74,7 +74,7 @@ def pick(
         CampaignError: the arm's name does not do, or there are fewer designs than wells.
     """
     if wells is not None:
-        count("wells", wells)
+        check_count("wells", wells)
     by = by.strip() or whoami()
     _check_name(memory, arm)
     name = name or printable(Path(path).name)

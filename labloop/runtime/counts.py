@@ -7,7 +7,7 @@ from numbers import Integral
 from labloop.errors import ConfigError
 
 
-def count(what: str, n: object, *, least: int = 1, error: type[Exception] = ConfigError) -> None:
+def check_count(what: str, n: object, *, least: int = 1, error: type[Exception] = ConfigError) -> None:
     """See that a number counts something; True and False do not.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from labloop.errors import ConfigError
 from labloop.runtime.allowance import allow, allowed
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.runtime.devices import dealt_devices
 from labloop.runtime.progress import track
 
@@ -40,7 +40,7 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], label: str, *, workers
         ConfigError: Dask is not installed, no scheduler answers at the address, or the number of workers counts none.
     """
     if not isinstance(workers, str):
-        count("workers", workers)
+        check_count("workers", workers)
     if workers == 1:
         for number in track(len(jobs), label):
             yield number, function(jobs[number])

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import ValidationInfo, model_validator
 
 from labloop.errors import DesignError, Fault, SpaceError
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.seeds import generator
 from labloop.space.distance import Likeness, hamming_euclid, likeness, nearer, nearer_by_vectors
 from labloop.space.library import LARGEST, Listing, row, table
@@ -312,7 +312,7 @@ class DesignSpace(Shape):
         Raises:
             SpaceError: the constraints leave next to nothing.
         """
-        count("n of sample", n, least=0, error=ValueError)
+        check_count("n of sample", n, least=0, error=ValueError)
         if self._shelf is not None:
             return self._shelf.sample(n, rng)
         found: list[FloatArray] = [np.zeros((0, self.d))]

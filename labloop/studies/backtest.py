@@ -21,7 +21,7 @@ from labloop.errors import CampaignError, ConfigError
 from labloop.ledger.memory import Memory
 from labloop.proposing.dataset import Dataset
 from labloop.rounds import by_backtest, state
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive, generator
 from labloop.studies.arms import pick_arms
@@ -140,7 +140,7 @@ def backtest(
     config = preset("rounds/quick.yaml") if config is None else config
     config = config if isinstance(config, RoundConfig) else load_config(config, RoundConfig)
     for what, n in (("splits", splits), ("rounds", rounds), ("batch", 1 if batch is None else batch)):
-        count(what, n)
+        check_count(what, n)
     if arms is not None and not arms:
         raise ConfigError("a backtest needs an arm at least")
     if memory.config.goal is not None:

@@ -41,12 +41,11 @@ from labloop.proposing.dataset import Dataset
 from labloop.proposing.pipeline import FAILURES, decide, plan, train
 from labloop.proposing.pool import Pool
 from labloop.registry import available, create, describe, parse_plugin
-from labloop.runtime.counts import count
-from labloop.runtime.files import write_text
+from labloop.runtime.counts import check_count
 from labloop.runtime.memory import keep_freed
 from labloop.runtime.workers import Workers, spread
 from labloop.seeds import derive
-from labloop.studies.ranking import markdown
+from labloop.studies.ranking import conclude
 from labloop.studies.tasks import STANDARD, STANDARD_TASKS, View, content, open_task
 
 log = logging.getLogger("labloop")
@@ -65,7 +64,7 @@ COLUMNS = (
 KEPT = tuple(name for name in COLUMNS if name != "share_without_value")
 """What every line of the results has; those of earlier versions know of no designs without a value."""
 
-RESULTS, REPORT = "results.jsonl", "benchmark.md"
+RESULTS = "results.jsonl"
 
 
 def benchmark(
@@ -114,24 +113,18 @@ def benchmark(
     if n := sum(key in kept for key in keys):
         log.warning("%d of %d jobs were finished before, in %s/%s", n, len(todo), out, RESULTS)
     open_jobs = [(key, job) for key, job in dict(zip(keys, todo)).items() if key not in kept]
-    run = partial(_tried, Job.run if in_process else run_apart)
-    failed: list[str] = []
+    run, failed = partial(_tried, Job.run if in_process else run_apart), dict[str, MethodError]()
     for i, row in spread(run, [job for _, job in open_jobs], "benchmark", workers=workers):
-        if not isinstance(row, MethodError):
-            kept[open_jobs[i][0]] = row
-            if out is not None:
-                _append(out / RESULTS, {"key": open_jobs[i][0], **row})
-        elif out is None:
-            raise row
-        else:
-            failed.append(str(row))
-    rows = pd.DataFrame([job.told(kept[key]) for key, job in zip(keys, todo) if key in kept])
-    if out is not None and len(rows):
-        write_text(out / REPORT, markdown(rows))
-    if failed:
-        told = f"{len(failed)} of {len(open_jobs)} jobs failed, all others are kept in {out}; run again, they alone are tried"
-        raise MethodError(f"{told}: {failed[0]}" + (f"; and {len(failed) - 1} more" if failed[1:] else ""))
-    return rows[list(COLUMNS)]
+        key = open_jobs[i][0]
+        if isinstance(row, MethodError):
+            failed[key] = row
+            if out is None:
+                raise row
+            continue
+        kept[key] = row
+        if out is not None:
+            _append(out / RESULTS, {"key": key, **row})
+    return conclude([failed.get(key) or job.told(kept[key]) for key, job in zip(keys, todo)], out)[list(COLUMNS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +213,7 @@ def jobs(
         MethodError: a method's packages are not installed.
     """
     if not isinstance(seeds, Iterable):
-        count("seeds", seeds)
+        check_count("seeds", seeds)
         seeds = range(seeds)
     seeds = list(dict.fromkeys(seeds))
     for good, rule in ((len(tasks) > 0, "at least one task"), (len(seeds) > 0, "at least one seed")):

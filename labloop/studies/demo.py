@@ -14,7 +14,7 @@ from labloop.config.read import load_config, preset
 from labloop.config.round import RoundConfig
 from labloop.ledger.memory import campaigns
 from labloop.ledger.states import RoundState
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.runtime.files import write_text
 from labloop.runtime.spreadsheet import plain
 from labloop.seeds import derive
@@ -46,7 +46,7 @@ def rehearse(
     Returns:
         The campaign, its rounds closed.
     """
-    count("rounds", rounds)
+    check_count("rounds", rounds)
     folder = Path(folder)
     lab = open_lab(lab) if isinstance(lab, str) else lab
     run = begin(folder, campaign=campaign, lab=lab, start=start, ledger=ledger)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from labloop.errors import MethodError
+from labloop.runtime.files import write_text
 from labloop.seeds import generator
 from labloop.types import FloatArray
 
@@ -89,6 +92,29 @@ def _mean(values: Sequence[FloatArray] | FloatArray, axis: int = 0) -> FloatArra
     there = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(there, values, 0.0).sum(axis) / there.sum(axis)  # type: ignore[no-any-return]
+
+
+REPORT = "benchmark.md"
+"""Name of the table's file."""
+
+
+def conclude(outcomes: Sequence[dict[str, Any] | BaseException], out: Path | None) -> pd.DataFrame:
+    """Give the rows of a benchmark, and write their table into `out`.
+
+    Args:
+        outcomes: of each job its row, or why there is none.
+
+    Raises:
+        MethodError: jobs failed; the table has all others.
+    """
+    failed = [one for one in outcomes if isinstance(one, BaseException)]
+    rows = pd.DataFrame([one for one in outcomes if not isinstance(one, BaseException)])
+    if out is not None and len(rows):
+        write_text(out / REPORT, markdown(rows))
+    if not failed:
+        return rows
+    told = f"{len(failed)} of {len(outcomes)} jobs failed, all others are kept in {out}; run again, they alone are tried"
+    raise MethodError(f"{told}: {failed[0]}" + (f"; and {len(failed) - 1} more" if failed[1:] else "")) from failed[0]
 
 
 def markdown(rows: pd.DataFrame) -> str:

@@ -25,7 +25,7 @@ from labloop.proposing.pool import Picks, Pool
 from labloop.proposing.terms import Terms
 from labloop.registry import available, create, parse_plugin
 from labloop.rounds import related
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.runtime.workers import Workers, spread
 from labloop.runtime.yamlfile import at_hand
 from labloop.seeds import derive
@@ -104,7 +104,7 @@ def simulate(
         MethodError: no proposer of any arm gave a single well; or one failed and `on_failure` is `stop`.
     """
     for what, n in (("rounds", rounds), ("batch", batch), ("seeds", seeds)):
-        count(what, n)
+        check_count(what, n)
     if arms is not None and not arms:
         raise ConfigError("a simulation needs an arm at least")
     if not 0 < start_quantile <= 1:

@@ -24,7 +24,7 @@ from labloop.errors import ConfigError, LabloopError
 from labloop.proposing.checks import check_plugins
 from labloop.registry import create
 from labloop.rounds import related
-from labloop.runtime.counts import count
+from labloop.runtime.counts import check_count
 from labloop.runtime.files import write_all, write_text
 from labloop.runtime.workers import Workers, spread
 from labloop.studies.arms import pick_arms
@@ -132,7 +132,7 @@ def jobs(
         ConfigError: a lab, an arm, a start, a file or an option is unknown or does not fit, or there is no seed.
     """
     if seeds is not None:
-        count("seeds", seeds)
+        check_count("seeds", seeds)
     sizes = {str(size) for told in config.labs.values() for size in told.starts or config.starts}
     wanted = sizes if starts is None else {str(size) for size in starts}
     if strange := sorted(wanted - sizes):
