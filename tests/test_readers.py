@@ -450,6 +450,9 @@ def test_a_picture_is_left_out_by_the_name_that_the_file_gives_it_and_no_other_i
     for slip in ("Plate 2=", "lines 12-20=", f"Plate 1={P1}"):
         with pytest.raises(IngestError, match=f"'{slip}': the file names no plate .*; it has '{P1}', '{P2}'"):
             six6(path, plates=(slip,))
+    for once, twice in ((P2, P2), (P2, P2.upper())):
+        with pytest.raises(IngestError, match=f"--plate '{P2}=' and --plate '{twice}={P2}': keep one of them"):
+            six6(path, plates=(f"{once}=", f"{twice}={P2}"))
     alone = plate_file(tmp_path, picture(8, 12), "alone.csv")
     with pytest.raises(IngestError, match="the file names no plate 'Plate 1'; say labloop's name of its plate alone"):
         six6(alone, plates=(f"Plate 1={P1}",))

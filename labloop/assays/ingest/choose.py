@@ -96,7 +96,10 @@ def name_plates(parts: Sequence[Part], options: ReadOptions, wells: pd.DataFrame
 def _asked(options: ReadOptions, laid: Sequence[str], file: str) -> tuple[list[str], dict[str | None, str]]:
     """Take `--plate` apart: plates by labloop's name alone, and pairs of the file's name and labloop's, or `LEFT_OUT`."""
     split = [one.partition("=") for one in options.plates]
-    pairs: dict[str | None, str] = {said.strip(): name.strip() for said, equals, name in split if equals}
+    pairs: dict[str | None, str] = {}
+    for said, name in ((said.strip(), name.strip()) for said, equals, name in split if equals):
+        if (other := pairs.setdefault(said, name)) != name:
+            raise IngestError(f"{file}: --plate '{said}={other}' and --plate '{said}={name}': keep one of them")
     bare = [one.strip() for one in options.plates if "=" not in one]
     for asked in (*bare, *filter(None, pairs.values())):
         if asked not in laid:
@@ -119,7 +122,9 @@ def _paired(
         if not meant:
             there = f"it has {listed(map(repr, names))}" if names else "say labloop's name of its plate alone"
             raise IngestError(f"{file}: --plate '{said}={name}': the file names no plate {said!r}; {there}")
-        told |= dict.fromkeys(meant, name)
+        for one in meant:
+            if (other := told.setdefault(one, name)) != name:
+                raise IngestError(f"{file}: --plate '{one}={other}' and --plate '{said}={name}': keep one of them")
     return told
 
 
